@@ -1,0 +1,44 @@
+"""The one exception family of ptescope, and the exit status each member ends with.
+
+A message says what happened, why, and what the user can do; `ptescope` prints
+it on one line of stderr and never shows a traceback for it. The statuses are
+those of the output contract (schema 1).
+"""
+
+__all__ = (
+    "NoSuchTargetError",
+    "NotPermittedError",
+    "PtescopeError",
+    "UnsupportedHostError",
+    "UsageError",
+)
+
+
+class PtescopeError(Exception):
+    """Something that the user can act on; `status` is the exit status."""
+
+    status = 1
+
+
+class UsageError(PtescopeError):
+    """The request itself cannot be carried out as it was given."""
+
+    status = 2
+
+
+class NoSuchTargetError(PtescopeError):
+    """No such process, or it ended before anything was known of it."""
+
+    status = 3
+
+
+class NotPermittedError(PtescopeError):
+    """A right is missing; the message names it."""
+
+    status = 4
+
+
+class UnsupportedHostError(PtescopeError):
+    """This host lacks something that the work needs; the message names it."""
+
+    status = 4

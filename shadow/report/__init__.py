@@ -1,0 +1,1 @@
+"""Snapshots as text and other forms; a reporter sees snapshots only."""

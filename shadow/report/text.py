@@ -1,0 +1,159 @@
+"""A snapshot as plain text, for a terminal of 80 columns or more."""
+
+from shadow.policy import Policy
+from shadow.snapshot import SPARSE_BELOW, PolicyOutcome, Snapshot
+
+__all__ = ("interval_header", "interval_row", "live_line", "render")
+
+_NS = 1e9
+_POLICY_TEXT = {
+    Policy.NONE.label: "none        frees at munmap and exit only",
+    Policy.PT_RECLAIM.label: "pt_reclaim  one DONTNEED over the whole slot",
+    Policy.PTE_REF.label: "pte_ref     when nothing is mapped any more",
+}
+_BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
+
+
+def _size(pages: int) -> str:
+    """PTE pages as bytes, in a unit that leaves few digits."""
+    kib = pages * 4.0
+    for unit in ("KiB", "MiB", "GiB"):
+        if kib < 1024 or unit == "GiB":
+            return f"{kib:.0f} {unit}" if unit == "KiB" else f"{kib:.1f} {unit}"
+        kib /= 1024
+    raise AssertionError("unreachable")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: int) -> str:
+    """The line that is rewritten while a run goes on."""
+    return (
+        f"{elapsed:7.1f} s  {events:,} events  {pte_pages:,} PTE pages  "
+        f"{empty:,} empty ({_share(empty, pte_pages)})  {lost:,} lost"
+    )
+
+
+def interval_header() -> str:
+    """The heading over `interval_row`."""
+    return (
+        f"{'seconds':>8} {'events':>11} {'PTE pages':>10} {'empty':>8} {'lazyfree':>9} {'lost':>6}"
+    )
+
+
+def interval_row(snapshot: Snapshot) -> str:
+    """One row of a run with intervals."""
+    window, now = snapshot.window, snapshot.now
+    return (
+        f"{(window.end_ns - window.start_ns) / _NS:8.1f} {sum(window.events.values()):11,} "
+        f"{now.pte_pages:10,} {now.empty:8,} {now.lazyfree_only:9,} {window.lost:6,}"
+    )
+
+
+def _heading(snapshot: Snapshot) -> list[str]:
+    process, kernel, window = snapshot.process, snapshot.kernel, snapshot.window
+    seconds = (window.end_ns - window.start_ns) / _NS
+    lines = [
+        f"{process.comm} (pid {process.pid}), {seconds:.1f} s, "
+        f"{sum(window.events.values()):,} events, {window.lost:,} lost"
+    ]
+    allocator = process.allocator
+    if allocator:
+        name = f"{allocator.name} {allocator.version}" if allocator.version else allocator.name
+        settings = " ".join(f"{key}={value}" for key, value in allocator.settings.items())
+        lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
+    lines.append(
+        f"  kernel        {kernel.release}, {kernel.levels} levels, frees by {kernel.policy}"
+    )
+    return lines
+
+
+def _tables(snapshot: Snapshot) -> list[str]:
+    now = snapshot.now
+    lines = [
+        "",
+        f"  PTE pages     {now.pte_pages:10,}   {_size(now.pte_pages)}",
+        f"  empty         {now.empty:10,}   {_size(now.empty)}, "
+        f"{_share(now.empty, now.pte_pages)} of all",
+    ]
+    if now.unplaced:
+        lines.append(
+            f"                {now.unplaced:10,}   of them from before: counted, addresses unknown"
+        )
+    lines += [
+        f"  lazyfree only {now.lazyfree_only:10,}   empty once reclaim takes their pages",
+        f"  sparse        {now.sparse:10,}   fewer than {SPARSE_BELOW} entries",
+        f"  entries       {now.refs:10,}   none of them in the empty ones",
+        f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "
+        f"{now.thp_deposits} deposited under huge pages",
+    ]
+    predicted = f"{now.vm_pte_predicted_kib:,} kB predicted"
+    stated = f", {now.vm_pte_kib:,} kB stated by the kernel" if now.vm_pte_kib else ""
+    lines.append(f"  VmPTE         {predicted}{stated}")
+    return lines
+
+
+def _occupancy(snapshot: Snapshot) -> list[str]:
+    occupancy = snapshot.now.occupancy
+    total = sum(occupancy)
+    lines = ["", "  entries in a PTE page   PTE pages"]
+    for low, high in ((0, 0), *_BANDS):
+        count = sum(occupancy[low : high + 1])
+        label = f"{low}" if low == high else f"{low}-{high}"
+        bar = "#" * round(40 * count / total) if total else ""
+        lines.append(f"  {label:>21}   {count:9,}  {bar}".rstrip())
+    return lines
+
+
+def _policies(snapshot: Snapshot) -> list[str]:
+    lines = [
+        "",
+        f"  {'policy':<47} PTE pages   empty   freed  allocated again",
+    ]
+    for label, text in _POLICY_TEXT.items():
+        outcome: PolicyOutcome = snapshot.policies[label]
+        mark = "*" if label == snapshot.kernel.policy else " "
+        lines.append(
+            f" {mark}{text:<46} {outcome.pte_pages:10,} {outcome.empty:7,} {outcome.freed:7,} "
+            f"{outcome.reallocated:10,}"
+        )
+    lines.append("  * this kernel; PTE pages and empty without those from before the window")
+    return lines
+
+
+def _trust(snapshot: Snapshot) -> list[str]:
+    window, audit = snapshot.window, snapshot.audit
+    kinds = ", ".join(f"{name} {count:,}" for name, count in window.events.items())
+    lines = ["", f"  events        {kinds or 'none'}"]
+    seed = {
+        "counted": "seeded from pagemap and VmPTE, then followed by events",
+        "none": "never seeded: from events alone, so what was there before is missing",
+    }[snapshot.kernel.seed]
+    lines.append(f"  how           {seed}")
+    if audit.runs:
+        lines.append(
+            f"  checked       against pagemap and VmPTE at the end: PTE pages off by "
+            f"{audit.pte_pages_diff}, empty missing {audit.empty_missing}, "
+            f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}"
+        )
+    else:
+        lines.append("  checked       never: the process had ended")
+    if window.lost:
+        lines.append(
+            f"  LOST          {window.lost:,} events did not fit the ring; "
+            "the figures above are wrong by what they did"
+        )
+    lines += [f"  note          {note}" for note in snapshot.notes]
+    return lines
+
+
+def render(snapshot: Snapshot) -> str:
+    """The report at the end of a run."""
+    lines = _heading(snapshot) + _tables(snapshot) + _occupancy(snapshot) + _policies(snapshot)
+    lines += _trust(snapshot)
+    if snapshot.empty_slots is not None:
+        lines += ["", "  empty slots"]
+        lines += [f"    {slot:#014x}" for slot in snapshot.empty_slots]
+    return "\n".join(lines)

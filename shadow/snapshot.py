@@ -1,0 +1,244 @@
+"""What is known of a process at one moment, as plain data.
+
+The fields are those of the output contract, schema 1: they are only added to,
+never renamed. Reporters and advice see nothing else. All times are ns, all
+sizes in the unit that the name says, all counts in pages unless named
+otherwise.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from shadow.events import count_kinds
+from shadow.policy import POLICIES
+from shadow.table import Counter, Table
+
+__all__ = (
+    "SCHEMA",
+    "Allocator",
+    "Audit",
+    "Kernel",
+    "Now",
+    "PolicyOutcome",
+    "Process",
+    "Snapshot",
+    "Window",
+    "document",
+    "take",
+)
+
+SCHEMA = 1
+_KINDS = 32
+_KIB_PER_PAGE = 4
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """The memory allocator of a process, as far as it was found out."""
+
+    name: str
+    version: str | None = None
+    linked: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Process:
+    """Who is observed; `start_time` is clock ticks after boot, as in /proc/PID/stat."""
+
+    pid: int
+    comm: str
+    start_time: int
+    exe: str | None
+    allocator: Allocator | None
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel under it; `seed` says how the shadow was started."""
+
+    release: str
+    policy: str
+    levels: int
+    page_size: int
+    seed: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time observed (ns, CLOCK_MONOTONIC) and what was seen in it."""
+
+    start_ns: int
+    end_ns: int
+    events: dict[str, int]
+    lost: int
+
+
+@dataclass(frozen=True)
+class Now:
+    """The page tables at the end of the window, under the running kernel.
+
+    `unplaced` counts PTE pages that were there before the window, map nothing,
+    and whose addresses are not known: they are part of `pte_pages` and `empty`.
+    `vm_pte_kib` is the kernel's figure, `vm_pte_predicted_kib` the shadow's.
+    `occupancy` has 513 places: PTE pages with 0, 1, ... 512 entries.
+    """
+
+    pte_pages: int
+    empty: int
+    unplaced: int
+    lazyfree_only: int
+    sparse: int
+    refs: int
+    pmd_pages: int
+    pud_pages: int
+    thp_deposits: int
+    vm_pte_kib: int | None
+    vm_pte_predicted_kib: int
+    occupancy: list[int]
+
+
+@dataclass(frozen=True)
+class PolicyOutcome:
+    """What one policy made, or would have made, of the same events.
+
+    `peak` and `mean` are PTE pages; the mean is over time.
+    """
+
+    pte_pages: int
+    empty: int
+    freed: int
+    reallocated: int
+    attempts: int
+    mode_switches: int
+    peak: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Comparisons of the shadow with the real page tables, summed over `runs`.
+
+    `method` names the truth: `counted` compares numbers only, so the fields
+    that need addresses stay 0.
+    """
+
+    runs: int = 0
+    pte_pages_diff: int = 0
+    empty_missing: int = 0
+    empty_extra: int = 0
+    refs_diff: int = 0
+    repaired: int = 0
+    method: str = "none"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One process at one moment (contract: P)."""
+
+    process: Process
+    kernel: Kernel
+    window: Window
+    now: Now
+    policies: dict[str, PolicyOutcome]
+    audit: Audit
+    notes: list[str] = field(default_factory=list)
+    empty_slots: list[int] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The process as schema 1 has it."""
+        plain = asdict(self)
+        if self.empty_slots is None:
+            del plain["empty_slots"]
+        return plain
+
+
+SPARSE_BELOW = 32
+"""A PTE page with fewer entries than this, but not none, is called sparse."""
+
+
+def _outcome(table: Table, policy: int) -> PolicyOutcome:
+    observed = float(table.state.area[-1])
+    pages = table.counter(Counter.TABLES + policy)
+    return PolicyOutcome(
+        pte_pages=pages,
+        empty=table.counter(Counter.EMPTY + policy),
+        freed=table.counter(Counter.FREED + policy),
+        reallocated=table.counter(Counter.REALLOCATED + policy),
+        attempts=table.counter(Counter.ATTEMPTS + policy),
+        mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
+        peak=table.counter(Counter.PEAK + policy),
+        mean=round(float(table.state.area[policy]) / observed, 1) if observed else float(pages),
+    )
+
+
+def _now(table: Table, unplaced: int, vm_pte_kib: int | None) -> Now:
+    running = table.running
+    occupancy = table.occupancy()
+    placed = table.counter(Counter.TABLES + running)
+    pmd, pud = table.counter(Counter.PMD_PAGES), table.counter(Counter.PUD_PAGES)
+    deposits = table.counter(Counter.DEPOSITS)
+    return Now(
+        pte_pages=placed + unplaced,
+        empty=table.counter(Counter.EMPTY + running) + unplaced,
+        unplaced=unplaced,
+        lazyfree_only=table.lazyfree_only(),
+        sparse=int(occupancy[1:SPARSE_BELOW].sum()),
+        refs=table.counter(Counter.REFS),
+        pmd_pages=pmd,
+        pud_pages=pud,
+        thp_deposits=deposits,
+        vm_pte_kib=vm_pte_kib,
+        vm_pte_predicted_kib=_KIB_PER_PAGE * (placed + unplaced + pmd + pud + deposits),
+        occupancy=[int(n) + (unplaced if i == 0 else 0) for i, n in enumerate(occupancy)],
+    )
+
+
+def take(
+    table: Table,
+    *,
+    process: Process,
+    kernel: Kernel,
+    start_ns: int,
+    end_ns: int,
+    vm_pte_kib: int | None = None,
+    unplaced: int = 0,
+    audit: Audit | None = None,
+    notes: list[str] | None = None,
+    slots: bool = False,
+) -> Snapshot:
+    """What `table` knows now.
+
+    Args:
+        table: the shadow page table.
+        process: who is observed.
+        kernel: the kernel under it.
+        start_ns: begin of the window, ns.
+        end_ns: end of the window, ns.
+        vm_pte_kib: VmPTE as the kernel states it at the end.
+        unplaced: see `Now`.
+        audit: what comparisons with the real page tables gave.
+        notes: sentences on how far the numbers can be trusted.
+        slots: whether to list the addresses of the empty slots.
+    """
+    first = Counter.EVENTS
+    return Snapshot(
+        process=process,
+        kernel=kernel,
+        window=Window(
+            start_ns=start_ns,
+            end_ns=end_ns,
+            events=count_kinds(table.state.counters[first : first + _KINDS]),
+            lost=table.counter(Counter.LOST),
+        ),
+        now=_now(table, unplaced, vm_pte_kib),
+        policies={policy.label: _outcome(table, policy) for policy in POLICIES},
+        audit=audit or Audit(),
+        notes=notes or [],
+        empty_slots=table.empty_slots().tolist() if slots else None,
+    )
+
+
+def document(snapshots: list[Snapshot]) -> dict[str, Any]:
+    """The one JSON document of a command."""
+    return {"schema": SCHEMA, "processes": [snapshot.as_json() for snapshot in snapshots]}

@@ -1,0 +1,181 @@
+"""The shadow page table of one address space, fed with events.
+
+As in hardware: a PGD, PUD pages and PMD pages of 512 entries each, and below
+each PMD entry the record of a PTE page with the 512-bit map of its entries
+that are not none. One pass over the events answers for the three policies at
+once (`shadow.policy`).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.events import EVENT, EventBatch, Kind
+from shadow.geometry import ENTRIES
+from shadow.policy import Policy
+from shadow.table.state import (
+    HUGE_ANON,
+    HUGE_FILE,
+    VMA,
+    Counter,
+    VmaFlag,
+    grown,
+    new_state,
+)
+from shadow.table.step import run, set_runs
+
+__all__ = ("HUGE_ANON", "HUGE_FILE", "VMA", "Counter", "Table", "VmaFlag", "prepare")
+
+_FIRST_GROWTH = 64
+
+
+class Table:
+    """One address space: VMAs, upper levels, PTE pages.
+
+    Args:
+        levels: page-table levels, 4 or 5.
+        running: the policy of the kernel that the events come from.
+        thp: where anonymous faults may be huge: 0 never, 1 in VMAs under
+            MADV_HUGEPAGE, 2 wherever not forbidden.
+    """
+
+    def __init__(self, *, levels: int = 4, running: Policy = Policy.NONE, thp: int = 0) -> None:
+        self._levels, self._running, self._thp = levels, running, thp
+        self.state = new_state(levels, running, thp)
+
+    @property
+    def running(self) -> Policy:
+        """The policy of the kernel that the events come from."""
+        return self._running
+
+    def reset(self) -> None:
+        """Forget the address space (exec); what was counted stays counted."""
+        old = self.state
+        self.state = new_state(self._levels, self._running, self._thp)
+        counted = slice(Counter.EVENTS, Counter.EVENTS + 32)
+        self.state.counters[counted] = old.counters[counted]
+        for policy in Policy:
+            for counter in (Counter.FREED, Counter.REALLOCATED, Counter.ATTEMPTS, Counter.PEAK):
+                self.state.counters[counter + policy] = old.counters[counter + policy]
+        for counter in (Counter.NOW, Counter.LOST, Counter.SWITCHES, Counter.NO_EFFECT):
+            self.state.counters[counter] = old.counters[counter]
+        self.state.area[:] = old.area
+
+    def feed(self, events: EventBatch) -> None:
+        """Apply a batch of events, in order.
+
+        EXEC resets the address space; whoever can should seed it after that.
+        """
+        execs = np.flatnonzero(events["kind"] == Kind.EXEC).tolist()
+        begin = 0
+        for at in execs:
+            self._run(events[begin : at + 1])
+            self.reset()
+            begin = at + 1
+        self._run(events[begin:])
+
+    def _run(self, events: EventBatch) -> None:
+        done = run(self.state, events, 0)
+        spare = _FIRST_GROWTH
+        while done < len(events):
+            spare = self._grow(spare)
+            done = run(self.state, events, done)
+
+    def _grow(self, spare: int) -> int:
+        """Lengthen whatever has less than `spare` left; returns a larger `spare`."""
+        counters = self.state.counters
+        self.state = grown(
+            self.state,
+            tables=int(counters[Counter.TABLES_USED]) + spare // 8,
+            records=int(counters[Counter.RECORDS_USED]) + spare,
+            vmas=int(counters[Counter.VMAS]) + spare,
+        )
+        return spare * 2
+
+    def seed_vmas(self, vmas: npt.NDArray[np.void], brk: int) -> None:
+        """Take these VMAs instead of those known.
+
+        Args:
+            vmas: (n,) of `VMA`, sorted; `anon` need not be set.
+            brk: the program break, bytes, or 0 if it is not known.
+        """
+        count = len(vmas)
+        self.state = grown(self.state, 0, 0, count + _FIRST_GROWTH)
+        s = self.state
+        s.vmas[:count] = vmas
+        # Neighbours that could share an anon_vma would have been merged by the
+        # kernel, so each VMA that may have one has its own.
+        s.vmas["anon"][:count] = np.where(vmas["file"] == 0, np.arange(1, count + 1), 0)
+        s.counters[Counter.ANON_VMAS] = count
+        s.counters[Counter.FILES] = max(s.counters[Counter.FILES], vmas["file"].max(initial=0))
+        s.counters[Counter.VMAS] = count
+        s.counters[Counter.VMAS_KNOWN] = 1
+        s.counters[Counter.BRK] = brk
+
+    def seed_entries(
+        self,
+        starts: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+        huge: npt.NDArray[np.uint8],
+        now: int,
+    ) -> None:
+        """Take these runs of entries that are not none, read at time `now` (ns).
+
+        Args:
+            starts: (n,) first address of each run, bytes.
+            ends: (n,) end of each run.
+            huge: (n,) 0 for entries of PTE pages, HUGE_ANON or HUGE_FILE for leaf PMDs.
+            now: when they were read, ns of CLOCK_MONOTONIC.
+        """
+        self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
+        spare = _FIRST_GROWTH
+        done = set_runs(self.state, starts, ends, huge, 0)
+        while done < len(starts):
+            spare = self._grow(spare)
+            done = set_runs(self.state, starts, ends, huge, done)
+
+    def counter(self, counter: int) -> int:
+        """One number of `Counter` (add a `Policy` for those kept per policy)."""
+        return int(self.state.counters[counter])
+
+    def _pte_pages(self) -> npt.NDArray[Any]:
+        """(n,) of RECORD: those that have a PTE page under the running kernel."""
+        records = self.state.records
+        return records[(records["live"] >> self._running) & 1 != 0]
+
+    def occupancy(self) -> npt.NDArray[np.int64]:
+        """(513,) how many PTE pages of the running kernel have 0, 1 ... 512 entries."""
+        return np.bincount(self._pte_pages()["refs"], minlength=ENTRIES + 1)
+
+    def lazyfree_only(self) -> int:
+        """PTE pages of the running kernel whose every entry is lazyfree."""
+        pages = self._pte_pages()
+        return int(np.count_nonzero((pages["refs"] > 0) & (pages["refs"] == pages["lazies"])))
+
+    def empty_slots(self) -> npt.NDArray[np.int64]:
+        """(n,) sorted first addresses of the slots whose PTE page is empty now."""
+        pages = self._pte_pages()
+        return np.sort(pages["slot"][pages["refs"] == 0])
+
+    def entries(self) -> dict[int, npt.NDArray[np.bool_]]:
+        """For each slot with a PTE page, (512,) which entries are not none."""
+        pages = self._pte_pages()
+        maps = np.ascontiguousarray(pages["present"]).view(np.uint8)
+        bits = np.unpackbits(maps, axis=1, bitorder="little").astype(bool)
+        return dict(zip(pages["slot"].tolist(), bits, strict=True))
+
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.state)
+
+
+def prepare() -> None:
+    """Compile the loop, or load it from the cache, before time matters.
+
+    Takes about 20 s the first time on a machine, 0.1 s from then on.
+    """
+    table = Table()
+    table.feed(np.empty(0, EVENT))
+    none = np.empty(0, np.int64)
+    table.seed_entries(none, none, np.empty(0, np.uint8), 0)

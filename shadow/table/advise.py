@@ -1,0 +1,185 @@
+"""Calls that change VMAs or many pages at once: mmap, mprotect, mlock, advice.
+
+Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
+"""
+
+from shadow.events import MAP_FLAGS_SHIFT
+from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
+from shadow.policy import Policy
+from shadow.table.bits import clear_range
+from shadow.table.compiled import compiled
+from shadow.table.fault import populate
+from shadow.table.radix import find, next_slot
+from shadow.table.records import (
+    clear_entries,
+    drop_all_policies,
+    forget_entries,
+    has,
+)
+from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.unmap import unmap
+from shadow.table.vmas import cut, first_overlap, insert, merge_around
+from shadow.table.zap import walker_visits
+
+__all__ = ("advise", "lock", "lock_all", "map_range", "populates", "protect", "unlock")
+
+_MAP_SHARED_TYPES = 0x01  # MAP_SHARED, MAP_SHARED_VALIDATE (0x03)
+_MAP_ANONYMOUS = 0x20
+_MAP_GROWSDOWN = 0x100
+_MAP_LOCKED = 0x2000
+_MAP_POPULATE = 0x8000
+_MAP_NONBLOCK = 0x10000
+_MAP_HUGETLB = 0x40000
+
+_MADV_DONTFORK = 10
+_MADV_DOFORK = 11
+_MADV_HUGEPAGE = 14
+_MADV_NOHUGEPAGE = 15
+_MADV_WIPEONFORK = 18
+_MADV_KEEPONFORK = 19
+_MADV_PAGEOUT = 21
+_MADV_COLLAPSE = 25
+
+_MLOCK_ONFAULT = 1
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4
+_EVERYWHERE = 1 << 62
+
+_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+
+
+@compiled
+def populates(s: State, aux: int) -> bool:
+    """Whether an mmap with this `aux` fills what it maps at once."""
+    map_flags = aux >> MAP_FLAGS_SHIFT
+    if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
+        return True
+    return map_flags & _MAP_POPULATE != 0 and map_flags & _MAP_NONBLOCK == 0
+
+
+@compiled
+def map_range(s: State, start: int, end: int, aux: int) -> None:
+    """mmap gave [start, end); whatever was there is replaced."""
+    unmap(s, start, end)
+    flags = aux & _ACCESS
+    map_flags = aux >> MAP_FLAGS_SHIFT
+    anonymous = map_flags & _MAP_ANONYMOUS != 0
+    if map_flags & _MAP_SHARED_TYPES:
+        flags |= VmaFlag.SHARED
+    if map_flags & _MAP_GROWSDOWN:
+        flags |= VmaFlag.GROWSDOWN
+    if map_flags & _MAP_HUGETLB:
+        flags |= VmaFlag.HUGETLB
+    if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
+        flags |= VmaFlag.LOCKED
+    file, pgoff = 0, start >> PAGE_SHIFT
+    if not anonymous or flags & VmaFlag.SHARED:
+        s.counters[Counter.FILES] += 1
+        file, pgoff = s.counters[Counter.FILES], 0
+    insert(s, start, end, flags, file, pgoff, 0)
+    if populates(s, aux):
+        populate(s, start, end)
+
+
+@compiled
+def _change_flags(s: State, start: int, end: int, clear: int, add: int) -> None:
+    cut(s, start)
+    cut(s, end)
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        s.vmas[v].flags = s.vmas[v].flags & ~clear | add
+        v += 1
+    merge_around(s, start, end)
+
+
+@compiled
+def protect(s: State, start: int, end: int, prot: int) -> None:
+    """mprotect."""
+    _change_flags(s, start, end, _ACCESS, prot & _ACCESS)
+
+
+@compiled
+def lock(s: State, start: int, end: int, flags: int) -> None:
+    """mlock or mlock2 over a range."""
+    if flags & _MLOCK_ONFAULT:
+        _change_flags(s, start, end, 0, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)
+        return
+    _change_flags(s, start, end, VmaFlag.LOCKONFAULT, VmaFlag.LOCKED)
+    populate(s, start, end)
+
+
+@compiled
+def lock_all(s: State, flags: int) -> None:
+    """mlockall."""
+    s.counters[Counter.LOCK_FUTURE] = flags & _MCL_FUTURE
+    if flags & _MCL_CURRENT:
+        on_fault = _MLOCK_ONFAULT if flags & _MCL_ONFAULT else 0
+        lock(s, 0, _EVERYWHERE, on_fault)
+
+
+@compiled
+def unlock(s: State, start: int, end: int) -> None:
+    """munlock over a range; munlockall where the range is empty."""
+    if end == start:
+        s.counters[Counter.LOCK_FUTURE] = 0
+        start, end = 0, _EVERYWHERE
+    _change_flags(s, start, end, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT, 0)
+
+
+@compiled
+def _page_out(s: State, record: int, start: int, end: int) -> None:
+    """Reclaim discards lazyfree pages; the rest goes to swap and stays not none."""
+    walker_visits(s, record)
+    low = (start & (SLOT - 1)) >> PAGE_SHIFT
+    for entry in range(low, low + ((end - start) >> PAGE_SHIFT)):
+        if s.records[record].lazies and clear_range(s.records[record].lazy, entry, entry + 1):
+            s.records[record].lazies -= 1
+            clear_entries(s, record, entry, entry + 1)
+    # The rmap walk that discards the last lazyfree page frees the PTE page.
+    walker_visits(s, record)
+
+
+@compiled
+def _collapse(s: State, record: int) -> None:
+    """The PTE page is deposited under a huge page (collapse_huge_page)."""
+    if has(s, record, Policy.NONE):
+        forget_entries(s, record)
+        drop_all_policies(s, record)
+        s.records[record].atomic = 0
+        s.records[record].huge = HUGE_ANON
+        s.counters[Counter.HUGE] += 1
+        s.counters[Counter.DEPOSITS] += 1
+
+
+@compiled
+def _for_slots(s: State, start: int, end: int, advice: int) -> None:
+    slot = next_slot(s, start & -SLOT, end)
+    while slot >= 0:
+        record = find(s, slot)
+        first, last = max(slot, start), min(slot + SLOT, end)
+        if s.records[record].huge == 0:
+            if advice == _MADV_PAGEOUT:
+                _page_out(s, record, first, last)
+            elif (last - first) >> PAGE_SHIFT == ENTRIES:
+                _collapse(s, record)
+        slot = next_slot(s, slot + SLOT, end)
+
+
+@compiled
+def advise(s: State, start: int, end: int, advice: int) -> None:
+    """madvise with advice that is no zap."""
+    if advice == _MADV_HUGEPAGE:
+        _change_flags(s, start, end, VmaFlag.NOHUGEPAGE, VmaFlag.HUGEPAGE)
+    elif advice == _MADV_NOHUGEPAGE:
+        _change_flags(s, start, end, VmaFlag.HUGEPAGE, VmaFlag.NOHUGEPAGE)
+    elif advice == _MADV_DONTFORK:
+        _change_flags(s, start, end, 0, VmaFlag.DONTFORK)
+    elif advice == _MADV_DOFORK:
+        _change_flags(s, start, end, VmaFlag.DONTFORK, 0)
+    elif advice == _MADV_WIPEONFORK:
+        _change_flags(s, start, end, 0, VmaFlag.WIPEONFORK)
+    elif advice == _MADV_KEEPONFORK:
+        _change_flags(s, start, end, VmaFlag.WIPEONFORK, 0)
+    elif advice in (_MADV_PAGEOUT, _MADV_COLLAPSE):
+        _for_slots(s, start, end, advice)

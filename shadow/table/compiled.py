@@ -1,0 +1,63 @@
+"""The decorator under which the table's functions are compiled.
+
+Machine code is cached, so only the first run on a machine pays for the
+compiler. The cache folder is named after a digest of this package's sources:
+numba checks only the file of the outermost function, and an edit of a callee
+must not leave stale code behind. Only the owner may write to it, and it lies
+in the account's own home whatever $HOME says, because what lies in it is run.
+"""
+
+import hashlib
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+__all__ = ("compiled", "signed")
+
+_njit: Any = numba.njit
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+signed = cast(Callable[[Any], int], np.int64)
+"""An unsigned number as a signed one: numba makes a float of a mixture of both."""
+
+
+def _cache_folder() -> Path:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.parent.rglob("*.py")):
+        digest.update(source.read_bytes())
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    folder = home / ".cache" / "ptescope" / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _prepare_cache() -> bool:
+    try:
+        folder = _cache_folder()
+    except OSError:
+        return False  # no home to write to: compile anew each time
+    owner = folder.stat()
+    if owner.st_uid != os.geteuid() or owner.st_mode & 0o022:
+        return False
+    config: Any = numba.config
+    config.CACHE_DIR = str(folder)
+    return True
+
+
+_CACHED = _prepare_cache()
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile `function` with numba, keeping its Python signature for the types.
+
+    The functions pass the arrays of one address space to each other and allocate
+    none. Without `_nrt=False` numba would count a reference to every array at
+    every call, which costs 2.8 us an event instead of 0.1 us.
+    """
+    return cast(_Function, _njit(cache=_CACHED, nogil=True, _nrt=False)(function))

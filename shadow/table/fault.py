@@ -1,0 +1,140 @@
+"""Faults and what else makes entries not none: populate, mlock.
+
+The probe fires when a fault begins. Whether it will end in an entry follows
+from the VMA: none there, or against its protection, means a signal.
+
+Sources: mm/memory.c (handle_mm_fault, do_anonymous_page, do_huge_pmd_anonymous_page),
+arch/x86/mm/fault.c (access_error, expand_stack).
+"""
+
+from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
+from shadow.policy import POLICIES
+from shadow.table.compiled import compiled
+from shadow.table.radix import find, find_or_create
+from shadow.table.records import allocate, has, set_entries
+from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.vmas import ensure_anon_vma, first_overlap
+from shadow.table.zap import walker_visits
+
+__all__ = ("fault", "populate", "table_for")
+
+_ERROR_WRITE = 2
+_ERROR_EXEC = 16
+_ANY_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+_POLICIES = len(POLICIES)
+
+
+@compiled
+def table_for(s: State, address: int) -> int:
+    """The PTE page record for an entry to be set, allocated by every policy (pte_alloc)."""
+    record = find_or_create(s, address)
+    if s.records[record].live == 0 and s.records[record].huge == 0:
+        s.counters[Counter.BORN] += 1
+        for policy in range(_POLICIES):
+            allocate(s, record, policy)
+        return record
+    walker_visits(s, record)
+    for policy in range(_POLICIES):
+        if not has(s, record, policy) and s.records[record].huge == 0:
+            allocate(s, record, policy)
+            s.counters[Counter.REALLOCATED + policy] += 1
+    return record
+
+
+@compiled
+def _may_be_huge(s: State, v: int, slot: int) -> bool:
+    """Whether a first fault in `slot` would be served by a THP."""
+    flags = s.vmas[v].flags
+    if s.counters[Counter.THP] == 0 or flags & VmaFlag.NOHUGEPAGE:
+        return False
+    if s.counters[Counter.THP] == 1 and flags & VmaFlag.HUGEPAGE == 0:
+        return False
+    if s.vmas[v].file or flags & VmaFlag.SHARED:
+        return False
+    return s.vmas[v].start <= slot and slot + SLOT <= s.vmas[v].end
+
+
+@compiled
+def _touch(s: State, v: int, address: int) -> None:
+    """One page of VMA `v` (-1: unknown) gets its entry."""
+    slot = address & -SLOT
+    if v >= 0 and _may_be_huge(s, v, slot):
+        record = find(s, slot)
+        # An empty PTE page that the kernel kept blocks the huge fault
+        # (semantics D5, 55).
+        if record == 0 or not has(s, record, s.counters[Counter.RUNNING]):
+            if record == 0:
+                record = find_or_create(s, slot)
+            if s.records[record].live == 0:
+                if s.records[record].huge == 0:
+                    s.records[record].huge = HUGE_ANON
+                    s.counters[Counter.HUGE] += 1
+                    s.counters[Counter.DEPOSITS] += 1
+                return
+    record = table_for(s, address)
+    if s.records[record].huge:
+        return
+    entry = (address & (SLOT - 1)) >> PAGE_SHIFT
+    set_entries(s, record, entry, entry + 1)
+
+
+@compiled
+def _vma_for_fault(s: State, address: int) -> int:
+    """The VMA at `address`, a stack being expanded down to it; -1: none."""
+    v = first_overlap(s, address)
+    if v == s.counters[Counter.VMAS]:
+        return -1
+    if s.vmas[v].start > address:
+        if s.vmas[v].flags & VmaFlag.GROWSDOWN == 0:
+            return -1
+        page = address & -PAGE
+        s.vmas[v].pgoff -= (s.vmas[v].start - page) >> PAGE_SHIFT
+        s.vmas[v].start = page
+    return v
+
+
+@compiled
+def fault(s: State, address: int, error: int) -> None:
+    """A fault at `address` with the x86 error code `error`."""
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        _touch(s, -1, address)
+        return
+    v = _vma_for_fault(s, address)
+    if v < 0:
+        s.counters[Counter.NO_EFFECT] += 1
+        return
+    flags = s.vmas[v].flags
+    allowed = flags & _ANY_ACCESS
+    if error & _ERROR_WRITE:
+        allowed = flags & VmaFlag.WRITE
+    elif error & _ERROR_EXEC:
+        allowed = flags & VmaFlag.EXEC
+    if allowed == 0:
+        s.counters[Counter.NO_EFFECT] += 1
+        return
+    if flags & VmaFlag.HUGETLB:
+        return
+    if error & _ERROR_WRITE and flags & VmaFlag.SHARED == 0:
+        ensure_anon_vma(s, v)
+    _touch(s, v, address)
+
+
+@compiled
+def populate(s: State, start: int, end: int) -> None:
+    """Every accessible page of [start, end) gets an entry (populate_vma_page_range)."""
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
+        flags = s.vmas[v].flags
+        if flags & _ANY_ACCESS and flags & VmaFlag.HUGETLB == 0:
+            if flags & VmaFlag.WRITE and flags & VmaFlag.SHARED == 0:
+                ensure_anon_vma(s, v)
+            for slot in range(first & -SLOT, last, SLOT):
+                low = max(slot, first)
+                _touch(s, v, low)
+                record = find(s, slot)
+                if s.records[record].huge == 0:
+                    entry = (low & (SLOT - 1)) >> PAGE_SHIFT
+                    pages = (min(slot + SLOT, last) - low) >> PAGE_SHIFT
+                    set_entries(s, record, entry, min(entry + pages, ENTRIES))
+        v += 1

@@ -1,0 +1,202 @@
+"""The upper levels: from an address to its PTE page record, and back to none.
+
+The walk is the kernel's: PGD, (P4D,) PUD, PMD, each indexed by 9 bits of the
+address. `next_slot` skips absent subtrees at every level, so a range costs what
+it populates, not what it spans.
+"""
+
+from shadow.geometry import (
+    ENTRIES,
+    ENTRY_BITS,
+    PAGE_SHIFT,
+    SLOT,
+)
+from shadow.table.compiled import compiled
+from shadow.table.records import drop_all_policies, forget_entries
+from shadow.table.state import Counter, State
+
+__all__ = (
+    "PMD_LEVEL",
+    "PUD_LEVEL",
+    "attach_record",
+    "create_upper",
+    "detach_record",
+    "drop_empty_upper",
+    "find",
+    "find_or_create",
+    "free_record",
+    "next_slot",
+    "upper_table",
+)
+
+PTE_LEVEL = 1
+PMD_LEVEL = 2
+PUD_LEVEL = 3
+
+
+@compiled
+def _shift(level: int) -> int:
+    """Bits of an address below the index of a table of this level; PTE is 1."""
+    return PAGE_SHIFT + ENTRY_BITS * (level - 1)
+
+
+@compiled
+def _index(address: int, level: int) -> int:
+    return (address >> _shift(level)) & (ENTRIES - 1)
+
+
+@compiled
+def _count_upper(s: State, level: int, change: int) -> None:
+    if level == PMD_LEVEL:
+        s.counters[Counter.PMD_PAGES] += change
+    elif level == PUD_LEVEL:
+        s.counters[Counter.PUD_PAGES] += change
+    else:
+        s.counters[Counter.P4D_PAGES] += change
+
+
+@compiled
+def _new_table(s: State, level: int) -> int:
+    _count_upper(s, level, 1)
+    if s.counters[Counter.TABLES_FREE]:
+        s.counters[Counter.TABLES_FREE] -= 1
+        return s.upper_pool[s.counters[Counter.TABLES_FREE]]
+    table = s.counters[Counter.TABLES_USED]
+    s.counters[Counter.TABLES_USED] += 1
+    return table
+
+
+@compiled
+def upper_table(s: State, address: int, target: int) -> int:
+    """The table of level `target` over `address`, or 0 if there is none."""
+    table = 0
+    for level in range(s.counters[Counter.LEVELS], target, -1):
+        table = s.upper[table].child[_index(address, level)]
+        if table == 0:
+            return 0
+    return table
+
+
+@compiled
+def find(s: State, address: int) -> int:
+    """The record that serves `address`, or 0."""
+    return upper_table(s, address, PTE_LEVEL)
+
+
+@compiled
+def create_upper(s: State, address: int, target: int) -> int:
+    """The table of level `target` over `address`, made with all above it if absent."""
+    table = 0
+    for level in range(s.counters[Counter.LEVELS], target, -1):
+        index = _index(address, level)
+        below = s.upper[table].child[index]
+        if below == 0:
+            below = _new_table(s, level - 1)
+            s.upper[table].child[index] = below
+            s.upper[table].used += 1
+        table = below
+    return table
+
+
+@compiled
+def find_or_create(s: State, address: int) -> int:
+    """The record that serves `address`; a new one belongs to no policy yet."""
+    pmd = create_upper(s, address, PMD_LEVEL)
+    index = _index(address, PMD_LEVEL)
+    record = s.upper[pmd].child[index]
+    if record == 0:
+        if s.counters[Counter.RECORDS_FREE]:
+            s.counters[Counter.RECORDS_FREE] -= 1
+            record = s.record_pool[s.counters[Counter.RECORDS_FREE]]
+        else:
+            record = s.counters[Counter.RECORDS_USED]
+            s.counters[Counter.RECORDS_USED] += 1
+        s.records[record].slot = address & -SLOT
+        s.upper[pmd].child[index] = record
+        s.upper[pmd].used += 1
+    return record
+
+
+@compiled
+def detach_record(s: State, record: int) -> None:
+    """Clear the PMD entry of a record without freeing it (a move)."""
+    pmd = upper_table(s, s.records[record].slot, PMD_LEVEL)
+    s.upper[pmd].child[_index(s.records[record].slot, PMD_LEVEL)] = 0
+    s.upper[pmd].used -= 1
+
+
+@compiled
+def attach_record(s: State, record: int, address: int) -> None:
+    """Put a detached record into the empty PMD entry of `address`."""
+    pmd = create_upper(s, address, PMD_LEVEL)
+    s.upper[pmd].child[_index(address, PMD_LEVEL)] = record
+    s.upper[pmd].used += 1
+    s.records[record].slot = address & -SLOT
+
+
+@compiled
+def free_record(s: State, record: int) -> None:
+    """The PMD entry becomes none and the record is free for reuse."""
+    detach_record(s, record)
+    forget_entries(s, record)
+    drop_all_policies(s, record)
+    s.records[record].atomic = 0
+    s.records[record].huge = 0
+    s.records[record].slot = -1
+    s.record_pool[s.counters[Counter.RECORDS_FREE]] = record
+    s.counters[Counter.RECORDS_FREE] += 1
+
+
+@compiled
+def next_slot(s: State, address: int, end: int) -> int:
+    """First address of the first slot at or after `address`'s that has a record.
+
+    Returns -1 if there is none below `end`. Start from a slot's first address.
+    """
+    levels = s.counters[Counter.LEVELS]
+    while address < end:
+        table = 0
+        level = levels
+        while level > 1:
+            index = _index(address, level)
+            below = s.upper[table].child[index]
+            if below == 0:
+                break
+            table = below
+            level -= 1
+        if level == 1:
+            return address
+        # Nothing below this entry: go on at the next entry that is not none,
+        # or past the table.
+        index = _index(address, level) + 1
+        while index < ENTRIES and s.upper[table].child[index] == 0:
+            index += 1
+        span = _shift(level)
+        address = ((address >> (span + ENTRY_BITS)) << (span + ENTRY_BITS)) + (index << span)
+    return -1
+
+
+@compiled
+def drop_empty_upper(s: State, address: int, floor: int, ceiling: int) -> None:
+    """Free the upper tables over `address` that free_pgd_range would free.
+
+    Such a table goes when its span lies within [floor, ceiling), the end of the
+    VMA before and the start of the VMA after what was unmapped; then nothing is
+    left below it (mm/memory.c, free_pmd_range and free_pud_range).
+    """
+    for level in range(PMD_LEVEL, s.counters[Counter.LEVELS]):
+        above = upper_table(s, address, level + 1)
+        if above == 0 and level + 1 < s.counters[Counter.LEVELS]:
+            continue
+        span = _shift(level + 1)
+        first = (address >> span) << span
+        if first < floor or first + (1 << span) > ceiling:
+            return
+        table = s.upper[above].child[_index(address, level + 1)]
+        if table == 0 or s.upper[table].used != 0:
+            continue
+        s.upper[above].child[_index(address, level + 1)] = 0
+        s.upper[above].used -= 1
+        _count_upper(s, level, -1)
+        s.upper_pool[s.counters[Counter.TABLES_FREE]] = table
+        s.counters[Counter.TABLES_FREE] += 1

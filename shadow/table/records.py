@@ -1,0 +1,112 @@
+"""PTE page records: their entries, and which policies have the PTE page.
+
+Every change of `refs`, `live` and `lazies` goes through here, so that the
+counters per policy (PTE pages, empty ones, peak) are right after every event
+without a pass over the records.
+"""
+
+from shadow.geometry import ENTRIES
+from shadow.policy import POLICIES
+from shadow.table.bits import clear_range, set_range
+from shadow.table.compiled import compiled
+from shadow.table.state import WORDS, Counter, State
+
+__all__ = (
+    "allocate",
+    "clear_entries",
+    "drop_all_policies",
+    "forget_entries",
+    "give_all_policies",
+    "has",
+    "release",
+    "set_entries",
+)
+
+_POLICIES = len(POLICIES)
+
+
+@compiled
+def has(s: State, record: int, policy: int) -> bool:
+    """Whether `policy` has this PTE page now."""
+    return (s.records[record].live >> policy) & 1 != 0
+
+
+@compiled
+def allocate(s: State, record: int, policy: int) -> None:
+    """`policy` allocates the PTE page (pte_alloc_one)."""
+    s.records[record].live |= 1 << policy
+    s.counters[Counter.TABLES + policy] += 1
+    pages = s.counters[Counter.TABLES + policy]
+    if pages > s.counters[Counter.PEAK + policy]:
+        s.counters[Counter.PEAK + policy] = pages
+    if s.records[record].refs == 0:
+        s.counters[Counter.EMPTY + policy] += 1
+
+
+@compiled
+def release(s: State, record: int, policy: int) -> None:
+    """`policy` frees the PTE page."""
+    s.records[record].live &= ~(1 << policy)
+    s.counters[Counter.TABLES + policy] -= 1
+    if s.records[record].refs == 0:
+        s.counters[Counter.EMPTY + policy] -= 1
+
+
+@compiled
+def give_all_policies(s: State, record: int) -> None:
+    """Let every policy that lacks it have this PTE page."""
+    for policy in range(_POLICIES):
+        if not has(s, record, policy):
+            allocate(s, record, policy)
+
+
+@compiled
+def drop_all_policies(s: State, record: int) -> None:
+    """Let no policy have this PTE page any more."""
+    for policy in range(_POLICIES):
+        if has(s, record, policy):
+            release(s, record, policy)
+
+
+@compiled
+def _count_empty(s: State, record: int, change: int) -> None:
+    for policy in range(_POLICIES):
+        if has(s, record, policy):
+            s.counters[Counter.EMPTY + policy] += change
+
+
+@compiled
+def set_entries(s: State, record: int, low: int, high: int) -> None:
+    """Entries [low, high) are not none from now on, and not lazyfree."""
+    added = set_range(s.records[record].present, low, high)
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+    if added:
+        if s.records[record].refs == 0:
+            _count_empty(s, record, -1)
+        s.records[record].refs += added
+        s.counters[Counter.REFS] += added
+
+
+@compiled
+def clear_entries(s: State, record: int, low: int, high: int) -> None:
+    """Entries [low, high) are none from now on."""
+    removed = clear_range(s.records[record].present, low, high)
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+    if removed:
+        s.records[record].refs -= removed
+        s.counters[Counter.REFS] -= removed
+        if s.records[record].refs == 0:
+            s.records[record].emptied = s.counters[Counter.NOW]
+            _count_empty(s, record, 1)
+
+
+@compiled
+def forget_entries(s: State, record: int) -> None:
+    """Empty the record that is about to be freed, or that becomes huge."""
+    clear_entries(s, record, 0, ENTRIES)
+    for word in range(WORDS):
+        s.records[record].lazy[word] = 0
+    s.records[record].lazies = 0
+    s.records[record].emptied = 0

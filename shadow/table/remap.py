@@ -1,0 +1,177 @@
+"""mremap and brk: mappings that move, grow and shrink.
+
+A move takes whole PTE pages where source and destination are both slot aligned
+and the destination has none; else it moves entry by entry, and then the source
+keeps its PTE page until its VMA goes (semantics D3, 33-37 and 63-65).
+
+Sources: mm/mremap.c (mremap_to, move_vma, move_page_tables, try_realign_addr),
+mm/mmap.c (brk).
+"""
+
+from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, SLOT
+from shadow.table.bits import is_set, set_range
+from shadow.table.compiled import compiled
+from shadow.table.fault import populate, table_for
+from shadow.table.radix import (
+    PMD_LEVEL,
+    PUD_LEVEL,
+    attach_record,
+    create_upper,
+    detach_record,
+    drop_empty_upper,
+    find,
+    upper_table,
+)
+from shadow.table.records import clear_entries, set_entries
+from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.unmap import unmap
+from shadow.table.vmas import first_overlap, insert, split_huge, vma_at
+from shadow.table.zap import walker_visits
+
+__all__ = ("brk", "remap")
+
+_MREMAP_FIXED = 2
+_MREMAP_DONTUNMAP = 4
+
+
+@compiled
+def _move_entries(s: State, source: int, old: int, new: int, extent: int) -> None:
+    """move_ptes: [old, old + extent) of record `source` goes to `new`."""
+    walker_visits(s, source)
+    target = table_for(s, new)
+    low = (old & (SLOT - 1)) >> PAGE_SHIFT
+    to = (new & (SLOT - 1)) >> PAGE_SHIFT
+    for entry in range(extent >> PAGE_SHIFT):
+        if is_set(s.records[source].present, low + entry):
+            set_entries(s, target, to + entry, to + entry + 1)
+            if is_set(s.records[source].lazy, low + entry):
+                s.records[target].lazies += set_range(
+                    s.records[target].lazy, to + entry, to + entry + 1
+                )
+    clear_entries(s, source, low, low + (extent >> PAGE_SHIFT))
+
+
+@compiled
+def _can_align_down(s: State, address: int) -> bool:
+    """can_align_down: the VMA begins at `address` and its slot holds no other before it."""
+    v = vma_at(s, address)
+    if v < 0 or s.vmas[v].start != address:
+        return False
+    return v == 0 or s.vmas[v - 1].end <= address & -SLOT
+
+
+@compiled
+def _move_tables(s: State, old: int, new: int, length: int) -> None:
+    """move_page_tables."""
+    first, end = old, old + length
+    offset = old & (SLOT - 1)
+    if (
+        offset
+        and offset == new & (SLOT - 1)
+        and length >= SLOT - offset
+        and _can_align_down(s, old)
+        and _can_align_down(s, new)
+    ):
+        old -= offset
+        new -= offset
+    while old < end:
+        if upper_table(s, old, PUD_LEVEL):
+            create_upper(s, new, PUD_LEVEL)
+        if upper_table(s, old, PMD_LEVEL) == 0:
+            step = min(PMD_SPAN - (old & (PMD_SPAN - 1)), PMD_SPAN - (new & (PMD_SPAN - 1)))
+            old += step
+            new += step
+            continue
+        create_upper(s, new, PMD_LEVEL)
+        extent = min(SLOT - (old & (SLOT - 1)), SLOT - (new & (SLOT - 1)))
+        extent = min(extent, end - old)
+        record = find(s, old)
+        if record:
+            if extent == SLOT and find(s, new) == 0:
+                detach_record(s, record)
+                attach_record(s, record, new)
+            elif s.records[record].huge == 0 or split_huge(s, record):
+                _move_entries(s, record, old, new, extent)
+        old += extent
+        new += extent
+        if (old | new) & (PMD_SPAN - 1) == 0 and old - PMD_SPAN >= first:
+            # A whole PMD page moved with its PUD entry (move_normal_pud).
+            drop_empty_upper(s, old - PMD_SPAN, old - PMD_SPAN, old)
+
+
+@compiled
+def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> None:
+    """Move the part [old, old + length) of one VMA to `new`, `grown` bytes long there."""
+    v = vma_at(s, old)
+    flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
+    pgoff = s.vmas[v].pgoff + ((old - s.vmas[v].start) >> PAGE_SHIFT)
+    if file == 0 and anon == 0:
+        pgoff = new >> PAGE_SHIFT
+    insert(s, new, new + grown, flags, file, pgoff, anon)
+    _move_tables(s, old, new, length)
+    if keep:
+        v = vma_at(s, old)
+        s.vmas[v].flags &= ~(VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)
+        if s.vmas[v].start == old and s.vmas[v].end == old + length:
+            s.vmas[v].anon = 0
+    else:
+        unmap(s, old, old + length)
+    if flags & VmaFlag.LOCKED:
+        populate(s, new, new + grown)
+
+
+@compiled
+def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags: int) -> None:
+    """mremap that returned `new`; lengths in bytes, page aligned."""
+    if s.counters[Counter.VMAS_KNOWN] == 0 or old_length == 0 or vma_at(s, old) < 0:
+        return
+    if new == old:
+        if new_length < old_length:
+            unmap(s, old + new_length, old + old_length)
+        elif new_length > old_length:
+            v = vma_at(s, old + old_length - PAGE)
+            if v >= 0:
+                flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
+                pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT)
+                insert(s, old + old_length, old + new_length, flags, file, pgoff, anon)
+                if flags & VmaFlag.LOCKED:
+                    populate(s, old + old_length, old + new_length)
+        return
+    if flags & _MREMAP_FIXED:
+        unmap(s, new, new + new_length)
+    if new_length < old_length:
+        unmap(s, old + new_length, old + old_length)
+        old_length = new_length
+    keep = flags & _MREMAP_DONTUNMAP != 0
+    address, end = old, old + old_length
+    while address < end:
+        v = first_overlap(s, address)
+        if v == s.counters[Counter.VMAS] or s.vmas[v].start >= end:
+            return
+        address = max(address, s.vmas[v].start)
+        piece = min(end, s.vmas[v].end) - address
+        grown = piece
+        if address == old and piece == old_length:
+            grown = new_length
+        _move(s, address, new + (address - old), piece, grown, keep)
+        address += piece
+
+
+@compiled
+def brk(s: State, address: int) -> None:
+    """The program break is at `address` now."""
+    before = (s.counters[Counter.BRK] + PAGE - 1) & -PAGE
+    after = (address + PAGE - 1) & -PAGE
+    known = s.counters[Counter.BRK] != 0
+    s.counters[Counter.BRK] = address
+    if not known:
+        return
+    if after > before:
+        flags = VmaFlag.READ | VmaFlag.WRITE
+        if s.counters[Counter.LOCK_FUTURE]:
+            flags |= VmaFlag.LOCKED
+        insert(s, before, after, flags, 0, before >> PAGE_SHIFT, 0)
+        if flags & VmaFlag.LOCKED:
+            populate(s, before, after)
+    elif after < before:
+        unmap(s, after, before)

@@ -1,0 +1,229 @@
+"""The arrays that a shadow page table consists of, and how they grow.
+
+The upper levels are one array of 512-entry tables: an entry of `child` is the
+next table below, at the PMD level the number of a PTE page record, and 0 where
+it is none. Table 0 is the PGD and record 0 is never used, so 0 can mean
+none. Records and tables are recycled through free lists, and everything is
+addressed by number: the arrays may be replaced by longer ones between events.
+
+A record lives as long as the policy `none` keeps its PTE page, which is the
+longest of the three; `live` says which policies have it now. A record whose
+`huge` is not 0 stands for a leaf PMD instead and has no PTE page.
+"""
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.geometry import ENTRIES
+from shadow.policy import POLICIES
+
+__all__ = (
+    "AREA_SIZE",
+    "Counter",
+    "HUGE_ANON",
+    "HUGE_FILE",
+    "Pending",
+    "RECORD",
+    "State",
+    "VMA",
+    "VmaFlag",
+    "WORDS",
+    "grown",
+    "new_state",
+)
+
+WORDS = ENTRIES // 64
+"""64-bit words in the map of one PTE page."""
+
+HUGE_ANON = 1
+"""`huge`: an anonymous THP, which keeps a deposited PTE page."""
+HUGE_FILE = 2
+"""`huge`: a file or shmem THP; x86 deposits nothing for those."""
+
+_P = len(POLICIES)
+
+
+class Counter(IntEnum):
+    """Places in `State.counters` (int64)."""
+
+    TABLES_USED = 0
+    """Upper tables ever taken from `child`, table 0 included."""
+    TABLES_FREE = 1
+    RECORDS_USED = 2
+    RECORDS_FREE = 3
+    VMAS = 4
+    PENDING = 5
+    LEVELS = 6
+    RUNNING = 7
+    """The policy of the kernel that the events come from."""
+    THP = 8
+    """Where anonymous faults may be huge: 0 never, 1 in VM_HUGEPAGE VMAs, 2 everywhere."""
+    VMAS_KNOWN = 9
+    """0 while no VMA was ever told: then faults and zaps are taken at their word."""
+    NOW = 10
+    """Time of the newest event, ns."""
+    BRK = 11
+    ANON_VMAS = 12
+    """anon_vma numbers given out."""
+    FILES = 13
+    """Identities given to file mappings."""
+    REFS = 14
+    PMD_PAGES = 15
+    PUD_PAGES = 16
+    P4D_PAGES = 17
+    DEPOSITS = 18
+    HUGE = 19
+    NO_EFFECT = 20
+    """Faults outside any VMA or against its protection: a signal, no entry."""
+    LOST = 21
+    BORN = 22
+    """PTE page records made by events (not by a seed)."""
+    UNMAPPED = 23
+    """PTE pages that free_pgtables took."""
+    LOCK_FUTURE = 24
+    POSTED_SWITCH_BACK = 25
+    """1: pte_ref goes back to percpu mode after a failed attempt, as the RFC was posted."""
+    TABLES = 26
+    EMPTY = TABLES + _P
+    FREED = EMPTY + _P
+    REALLOCATED = FREED + _P
+    ATTEMPTS = REALLOCATED + _P
+    PEAK = ATTEMPTS + _P
+    SWITCHES = PEAK + _P
+    EVENTS = SWITCHES + 1
+    """Events by kind, 32 places."""
+    SIZE = EVENTS + 32
+
+
+AREA_SIZE = _P + 1
+"""`State.area`: per policy PTE pages x ns, and last the ns observed (float64)."""
+
+
+class VmaFlag(IntEnum):
+    """Bits of a VMA's `flags`; the first three equal PROT_READ, PROT_WRITE, PROT_EXEC."""
+
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+    SHARED = 8
+    GROWSDOWN = 16
+    LOCKED = 32
+    HUGETLB = 64
+    HUGEPAGE = 128
+    NOHUGEPAGE = 256
+    DONTFORK = 512
+    WIPEONFORK = 1024
+    LOCKONFAULT = 2048
+
+
+class Pending(IntEnum):
+    """Columns of `State.pending`: calls that were entered and did not return yet."""
+
+    TID = 0
+    KIND = 1
+    START = 2
+    END = 3
+    AUX = 4
+    COLUMNS = 5
+
+
+_PENDING_ROWS = 64
+
+
+RECORD = np.dtype(
+    [
+        ("present", "<u8", WORDS),  # the 512-bit map of entries that are not none
+        ("lazy", "<u8", WORDS),  # entries under MADV_FREE
+        ("slot", "<i8"),  # first address; -1: the record is free
+        ("emptied", "<i8"),  # when the last entry went, ns; 0: never
+        ("refs", "<i2"),  # entries that are not none
+        ("lazies", "<i2"),  # entries under MADV_FREE
+        ("live", "u1"),  # bit p: policy p has this PTE page
+        ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
+        ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
+        ("padding", "u1"),
+    ],
+)
+"""A PTE page."""
+
+UPPER = np.dtype([("child", "<i4", ENTRIES), ("used", "<i4")])
+"""A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none."""
+
+VMA = np.dtype(
+    [
+        ("start", "<i8"),
+        ("end", "<i8"),
+        ("flags", "<i8"),  # VmaFlag
+        ("file", "<i8"),  # 0: anonymous; else an identity
+        ("pgoff", "<i8"),  # as vm_pgoff, pages: continuous across a merge
+        ("anon", "<i8"),  # anon_vma number; 0: none yet
+    ]
+)
+"""A VMA; those of an address space are sorted and do not overlap."""
+
+
+class State(NamedTuple):
+    """One address space: arrays only, few, since each call passes them all."""
+
+    upper: npt.NDArray[np.void]
+    """(tables,) of UPPER"""
+    upper_pool: npt.NDArray[np.int32]
+    """(tables,) stack of free numbers of `upper`"""
+    records: npt.NDArray[np.void]
+    """(records,) of RECORD"""
+    record_pool: npt.NDArray[np.int32]
+    """(records,) stack of free numbers of `records`"""
+    vmas: npt.NDArray[np.void]
+    """(vmas,) of VMA"""
+    pending: npt.NDArray[np.int64]
+    """(64, 5) see `Pending`"""
+    counters: npt.NDArray[np.int64]
+    """see `Counter`"""
+    area: npt.NDArray[np.float64]
+    """see `AREA_SIZE`"""
+
+
+def new_state(levels: int, running: int, thp: int) -> State:
+    """An address space of which nothing is known yet."""
+    counters = np.zeros(Counter.SIZE, np.int64)
+    counters[Counter.LEVELS] = levels
+    counters[Counter.RUNNING] = running
+    counters[Counter.THP] = thp
+    counters[Counter.TABLES_USED] = 1
+    counters[Counter.RECORDS_USED] = 1
+    return State(
+        upper=np.zeros(8, UPPER),
+        upper_pool=np.zeros(8, np.int32),
+        records=np.zeros(64, RECORD),
+        record_pool=np.zeros(64, np.int32),
+        vmas=np.zeros(64, VMA),
+        pending=np.zeros((_PENDING_ROWS, Pending.COLUMNS), np.int64),
+        counters=counters,
+        area=np.zeros(AREA_SIZE, np.float64),
+    )
+
+
+def _longer(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    if len(array) >= count:
+        return array
+    new = np.zeros(max(count, len(array) * 3 // 2), array.dtype)
+    new[: len(array)] = array
+    return new
+
+
+def grown(state: State, tables: int, records: int, vmas: int) -> State:
+    """The same address space with at least these many places of each sort.
+
+    An array that is long enough is kept; a longer one is at least half as long
+    again, so that growing costs a constant share.
+    """
+    return state._replace(
+        upper=_longer(state.upper, tables),
+        upper_pool=_longer(state.upper_pool, tables),
+        records=_longer(state.records, records),
+        record_pool=_longer(state.record_pool, records),
+        vmas=_longer(state.vmas, vmas),
+    )

@@ -1,0 +1,247 @@
+"""The compiled loop: events applied to the address space, in order.
+
+A call is applied when it returned, with one exception: munmap gives its range
+away before it returns, and another thread may have mapped it again by then.
+So munmap is noted when it is entered, and a mapping that overlaps a noted
+range proves that the munmap has happened: it is applied first.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.events import EventBatch, Kind
+from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
+from shadow.policy import POLICIES
+from shadow.table.advise import (
+    advise,
+    lock,
+    lock_all,
+    map_range,
+    populates,
+    protect,
+    unlock,
+)
+from shadow.table.compiled import compiled, signed
+from shadow.table.fault import fault, populate
+from shadow.table.radix import find_or_create
+from shadow.table.records import give_all_policies, set_entries
+from shadow.table.remap import brk, remap
+from shadow.table.state import HUGE_ANON, Counter, Pending, State, VmaFlag
+from shadow.table.unmap import unmap
+from shadow.table.vmas import first_overlap
+from shadow.table.zap import dontneed, free_lazily, truncate
+
+__all__ = ("run", "set_runs")
+
+_POLICIES = len(POLICIES)
+_ERROR_BITS = 0x7FFFFFFF
+_UPPER_SPARE = 8
+_VMA_SPARE = 6
+
+
+@compiled
+def _pending_of(s: State, tid: int) -> int:
+    for row in range(s.counters[Counter.PENDING]):
+        if s.pending[row, Pending.TID] == tid:
+            return row
+    return -1
+
+
+@compiled
+def _forget_pending(s: State, row: int) -> None:
+    last = s.counters[Counter.PENDING] - 1
+    for column in range(Pending.COLUMNS):
+        s.pending[row, column] = s.pending[last, column]
+    s.counters[Counter.PENDING] = last
+
+
+@compiled
+def _note_pending(s: State, tid: int, kind: int, start: int, end: int, aux: int) -> None:
+    row = _pending_of(s, tid)
+    if row < 0:
+        if s.counters[Counter.PENDING] == len(s.pending):
+            _forget_pending(s, 0)
+        row = s.counters[Counter.PENDING]
+        s.counters[Counter.PENDING] += 1
+    s.pending[row, Pending.TID] = tid
+    s.pending[row, Pending.KIND] = kind
+    s.pending[row, Pending.START] = start
+    s.pending[row, Pending.END] = end
+    s.pending[row, Pending.AUX] = aux
+
+
+@compiled
+def _settle_unmaps(s: State, start: int, end: int) -> None:
+    """Apply the noted munmaps that a new mapping of [start, end) proves done."""
+    row = s.counters[Counter.PENDING] - 1
+    while row >= 0:
+        first, last = s.pending[row, Pending.START], s.pending[row, Pending.END]
+        if s.pending[row, Pending.KIND] == Kind.UNMAP_BEGIN and first < end and start < last:
+            unmap(s, first, last)
+            _forget_pending(s, row)
+        row -= 1
+
+
+@compiled
+def _accessible(s: State, start: int, end: int) -> int:
+    """Slots that populating [start, end) may touch."""
+    slots = 0
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        if s.vmas[v].flags & (VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC):
+            length = min(end, s.vmas[v].end) - max(start, s.vmas[v].start)
+            slots += (length >> SLOT_SHIFT) + 2
+        v += 1
+    return slots
+
+
+@compiled
+def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
+    """Whether the arrays are long enough for whatever this event may add."""
+    records, upper, vmas = 2, _UPPER_SPARE, _VMA_SPARE
+    if kind == Kind.MAP and populates(s, aux):
+        records += (length >> SLOT_SHIFT) + 2
+    elif kind == Kind.BRK and s.counters[Counter.LOCK_FUTURE]:
+        records += (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
+    elif kind == Kind.LOCK or kind == Kind.POPULATE:
+        end = start + length if length else 1 << 62
+        records += _accessible(s, start, end)
+        upper += _UPPER_SPARE * s.counters[Counter.VMAS]
+    elif kind == Kind.REMAP_TO:
+        records += 2 * s.counters[Counter.RECORDS_USED] + (length >> SLOT_SHIFT)
+        upper += 2 * s.counters[Counter.TABLES_USED]
+        vmas += s.counters[Counter.VMAS]
+    upper += 2 * (records >> ENTRY_BITS)
+    return (
+        s.counters[Counter.RECORDS_USED] + records <= len(s.records)
+        and s.counters[Counter.TABLES_USED] + upper <= len(s.upper)
+        and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
+    )
+
+
+@compiled
+def _advance_clock(s: State, time: int) -> None:
+    """Move NOW on and integrate the PTE pages of each policy over the time passed.
+
+    Events of different CPUs may be out of order by less than a microsecond;
+    time never runs back here.
+    """
+    now = s.counters[Counter.NOW]
+    if time <= now:
+        return
+    if now:
+        passed = float(time - now)
+        for policy in range(_POLICIES):
+            s.area[policy] += passed * s.counters[Counter.TABLES + policy]
+        s.area[_POLICIES] += passed
+    s.counters[Counter.NOW] = time
+
+
+@compiled
+def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> None:
+    end = start + length
+    if kind == Kind.FAULT:
+        fault(s, start, aux & _ERROR_BITS)
+    elif kind == Kind.DONTNEED:
+        dontneed(s, start, end, aux)
+    elif kind == Kind.FREE:
+        free_lazily(s, start, end)
+    elif kind == Kind.TRUNCATE:
+        truncate(s, start, end)
+    elif kind == Kind.UNMAP_BEGIN or kind == Kind.REMAP_FROM:
+        _note_pending(s, tid, kind, start, end, aux)
+    elif kind == Kind.UNMAP:
+        row = _pending_of(s, tid)
+        if row >= 0:
+            _forget_pending(s, row)
+            unmap(s, start, end)
+        # No note: a mapping came before and settled it.
+    elif kind == Kind.REMAP_TO:
+        row = _pending_of(s, tid)
+        if row >= 0:
+            old, old_end = s.pending[row, Pending.START], s.pending[row, Pending.END]
+            flags = s.pending[row, Pending.AUX]
+            _forget_pending(s, row)
+            if length:
+                remap(s, old, old_end - old, start, length, flags)
+    elif kind == Kind.MAP:
+        _settle_unmaps(s, start, end)
+        map_range(s, start, end, aux)
+    elif kind == Kind.PROTECT:
+        protect(s, start, end, aux)
+    elif kind == Kind.BRK:
+        brk(s, start)
+    elif kind == Kind.POPULATE:
+        populate(s, start, end)
+    elif kind == Kind.ADVISE:
+        advise(s, start, end, aux)
+    elif kind == Kind.LOCK:
+        if length:
+            lock(s, start, end, aux)
+        else:
+            lock_all(s, aux)
+    elif kind == Kind.UNLOCK:
+        unlock(s, start, end)
+    elif kind == Kind.LOSS:
+        s.counters[Counter.LOST] += length
+
+
+@compiled
+def run(s: State, events: EventBatch, first: int) -> int:
+    """Apply `events` from index `first` on.
+
+    Returns the index of the first event not applied: the number of events, or
+    less when the arrays must grow before that event.
+    """
+    for i in range(first, len(events)):
+        event = events[i]
+        kind = signed(event.kind)
+        start, length = signed(event.address), signed(event.length)
+        aux = signed(event.aux)
+        if not _has_room(s, kind, start, length, aux):
+            return i
+        _advance_clock(s, signed(event.time))
+        s.counters[Counter.EVENTS + kind] += 1
+        _apply(s, kind, start, length, signed(event.tid), aux)
+    return len(events)
+
+
+@compiled
+def set_runs(
+    s: State,
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    huge: npt.NDArray[np.uint8],
+    first: int,
+) -> int:
+    """Seed runs of entries that are not none, or huge ones, as the kernel has them.
+
+    Args:
+        s: the address space.
+        starts: (n,) first address of each run, bytes.
+        ends: (n,) end address of each run.
+        huge: (n,) 0, HUGE_ANON or HUGE_FILE.
+        first: the run to begin with.
+
+    Returns:
+        Index of the first run not applied, as `run` does.
+    """
+    for i in range(first, len(starts)):
+        records = ((ends[i] - starts[i]) >> SLOT_SHIFT) + 2
+        if s.counters[Counter.RECORDS_USED] + records > len(s.records) or s.counters[
+            Counter.TABLES_USED
+        ] + _UPPER_SPARE + 2 * (records >> ENTRY_BITS) > len(s.upper):
+            return i
+        for slot in range(starts[i] & -SLOT, ends[i], SLOT):
+            record = find_or_create(s, slot)
+            if huge[i]:
+                if s.records[record].huge == 0:
+                    s.records[record].huge = huge[i]
+                    s.counters[Counter.HUGE] += 1
+                    s.counters[Counter.DEPOSITS] += huge[i] == HUGE_ANON
+                continue
+            give_all_policies(s, record)
+            low = (max(slot, starts[i]) & (SLOT - 1)) >> PAGE_SHIFT
+            pages = (min(slot + SLOT, ends[i]) - max(slot, starts[i])) >> PAGE_SHIFT
+            set_entries(s, record, low, low + pages)
+    return len(starts)

@@ -1,0 +1,75 @@
+"""munmap and what replaces a mapping: entries cleared, tables freed between neighbours.
+
+free_pgtables may free a table only when its whole span is free of the VMAs
+that remain: from the end of the VMA before the range (floor) to the start of
+the VMA after it (ceiling). So an empty PTE page can stay beside a neighbour
+(semantics D3, 27).
+
+Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
+"""
+
+from shadow.geometry import PAGE_SHIFT, PMD_SPAN, SLOT
+from shadow.table.compiled import compiled
+from shadow.table.radix import drop_empty_upper, find, free_record, next_slot
+from shadow.table.records import clear_entries, has
+from shadow.table.state import Counter, State
+from shadow.table.vmas import cut, first_overlap, remove_range, split_huge
+from shadow.table.zap import free_huge, walker_visits
+
+__all__ = ("unmap",)
+
+_NO_CEILING = 1 << 62
+
+
+@compiled
+def _unmap_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
+    slot = next_slot(s, start & -SLOT, end)
+    while slot >= 0:
+        record = find(s, slot)
+        first, last = max(slot, start), min(slot + SLOT, end)
+        gone = False
+        if s.records[record].huge:
+            if last - first == SLOT:
+                free_huge(s, record)
+                gone = True
+            else:
+                gone = not split_huge(s, record)
+        if not gone:
+            walker_visits(s, record)
+            low = (first & (SLOT - 1)) >> PAGE_SHIFT
+            clear_entries(s, record, low, low + ((last - first) >> PAGE_SHIFT))
+            if floor <= slot and slot + SLOT <= ceiling:
+                if has(s, record, s.counters[Counter.RUNNING]):
+                    s.counters[Counter.UNMAPPED] += 1
+                free_record(s, record)
+        slot = next_slot(s, slot + SLOT, end)
+
+
+@compiled
+def _free_upper(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
+    """Free the emptied PMD and PUD pages (and P4D pages) over [start, end)."""
+    for region in range(start & -PMD_SPAN, end, PMD_SPAN):
+        drop_empty_upper(s, region, floor, ceiling)
+
+
+@compiled
+def unmap(s: State, start: int, end: int) -> None:
+    """Remove all mappings of [start, end), as munmap and MAP_FIXED do."""
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        _unmap_slots(s, start, end, start, end)
+        _free_upper(s, start, end, start, end)
+        return
+    v = first_overlap(s, start)
+    if v == s.counters[Counter.VMAS] or s.vmas[v].start >= end:
+        return
+    cut(s, start)
+    cut(s, end)
+    first = first_overlap(s, start)
+    last = first_overlap(s, end)
+    floor = s.vmas[first - 1].end if first > 0 else 0
+    ceiling = s.vmas[last].start if last < s.counters[Counter.VMAS] else _NO_CEILING
+    for v in range(first, last):
+        _unmap_slots(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
+    for v in range(first, last):
+        _free_upper(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
+    remove_range(s, start, end)

@@ -1,0 +1,171 @@
+"""The VMAs of the address space: found, split, merged, inserted, removed.
+
+One sorted array. The kernel's rules that matter here are those that
+move boundaries, since the whole-slot rule of pt_reclaim stops at them: VMAs
+merge when they touch, agree in flags and file, are continuous in page offset
+and do not have two different anon_vmas (mm/vma.c, is_mergeable_vma and
+can_vma_merge_before/after; mm/rmap.c, anon_vma_prepare).
+"""
+
+from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
+from shadow.table.compiled import compiled
+from shadow.table.radix import find, free_record
+from shadow.table.records import give_all_policies, set_entries
+from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+
+__all__ = (
+    "cut",
+    "ensure_anon_vma",
+    "first_overlap",
+    "insert",
+    "merge_around",
+    "remove_range",
+    "split_huge",
+    "vma_at",
+)
+
+_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+
+
+@compiled
+def first_overlap(s: State, address: int) -> int:
+    """Index of the first VMA that ends after `address` (may be one past the last)."""
+    low, high = 0, s.counters[Counter.VMAS]
+    while low < high:
+        middle = (low + high) >> 1
+        if s.vmas[middle].end > address:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@compiled
+def vma_at(s: State, address: int) -> int:
+    """Index of the VMA that holds `address`, or -1."""
+    v = first_overlap(s, address)
+    if v < s.counters[Counter.VMAS] and s.vmas[v].start <= address:
+        return v
+    return -1
+
+
+@compiled
+def _shift_right(s: State, at: int) -> None:
+    """Make room for one VMA at index `at`."""
+    count = s.counters[Counter.VMAS]
+    for v in range(count, at, -1):
+        s.vmas[v] = s.vmas[v - 1]
+    s.counters[Counter.VMAS] = count + 1
+
+
+@compiled
+def _remove(s: State, at: int, number: int) -> None:
+    """Remove `number` VMAs from index `at` on."""
+    if number == 0:
+        return
+    count = s.counters[Counter.VMAS] - number
+    for v in range(at, count):
+        s.vmas[v] = s.vmas[v + number]
+    s.counters[Counter.VMAS] = count
+
+
+@compiled
+def split_huge(s: State, record: int) -> bool:
+    """A leaf PMD is split (__split_huge_pmd); returns whether a PTE page is there now.
+
+    An anonymous one becomes its deposited PTE page, with 512 entries. One of a
+    file is only cleared: its pages come back by faults.
+    """
+    s.counters[Counter.HUGE] -= 1
+    if s.records[record].huge != HUGE_ANON:
+        free_record(s, record)
+        return False
+    s.counters[Counter.DEPOSITS] -= 1
+    s.records[record].huge = 0
+    give_all_policies(s, record)
+    set_entries(s, record, 0, ENTRIES)
+    return True
+
+
+@compiled
+def cut(s: State, address: int) -> None:
+    """Let a VMA boundary be at `address` (split_vma), if a VMA spans it."""
+    v = vma_at(s, address)
+    if v < 0 or s.vmas[v].start == address:
+        return
+    _shift_right(s, v)
+    pages = (address - s.vmas[v].start) >> PAGE_SHIFT
+    s.vmas[v].end = address
+    s.vmas[v + 1].start = address
+    s.vmas[v + 1].pgoff += pages
+    if address & (SLOT - 1):  # vma_adjust_trans_huge
+        record = find(s, address)
+        if record and s.records[record].huge:
+            split_huge(s, record)
+
+
+@compiled
+def _continues(s: State, v: int, access: bool) -> bool:
+    """Whether VMA v + 1 continues VMA v; with `access`, R, W and X may differ."""
+    w = v + 1
+    differ = s.vmas[v].flags ^ s.vmas[w].flags
+    if access:
+        differ &= ~_ACCESS
+    return (
+        s.vmas[v].end == s.vmas[w].start
+        and differ == 0
+        and s.vmas[v].file == s.vmas[w].file
+        and s.vmas[w].pgoff - s.vmas[v].pgoff == (s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT
+    )
+
+
+@compiled
+def merge_around(s: State, start: int, end: int) -> None:
+    """Merge what can be merged at the boundaries in [start, end]."""
+    v = max(first_overlap(s, start - 1), 0)
+    while v + 1 < s.counters[Counter.VMAS] and s.vmas[v + 1].start <= end:
+        a, b = s.vmas[v].anon, s.vmas[v + 1].anon
+        special = s.vmas[v].flags & (VmaFlag.HUGETLB | VmaFlag.GROWSDOWN)
+        if special == 0 and (a == b or a == 0 or b == 0) and _continues(s, v, False):
+            s.vmas[v].end = s.vmas[v + 1].end
+            s.vmas[v].anon = max(a, b)
+            _remove(s, v + 1, 1)
+        else:
+            v += 1
+
+
+@compiled
+def ensure_anon_vma(s: State, v: int) -> None:
+    """First anonymous page of a VMA: share a neighbour's anon_vma or make one."""
+    if s.vmas[v].anon:
+        return
+    if v + 1 < s.counters[Counter.VMAS] and s.vmas[v + 1].anon and _continues(s, v, True):
+        s.vmas[v].anon = s.vmas[v + 1].anon
+    elif v > 0 and s.vmas[v - 1].anon and _continues(s, v - 1, True):
+        s.vmas[v].anon = s.vmas[v - 1].anon
+    else:
+        s.counters[Counter.ANON_VMAS] += 1
+        s.vmas[v].anon = s.counters[Counter.ANON_VMAS]
+
+
+@compiled
+def insert(s: State, start: int, end: int, flags: int, file: int, pgoff: int, anon: int) -> None:
+    """Add a VMA over a range that holds none, and merge it with its neighbours."""
+    s.counters[Counter.VMAS_KNOWN] = 1
+    at = first_overlap(s, start)
+    _shift_right(s, at)
+    s.vmas[at].start = start
+    s.vmas[at].end = end
+    s.vmas[at].flags = flags
+    s.vmas[at].file = file
+    s.vmas[at].pgoff = pgoff
+    s.vmas[at].anon = anon
+    merge_around(s, start, end)
+
+
+@compiled
+def remove_range(s: State, start: int, end: int) -> None:
+    """Remove the VMAs of a range whose ends were cut."""
+    first = first_overlap(s, start)
+    last = first_overlap(s, end)
+    _remove(s, first, last - first)

@@ -1,0 +1,160 @@
+"""MADV_DONTNEED, MADV_FREE and file truncation: zaps that may free PTE pages.
+
+The running kernel's rule and the RFC's are applied side by side. A zap works
+through the VMAs of its range in order and within each through the slots that
+have a PTE page; what it clears in one slot is a *chunk*.
+
+Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
+(zap_pte_range), mm/pt_reclaim.c; for pte_ref patches 14 and 15 of the RFC.
+"""
+
+from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
+from shadow.policy import Policy
+from shadow.table.bits import copy_range, test_range
+from shadow.table.compiled import compiled
+from shadow.table.radix import find, free_record, next_slot
+from shadow.table.records import clear_entries, has, release
+from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.vmas import first_overlap, split_huge
+
+__all__ = ("dontneed", "free_huge", "free_lazily", "truncate", "walker_visits")
+
+_MADV_DONTNEED_LOCKED = 24
+
+
+@compiled
+def _count_freed(s: State, record: int, policy: int) -> None:
+    release(s, record, policy)
+    s.counters[Counter.FREED + policy] += 1
+
+
+@compiled
+def walker_visits(s: State, record: int) -> None:
+    """A page-table walker enters (pte_tryget).
+
+    In atomic mode with a count of 0 the tryget fails, and the walker itself
+    frees the PTE page; in percpu mode a 0 cannot be seen.
+    """
+    if s.records[record].atomic and s.records[record].refs == 0 and has(s, record, Policy.PTE_REF):
+        _count_freed(s, record, Policy.PTE_REF)
+        s.records[record].atomic = 0
+
+
+@compiled
+def _attempt_pte_ref(s: State, record: int, switch_back: bool) -> None:
+    """try_to_free_user_pte: to atomic mode, look, free at 0."""
+    if not has(s, record, Policy.PTE_REF):
+        return
+    s.counters[Counter.ATTEMPTS + Policy.PTE_REF] += 1
+    if s.records[record].atomic == 0:
+        s.records[record].atomic = 1
+        s.counters[Counter.SWITCHES] += 1
+    if s.records[record].refs == 0:
+        _count_freed(s, record, Policy.PTE_REF)
+        s.records[record].atomic = 0
+    elif switch_back and s.counters[Counter.POSTED_SWITCH_BACK]:
+        s.records[record].atomic = 0
+
+
+@compiled
+def free_huge(s: State, record: int) -> None:
+    """A leaf PMD is cleared; the deposited PTE page goes with it."""
+    if s.records[record].huge == HUGE_ANON:
+        s.counters[Counter.DEPOSITS] -= 1
+    s.counters[Counter.HUGE] -= 1
+    free_record(s, record)
+
+
+@compiled
+def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) -> None:
+    """Zap [start, end) of one slot; `reclaim`: the whole-slot rule may apply."""
+    whole = end - start == SLOT
+    if s.records[record].huge:
+        if whole:
+            free_huge(s, record)
+            return
+        if not split_huge(s, record):
+            return
+    walker_visits(s, record)
+    low = (start & (SLOT - 1)) >> PAGE_SHIFT
+    clear_entries(s, record, low, low + ((end - start) >> PAGE_SHIFT))
+    if reclaim and whole and has(s, record, Policy.PT_RECLAIM):
+        s.counters[Counter.ATTEMPTS + Policy.PT_RECLAIM] += 1
+        if s.records[record].refs == 0:
+            _count_freed(s, record, Policy.PT_RECLAIM)
+    _attempt_pte_ref(s, record, True)
+
+
+@compiled
+def _dontneed_piece(s: State, start: int, end: int, reclaim: bool) -> None:
+    slot = next_slot(s, start & -SLOT, end)
+    while slot >= 0:
+        _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + SLOT, end), reclaim)
+        slot = next_slot(s, slot + SLOT, end)
+
+
+@compiled
+def dontneed(s: State, start: int, end: int, advice: int) -> None:
+    """MADV_DONTNEED or MADV_DONTNEED_LOCKED over [start, end).
+
+    The VMAs are zapped in order up to the first that refuses (locked), which
+    is what the kernel has done when it returns EINVAL; holes are passed over,
+    which is what it has done when it returns ENOMEM.
+    """
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        _dontneed_piece(s, start, end, True)
+        return
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        flags = s.vmas[v].flags
+        if flags & VmaFlag.LOCKED and advice != _MADV_DONTNEED_LOCKED:
+            return
+        if flags & VmaFlag.HUGETLB == 0:
+            _dontneed_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), True)
+        v += 1
+
+
+@compiled
+def truncate(s: State, start: int, end: int) -> None:
+    """MADV_REMOVE: the pages go, and pt_reclaim does not look (semantics C3)."""
+    _dontneed_piece(s, start, end, False)
+
+
+@compiled
+def _free_chunk(s: State, record: int, start: int, end: int) -> None:
+    low = (start & (SLOT - 1)) >> PAGE_SHIFT
+    high = low + ((end - start) >> PAGE_SHIFT)
+    if s.records[record].huge:
+        if high - low == ENTRIES:
+            return  # stays huge; reclaim decides later
+        if not split_huge(s, record):
+            return
+    walker_visits(s, record)
+    s.records[record].lazies += copy_range(
+        s.records[record].lazy, s.records[record].present, low, high
+    )
+    marked = test_range(s.records[record].present, low, high) > 0
+    _attempt_pte_ref(s, record, not marked)
+
+
+@compiled
+def free_lazily(s: State, start: int, end: int) -> None:
+    """MADV_FREE over [start, end): anonymous entries become lazyfree.
+
+    The kernel refuses file mappings with EINVAL after the VMAs before them.
+    """
+    v = first_overlap(s, start)
+    known = s.counters[Counter.VMAS_KNOWN]
+    while not known or (v < s.counters[Counter.VMAS] and s.vmas[v].start < end):
+        first, last = start, end
+        if known:
+            if s.vmas[v].file or s.vmas[v].flags & (VmaFlag.SHARED | VmaFlag.HUGETLB):
+                return
+            first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
+        slot = next_slot(s, first & -SLOT, last)
+        while slot >= 0:
+            _free_chunk(s, find(s, slot), max(slot, first), min(slot + SLOT, last))
+            slot = next_slot(s, slot + SLOT, last)
+        if not known:
+            return
+        v += 1

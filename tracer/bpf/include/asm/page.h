@@ -1,0 +1,1 @@
+/* bcc includes this; nothing of it is needed. */

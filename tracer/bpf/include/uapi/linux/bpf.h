@@ -1,0 +1,1 @@
+/* bcc includes this; its own copy of bpf.h comes first. */

@@ -1,0 +1,298 @@
+// Probes on page faults and on the calls that change page tables.
+//
+// Raw tracepoints only: no kernel headers, no kprobes, no tracefs. Events leave
+// in the layout of shadow/events.py. Compile-time constants come from the loader
+// (tracer/probes.py): the ring's size, the kinds of events, struct offsets from BTF.
+
+#include <asm/mman.h>
+#include <asm/ptrace.h>
+#include <asm/unistd.h>
+
+#define MAX_ERRNO 4095
+#define ENOMEM 12
+#define EINVAL 22
+#define KERNEL_FAULT (1U << 31)
+#define IOVECS 1024  // UIO_MAXIOV
+
+struct event {
+    u64 time;
+    u64 address;
+    u64 length;
+    u32 tgid;
+    u32 tid;
+    u16 kind;
+    u16 cpu;
+    u32 aux;
+};
+
+// A traced process. `owner` is the process whose page tables it uses: itself,
+// or after vfork and the like its parent. Once it is `gone`, its pid may belong to
+// another. `lost` only grows; `told` is the part of it that has reached the stream.
+struct target {
+    u32 owner;
+    u32 gone;
+    u64 lost;
+    u64 told;
+};
+
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+BPF_HASH(targets, u32, struct target, MAX_TARGETS);
+
+static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
+
+static __always_inline void fill(struct event *e, u32 owner, u32 tid, u16 kind,
+                                 u64 address, u64 length, u32 aux) {
+    e->time = bpf_ktime_get_ns();
+    e->address = address;
+    e->length = length;
+    e->tgid = owner;
+    e->tid = tid;
+    e->kind = kind;
+    e->cpu = bpf_get_smp_processor_id();
+    e->aux = aux;
+}
+
+// Loss is told as a running total, so that two CPUs telling it at once do no
+// harm; the reader takes the difference.
+static __always_inline void tell_loss(struct target *target, u32 owner, u32 tid) {
+    u64 total = target->lost;
+    if (total == target->told)
+        return;
+    struct event *e = ring.ringbuf_reserve(sizeof(struct event));
+    if (!e)
+        return;
+    target->told = total;
+    fill(e, owner, tid, KIND_LOSS, 0, total, 0);
+    ring.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64 address,
+                                   u64 length, u32 aux) {
+    struct event *e = ring.ringbuf_reserve(sizeof(struct event));
+    if (!e) {
+        __sync_fetch_and_add(&target->lost, 1);
+        return;
+    }
+    fill(e, target->owner, tid, kind, address, length, aux);
+    ring.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void emit(struct target *target, u16 kind, u64 address, u64 length,
+                                 u32 aux) {
+    u32 tid = bpf_get_current_pid_tgid();
+    tell_loss(target, target->owner, tid);
+    submit(target, tid, kind, address, length, aux);
+}
+
+static __always_inline struct target *current_target(void) {
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct target *target = targets.lookup(&tgid);
+    return target && !target->gone ? target : 0;
+}
+
+static __always_inline int on_fault(u64 address, u64 error, u32 mode) {
+    struct target *target = current_target();
+    if (target && address < USER_LIMIT)
+        emit(target, KIND_FAULT, address, 0, (u32)error | mode);
+    return 0;
+}
+
+// (unsigned long address, struct pt_regs *regs, unsigned long error_code)
+int on_page_fault_user(struct bpf_raw_tracepoint_args *ctx) { return on_fault(ctx->args[0], ctx->args[2], 0); }
+
+int on_page_fault_kernel(struct bpf_raw_tracepoint_args *ctx) {
+    return on_fault(ctx->args[0], ctx->args[2], KERNEL_FAULT);
+}
+
+struct call {
+    u64 a, b, c, d, e;
+};
+
+static __always_inline void read_call(struct call *call, struct pt_regs *user) {
+    struct pt_regs regs;
+    bpf_probe_read_kernel(&regs, sizeof(regs), user);
+    call->a = regs.rdi;
+    call->b = regs.rsi;
+    call->c = regs.rdx;
+    call->d = regs.r10;
+    call->e = regs.r8;
+}
+
+// (struct pt_regs *regs, long id): only calls that give addresses away before
+// they return are of interest here.
+int on_sys_enter(struct bpf_raw_tracepoint_args *ctx) {
+    u64 id = ctx->args[1];
+    if (id != __NR_munmap && id != __NR_mremap)
+        return 0;
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    struct call call;
+    read_call(&call, (struct pt_regs *)ctx->args[0]);
+    if (id == __NR_munmap)
+        emit(target, KIND_UNMAP_BEGIN, call.a, page_up(call.b), 0);
+    else
+        emit(target, KIND_REMAP_FROM, call.a, page_up(call.b), call.d);
+    return 0;
+}
+
+// madvise(2) over a range with holes or with a VMA that refuses has done its
+// work up to there when it fails: mm/madvise.c, madvise_walk_vmas.
+static __always_inline bool zapped(long result) {
+    return result == 0 || result == -ENOMEM || result == -EINVAL;
+}
+
+static __always_inline void on_advice(struct target *target, u64 start, u64 length, u32 advice,
+                                      long result) {
+    if (start & 4095)
+        return;
+    length = page_up(length);
+    if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED) {
+        if (zapped(result))
+            emit(target, KIND_DONTNEED, start, length, advice);
+    } else if (advice == MADV_FREE) {
+        if (zapped(result))
+            emit(target, KIND_FREE, start, length, advice);
+    } else if (result == 0) {
+        if (advice == MADV_REMOVE)
+            emit(target, KIND_TRUNCATE, start, length, advice);
+        else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
+            emit(target, KIND_POPULATE, start, length, advice);
+        else
+            emit(target, KIND_ADVISE, start, length, advice);
+    }
+}
+
+struct range {
+    u64 start;
+    u64 length;
+};
+
+// Zaps are accepted for the caller's own memory only (mm/madvise.c,
+// process_madvise_remote_valid), so no pidfd need be looked up. `result` is the
+// number of bytes advised: the vectors count until it is used up. The verifier
+// follows at most 8192 branches in a row, so the loop has few.
+static __always_inline void on_process_madvise(struct target *target, struct call *call,
+                                               long result) {
+    u32 advice = call->d;
+    if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED && advice != MADV_FREE)
+        return;
+    u16 kind = advice == MADV_FREE ? KIND_FREE : KIND_DONTNEED;
+    u32 tid = bpf_get_current_pid_tgid();
+    long left = result;
+    tell_loss(target, target->owner, tid);
+    for (u32 i = 0; i < IOVECS; i++) {
+        struct range range;
+        if (i >= call->c || left <= 0)
+            return;
+        if (bpf_probe_read_user(&range, sizeof(range), (void *)(call->b + i * sizeof(range))))
+            return;
+        submit(target, tid, kind, range.start, page_up(range.length), advice);
+        left -= range.length;
+    }
+}
+
+// (struct pt_regs *regs, long ret): the registers still hold the arguments.
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx) {
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+    long result = ctx->args[1];
+    u64 id = 0;
+    bpf_probe_read_kernel(&id, sizeof(id), &regs->orig_rax);
+    if (id != __NR_madvise && id != __NR_munmap && id != __NR_mmap && id != __NR_brk &&
+        id != __NR_mprotect && id != __NR_pkey_mprotect && id != __NR_mremap &&
+        id != __NR_process_madvise && id != __NR_mlock && id != __NR_mlock2 &&
+        id != __NR_munlock && id != __NR_mlockall && id != __NR_munlockall)
+        return 0;
+    struct call call;
+    read_call(&call, regs);
+    bool failed = result < 0 && result >= -MAX_ERRNO;
+    if (id == __NR_madvise) {
+        on_advice(target, call.a, call.b, call.c, result);
+    } else if (id == __NR_munmap) {
+        emit(target, KIND_UNMAP, call.a, failed ? 0 : page_up(call.b), 0);
+    } else if (id == __NR_mremap) {
+        emit(target, KIND_REMAP_TO, failed ? call.a : result, failed ? 0 : page_up(call.c), 0);
+    } else if (failed) {
+        return 0;
+    } else if (id == __NR_mmap) {
+        emit(target, KIND_MAP, result, page_up(call.b),
+             (call.c & 0xff) | ((u32)call.d << MAP_FLAGS_SHIFT));
+    } else if (id == __NR_brk) {
+        if ((call.a == 0) || (u64)result == call.a)
+            emit(target, KIND_BRK, result, 0, 0);
+    } else if (id == __NR_mprotect || id == __NR_pkey_mprotect) {
+        emit(target, KIND_PROTECT, call.a, page_up(call.b), call.c);
+    } else if (id == __NR_process_madvise) {
+        on_process_madvise(target, &call, result);
+    } else if (id == __NR_mlock || id == __NR_mlock2) {
+        u64 start = call.a & ~4095ULL;
+        emit(target, KIND_LOCK, start, page_up(call.a + call.b) - start,
+             id == __NR_mlock2 ? call.c : 0);
+    } else if (id == __NR_munlock) {
+        u64 start = call.a & ~4095ULL;
+        emit(target, KIND_UNLOCK, start, page_up(call.a + call.b) - start, 0);
+    } else if (id == __NR_mlockall) {
+        emit(target, KIND_LOCK, 0, 0, call.a);
+    } else {
+        emit(target, KIND_UNLOCK, 0, 0, 0);
+    }
+    return 0;
+}
+
+static __always_inline u64 field(u64 base, u32 offset) {
+    u64 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+    return value;
+}
+
+// (struct task_struct *parent, struct task_struct *child)
+int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
+    struct target *parent = current_target();
+    if (!parent)
+        return 0;
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    u32 child = field(ctx->args[1], TASK_TGID);
+    if (child == tgid)
+        return 0;  // a thread
+    if (field(ctx->args[0], TASK_MM) == field(ctx->args[1], TASK_MM)) {
+        struct target sharing = {.owner = parent->owner};
+        targets.update(&child, &sharing);
+    } else {
+        emit(parent, KIND_FORK, child, 0, 0);
+    }
+    return 0;
+}
+
+// (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
+int on_sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    if (target->owner == tgid)
+        emit(target, KIND_EXEC, 0, 0, 0);
+    else
+        targets.delete(&tgid);  // it stops sharing
+    return 0;
+}
+
+// (struct task_struct *task): after the address space is gone
+int on_sched_process_exit(struct bpf_raw_tracepoint_args *ctx) {
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    u64 signal = field(ctx->args[0], TASK_SIGNAL);
+    if ((u32)field(signal, SIGNAL_LIVE) != 0)
+        return 0;  // other threads live on
+    if (target->owner != tgid) {
+        targets.delete(&tgid);
+        return 0;
+    }
+    emit(target, KIND_EXIT, 0, 0, 0);
+    target->gone = 1;
+    return 0;
+}

@@ -1,0 +1,18 @@
+"""The commands of ptescope, one class and one file each."""
+
+from argparse import ArgumentParser, Namespace
+from typing import Protocol
+
+__all__ = ("Command",)
+
+
+class Command(Protocol):
+    """What `tracer.cli` needs of a command; its docstring is its help."""
+
+    name: str
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+
+    def run(self, args: Namespace, /) -> int:
+        """Carry it out; returns the exit status."""

@@ -1,0 +1,126 @@
+"""What the running kernel does, found by trying it.
+
+Version numbers say little (distributions backport), so the facts that matter
+are provoked in this very process and read back from /proc.
+"""
+
+import ctypes
+import mmap
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from shadow.errors import UnsupportedHostError
+from shadow.geometry import PAGE, SLOT
+from shadow.policy import Policy
+
+__all__ = ("THP", "KernelFacts", "kernel_facts", "vm_pte_kib")
+
+_THP_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+THP = {"never": 0, "madvise": 1, "always": 2}
+"""The setting of transparent huge pages, as `Counter.THP` has it."""
+
+_PAST_4_LEVELS = 1 << 47
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+@dataclass(frozen=True)
+class KernelFacts:
+    """The running kernel.
+
+    Attributes:
+        release: as uname has it.
+        policy: when it frees empty PTE pages.
+        levels: page-table levels.
+        thp: the setting of transparent huge pages, a key of `THP`.
+        mthp: sizes in KiB of multi-size THP that may be used.
+    """
+
+    release: str
+    policy: Policy
+    levels: int
+    thp: str
+    mthp: tuple[int, ...]
+
+
+def vm_pte_kib(pid: int | str) -> int:
+    """VmPTE of a process: its PTE, PMD and PUD pages, deposits included, in KiB.
+
+    Linux kernel commit af5b0f6a09e4 "mm: consolidate page table accounting"
+    (in v4.15) made it count all levels but the PGD.
+
+    Raises:
+        ProcessLookupError: the process has no address space (any more).
+        OSError: /proc cannot be read.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmPTE:"):
+            return int(line.split()[1])
+    raise ProcessLookupError(f"process {pid} has no address space")
+
+
+def _levels() -> int:
+    """4, or 5 where an address past 47 bits can be mapped on request."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    address = libc.mmap(_PAST_4_LEVELS, PAGE, 0, flags, -1, 0)
+    if address is None or address == _MAP_FAILED:
+        return 4
+    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(PAGE))
+    return 5 if address >= _PAST_4_LEVELS else 4
+
+
+def _policy() -> Policy:
+    """`pt_reclaim` if zapping a whole slot at once takes its PTE page away.
+
+    Linux kernel commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in
+    madvise(MADV_DONTNEED)" (in v6.14).
+    """
+    with mmap.mmap(-1, 3 * SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        area.madvise(mmap.MADV_NOHUGEPAGE)
+        view = ctypes.c_char.from_buffer(area)
+        offset = -ctypes.addressof(view) % SLOT
+        del view
+        area[offset] = 1
+        before = vm_pte_kib("self")
+        area.madvise(mmap.MADV_DONTNEED, offset, SLOT)
+        after = vm_pte_kib("self")
+    return Policy.PT_RECLAIM if after < before else Policy.NONE
+
+
+def _chosen(setting: str) -> str:
+    match = re.search(r"\[(\w+)\]", setting)
+    return match[1] if match else "never"
+
+
+def _mthp() -> tuple[int, ...]:
+    sizes = []
+    for path in _THP_ENABLED.parent.glob("hugepages-*kB/enabled"):
+        size = int(path.parent.name.removeprefix("hugepages-").removesuffix("kB"))
+        # "inherit" is what the largest size has by default.
+        if size * 1024 < SLOT and _chosen(path.read_text()) != "never":
+            sizes.append(size)
+    return tuple(sorted(sizes))
+
+
+def kernel_facts() -> KernelFacts:
+    """Find out about the running kernel.
+
+    Raises:
+        UnsupportedHostError: the machine is not x86-64 with 4 KiB pages.
+    """
+    if os.uname().machine != "x86_64" or mmap.PAGESIZE != PAGE:
+        raise UnsupportedHostError(
+            f"This host is {os.uname().machine} with pages of {mmap.PAGESIZE} bytes; "
+            "ptescope reads events of x86-64 with 4 KiB pages only, so far."
+        )
+    return KernelFacts(
+        release=os.uname().release,
+        policy=_policy(),
+        levels=_levels(),
+        thp=_chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never",
+        mthp=_mthp(),
+    )

@@ -1,0 +1,58 @@
+"""Start a program that is observed from its first instruction on.
+
+The child asks to be traced (PTRACE_TRACEME), so the kernel stops it when
+execve has built the new address space and before the program runs. That is the
+moment at which it is seeded; then it is released and never stopped again.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+
+from shadow.errors import UsageError
+
+__all__ = ("Launched",)
+
+_PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+
+
+def _trace_me() -> None:
+    _libc.ptrace(_PTRACE_TRACEME, 0, None, None)
+
+
+class Launched:
+    """A program that waits at its first instruction until it is released.
+
+    Args:
+        command: program and arguments.
+
+    Raises:
+        UsageError: it cannot be started.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        try:
+            self._process = subprocess.Popen(command, preexec_fn=_trace_me)
+        except OSError as error:
+            raise UsageError(f"{command[0]} cannot be started: {error.strerror}.") from error
+        self.pid = self._process.pid
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            raise UsageError(f"{command[0]} ended before its first instruction.")
+
+    def release(self) -> None:
+        """Let the program run, free of any tracer."""
+        _libc.ptrace(_PTRACE_DETACH, self.pid, None, None)
+
+    def ended(self) -> bool:
+        """Whether the program has ended (and is reaped)."""
+        return self._process.poll() is not None
+
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C would."""
+        if not self.ended():
+            self._process.send_signal(signal.SIGINT)

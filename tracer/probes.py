@@ -1,0 +1,102 @@
+"""The probes of `bpf/probes.c`, loaded and attached, and the stream they feed."""
+
+import mmap
+
+import numpy as np
+
+from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.geometry import user_address_limit
+from tracer.backend import Program
+from tracer.btf import member_offsets
+from tracer.ring import Ring
+
+__all__ = ("DEFAULT_RING", "TRACEPOINTS", "Probes")
+
+DEFAULT_RING = 16 << 20
+"""Bytes of the ring: 349,525 events."""
+
+TRACEPOINTS = (
+    "page_fault_user",
+    "page_fault_kernel",
+    "sys_enter",
+    "sys_exit",
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+)
+"""Raw tracepoints, all needed; attached in this order."""
+
+_MAX_TARGETS = 65536
+_MEMBERS = {
+    "TASK_TGID": "task_struct.tgid",
+    "TASK_MM": "task_struct.mm",
+    "TASK_SIGNAL": "task_struct.signal",
+    "SIGNAL_LIVE": "signal_struct.live",
+}
+
+
+def _defines(ring_bytes: int, levels: int) -> dict[str, int]:
+    offsets = member_offsets(list(_MEMBERS.values()))
+    defines = {f"KIND_{kind.name}": kind.value for kind in Kind}
+    defines |= {name: offsets[member] for name, member in _MEMBERS.items()}
+    defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
+    defines["MAX_TARGETS"] = _MAX_TARGETS
+    defines["USER_LIMIT"] = user_address_limit(levels)
+    defines["MAP_FLAGS_SHIFT"] = MAP_FLAGS_SHIFT
+    return defines
+
+
+class Probes:
+    """Attached probes, filtered to the processes that were added.
+
+    Args:
+        levels: page-table levels of the running kernel.
+        ring_bytes: size of the ring, a power of two.
+
+    Raises:
+        NotPermittedError: the kernel refuses BPF programs for lack of rights.
+        UnsupportedHostError: something that the probes need is missing.
+    """
+
+    def __init__(self, *, levels: int, ring_bytes: int = DEFAULT_RING) -> None:
+        self._program = Program("probes.c", _defines(ring_bytes, levels))
+        for name in TRACEPOINTS:
+            self._program.attach_raw_tracepoint(name)
+        self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
+        self._lost: dict[int, int] = {}
+
+    def add(self, pid: int) -> None:
+        """Trace this process (all its threads) from now on."""
+        self._lost[pid] = 0
+        self._program.update("targets", pid, pid, 0, 0, 0)
+
+    def read(self) -> EventBatch:
+        """The next events in the kernel's order; losses as differences.
+
+        Returns:
+            (n,) of `EVENT`; empty if there is nothing new.
+        """
+        events = self.ring.read()
+        for at in np.flatnonzero(events["kind"] == Kind.LOSS):
+            tgid, total = int(events["tgid"][at]), int(events["length"][at])
+            events["length"][at] = total - self._lost.get(tgid, 0)
+            self._lost[tgid] = total
+        return events
+
+    def untold_loss(self, pid: int, now: int) -> EventBatch:
+        """The loss since the last one in the stream, as an event at time `now` (ns).
+
+        Returns:
+            (n,) of `EVENT`, n is 0 or 1.
+        """
+        target = self._program.lookup("targets", pid)
+        missing = int(target.lost) - self._lost.get(pid, 0) if target else 0
+        if missing <= 0:
+            return np.empty(0, EVENT)
+        self._lost[pid] = int(target.lost)
+        return np.array([(now, 0, missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
+
+    def close(self) -> None:
+        """Detach the probes and free the ring."""
+        self.ring.close()
+        self._program.close()

@@ -1,0 +1,81 @@
+"""The BPF ring buffer, mmapped and read as numpy arrays, no callback per event.
+
+Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with
+the producer's, then the data area mapped twice in a row, so that a record that
+wraps is contiguous. A record is an 8-byte header (length with BUSY in bit 31
+and DISCARD in bit 30, page offset) and its data, padded to 8 bytes. Positions
+only grow. Every record here is one `EVENT`, so the data area is an array of
+fixed stride, and the order of records is the kernel's order of reservation.
+
+BUSY is cleared when a record is submitted, after it was filled. Reading a
+header that is not BUSY before the data is enough on x86, which does not
+reorder loads.
+"""
+
+import mmap
+import struct
+
+import numpy as np
+
+from shadow.events import EVENT, EventBatch
+
+__all__ = ("RECORD", "Ring")
+
+RECORD = np.dtype([("header", "<u4"), ("page", "<u4"), ("event", EVENT)])
+"""One record of the ring: 48 bytes."""
+
+_BUSY = 1 << 31
+_DISCARD = 1 << 30
+_POSITION = struct.Struct("<Q")
+
+
+class Ring:
+    """A ring buffer map of events.
+
+    Args:
+        fd: file descriptor of the map.
+        size: bytes of its data area, a power of two.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self.size = size
+        self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED)
+        self._producer = mmap.mmap(
+            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+        )
+        self._data = np.frombuffer(self._producer, np.uint8, offset=page)
+        (self._position,) = _POSITION.unpack_from(self._consumer)
+
+    def backlog(self) -> int:
+        """Bytes written and not yet read."""
+        (produced,) = _POSITION.unpack_from(self._producer)
+        return int(produced - self._position)
+
+    def read(self) -> EventBatch:
+        """All events submitted so far, in order, at most half a ring's worth.
+
+        Returns:
+            (n,) of `EVENT`, a copy: the space is free for the kernel again.
+        """
+        count = min(self.backlog(), self.size // 2) // RECORD.itemsize
+        start = self._position & (self.size - 1)
+        records = self._data[start : start + count * RECORD.itemsize].view(RECORD)
+        headers = records["header"]
+        busy = np.flatnonzero(headers & np.uint32(_BUSY))
+        if len(busy):
+            count = int(busy[0])
+            records = records[:count]
+        discarded = records["header"] & np.uint32(_DISCARD) != 0
+        if discarded.any():
+            records = records[~discarded]
+        events = records["event"].copy()
+        self._position += count * RECORD.itemsize
+        _POSITION.pack_into(self._consumer, 0, self._position)
+        return events
+
+    def close(self) -> None:
+        """Unmap the ring."""
+        del self._data
+        self._producer.close()
+        self._consumer.close()
