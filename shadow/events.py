@@ -19,6 +19,7 @@ __all__ = (
     "EventBatch",
     "Kind",
     "MAP_FLAGS_SHIFT",
+    "PARTLY",
     "count_kinds",
 )
 
@@ -43,6 +44,10 @@ MAP_FLAGS_SHIFT = 8
 """In a MAP event `aux` holds prot in the low byte and the MAP_ flags above it."""
 
 
+PARTLY = 1 << 31
+"""In `aux`: the call failed, but what lies before the first hole is done."""
+
+
 class Kind(IntEnum):
     """What an event is; the numbers are part of the trace format."""
 
@@ -61,7 +66,7 @@ class Kind(IntEnum):
     MAP = 7
     """mmap; aux: prot and flags (`MAP_FLAGS_SHIFT`)."""
     PROTECT = 8
-    """mprotect; aux: prot."""
+    """mprotect; aux: prot, and `PARTLY` where the call failed at a hole."""
     REMAP_FROM = 9
     """mremap was entered with this old range; aux: flags."""
     REMAP_TO = 10
@@ -69,13 +74,13 @@ class Kind(IntEnum):
     BRK = 11
     """brk; address: the program break after the call."""
     POPULATE = 12
-    """MADV_POPULATE_READ or MADV_POPULATE_WRITE; aux: the advice."""
+    """MADV_POPULATE_READ or MADV_POPULATE_WRITE, whatever they returned; aux: the advice."""
     ADVISE = 13
     """Any other madvise that changes VMAs or pages; aux: the advice."""
     LOCK = 14
-    """mlock, mlock2, mlockall (address 0, length 0); aux: flags."""
+    """mlock, mlock2, mlockall (address 0, length 0); aux: flags and, where it failed, `PARTLY`."""
     UNLOCK = 15
-    """munlock, munlockall (address 0, length 0)."""
+    """munlock, munlockall (address 0, length 0); aux: `PARTLY`."""
     FORK = 16
     """A child with its own copy of the address space; address: its tgid."""
     EXEC = 17

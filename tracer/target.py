@@ -34,6 +34,7 @@ _SMAPS_FLAGS = {
     "lo": VmaFlag.LOCKED,
     "dc": VmaFlag.DONTFORK,
     "wf": VmaFlag.WIPEONFORK,
+    "nr": VmaFlag.NORESERVE,
 }
 
 
@@ -124,6 +125,7 @@ def _parse_vmas(lines: list[str]) -> Iterator[tuple[int, int, int, int, int, int
             | (match[5] == "x") * VmaFlag.EXEC
             | (match[6] == "s") * VmaFlag.SHARED
             | (match[10] == "[stack]") * VmaFlag.GROWSDOWN
+            | (match[4] == "w" and match[6] == "p") * VmaFlag.ACCOUNT
         )
         if match[9] != "0" or match[10] in ("[vdso]", "[vvar]", "[vvar_vclock]"):
             file = files.setdefault((match[8] + match[10], match[9]), len(files) + 1)

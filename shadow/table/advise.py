@@ -3,7 +3,7 @@
 Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 """
 
-from shadow.events import MAP_FLAGS_SHIFT
+from shadow.events import MAP_FLAGS_SHIFT, PARTLY
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import clear_range
@@ -27,6 +27,7 @@ _MAP_SHARED_TYPES = 0x01  # MAP_SHARED, MAP_SHARED_VALIDATE (0x03)
 _MAP_ANONYMOUS = 0x20
 _MAP_GROWSDOWN = 0x100
 _MAP_LOCKED = 0x2000
+_MAP_NORESERVE = 0x4000
 _MAP_POPULATE = 0x8000
 _MAP_NONBLOCK = 0x10000
 _MAP_HUGETLB = 0x40000
@@ -46,6 +47,8 @@ _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
 _EVERYWHERE = 1 << 62
 
+_NOT_ACCOUNTABLE = VmaFlag.SHARED | VmaFlag.NORESERVE | VmaFlag.HUGETLB
+_LOCKED = VmaFlag.LOCKED | VmaFlag.LOCKONFAULT
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 
 
@@ -73,13 +76,17 @@ def map_range(s: State, start: int, end: int, aux: int) -> None:
         flags |= VmaFlag.HUGETLB
     if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
         flags |= VmaFlag.LOCKED
+    if map_flags & _MAP_NORESERVE:
+        flags |= VmaFlag.NORESERVE
+    if flags & (VmaFlag.WRITE | VmaFlag.SHARED | VmaFlag.NORESERVE) == VmaFlag.WRITE:
+        flags |= VmaFlag.ACCOUNT
     file, pgoff = 0, start >> PAGE_SHIFT
     if not anonymous or flags & VmaFlag.SHARED:
         s.counters[Counter.FILES] += 1
         file, pgoff = s.counters[Counter.FILES], 0
     insert(s, start, end, flags, file, pgoff, 0)
     if populates(s, aux):
-        populate(s, start, end)
+        populate(s, start, end, False)
 
 
 @compiled
@@ -94,19 +101,55 @@ def _change_flags(s: State, start: int, end: int, clear: int, add: int) -> None:
 
 
 @compiled
-def protect(s: State, start: int, end: int, prot: int) -> None:
-    """mprotect."""
-    _change_flags(s, start, end, _ACCESS, prot & _ACCESS)
+def _first_hole(s: State, start: int, end: int) -> int:
+    """Where the VMAs that begin at `start` without a hole end, at most `end`."""
+    v = first_overlap(s, start)
+    while start < end and v < s.counters[Counter.VMAS] and s.vmas[v].start <= start:
+        start = s.vmas[v].end
+        v += 1
+    return min(start, end)
+
+
+@compiled
+def protect(s: State, start: int, end: int, aux: int) -> None:
+    """mprotect; VM_ACCOUNT, and what locked memory does, as in mprotect_fixup (mm/mprotect.c)."""
+    if aux & PARTLY:
+        end = _first_hole(s, start, end)
+    if start >= end:
+        return
+    cut(s, start)
+    cut(s, end)
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        flags = s.vmas[v].flags & ~_ACCESS | aux & _ACCESS
+        if flags & (VmaFlag.WRITE | _NOT_ACCOUNTABLE) == VmaFlag.WRITE:
+            flags |= VmaFlag.ACCOUNT
+        elif flags & VmaFlag.WRITE == 0 and s.vmas[v].file == 0 and s.vmas[v].anon == 0:
+            flags &= ~VmaFlag.ACCOUNT
+        wakes = s.vmas[v].flags & (VmaFlag.WRITE | VmaFlag.SHARED | _LOCKED) == VmaFlag.LOCKED
+        s.vmas[v].flags = flags
+        if wakes and flags & VmaFlag.WRITE:
+            populate(s, s.vmas[v].start, s.vmas[v].end, False)
+        v += 1
+    merge_around(s, start, end)
+
+
+@compiled
+def _lock_vmas(s: State, start: int, end: int, on_fault: bool) -> None:
+    if on_fault:
+        _change_flags(s, start, end, 0, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)
+    else:
+        _change_flags(s, start, end, VmaFlag.LOCKONFAULT, VmaFlag.LOCKED)
 
 
 @compiled
 def lock(s: State, start: int, end: int, flags: int) -> None:
-    """mlock or mlock2 over a range."""
-    if flags & _MLOCK_ONFAULT:
-        _change_flags(s, start, end, 0, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)
-        return
-    _change_flags(s, start, end, VmaFlag.LOCKONFAULT, VmaFlag.LOCKED)
-    populate(s, start, end)
+    """mlock or mlock2 over a range; one that fails at a hole fills nothing."""
+    done = _first_hole(s, start, end)
+    if start < done:
+        _lock_vmas(s, start, done, flags & _MLOCK_ONFAULT != 0)
+    if done == end and flags & _MLOCK_ONFAULT == 0:
+        populate(s, start, end, True)
 
 
 @compiled
@@ -114,14 +157,19 @@ def lock_all(s: State, flags: int) -> None:
     """mlockall."""
     s.counters[Counter.LOCK_FUTURE] = flags & _MCL_FUTURE
     if flags & _MCL_CURRENT:
-        on_fault = _MLOCK_ONFAULT if flags & _MCL_ONFAULT else 0
-        lock(s, 0, _EVERYWHERE, on_fault)
+        _lock_vmas(s, 0, _EVERYWHERE, flags & _MCL_ONFAULT != 0)
+        if flags & _MCL_ONFAULT == 0:
+            populate(s, 0, _EVERYWHERE, False)
 
 
 @compiled
-def unlock(s: State, start: int, end: int) -> None:
+def unlock(s: State, start: int, end: int, aux: int) -> None:
     """munlock over a range; munlockall where the range is empty."""
-    if end == start:
+    if aux & PARTLY:
+        end = _first_hole(s, start, end)
+        if start == end:
+            return
+    elif end == start:
         s.counters[Counter.LOCK_FUTURE] = 0
         start, end = 0, _EVERYWHERE
     _change_flags(s, start, end, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT, 0)

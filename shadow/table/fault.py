@@ -16,28 +16,35 @@ from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import ensure_anon_vma, first_overlap
 from shadow.table.zap import walker_visits
 
-__all__ = ("fault", "populate", "table_for")
+__all__ = ("ALL_POLICIES", "fault", "populate", "table_for")
 
 _ERROR_WRITE = 2
 _ERROR_EXEC = 16
 _ANY_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _POLICIES = len(POLICIES)
+ALL_POLICIES = (1 << _POLICIES) - 1
+"""`live` of a PTE page that every policy has."""
 
 
 @compiled
-def table_for(s: State, address: int) -> int:
-    """The PTE page record for an entry to be set, allocated by every policy (pte_alloc)."""
-    record = find_or_create(s, address)
-    if s.records[record].live == 0 and s.records[record].huge == 0:
-        s.counters[Counter.BORN] += 1
-        for policy in range(_POLICIES):
-            allocate(s, record, policy)
+def table_for(s: State, address: int, policies: int) -> int:
+    """The PTE page record for an entry to be set (pte_alloc).
+
+    Args:
+        s: the address space.
+        address: of the entry.
+        policies: which policies need the PTE page, as the bits of `live`.
+    """
+    real = (policies >> s.counters[Counter.RUNNING]) & 1 != 0
+    record = find_or_create(s, address, real)
+    if s.records[record].huge:
         return record
+    known = s.records[record].live != 0
     walker_visits(s, record)
     for policy in range(_POLICIES):
-        if not has(s, record, policy) and s.records[record].huge == 0:
+        if (policies >> policy) & 1 and not has(s, record, policy):
             allocate(s, record, policy)
-            s.counters[Counter.REALLOCATED + policy] += 1
+            s.counters[Counter.REALLOCATED + policy] += known
     return record
 
 
@@ -64,14 +71,14 @@ def _touch(s: State, v: int, address: int) -> None:
         # (semantics D5, 55).
         if record == 0 or not has(s, record, s.counters[Counter.RUNNING]):
             if record == 0:
-                record = find_or_create(s, slot)
+                record = find_or_create(s, slot, True)
             if s.records[record].live == 0:
                 if s.records[record].huge == 0:
                     s.records[record].huge = HUGE_ANON
                     s.counters[Counter.HUGE] += 1
                     s.counters[Counter.DEPOSITS] += 1
                 return
-    record = table_for(s, address)
+    record = table_for(s, address, ALL_POLICIES)
     if s.records[record].huge:
         return
     entry = (address & (SLOT - 1)) >> PAGE_SHIFT
@@ -120,12 +127,20 @@ def fault(s: State, address: int, error: int) -> None:
 
 
 @compiled
-def populate(s: State, start: int, end: int) -> None:
-    """Every accessible page of [start, end) gets an entry (populate_vma_page_range)."""
+def populate(s: State, start: int, end: int, strict: bool) -> None:
+    """Every accessible page of [start, end) gets an entry (mm/gup.c, __mm_populate).
+
+    With `strict` it ends at the first hole or VMA without access, as mlock and
+    MADV_POPULATE_* do; otherwise those are passed over.
+    """
     v = first_overlap(s, start)
+    at = start
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
         first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
         flags = s.vmas[v].flags
+        if strict and (first > at or flags & _ANY_ACCESS == 0):
+            return
+        at = last
         if flags & _ANY_ACCESS and flags & VmaFlag.HUGETLB == 0:
             if flags & VmaFlag.WRITE and flags & VmaFlag.SHARED == 0:
                 ensure_anon_vma(s, v)

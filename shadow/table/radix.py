@@ -56,8 +56,7 @@ def _count_upper(s: State, level: int, change: int) -> None:
 
 
 @compiled
-def _new_table(s: State, level: int) -> int:
-    _count_upper(s, level, 1)
+def _new_table(s: State) -> int:
     if s.counters[Counter.TABLES_FREE]:
         s.counters[Counter.TABLES_FREE] -= 1
         return s.upper_pool[s.counters[Counter.TABLES_FREE]]
@@ -84,24 +83,30 @@ def find(s: State, address: int) -> int:
 
 
 @compiled
-def create_upper(s: State, address: int, target: int) -> int:
-    """The table of level `target` over `address`, made with all above it if absent."""
+def create_upper(s: State, address: int, target: int, real: bool) -> int:
+    """The table of level `target` over `address`, made with all above it if absent.
+
+    With `real` the running kernel makes them too.
+    """
     table = 0
     for level in range(s.counters[Counter.LEVELS], target, -1):
         index = _index(address, level)
         below = s.upper[table].child[index]
         if below == 0:
-            below = _new_table(s, level - 1)
+            below = _new_table(s)
             s.upper[table].child[index] = below
             s.upper[table].used += 1
+        if real and s.upper[below].real == 0:
+            s.upper[below].real = 1
+            _count_upper(s, level - 1, 1)
         table = below
     return table
 
 
 @compiled
-def find_or_create(s: State, address: int) -> int:
+def find_or_create(s: State, address: int, real: bool) -> int:
     """The record that serves `address`; a new one belongs to no policy yet."""
-    pmd = create_upper(s, address, PMD_LEVEL)
+    pmd = create_upper(s, address, PMD_LEVEL, real)
     index = _index(address, PMD_LEVEL)
     record = s.upper[pmd].child[index]
     if record == 0:
@@ -128,7 +133,7 @@ def detach_record(s: State, record: int) -> None:
 @compiled
 def attach_record(s: State, record: int, address: int) -> None:
     """Put a detached record into the empty PMD entry of `address`."""
-    pmd = create_upper(s, address, PMD_LEVEL)
+    pmd = create_upper(s, address, PMD_LEVEL, False)
     s.upper[pmd].child[_index(address, PMD_LEVEL)] = record
     s.upper[pmd].used += 1
     s.records[record].slot = address & -SLOT
@@ -197,6 +202,7 @@ def drop_empty_upper(s: State, address: int, floor: int, ceiling: int) -> None:
             continue
         s.upper[above].child[_index(address, level + 1)] = 0
         s.upper[above].used -= 1
-        _count_upper(s, level, -1)
+        _count_upper(s, level, -s.upper[table].real)
+        s.upper[table].real = 0
         s.upper_pool[s.counters[Counter.TABLES_FREE]] = table
         s.counters[Counter.TABLES_FREE] += 1

@@ -22,7 +22,7 @@ from shadow.table.radix import (
     find,
     upper_table,
 )
-from shadow.table.records import clear_entries, set_entries
+from shadow.table.records import clear_entries, has, set_entries
 from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import first_overlap, insert, split_huge, vma_at
@@ -30,7 +30,6 @@ from shadow.table.zap import walker_visits
 
 __all__ = ("brk", "remap")
 
-_MREMAP_FIXED = 2
 _MREMAP_DONTUNMAP = 4
 
 
@@ -38,7 +37,10 @@ _MREMAP_DONTUNMAP = 4
 def _move_entries(s: State, source: int, old: int, new: int, extent: int) -> None:
     """move_ptes: [old, old + extent) of record `source` goes to `new`."""
     walker_visits(s, source)
-    target = table_for(s, new)
+    if s.records[source].live == 0:
+        return
+    # Only a kernel that still has the source's PTE page makes one at the target.
+    target = table_for(s, new, s.records[source].live)
     low = (old & (SLOT - 1)) >> PAGE_SHIFT
     to = (new & (SLOT - 1)) >> PAGE_SHIFT
     for entry in range(extent >> PAGE_SHIFT):
@@ -75,18 +77,18 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
         old -= offset
         new -= offset
     while old < end:
-        if upper_table(s, old, PUD_LEVEL):
-            create_upper(s, new, PUD_LEVEL)
         if upper_table(s, old, PMD_LEVEL) == 0:
             step = min(PMD_SPAN - (old & (PMD_SPAN - 1)), PMD_SPAN - (new & (PMD_SPAN - 1)))
             old += step
             new += step
             continue
-        create_upper(s, new, PMD_LEVEL)
+        create_upper(s, new, PUD_LEVEL, True)
         extent = min(SLOT - (old & (SLOT - 1)), SLOT - (new & (SLOT - 1)))
         extent = min(extent, end - old)
         record = find(s, old)
         if record:
+            if has(s, record, s.counters[Counter.RUNNING]):
+                create_upper(s, new, PMD_LEVEL, True)
             if extent == SLOT and find(s, new) == 0:
                 detach_record(s, record)
                 attach_record(s, record, new)
@@ -101,12 +103,17 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
 
 @compiled
 def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> None:
-    """Move the part [old, old + length) of one VMA to `new`, `grown` bytes long there."""
+    """Move the part [old, old + length) of one VMA to `new`, `grown` bytes long there.
+
+    Where several VMAs are moved at once, what lies at the target of a hole
+    between them stays (mm/mremap.c, remap_move, in v6.17).
+    """
     v = vma_at(s, old)
     flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
     pgoff = s.vmas[v].pgoff + ((old - s.vmas[v].start) >> PAGE_SHIFT)
     if file == 0 and anon == 0:
         pgoff = new >> PAGE_SHIFT
+    unmap(s, new, new + grown)  # MREMAP_FIXED; else there is nothing
     insert(s, new, new + grown, flags, file, pgoff, anon)
     _move_tables(s, old, new, length)
     if keep:
@@ -116,8 +123,8 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> 
             s.vmas[v].anon = 0
     else:
         unmap(s, old, old + length)
-    if flags & VmaFlag.LOCKED:
-        populate(s, new, new + grown)
+    if flags & VmaFlag.LOCKED and grown > length:
+        populate(s, new + length, new + grown, False)
 
 
 @compiled
@@ -135,10 +142,8 @@ def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags:
                 pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT)
                 insert(s, old + old_length, old + new_length, flags, file, pgoff, anon)
                 if flags & VmaFlag.LOCKED:
-                    populate(s, old + old_length, old + new_length)
+                    populate(s, old + old_length, old + new_length, False)
         return
-    if flags & _MREMAP_FIXED:
-        unmap(s, new, new + new_length)
     if new_length < old_length:
         unmap(s, old + new_length, old + old_length)
         old_length = new_length
@@ -167,11 +172,11 @@ def brk(s: State, address: int) -> None:
     if not known:
         return
     if after > before:
-        flags = VmaFlag.READ | VmaFlag.WRITE
+        flags = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.ACCOUNT
         if s.counters[Counter.LOCK_FUTURE]:
             flags |= VmaFlag.LOCKED
         insert(s, before, after, flags, 0, before >> PAGE_SHIFT, 0)
         if flags & VmaFlag.LOCKED:
-            populate(s, before, after)
+            populate(s, before, after, False)
     elif after < before:
         unmap(s, after, before)

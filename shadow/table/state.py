@@ -79,14 +79,12 @@ class Counter(IntEnum):
     NO_EFFECT = 20
     """Faults outside any VMA or against its protection: a signal, no entry."""
     LOST = 21
-    BORN = 22
-    """PTE page records made by events (not by a seed)."""
-    UNMAPPED = 23
+    UNMAPPED = 22
     """PTE pages that free_pgtables took."""
-    LOCK_FUTURE = 24
-    POSTED_SWITCH_BACK = 25
+    LOCK_FUTURE = 23
+    POSTED_SWITCH_BACK = 24
     """1: pte_ref goes back to percpu mode after a failed attempt, as the RFC was posted."""
-    TABLES = 26
+    TABLES = 25
     EMPTY = TABLES + _P
     FREED = EMPTY + _P
     REALLOCATED = FREED + _P
@@ -117,6 +115,8 @@ class VmaFlag(IntEnum):
     DONTFORK = 512
     WIPEONFORK = 1024
     LOCKONFAULT = 2048
+    ACCOUNT = 4096
+    NORESERVE = 8192
 
 
 class Pending(IntEnum):
@@ -149,8 +149,12 @@ RECORD = np.dtype(
 )
 """A PTE page."""
 
-UPPER = np.dtype([("child", "<i4", ENTRIES), ("used", "<i4")])
-"""A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none."""
+UPPER = np.dtype([("child", "<i4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
+"""A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
+
+`real` is 1 where the running kernel has it: a table can also be here for the
+sake of an empty PTE page that only another policy still keeps.
+"""
 
 VMA = np.dtype(
     [

@@ -36,6 +36,7 @@ __all__ = ("run", "set_runs")
 _POLICIES = len(POLICIES)
 _ERROR_BITS = 0x7FFFFFFF
 _UPPER_SPARE = 8
+_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _VMA_SPARE = 6
 
 
@@ -83,12 +84,12 @@ def _settle_unmaps(s: State, start: int, end: int) -> None:
 
 
 @compiled
-def _accessible(s: State, start: int, end: int) -> int:
-    """Slots that populating [start, end) may touch."""
+def _slots_with(s: State, start: int, end: int, flags: int) -> int:
+    """Slots that populating the VMAs in [start, end) with any of `flags` may touch."""
     slots = 0
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
-        if s.vmas[v].flags & (VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC):
+        if s.vmas[v].flags & flags:
             length = min(end, s.vmas[v].end) - max(start, s.vmas[v].start)
             slots += (length >> SLOT_SHIFT) + 2
         v += 1
@@ -105,8 +106,10 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
         records += (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
     elif kind == Kind.LOCK or kind == Kind.POPULATE:
         end = start + length if length else 1 << 62
-        records += _accessible(s, start, end)
+        records += _slots_with(s, start, end, _ACCESS)
         upper += _UPPER_SPARE * s.counters[Counter.VMAS]
+    elif kind == Kind.PROTECT:
+        records += _slots_with(s, start, start + length, VmaFlag.LOCKED)
     elif kind == Kind.REMAP_TO:
         records += 2 * s.counters[Counter.RECORDS_USED] + (length >> SLOT_SHIFT)
         upper += 2 * s.counters[Counter.TABLES_USED]
@@ -172,7 +175,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
     elif kind == Kind.BRK:
         brk(s, start)
     elif kind == Kind.POPULATE:
-        populate(s, start, end)
+        populate(s, start, end, True)
     elif kind == Kind.ADVISE:
         advise(s, start, end, aux)
     elif kind == Kind.LOCK:
@@ -181,7 +184,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         else:
             lock_all(s, aux)
     elif kind == Kind.UNLOCK:
-        unlock(s, start, end)
+        unlock(s, start, end, aux)
     elif kind == Kind.LOSS:
         s.counters[Counter.LOST] += length
 
@@ -233,7 +236,7 @@ def set_runs(
         ] + _UPPER_SPARE + 2 * (records >> ENTRY_BITS) > len(s.upper):
             return i
         for slot in range(starts[i] & -SLOT, ends[i], SLOT):
-            record = find_or_create(s, slot)
+            record = find_or_create(s, slot, True)
             if huge[i]:
                 if s.records[record].huge == 0:
                     s.records[record].huge = huge[i]

@@ -12,6 +12,7 @@
 #define ENOMEM 12
 #define EINVAL 22
 #define KERNEL_FAULT (1U << 31)
+#define PARTLY (1U << 31)
 #define IOVECS 1024  // UIO_MAXIOV
 
 struct event {
@@ -136,8 +137,10 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-// madvise(2) over a range with holes or with a VMA that refuses has done its
-// work up to there when it fails: mm/madvise.c, madvise_walk_vmas.
+// Calls over a range with holes have done part of their work when they fail:
+// madvise passes over the holes (ENOMEM) but stops at a VMA that refuses
+// (EINVAL), mprotect and mlock stop at the first hole (ENOMEM). Sources:
+// mm/madvise.c, madvise_walk_vmas; mm/mprotect.c; mm/mlock.c.
 static __always_inline bool zapped(long result) {
     return result == 0 || result == -ENOMEM || result == -EINVAL;
 }
@@ -153,11 +156,11 @@ static __always_inline void on_advice(struct target *target, u64 start, u64 leng
     } else if (advice == MADV_FREE) {
         if (zapped(result))
             emit(target, KIND_FREE, start, length, advice);
-    } else if (result == 0) {
+    } else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE) {
+        emit(target, KIND_POPULATE, start, length, advice);
+    } else if (result == 0 || result == -ENOMEM) {
         if (advice == MADV_REMOVE)
             emit(target, KIND_TRUNCATE, start, length, advice);
-        else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
-            emit(target, KIND_POPULATE, start, length, advice);
         else
             emit(target, KIND_ADVISE, start, length, advice);
     }
@@ -209,12 +212,24 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx) {
     struct call call;
     read_call(&call, regs);
     bool failed = result < 0 && result >= -MAX_ERRNO;
+    u32 partly = failed ? PARTLY : 0;
     if (id == __NR_madvise) {
         on_advice(target, call.a, call.b, call.c, result);
     } else if (id == __NR_munmap) {
         emit(target, KIND_UNMAP, call.a, failed ? 0 : page_up(call.b), 0);
     } else if (id == __NR_mremap) {
         emit(target, KIND_REMAP_TO, failed ? call.a : result, failed ? 0 : page_up(call.c), 0);
+    } else if (failed && result != -ENOMEM) {
+        return 0;
+    } else if (id == __NR_mprotect || id == __NR_pkey_mprotect) {
+        emit(target, KIND_PROTECT, call.a, page_up(call.b), (u32)call.c | partly);
+    } else if (id == __NR_mlock || id == __NR_mlock2) {
+        u64 start = call.a & ~4095ULL;
+        u32 flags = id == __NR_mlock2 ? call.c : 0;
+        emit(target, KIND_LOCK, start, page_up(call.a + call.b) - start, flags | partly);
+    } else if (id == __NR_munlock) {
+        u64 start = call.a & ~4095ULL;
+        emit(target, KIND_UNLOCK, start, page_up(call.a + call.b) - start, partly);
     } else if (failed) {
         return 0;
     } else if (id == __NR_mmap) {
@@ -223,17 +238,8 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx) {
     } else if (id == __NR_brk) {
         if ((call.a == 0) || (u64)result == call.a)
             emit(target, KIND_BRK, result, 0, 0);
-    } else if (id == __NR_mprotect || id == __NR_pkey_mprotect) {
-        emit(target, KIND_PROTECT, call.a, page_up(call.b), call.c);
     } else if (id == __NR_process_madvise) {
         on_process_madvise(target, &call, result);
-    } else if (id == __NR_mlock || id == __NR_mlock2) {
-        u64 start = call.a & ~4095ULL;
-        emit(target, KIND_LOCK, start, page_up(call.a + call.b) - start,
-             id == __NR_mlock2 ? call.c : 0);
-    } else if (id == __NR_munlock) {
-        u64 start = call.a & ~4095ULL;
-        emit(target, KIND_UNLOCK, start, page_up(call.a + call.b) - start, 0);
     } else if (id == __NR_mlockall) {
         emit(target, KIND_LOCK, 0, 0, call.a);
     } else {

@@ -1,0 +1,114 @@
+"""A child process that does to its page tables what it is told to.
+
+Run as a program it reads one action a line from stdin, carries it out with
+plain system calls at the addresses given, and answers each with the result.
+"""
+
+import ctypes
+import mmap
+import subprocess
+import sys
+
+__all__ = ("SLOT", "Actor")
+
+SLOT = 2 << 20
+_PAGE = 4096
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_MADVISE, _MMAP, _MUNMAP, _MPROTECT, _MREMAP = 28, 9, 11, 10, 25
+_MLOCK, _MUNLOCK = 149, 150
+
+
+def _call(number: int, *arguments: int) -> int:
+    result: int = _libc.syscall(
+        ctypes.c_long(number), *(ctypes.c_ulong(argument) for argument in arguments)
+    )
+    return result if result != -1 else -ctypes.get_errno()
+
+
+def _touch(start: int, length: int, step: int) -> int:
+    for address in range(start, start + length, step):
+        ctypes.c_ubyte.from_address(address).value = 1
+    return 0
+
+
+def _read(start: int, length: int, step: int) -> int:
+    return sum(
+        ctypes.c_ubyte.from_address(address).value for address in range(start, start + length, step)
+    )
+
+
+def _main() -> None:
+    calls = {
+        "mmap": lambda *a: _call(_MMAP, *a),
+        "munmap": lambda *a: _call(_MUNMAP, *a),
+        "madvise": lambda *a: _call(_MADVISE, *a),
+        "mprotect": lambda *a: _call(_MPROTECT, *a),
+        "mremap": lambda *a: _call(_MREMAP, *a),
+        "mlock": lambda *a: _call(_MLOCK, *a),
+        "munlock": lambda *a: _call(_MUNLOCK, *a),
+        "touch": _touch,
+        "read": _read,
+    }
+    for line in sys.stdin:
+        name, *numbers = line.split()
+        print(calls[name](*map(int, numbers)), flush=True)
+
+
+class Actor:
+    """The child, seen from the test.
+
+    Each method returns the system call's result, or minus its errno.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        self.do("munmap", _PAGE, 0)  # it is up when it answers
+
+    def do(self, name: str, *numbers: int) -> int:
+        """Have one action done."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(" ".join([name, *map(str, numbers)]) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def map(
+        self,
+        address: int,
+        length: int,
+        prot: int = mmap.PROT_READ | mmap.PROT_WRITE,
+        flags: int = mmap.MAP_PRIVATE,
+        *,
+        fixed: bool = True,
+    ) -> int:
+        """Map anonymous memory, in place of whatever is there."""
+        flags |= mmap.MAP_ANONYMOUS | (0x10 if fixed else 0)
+        return self.do("mmap", address, length, prot, flags, 2**64 - 1, 0)
+
+    def touch(self, address: int, length: int, step: int = _PAGE) -> None:
+        """Write one byte a `step`."""
+        self.do("touch", address, length, step)
+
+    def read(self, address: int, length: int, step: int = _PAGE) -> None:
+        """Read one byte a `step`."""
+        self.do("read", address, length, step)
+
+    def advise(self, address: int, length: int, advice: int) -> int:
+        """Call madvise."""
+        return self.do("madvise", address, length, advice)
+
+    def close(self) -> None:
+        """End the child."""
+        self._process.kill()
+        self._process.communicate()
+
+
+if __name__ == "__main__":
+    _main()
