@@ -106,7 +106,7 @@ class Program:
         with TemporaryFile("w+") as said:
             try:
                 with _stderr_to(said):
-                    self._bpf = bcc.BPF(text=text, cflags=flags)
+                    self._bpf = bcc.BPF(text=text.encode(), cflags=flags)
             except Exception as error:  # bcc raises bare Exception
                 said.seek(0)
                 _raise_for_load(str(error), said.read())
@@ -127,7 +127,7 @@ class Program:
         with TemporaryFile("w+") as said:
             try:
                 with _stderr_to(said):
-                    self._bpf.attach_raw_tracepoint(tp=name, fn_name=f"on_{name}")
+                    self._bpf.attach_raw_tracepoint(tp=name.encode(), fn_name=f"on_{name}".encode())
             except Exception as error:
                 said.seek(0)
                 text = said.read()
@@ -139,17 +139,17 @@ class Program:
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""
-        fd: int = self._bpf[name].map_fd
+        fd: int = self._bpf[name.encode()].map_fd
         return fd
 
     def update(self, name: str, key: int, *fields: int) -> None:
         """Set an element of a hash map whose key is an integer."""
-        table = self._bpf[name]
+        table = self._bpf[name.encode()]
         table[table.Key(key)] = table.Leaf(*fields)
 
     def lookup(self, name: str, key: int) -> Any:
         """An element of a hash map, with the C structure's fields; None if absent."""
-        table = self._bpf[name]
+        table = self._bpf[name.encode()]
         try:
             return table[table.Key(key)]
         except KeyError:

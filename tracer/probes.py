@@ -68,7 +68,7 @@ class Probes:
     def add(self, pid: int) -> None:
         """Trace this process (all its threads) from now on."""
         self._lost[pid] = 0
-        self._program.update("targets", pid, pid, 0, 0, 0)
+        self._program.update("targets", pid, pid, 0, 0, 0, 0)
 
     def read(self) -> EventBatch:
         """The next events in the kernel's order; losses as differences.

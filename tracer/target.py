@@ -26,6 +26,8 @@ _ELF_CLASS_32 = 1
 _VMA_LINE = re.compile(
     r"([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) ([0-9a-f]+) ([0-9a-f:]+) (\d+) *(.*)"
 )
+_NO_CACHE = re.compile(r"/dev/|/memfd:|/SYSV|/anon_hugepage")
+"""Mapped files that are devices or shared memory."""
 _SMAPS_FLAGS = {
     "ht": VmaFlag.HUGETLB,
     "hg": VmaFlag.HUGEPAGE,
@@ -127,6 +129,8 @@ def _parse_vmas(lines: list[str]) -> Iterator[tuple[int, int, int, int, int, int
             | (match[10] == "[stack]") * VmaFlag.GROWSDOWN
             | (match[4] == "w" and match[6] == "p") * VmaFlag.ACCOUNT
         )
+        if match[9] != "0" and match[10].startswith("/") and not _NO_CACHE.match(match[10]):
+            flags |= VmaFlag.CACHED
         if match[9] != "0" or match[10] in ("[vdso]", "[vvar]", "[vvar_vclock]"):
             file = files.setdefault((match[8] + match[10], match[9]), len(files) + 1)
             row = (start, end, flags, file, offset >> PAGE_SHIFT, 0)

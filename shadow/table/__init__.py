@@ -6,6 +6,7 @@ that are not none. One pass over the events answers for the three policies at
 once (`shadow.policy`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from shadow.table.step import run, set_runs
 
 __all__ = ("HUGE_ANON", "HUGE_FILE", "VMA", "Counter", "Table", "VmaFlag", "prepare")
 
-_FIRST_GROWTH = 64
+_FIRST_GROWTH = 16
 
 
 class Table:
@@ -76,22 +77,26 @@ class Table:
         self._run(events[begin:])
 
     def _run(self, events: EventBatch) -> None:
-        done = run(self.state, events, 0)
-        spare = _FIRST_GROWTH
-        while done < len(events):
-            spare = self._grow(spare)
-            done = run(self.state, events, done)
+        self._to_the_end(lambda first: run(self.state, events, first), len(events))
 
-    def _grow(self, spare: int) -> int:
-        """Lengthen whatever has less than `spare` left; returns a larger `spare`."""
+    def _to_the_end(self, advance: Callable[[int], int], count: int) -> None:
+        """Call `advance(first)` until it returns `count`, growing the arrays in between."""
+        done, spare = advance(0), _FIRST_GROWTH
+        while done < count:
+            self._grow(spare)
+            before, done = done, advance(done)
+            # One event alone may need more than that.
+            spare = _FIRST_GROWTH if done > before else spare * 2
+
+    def _grow(self, spare: int) -> None:
+        """Lengthen whatever has less than `spare` left."""
         counters = self.state.counters
         self.state = grown(
             self.state,
-            tables=int(counters[Counter.TABLES_USED]) + spare // 8,
+            tables=int(counters[Counter.TABLES_USED]) + spare,
             records=int(counters[Counter.RECORDS_USED]) + spare,
             vmas=int(counters[Counter.VMAS]) + spare,
         )
-        return spare * 2
 
     def seed_vmas(self, vmas: npt.NDArray[np.void], brk: int) -> None:
         """Take these VMAs instead of those known.
@@ -129,11 +134,7 @@ class Table:
             now: when they were read, ns of CLOCK_MONOTONIC.
         """
         self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
-        spare = _FIRST_GROWTH
-        done = set_runs(self.state, starts, ends, huge, 0)
-        while done < len(starts):
-            spare = self._grow(spare)
-            done = set_runs(self.state, starts, ends, huge, done)
+        self._to_the_end(lambda first: set_runs(self.state, starts, ends, huge, first), len(starts))
 
     def counter(self, counter: int) -> int:
         """One number of `Counter` (add a `Policy` for those kept per policy)."""

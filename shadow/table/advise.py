@@ -82,6 +82,8 @@ def map_range(s: State, start: int, end: int, aux: int) -> None:
         flags |= VmaFlag.ACCOUNT
     file, pgoff = 0, start >> PAGE_SHIFT
     if not anonymous or flags & VmaFlag.SHARED:
+        if not anonymous:
+            flags |= VmaFlag.CACHED
         s.counters[Counter.FILES] += 1
         file, pgoff = s.counters[Counter.FILES], 0
     insert(s, start, end, flags, file, pgoff, 0)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from shadow.table.compiled import compiled, signed
 
-__all__ = ("clear_range", "copy_range", "is_set", "set_range", "test_range")
+__all__ = ("clear_range", "copy_range", "is_set", "set_range", "count_range")
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _1 = np.uint64(1)
@@ -81,7 +81,7 @@ def clear_range(row: Map, low: int, high: int) -> int:
 
 
 @compiled
-def test_range(row: Map, low: int, high: int) -> int:
+def count_range(row: Map, low: int, high: int) -> int:
     """How many entries of [low, high) are set."""
     total = 0
     for word in range(low >> 6, (high + 63) >> 6):

@@ -20,6 +20,9 @@ __all__ = ("ALL_POLICIES", "fault", "populate", "table_for")
 
 _ERROR_WRITE = 2
 _ERROR_EXEC = 16
+_ERROR_NOT_A_READ = 3  # a write, or an entry that is present already
+_FAULT_AROUND = 16
+"""Pages: fault_around_bytes is 64 KiB unless debugfs says otherwise (mm/memory.c)."""
 _ANY_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _POLICIES = len(POLICIES)
 ALL_POLICIES = (1 << _POLICIES) - 1
@@ -62,8 +65,8 @@ def _may_be_huge(s: State, v: int, slot: int) -> bool:
 
 
 @compiled
-def _touch(s: State, v: int, address: int) -> None:
-    """One page of VMA `v` (-1: unknown) gets its entry."""
+def _touch(s: State, v: int, address: int, around: bool) -> None:
+    """One page of VMA `v` (-1: unknown) gets its entry; with `around` its neighbours too."""
     slot = address & -SLOT
     if v >= 0 and _may_be_huge(s, v, slot):
         record = find(s, slot)
@@ -83,6 +86,21 @@ def _touch(s: State, v: int, address: int) -> None:
         return
     entry = (address & (SLOT - 1)) >> PAGE_SHIFT
     set_entries(s, record, entry, entry + 1)
+    if around and s.records[record].huge == 0:
+        _map_around(s, v, record, slot, entry)
+
+
+@compiled
+def _map_around(s: State, v: int, record: int, slot: int, entry: int) -> None:
+    """A read of a file maps the cached pages around it too (do_fault_around).
+
+    Which of them are in the page cache is not known; they are taken to be, as
+    those of programs and libraries that run nearly always are.
+    """
+    low = entry & -_FAULT_AROUND
+    first = max(low, (s.vmas[v].start - slot) >> PAGE_SHIFT)
+    last = min(low + _FAULT_AROUND, (s.vmas[v].end - slot) >> PAGE_SHIFT)
+    set_entries(s, record, first, last)
 
 
 @compiled
@@ -104,7 +122,7 @@ def _vma_for_fault(s: State, address: int) -> int:
 def fault(s: State, address: int, error: int) -> None:
     """A fault at `address` with the x86 error code `error`."""
     if s.counters[Counter.VMAS_KNOWN] == 0:
-        _touch(s, -1, address)
+        _touch(s, -1, address, False)
         return
     v = _vma_for_fault(s, address)
     if v < 0:
@@ -123,7 +141,7 @@ def fault(s: State, address: int, error: int) -> None:
         return
     if error & _ERROR_WRITE and flags & VmaFlag.SHARED == 0:
         ensure_anon_vma(s, v)
-    _touch(s, v, address)
+    _touch(s, v, address, flags & VmaFlag.CACHED != 0 and error & _ERROR_NOT_A_READ == 0)
 
 
 @compiled
@@ -146,7 +164,7 @@ def populate(s: State, start: int, end: int, strict: bool) -> None:
                 ensure_anon_vma(s, v)
             for slot in range(first & -SLOT, last, SLOT):
                 low = max(slot, first)
-                _touch(s, v, low)
+                _touch(s, v, low, False)
                 record = find(s, slot)
                 if s.records[record].huge == 0:
                     entry = (low & (SLOT - 1)) >> PAGE_SHIFT

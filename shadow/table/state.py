@@ -117,6 +117,8 @@ class VmaFlag(IntEnum):
     LOCKONFAULT = 2048
     ACCOUNT = 4096
     NORESERVE = 8192
+    CACHED = 16384
+    """A regular file: its pages are likely to be in the page cache."""
 
 
 class Pending(IntEnum):
@@ -213,7 +215,7 @@ def new_state(levels: int, running: int, thp: int) -> State:
 def _longer(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     if len(array) >= count:
         return array
-    new = np.zeros(max(count, len(array) * 3 // 2), array.dtype)
+    new = np.zeros(max(count, len(array) * 5 // 4), array.dtype)
     new[: len(array)] = array
     return new
 
@@ -221,8 +223,8 @@ def _longer(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
 def grown(state: State, tables: int, records: int, vmas: int) -> State:
     """The same address space with at least these many places of each sort.
 
-    An array that is long enough is kept; a longer one is at least half as long
-    again, so that growing costs a constant share.
+    An array that is long enough is kept; a longer one is at least a quarter
+    longer, so that growing costs a constant share of time and of memory.
     """
     return state._replace(
         upper=_longer(state.upper, tables),

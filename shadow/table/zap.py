@@ -10,7 +10,7 @@ Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
-from shadow.table.bits import copy_range, test_range
+from shadow.table.bits import copy_range, count_range
 from shadow.table.compiled import compiled
 from shadow.table.radix import find, free_record, next_slot
 from shadow.table.records import clear_entries, has, release
@@ -133,7 +133,7 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
     s.records[record].lazies += copy_range(
         s.records[record].lazy, s.records[record].present, low, high
     )
-    marked = test_range(s.records[record].present, low, high) > 0
+    marked = count_range(s.records[record].present, low, high) > 0
     _attempt_pte_ref(s, record, not marked)
 
 

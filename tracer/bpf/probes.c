@@ -27,11 +27,13 @@ struct event {
 };
 
 // A traced process. `owner` is the process whose page tables it uses: itself,
-// or after vfork and the like its parent. Once it is `gone`, its pid may belong to
+// or after vfork and the like its parent, and then `mm` is the address space that
+// it shares until its execve builds a new one. Once it is `gone`, its pid may belong to
 // another. `lost` only grows; `told` is the part of it that has reached the stream.
 struct target {
     u32 owner;
     u32 gone;
+    u64 mm;
     u64 lost;
     u64 told;
 };
@@ -53,13 +55,26 @@ static __always_inline void fill(struct event *e, u32 owner, u32 tid, u16 kind,
     e->aux = aux;
 }
 
+// A reserve fails when the ring is full, but not only then: where the ring's lock
+// is an rqspinlock ("bpf: Convert ringbuf map to rqspinlock", 2025) it may also
+// give up under contention. Seen on 6.18: 4 of 1.6 million, one at a time, with
+// the ring nearly empty. Trying again at once helps.
+static __always_inline struct event *reserve(void) {
+    struct event *e = ring.ringbuf_reserve(sizeof(struct event));
+    if (!e)
+        e = ring.ringbuf_reserve(sizeof(struct event));
+    if (!e)
+        e = ring.ringbuf_reserve(sizeof(struct event));
+    return e;
+}
+
 // Loss is told as a running total, so that two CPUs telling it at once do no
 // harm; the reader takes the difference.
 static __always_inline void tell_loss(struct target *target, u32 owner, u32 tid) {
     u64 total = target->lost;
     if (total == target->told)
         return;
-    struct event *e = ring.ringbuf_reserve(sizeof(struct event));
+    struct event *e = reserve();
     if (!e)
         return;
     target->told = total;
@@ -69,7 +84,7 @@ static __always_inline void tell_loss(struct target *target, u32 owner, u32 tid)
 
 static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64 address,
                                    u64 length, u32 aux) {
-    struct event *e = ring.ringbuf_reserve(sizeof(struct event));
+    struct event *e = reserve();
     if (!e) {
         __sync_fetch_and_add(&target->lost, 1);
         return;
@@ -85,10 +100,20 @@ static __always_inline void emit(struct target *target, u16 kind, u64 address, u
     submit(target, tid, kind, address, length, aux);
 }
 
+static __always_inline u64 field(u64 base, u32 offset) {
+    u64 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+    return value;
+}
+
 static __always_inline struct target *current_target(void) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     struct target *target = targets.lookup(&tgid);
-    return target && !target->gone ? target : 0;
+    if (!target || target->gone)
+        return 0;
+    if (target->mm && target->mm != field(bpf_get_current_task(), TASK_MM))
+        return 0;
+    return target;
 }
 
 static __always_inline int on_fault(u64 address, u64 error, u32 mode) {
@@ -248,12 +273,6 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-static __always_inline u64 field(u64 base, u32 offset) {
-    u64 value = 0;
-    bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
-    return value;
-}
-
 // (struct task_struct *parent, struct task_struct *child)
 int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
     struct target *parent = current_target();
@@ -263,8 +282,9 @@ int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
     u32 child = field(ctx->args[1], TASK_TGID);
     if (child == tgid)
         return 0;  // a thread
-    if (field(ctx->args[0], TASK_MM) == field(ctx->args[1], TASK_MM)) {
-        struct target sharing = {.owner = parent->owner};
+    u64 mm = field(ctx->args[0], TASK_MM);
+    if (mm == field(ctx->args[1], TASK_MM)) {
+        struct target sharing = {.owner = parent->owner, .mm = mm};
         targets.update(&child, &sharing);
     } else {
         emit(parent, KIND_FORK, child, 0, 0);
@@ -275,8 +295,8 @@ int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
 // (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 int on_sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    struct target *target = current_target();
-    if (!target)
+    struct target *target = targets.lookup(&tgid);
+    if (!target || target->gone)
         return 0;
     if (target->owner == tgid)
         emit(target, KIND_EXEC, 0, 0, 0);
@@ -288,8 +308,8 @@ int on_sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
 // (struct task_struct *task): after the address space is gone
 int on_sched_process_exit(struct bpf_raw_tracepoint_args *ctx) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    struct target *target = current_target();
-    if (!target)
+    struct target *target = targets.lookup(&tgid);
+    if (!target || target->gone)
         return 0;
     u64 signal = field(ctx->args[0], TASK_SIGNAL);
     if ((u32)field(signal, SIGNAL_LIVE) != 0)

@@ -1,0 +1,88 @@
+"""A process followed by a session, and the probe-less truth about it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shadow.table import prepare
+from tracer.kernel import kernel_facts
+from tracer.probes import DEFAULT_RING, Probes
+from tracer.session import Session
+from tracer.target import open_target
+
+__all__ = ("Truth", "attached", "quiet_truth", "truth")
+
+_PAGE, _SLOT, _GIB, _PUD = 1 << 12, 1 << 21, 1 << 30, 1 << 39
+_NOT_NONE = np.uint64(3 << 62)  # present or swapped
+
+
+@contextmanager
+def attached(pid: int, *, ring_bytes: int = DEFAULT_RING) -> Iterator[Session]:
+    """A seeded session for a running process."""
+    prepare()
+    kernel = kernel_facts()
+    probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes)
+    try:
+        probes.add(pid)
+        session = Session(open_target(pid), probes, kernel)
+        session.seed()
+        yield session
+    finally:
+        probes.close()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What /proc says, without any probe (reference: anchors, 0.9)."""
+
+    pte_pages: int
+    empty: int
+    entries: int
+
+
+def truth(pid: int) -> Truth:
+    """VmPTE less upper levels, and the slots with an entry in pagemap.
+
+    Its own reading of /proc, entry by entry, on purpose: nothing is shared with
+    what it judges. Upper levels are those over the entries; huge pages are not
+    expected.
+    """
+    slots: set[int] = set()
+    entries = 0
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if start >= 1 << 47:
+                continue
+            pagemap.seek(start // _PAGE * 8)
+            raw = pagemap.read((end - start) // _PAGE * 8)
+            mapped = np.flatnonzero(np.frombuffer(raw, "<u8") & _NOT_NONE)
+            entries += len(mapped)
+            slots |= set(((start + mapped * _PAGE) // _SLOT).tolist())
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmPTE"))
+    pages = int(line.split()[1]) // 4
+    pages -= len({slot * _SLOT // _GIB for slot in slots})
+    pages -= len({slot * _SLOT // _PUD for slot in slots})
+    return Truth(pages, pages - len(slots), entries)
+
+
+def quiet_truth(session: Session, seconds: float = 10.0) -> Truth:
+    """The truth at a moment with no event before or after, the session up to date.
+
+    Raises:
+        AssertionError: there was no such moment.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        while session.pump():
+            pass
+        found = truth(session.target.pid)
+        time.sleep(0.01)
+        if not session.pump():
+            return found
+    raise AssertionError("the process never was quiet")

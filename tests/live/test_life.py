@@ -1,0 +1,212 @@
+"""Programs that start, exec, fork and end while they are followed."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.actor import SLOT, Actor
+from tests.live.attached import attached
+
+_PTESCOPE = str(Path(sys.executable).parent / "ptescope")
+_BASE = 0x10_0000_0000
+
+
+def _attach(*arguments: str, timeout: float = 60) -> dict[str, Any]:
+    """Run `ptescope attach --json`; returns the one process of its document."""
+    done = subprocess.run(
+        [_PTESCOPE, "attach", "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=True,
+    )
+    # A program that was launched shares our stdout; the document is the last line.
+    document = json.loads(done.stdout.splitlines()[-1])
+    (process,) = document["processes"]
+    assert isinstance(process, dict)
+    return process
+
+
+def test_a_launched_program_is_seen_from_its_first_instruction() -> None:
+    """The dynamic linker's first steps are among the events, and the exit."""
+    found = _attach("--", "/bin/ls", "/")
+    events = found["window"]["events"]
+    assert found["process"]["comm"] == "ls"
+    assert found["kernel"]["seed"] == "counted"
+    assert found["now"]["unplaced"] == 0
+    assert events["exit"] == 1
+    # Each library is mapped in several pieces, the first before anything else.
+    assert events["map"] > 10
+    assert events["fault"] > 50
+
+
+def test_a_launched_program_does_what_it_does_alone(tmp_path: Path) -> None:
+    """Exact: a known number of pages is touched and purged."""
+    script = tmp_path / "pages.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import mmap, os
+            area = mmap.mmap(-1, 256 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            area.madvise(mmap.MADV_NOHUGEPAGE)
+            for page in range(0, 256 << 20, 4096 * 16):
+                area[page] = 1
+            for start in range(0, 256 << 20, 1 << 20):
+                area.madvise(mmap.MADV_DONTNEED, start, 1 << 20)
+            os._exit(0)  # without unmapping
+            """
+        )
+    )
+    found = _attach("--", sys.executable, str(script))
+    assert found["window"]["lost"] == 0
+    assert found["window"]["events"]["dontneed"] == 256
+    # 128 or 129 slots, at the end of the run still there, all empty.
+    assert 128 <= found["now"]["empty"] <= 130
+    assert found["policies"]["pte_ref"]["empty"] <= 1
+
+
+def test_the_status_of_a_program_that_cannot_be_started() -> None:
+    done = subprocess.run(
+        [_PTESCOPE, "attach", "--", "/no/such/program"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert (
+        done.stderr == "ptescope: /no/such/program cannot be started: No such file or directory.\n"
+    )
+
+
+def test_exec_while_attached_starts_anew() -> None:
+    program = subprocess.Popen(
+        ["/bin/sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE, text=True
+    )
+    try:
+        with attached(program.pid) as session:
+            assert session.snapshot().process.comm == "sh"
+            assert program.stdin
+            program.stdin.write("\n")
+            program.stdin.flush()
+            for _ in range(200):
+                session.pump()
+                if session.snapshot().process.comm == "sleep":
+                    break
+                session.audit()
+            session.audit()
+            report = session.snapshot()
+        assert report.process.comm == "sleep"
+        assert report.window.events["exec"] == 1
+        assert report.audit.pte_pages_diff == 0
+        assert report.audit.empty_missing == report.audit.empty_extra == 0
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_fork_leaves_the_parent_right_and_the_child_alone() -> None:
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os,sys; sys.stdin.readline(); os.fork(); sys.stdin.readline()",
+        ],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with attached(program.pid) as session:
+            assert program.stdin
+            program.stdin.write("\n")
+            program.stdin.flush()
+            while "fork" not in session.snapshot().window.events:
+                session.pump()
+            session.audit()
+            report = session.snapshot()
+        assert report.window.events["fork"] == 1
+        assert report.audit.pte_pages_diff == report.audit.empty_missing == 0
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def test_vfork_children_use_the_parents_page_tables() -> None:
+    """posix_spawn: the child's faults before its exec are the parent's."""
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os,sys; sys.stdin.readline();\n"
+            "for _ in range(7): os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)\n"
+            "print('done', flush=True); sys.stdin.readline()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with attached(program.pid) as session:
+            assert program.stdin
+            assert program.stdout
+            program.stdin.write("\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "done\n"
+            session.audit()
+            report = session.snapshot()
+        assert "exec" not in report.window.events
+        assert report.audit.pte_pages_diff == report.audit.empty_missing == 0
+        assert report.audit.empty_extra == 0
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
+    actor = Actor()
+    actor.map(_BASE, 8 * SLOT)
+    actor.touch(_BASE, 8 * SLOT, SLOT)
+    with attached(actor.pid) as session:
+        for part in range(16):
+            actor.advise(_BASE + part * SLOT // 2, SLOT // 2, 4)
+        actor.close()
+        while not session.ended:
+            session.pump()
+        session.stop()
+        report = session.snapshot(slots=True)
+    assert report.empty_slots is not None
+    assert set(report.empty_slots) >= {_BASE + slot * SLOT for slot in range(8)}
+    assert report.audit.runs == 0
+
+
+def test_a_program_without_rights_is_told_what_it_needs() -> None:
+    """As nobody, on a process of root."""
+    done = subprocess.run(
+        [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            _PTESCOPE,
+            "attach",
+            "-p",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "this needs root" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_kernel_without_the_tracepoints_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shadow.errors import UnsupportedHostError
+    from tracer import probes
+    from tracer.kernel import kernel_facts
+
+    monkeypatch.setattr(probes, "TRACEPOINTS", ("page_fault_user", "no_such_tracepoint"))
+    with pytest.raises(UnsupportedHostError, match="no_such_tracepoint"):
+        probes.Probes(levels=kernel_facts().levels)

@@ -1,0 +1,62 @@
+"""Short ways to write events and address spaces in tests."""
+
+import mmap
+
+import numpy as np
+
+from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.geometry import PAGE, SLOT
+
+__all__ = ("BASE", "DONTNEED", "FREE", "History", "PAGE", "RW", "SLOT")
+
+BASE = 0x10_0000_0000
+RW = mmap.PROT_READ | mmap.PROT_WRITE
+DONTNEED, FREE = 4, 8
+_WRITE_FAULT = 6
+
+
+class History:
+    """Events in order, a microsecond apart."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, ...]] = []
+
+    def add(
+        self, kind: Kind, address: int = 0, length: int = 0, aux: int = 0, tid: int = 1
+    ) -> "History":
+        """Add any event."""
+        time = 1000 * (len(self._rows) + 1)
+        self._rows.append((time, address, length, 1, tid, kind, 0, aux))
+        return self
+
+    def map(self, start: int, length: int, prot: int = RW) -> "History":
+        """Mmap of private anonymous memory at a fixed place."""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        return self.add(Kind.MAP, start, length, flags << MAP_FLAGS_SHIFT | prot)
+
+    def touch(self, start: int, length: int, step: int = PAGE) -> "History":
+        """A write fault a `step`."""
+        for address in range(start, start + length, step):
+            self.add(Kind.FAULT, address, 0, _WRITE_FAULT)
+        return self
+
+    def dontneed(self, start: int, length: int) -> "History":
+        """MADV_DONTNEED."""
+        return self.add(Kind.DONTNEED, start, length, DONTNEED)
+
+    def free(self, start: int, length: int) -> "History":
+        """MADV_FREE."""
+        return self.add(Kind.FREE, start, length, FREE)
+
+    def unmap(self, start: int, length: int) -> "History":
+        """Munmap, entered and returned."""
+        return self.add(Kind.UNMAP_BEGIN, start, length).add(Kind.UNMAP, start, length)
+
+    def remap(self, old: int, length: int, new: int, new_length: int, flags: int) -> "History":
+        """Mremap, entered and returned."""
+        self.add(Kind.REMAP_FROM, old, length, flags)
+        return self.add(Kind.REMAP_TO, new, new_length)
+
+    def batch(self) -> EventBatch:
+        """(n,) of `EVENT`."""
+        return np.array(self._rows, EVENT)

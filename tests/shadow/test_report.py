@@ -1,0 +1,114 @@
+"""The text report and the JSON document say what the snapshot has."""
+
+import json
+
+from shadow.events import Kind
+from shadow.policy import Policy
+from shadow.report.text import interval_header, interval_row, live_line, render
+from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, document, take
+from shadow.table import Table
+from tests.shadow.build import BASE, SLOT, History
+
+
+def _snapshot(*, lost: int = 0, slots: bool = False, seed: str = "counted") -> Snapshot:
+    history = History().map(BASE, 4 * SLOT).touch(BASE, 3 * SLOT, SLOT // 8)
+    history.dontneed(BASE, SLOT // 2).dontneed(BASE + SLOT // 2, SLOT // 2)
+    history.dontneed(BASE + SLOT, SLOT)
+    if lost:
+        history.add(Kind.LOSS, 0, lost)
+    table = Table(running=Policy.PT_RECLAIM)
+    table.feed(history.batch())
+    return take(
+        table,
+        process=Process(7, "server", 1, "/bin/server", Allocator("jemalloc", "5.3.0", "shared: x")),
+        kernel=Kernel("6.18.0", "pt_reclaim", 4, 4096, seed),
+        start_ns=0,
+        end_ns=2_000_000_000,
+        vm_pte_kib=20,
+        unplaced=1,
+        audit=Audit(runs=1, refs_diff=3, method="counted"),
+        slots=slots,
+    )
+
+
+def test_the_numbers_of_the_snapshot() -> None:
+    now = _snapshot().now
+    assert (now.pte_pages, now.empty, now.unplaced) == (3, 2, 1)
+    assert now.vm_pte_predicted_kib == 4 * (3 + 1 + 1)
+    assert sum(now.occupancy) == now.pte_pages
+    assert now.occupancy[0] == now.empty
+    policies = _snapshot().policies
+    assert [policies[p.label].pte_pages for p in Policy] == [3, 2, 1]
+    assert [policies[p.label].freed for p in Policy] == [0, 1, 2]
+
+
+def test_the_text_says_it() -> None:
+    text = render(_snapshot())
+    assert "PTE pages              3" in text
+    assert "66.7 % of all" in text
+    assert "jemalloc 5.3.0" in text
+    assert "entries wrong 3" in text
+    assert "LOST" not in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_loss_is_shown() -> None:
+    assert "LOST          17 events" in render(_snapshot(lost=17))
+
+
+def test_an_unseeded_shadow_says_so() -> None:
+    assert "never seeded" in render(_snapshot(seed="none"))
+
+
+def test_slots_are_listed_on_request_only() -> None:
+    assert f"{BASE:#014x}" in render(_snapshot(slots=True))
+    assert "empty slots" not in render(_snapshot())
+
+
+def test_rows_and_their_heading_line_up() -> None:
+    assert len(interval_row(_snapshot())) == len(interval_header())
+
+
+def test_the_live_line() -> None:
+    line = live_line(elapsed=1.5, events=1000, pte_pages=4, empty=1, lost=0)
+    words = " ".join(line.split())
+    assert words == "1.5 s 1,000 events 4 PTE pages 1 empty (25.0 %) 0 lost"
+
+
+def test_the_document_has_schema_1() -> None:
+    """The contract: these names, at these places."""
+    plain = json.loads(json.dumps(document([_snapshot(slots=True)])))
+    assert plain["schema"] == 1
+    (process,) = plain["processes"]
+    wanted = {
+        "process": {"pid", "comm", "start_time", "exe", "allocator"},
+        "kernel": {"release", "policy", "levels", "page_size", "seed"},
+        "window": {"start_ns", "end_ns", "events", "lost"},
+        "now": {
+            "pte_pages",
+            "empty",
+            "lazyfree_only",
+            "refs",
+            "pmd_pages",
+            "pud_pages",
+            "thp_deposits",
+            "vm_pte_kib",
+            "occupancy",
+        },
+        "audit": {
+            "runs",
+            "pte_pages_diff",
+            "empty_missing",
+            "empty_extra",
+            "refs_diff",
+            "repaired",
+        },
+    }
+    for part, names in wanted.items():
+        assert names <= process[part].keys()
+    assert process["policies"].keys() == {"none", "pt_reclaim", "pte_ref"}
+    outcome = {"pte_pages", "empty", "freed", "reallocated", "attempts", "mode_switches"}
+    for policy in process["policies"].values():
+        assert policy.keys() == outcome | {"peak", "mean"}
+    assert process["process"]["allocator"].keys() == {"name", "version", "linked", "settings"}
+    assert process["empty_slots"] == [BASE]

@@ -1,0 +1,226 @@
+"""The compiled table against the naive model, and single behaviours by name."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shadow.events import EVENT, PARTLY, Kind
+from shadow.policy import Policy
+from shadow.table import HUGE_ANON, Counter, Table
+from tests.shadow.build import BASE, PAGE, SLOT, History
+from tests.shadow.naive import Naive
+
+_SLOTS = 4
+_EDGES = sorted(
+    {
+        slot * 512 + around
+        for slot in range(_SLOTS + 1)
+        for around in (-2, -1, 0, 1, 2, 255, 256, 257)
+        if 0 <= slot * 512 + around <= _SLOTS * 512
+    }
+)
+_RANGES = (
+    st.lists(st.sampled_from(_EDGES), min_size=2, max_size=2, unique=True)
+    .map(sorted)
+    .map(lambda ends: (BASE + ends[0] * PAGE, (ends[1] - ends[0]) * PAGE))
+)
+_ACTIONS = st.sampled_from(["touch", "touch", "dontneed", "dontneed", "free", "map", "unmap"])
+
+
+def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
+    return Table(running=running)
+
+
+def _pages(table: Table, policy: Policy) -> int:
+    return table.counter(Counter.TABLES + policy)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(_ACTIONS, _RANGES), max_size=25))
+def test_agrees_with_the_naive_model(actions: list[tuple[str, tuple[int, int]]]) -> None:
+    history, naive = History(), Naive()
+    history.map(BASE, _SLOTS * SLOT)
+    naive.map(BASE, _SLOTS * SLOT)
+    for name, (start, length) in actions:
+        getattr(history, name)(start, length)
+        getattr(naive, name)(start, length)
+    table = _table(Policy.NONE)
+    table.feed(history.batch())
+    found = {
+        slot // PAGE + entry
+        for slot, bits in table.entries().items()
+        for entry in np.flatnonzero(bits).tolist()
+    }
+    assert found == naive.entries
+    assert table.counter(Counter.REFS) == len(naive.entries)
+    for policy in Policy:
+        assert _pages(table, policy) == len(naive.tables[policy])
+        assert table.counter(Counter.EMPTY + policy) == len(naive.empty(policy))
+        assert table.counter(Counter.FREED + policy) == naive.freed[policy]
+    assert table.empty_slots().tolist() == [s * SLOT for s in sorted(naive.empty(Policy.NONE))]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(_ACTIONS, _RANGES), max_size=15), st.integers(1, 400))
+def test_batches_do_not_matter(actions: list[tuple[str, tuple[int, int]]], size: int) -> None:
+    history = History().map(BASE, _SLOTS * SLOT)
+    for name, (start, length) in actions:
+        getattr(history, name)(start, length)
+    events = history.batch()
+    once, parts = _table(), _table()
+    once.feed(events)
+    for first in range(0, len(events), size):
+        parts.feed(events[first : first + size])
+    assert np.array_equal(once.state.counters, parts.state.counters)
+    assert np.array_equal(once.state.area, parts.state.area)
+    assert np.array_equal(once.empty_slots(), parts.empty_slots())
+
+
+@pytest.mark.parametrize(
+    ("policy", "purge", "left"),
+    [
+        (Policy.NONE, SLOT, 32),
+        (Policy.PT_RECLAIM, SLOT, 0),
+        (Policy.PT_RECLAIM, SLOT // 2, 32),
+        (Policy.PTE_REF, SLOT // 2, 0),
+        (Policy.PTE_REF, PAGE * 16, 0),
+    ],
+)
+def test_purges_of_one_size(policy: Policy, purge: int, left: int) -> None:
+    """Semantics D1, 9: what 64 MiB purged in pieces leaves."""
+    history = History().map(BASE, 32 * SLOT).touch(BASE, 32 * SLOT, SLOT // 4)
+    for start in range(BASE, BASE + 32 * SLOT, purge):
+        history.dontneed(start, purge)
+    table = _table()
+    table.feed(history.batch())
+    assert _pages(table, policy) == left
+    assert table.counter(Counter.EMPTY + policy) == left
+
+
+def test_a_slot_of_two_vmas_is_not_reclaimed_by_one_call() -> None:
+    """Semantics D1, 12."""
+    table = _table()
+    history = History().map(BASE, SLOT).touch(BASE, SLOT)
+    history.add(Kind.PROTECT, BASE + SLOT // 2, SLOT // 2, 1).dontneed(BASE, SLOT)
+    table.feed(history.batch())
+    assert table.empty_slots().tolist() == [BASE]
+    table.feed(History().add(Kind.PROTECT, BASE, SLOT, 3).dontneed(BASE, SLOT).batch())
+    assert table.empty_slots().tolist() == []
+
+
+def test_munmap_beside_a_neighbour_leaves_an_empty_pte_page() -> None:
+    """Semantics D3, 27; and both tables and upper levels go with the last VMA."""
+    table = _table()
+    history = History().map(BASE, SLOT).touch(BASE + SLOT // 2, SLOT // 2)
+    table.feed(history.unmap(BASE + SLOT // 2, SLOT // 2).batch())
+    assert table.empty_slots().tolist() == [BASE]
+    table.feed(History().unmap(BASE, SLOT // 2).batch())
+    assert _pages(table, Policy.PT_RECLAIM) == 0
+    assert table.counter(Counter.PMD_PAGES) == table.counter(Counter.PUD_PAGES) == 0
+
+
+def test_a_mapping_proves_that_an_entered_munmap_has_happened() -> None:
+    """Thread 1 is in munmap; thread 2 gets the range, and uses it, before 1 returns."""
+    table = _table()
+    history = History().map(BASE, SLOT).touch(BASE, SLOT)
+    history.add(Kind.UNMAP_BEGIN, BASE, SLOT, tid=1).map(BASE, SLOT).touch(BASE, 3 * PAGE)
+    table.feed(history.add(Kind.UNMAP, BASE, SLOT, tid=1).batch())
+    assert table.counter(Counter.REFS) == 3
+
+
+def test_a_failed_munmap_changes_nothing() -> None:
+    table = _table()
+    history = History().map(BASE, SLOT).touch(BASE, SLOT)
+    history.add(Kind.UNMAP_BEGIN, BASE, SLOT).add(Kind.UNMAP, BASE, 0).map(BASE + SLOT, SLOT)
+    table.feed(history.batch())
+    assert table.counter(Counter.REFS) == 512
+
+
+def test_mremap_of_a_whole_slot_takes_the_pte_page_along() -> None:
+    """Semantics D3, 33 and 64: also an empty one."""
+    table = _table()
+    history = History().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE)
+    table.feed(history.remap(BASE, SLOT, BASE + 8 * SLOT, SLOT, 3).batch())
+    assert table.empty_slots().tolist() == [BASE + 8 * SLOT]
+
+
+def test_mprotect_that_fails_at_a_hole_has_changed_what_lies_before() -> None:
+    table = _table()
+    history = History().map(BASE, SLOT).unmap(BASE + SLOT // 2, SLOT // 4)
+    history.add(Kind.PROTECT, BASE, SLOT, PARTLY).touch(BASE, PAGE)
+    table.feed(history.touch(BASE + SLOT - PAGE, PAGE).batch())
+    assert table.counter(Counter.REFS) == 1
+    assert table.counter(Counter.NO_EFFECT) == 1
+
+
+def test_a_huge_fault_keeps_a_deposit_and_its_split_uses_it() -> None:
+    """Semantics D5, 50 and 51."""
+    table = Table(running=Policy.PT_RECLAIM, thp=2)
+    table.feed(History().map(BASE, SLOT).touch(BASE, PAGE).batch())
+    assert table.counter(Counter.DEPOSITS) == 1
+    assert _pages(table, Policy.PT_RECLAIM) == 0
+    table.feed(History().dontneed(BASE, PAGE).batch())
+    assert table.counter(Counter.DEPOSITS) == 0
+    assert table.counter(Counter.REFS) == 511
+
+
+def test_an_empty_pte_page_blocks_the_huge_fault() -> None:
+    """Semantics D5, 55."""
+    table = Table(running=Policy.PT_RECLAIM, thp=0)
+    table.feed(History().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE).batch())
+    table.state.counters[Counter.THP] = 2
+    table.feed(History().touch(BASE, PAGE).batch())
+    assert table.counter(Counter.DEPOSITS) == 0
+    assert table.counter(Counter.REFS) == 1
+
+
+def test_a_seed_makes_pte_pages_of_runs_and_deposits_of_huge_ones() -> None:
+    table = _table()
+    starts = np.array([BASE + SLOT - PAGE, BASE + 4 * SLOT])
+    ends = np.array([BASE + SLOT + PAGE, BASE + 6 * SLOT])
+    table.seed_entries(starts, ends, np.array([0, HUGE_ANON], np.uint8), 1)
+    assert _pages(table, Policy.PT_RECLAIM) == 2
+    assert table.counter(Counter.REFS) == 2
+    assert table.counter(Counter.DEPOSITS) == 2
+
+
+def test_exec_forgets_the_address_space_and_keeps_what_was_counted() -> None:
+    table = _table()
+    table.feed(History().map(BASE, SLOT).touch(BASE, SLOT).dontneed(BASE, SLOT).batch())
+    table.feed(History().add(Kind.EXEC).batch())
+    assert _pages(table, Policy.NONE) == 0
+    assert table.counter(Counter.FREED + Policy.PT_RECLAIM) == 1
+    assert table.counter(Counter.EVENTS + Kind.FAULT) == 512
+
+
+def test_the_mean_is_over_time() -> None:
+    """One PTE page for 3 us, then none for 1 us."""
+    rows = [
+        (1000, BASE, SLOT, 1, 1, Kind.MAP, 0, 0x22 << 8 | 3),
+        (2000, BASE, 0, 1, 1, Kind.FAULT, 0, 6),
+        (5000, BASE, SLOT, 1, 1, Kind.DONTNEED, 0, 4),
+        (6000, BASE, 0, 1, 1, Kind.LOSS, 0, 0),
+    ]
+    table = _table()
+    table.feed(np.array(rows, EVENT))
+    assert table.state.area.tolist() == [4000.0, 3000.0, 3000.0, 5000.0]
+
+
+def test_arrays_grow_with_what_is_populated_not_with_what_is_spanned() -> None:
+    """A PTE page in each of 5,000 GiB, 5 TiB of address space."""
+    table = _table()
+    history = History().map(BASE, 5000 << 30).touch(BASE, 5000 << 30, 1 << 30)
+    table.feed(history.batch())
+    assert _pages(table, Policy.PT_RECLAIM) == 5000
+    assert table.counter(Counter.PMD_PAGES) == 5000
+    table.feed(History().unmap(BASE, 5000 << 30).batch())
+    assert table.counter(Counter.PMD_PAGES) == table.counter(Counter.PUD_PAGES) == 0
+
+
+def test_a_dense_pte_page_costs_at_most_256_bytes() -> None:
+    table = _table()
+    span = 100_000 * SLOT
+    starts = np.arange(BASE, BASE + span, SLOT, dtype=np.int64)
+    table.seed_entries(starts, starts + PAGE, np.zeros(len(starts), np.uint8), 1)
+    assert table.nbytes() <= 256 * 100_000

@@ -1,0 +1,1 @@
+"""Tests of the live side that need no BPF."""

@@ -1,0 +1,89 @@
+"""The reader of the ring, on a file laid out as the kernel lays out the map."""
+
+import mmap
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from shadow.events import EVENT, Kind
+from tracer.ring import RECORD, Ring
+
+_SIZE = 4096
+_BUSY, _DISCARD = 1 << 31, 1 << 30
+
+
+class _Kernel:
+    """The producer's side."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("ring")
+        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * _SIZE)
+        self._produced = 0
+
+    def submit(self, address: int, flags: int = 0) -> None:
+        """Reserve and fill one record."""
+        event = np.zeros(1, EVENT)
+        event["address"], event["kind"] = address, Kind.FAULT
+        record = struct.pack("<II", EVENT.itemsize | flags, 0) + event.tobytes()
+        start = 2 * mmap.PAGESIZE
+        for i, byte in enumerate(record):
+            at = (self._produced + i) % _SIZE
+            for copy in (0, _SIZE):
+                os.pwrite(self.fd, bytes([byte]), start + at + copy)
+        self._produced += len(record)
+        os.pwrite(self.fd, struct.pack("<Q", self._produced), mmap.PAGESIZE)
+
+    def commit(self, number: int) -> None:
+        """Clear BUSY of the record with this number (the first lap only)."""
+        header = struct.pack("<I", EVENT.itemsize)
+        os.pwrite(self.fd, header, 2 * mmap.PAGESIZE + number * RECORD.itemsize)
+
+    def consumed(self) -> int:
+        """What the reader has told."""
+        (position,) = struct.unpack("<Q", os.pread(self.fd, 8, 0))
+        return int(position)
+
+
+@pytest.fixture
+def kernel() -> _Kernel:
+    return _Kernel()
+
+
+def test_records_come_in_order_and_free_their_space(kernel: _Kernel) -> None:
+    ring = Ring(kernel.fd, _SIZE)
+    for address in range(23):
+        kernel.submit(address)
+    assert ring.read()["address"].tolist() == list(range(23))
+    assert kernel.consumed() == 23 * RECORD.itemsize
+    assert len(ring.read()) == 0
+
+
+def test_reading_stops_at_a_record_that_is_not_submitted_yet(kernel: _Kernel) -> None:
+    ring = Ring(kernel.fd, _SIZE)
+    kernel.submit(1)
+    kernel.submit(2, _BUSY)
+    kernel.submit(3)
+    assert ring.read()["address"].tolist() == [1]
+    kernel.commit(1)
+    assert ring.read()["address"].tolist() == [2, 3]
+
+
+def test_discarded_records_are_passed_over(kernel: _Kernel) -> None:
+    ring = Ring(kernel.fd, _SIZE)
+    kernel.submit(1, _DISCARD)
+    kernel.submit(2)
+    assert ring.read()["address"].tolist() == [2]
+    assert ring.backlog() == 0
+
+
+def test_records_that_wrap_are_whole(kernel: _Kernel) -> None:
+    ring = Ring(kernel.fd, _SIZE)
+    seen = []
+    for address in range(500):
+        kernel.submit(address)
+        if address % 7 == 0:
+            seen += ring.read()["address"].tolist()
+    seen += ring.read()["address"].tolist()
+    assert seen == list(range(500))

@@ -1,0 +1,1 @@
+"""Scripts of the repository: set-up, demo, benchmarks, workloads. Not installed."""

@@ -1,0 +1,57 @@
+# Sourced by tools/demo and tools/test: installs what is missing and makes .venv.
+#
+# setup PACKAGES EXTRA: Debian packages that the caller needs besides those that
+# ptescope itself needs, and the extra of pyproject.toml to install ("" for none).
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '== %s\n' "$*" >&2; }
+
+# step WHAT COMMAND...: run it quietly; if it fails, say what failed and show why.
+step() {
+    local what=$1 log
+    shift
+    say "$what"
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 40 "$log" >&2
+        rm -f "$log"
+        say "FAILED: $what ($*)"
+        exit 1
+    fi
+    rm -f "$log"
+}
+
+missing_packages() {
+    local package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+    done
+}
+
+setup() {
+    local missing python=/usr/bin/python3 wanted
+    if [ "$(id -u)" != 0 ]; then
+        say "FAILED: this needs root, because BPF programs do. Run it as root."
+        exit 4
+    fi
+    # bcc belongs to the distribution's Python, so .venv is made from that one.
+    # shellcheck disable=SC2086
+    missing=$(missing_packages python3 python3-venv python3-bpfcc linux-libc-dev $1)
+    if [ -n "$missing" ]; then
+        step "apt-get update" apt-get update -qq
+        # shellcheck disable=SC2086
+        step "apt-get install $(echo $missing)" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends $missing
+    fi
+    wanted=$({ cat pyproject.toml; $python --version; echo "$2"; } | sha256sum | cut -c1-16)
+    if [ ! -e ".venv/ready-$wanted" ]; then
+        step "python3 -m venv .venv (with the system's packages: that is how bcc is seen)" \
+            $python -m venv --clear --system-site-packages .venv
+        step "pip install ptescope and what it needs" \
+            .venv/bin/python -m pip install --disable-pip-version-check -e ".${2:+[$2]}"
+        touch ".venv/ready-$wanted"
+    fi
+    step "load the shadow table (compiled the first time, half a minute)" \
+        .venv/bin/python -c 'from shadow.table import prepare; prepare()'
+}
