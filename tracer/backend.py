@@ -87,7 +87,7 @@ class Program:
     """One compiled BPF program with its maps.
 
     Args:
-        source: file name in `tracer/bpf`.
+        source: the BPF C.
         defines: macros for it.
 
     Raises:
@@ -95,14 +95,14 @@ class Program:
         NotPermittedError: the kernel refuses it for lack of rights.
     """
 
-    def __init__(self, source: str, defines: Mapping[str, int]) -> None:
+    def __init__(self, source: Path, defines: Mapping[str, int]) -> None:
         bcc = import_bcc()
         flags = [f"-I{folder}" for folder in _uapi_folders()]
         flags += [f"-D{name}={value}" for name, value in defines.items()]
         flags += ["-Wno-unused-command-line-argument", "-Wno-macro-redefined"]
         before = os.environ.get("BCC_KERNEL_SOURCE")
         os.environ["BCC_KERNEL_SOURCE"] = str(BPF_FOLDER)
-        text = (BPF_FOLDER / source).read_text()
+        text = source.read_text()
         with TemporaryFile("w+") as said:
             try:
                 with _stderr_to(said):

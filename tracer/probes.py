@@ -6,7 +6,7 @@ import numpy as np
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import user_address_limit
-from tracer.backend import Program
+from tracer.backend import BPF_FOLDER, Program
 from tracer.btf import member_offsets
 from tracer.ring import Ring
 
@@ -59,7 +59,7 @@ class Probes:
     """
 
     def __init__(self, *, levels: int, ring_bytes: int = DEFAULT_RING) -> None:
-        self._program = Program("probes.c", _defines(ring_bytes, levels))
+        self._program = Program(BPF_FOLDER / "probes.c", _defines(ring_bytes, levels))
         for name in TRACEPOINTS:
             self._program.attach_raw_tracepoint(name)
         self.ring = Ring(self._program.map_fd("ring"), ring_bytes)

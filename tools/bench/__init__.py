@@ -1,0 +1,1 @@
+"""Benchmarks: run as modules, print their figures with how they were taken."""

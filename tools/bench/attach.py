@@ -1,0 +1,113 @@
+"""What attaching costs, and what it can take: python -m tools.bench.attach [ROUNDS].
+
+A page-fault storm runs in turn untraced, under an empty BPF program on the
+same tracepoints, and followed by ptescope; medians of the alternating rounds
+and their ratios. While it is followed, events a second, losses, and the CPU
+that this process spends for an event from the ring to the table.
+"""
+
+import select
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from shadow.table import Counter, prepare
+from tools.workloads.storm import PAGES, Storm
+from tracer.backend import Program
+from tracer.kernel import kernel_facts
+from tracer.probes import Probes
+from tracer.session import Session
+from tracer.target import open_target
+
+_STORM_ROUNDS = 40
+_HOOKS = ("page_fault_user", "sys_enter", "sys_exit")
+
+
+def _wait(storm: Storm, pump: Callable[[], object]) -> int:
+    """Pump until the storm answers; returns its nanoseconds."""
+    while not select.select([storm.answer], [], [], 0.002)[0]:
+        pump()
+    return int(storm.answer.readline())
+
+
+@contextmanager
+def _empty() -> Iterator[None]:
+    program = Program(Path(__file__).parent / "empty.c", {})
+    for name in _HOOKS:
+        program.attach_raw_tracepoint(name)
+    yield
+    program.close()
+
+
+def _plain(storm: Storm, around: Callable[[], AbstractContextManager[None]]) -> float:
+    """Nanoseconds a fault with nothing of ours, or with the empty program."""
+    with around():
+        storm.start(_STORM_ROUNDS)
+        return _wait(storm, lambda: None) / (_STORM_ROUNDS * PAGES)
+
+
+class _Followed:
+    """Nanoseconds a fault under ptescope, and what ptescope itself did."""
+
+    def __init__(self) -> None:
+        self.cpu_per_event: list[float] = []
+        self.rate: list[float] = []
+        self.events = self.lost = 0
+
+    def run(self, storm: Storm) -> float:
+        kernel = kernel_facts()
+        probes = Probes(levels=kernel.levels)
+        try:
+            probes.add(storm.pid)
+            session = Session(open_target(storm.pid), probes, kernel)
+            session.seed()
+            cpu, begin = time.process_time_ns(), time.monotonic_ns()
+            storm.start(_STORM_ROUNDS)
+            took = _wait(storm, session.pump)
+            while session.pump():
+                pass
+            cpu, wall = time.process_time_ns() - cpu, time.monotonic_ns() - begin
+            session.stop()
+            counters = session.table.state.counters
+            events = int(counters[Counter.EVENTS : Counter.EVENTS + 32].sum())
+            self.cpu_per_event.append(cpu / events)
+            self.rate.append(events / wall * 1e9)
+            self.events += events
+            self.lost += session.table.counter(Counter.LOST)
+        finally:
+            probes.close()
+        return took / (_STORM_ROUNDS * PAGES)
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    prepare()
+    storm, followed = Storm(), _Followed()
+    times: dict[str, list[float]] = {"untraced": [], "empty BPF program": [], "ptescope": []}
+    for _ in range(rounds):
+        times["untraced"].append(_plain(storm, nullcontext))
+        times["empty BPF program"].append(_plain(storm, _empty))
+        times["ptescope"].append(followed.run(storm))
+    storm.close()
+    print(f"page-fault storm, {rounds} alternating rounds of {_STORM_ROUNDS * PAGES:,} faults")
+    for name, values in times.items():
+        ratios = [a / b for a, b in zip(values, times["untraced"], strict=True)]
+        print(
+            f"  {name:18} {statistics.median(values):7.0f} ns a fault (min {min(values):.0f}, "
+            f"max {max(values):.0f}), {statistics.median(ratios):.2f} x untraced"
+        )
+    print(
+        f"  taken              {statistics.median(followed.rate):,.0f} events/s, "
+        f"{followed.lost} of {followed.events:,} lost"
+    )
+    print(
+        f"  ring to table      {statistics.median(followed.cpu_per_event):.0f} ns of CPU an event"
+    )
+
+
+if __name__ == "__main__":
+    main()
