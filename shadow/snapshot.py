@@ -117,10 +117,13 @@ class PolicyOutcome:
 
 @dataclass(frozen=True)
 class Audit:
-    """Comparisons of the shadow with the real page tables, summed over `runs`.
+    """Comparisons of the shadow with the real page tables, differences summed.
 
-    `method` names the truth: `counted` compares numbers only, so the fields
-    that need addresses stay 0.
+    `runs` are the comparisons of everything; what populate calls, losses and
+    drift made uncertain was read again besides, and is in the sums too.
+    `method` names the truth: with `counted` only entries have addresses.
+    `causes` has `refs_diff` by what is likely to have made it, `repaired` the
+    PTE pages that were corrected.
     """
 
     runs: int = 0
@@ -130,6 +133,7 @@ class Audit:
     refs_diff: int = 0
     repaired: int = 0
     method: str = "none"
+    causes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ are needed and none are looked at. bcc is a system package: on PyPI its name
 belongs to another project.
 """
 
+import ctypes
 import importlib
 import os
+import struct
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -18,11 +20,14 @@ from typing import Any
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
 
-__all__ = ("BPF_FOLDER", "Program", "import_bcc")
+__all__ = ("BPF_FOLDER", "Program", "import_bcc", "run_once")
 
 BPF_FOLDER = Path(__file__).parent / "bpf"
 
 _PACKAGE = "apt-get install python3-bpfcc"
+_SYS_BPF = 321  # x86-64
+_PROG_TEST_RUN = 10
+_TEST_RUN_ATTR = struct.Struct("<IIIIQQIIIIQQIII4x")  # union bpf_attr, include/uapi/linux/bpf.h
 
 
 def import_bcc() -> Any:
@@ -83,6 +88,19 @@ def _raise_for_load(reason: str, said: str) -> None:
     raise UnsupportedHostError(f"The BPF program cannot be compiled or loaded here: {last[0]}")
 
 
+def run_once(fd: int) -> None:
+    """Run a loaded raw-tracepoint function here and now, attached to nothing.
+
+    Raises:
+        OSError: the kernel refuses (BPF_PROG_TEST_RUN for these came with v5.10).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    attr = ctypes.create_string_buffer(_TEST_RUN_ATTR.pack(fd, *[0] * 14), _TEST_RUN_ATTR.size)
+    if libc.syscall(_SYS_BPF, _PROG_TEST_RUN, attr, _TEST_RUN_ATTR.size) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 class Program:
     """One compiled BPF program with its maps.
 
@@ -136,6 +154,25 @@ class Program:
                         f"This kernel has no tracepoint {name}, which ptescope cannot do without."
                     ) from error
                 _raise_for_load(str(error), text)
+
+    def load(self, name: str) -> int:
+        """Load the function `on_NAME` for `run`; returns its file descriptor.
+
+        Raises:
+            NotPermittedError: for lack of rights.
+            UnsupportedHostError: the kernel refuses the function.
+        """
+        with TemporaryFile("w+") as said:
+            try:
+                with _stderr_to(said):
+                    function = self._bpf.load_func(
+                        f"on_{name}".encode(), self._bcc.BPF.RAW_TRACEPOINT
+                    )
+            except Exception as error:
+                said.seek(0)
+                _raise_for_load(str(error), said.read())
+        fd: int = function.fd
+        return fd
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""

@@ -64,24 +64,35 @@ class Probes:
             self._program.attach_raw_tracepoint(name)
         self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
         self._lost: dict[int, int] = {}
+        self._waiting: dict[int, list[EventBatch]] = {}
 
     def add(self, pid: int) -> None:
         """Trace this process (all its threads) from now on."""
         self._lost[pid] = 0
+        self._waiting[pid] = []
         self._program.update("targets", pid, pid, 0, 0, 0, 0)
 
-    def read(self) -> EventBatch:
-        """The next events in the kernel's order; losses as differences.
+    def read(self, pid: int) -> EventBatch:
+        """The next events of one process, in the kernel's order; losses as differences.
 
         Returns:
             (n,) of `EVENT`; empty if there is nothing new.
         """
-        events = self.ring.read()
+        self._sort(self.ring.read())
+        batches, self._waiting[pid] = self._waiting[pid], []
+        return np.concatenate([np.empty(0, EVENT), *batches])
+
+    def _sort(self, events: EventBatch) -> None:
+        """Put new events to those that wait for their process's reader."""
+        if len(events) == 0:
+            return
         for at in np.flatnonzero(events["kind"] == Kind.LOSS):
             tgid, total = int(events["tgid"][at]), int(events["length"][at])
             events["length"][at] = total - self._lost.get(tgid, 0)
             self._lost[tgid] = total
-        return events
+        for pid, waiting in self._waiting.items():
+            own = events["tgid"] == pid
+            waiting.append(events if own.all() else events[own])
 
     def untold_loss(self, pid: int, now: int) -> EventBatch:
         """The loss since the last one in the stream, as an event at time `now` (ns).

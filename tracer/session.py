@@ -1,23 +1,24 @@
 """One process: seeded, followed, audited, and what is known of it at any time.
 
 Seeding a running process: the probes are attached first, then the real state
-is read, then the events since the reading began are applied to it. An event
-that the reading had seen already does no harm, because the last event on an
-entry decides about it; only mremap would move entries twice, so a reading that
-coincides with one is repeated.
+is read, then the events since shortly before the reading are applied to it.
+An event that the reading had seen already does no harm, because the last event
+on an entry decides about it; only mremap would move entries twice, so a reading
+that coincides with one is repeated.
 """
 
 import time
 
 import numpy as np
 
+from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import user_address_limit
 from shadow.snapshot import Audit, Kernel, Process, Snapshot, take
 from shadow.table import Counter, Table
-from tracer.audit import compare, pages_by_vm_pte
+from tracer.auditor import Auditor
+from tracer.census import Reader
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
-from tracer.pagemap import read_runs
+from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
 from tracer.target import Target
 
@@ -25,6 +26,8 @@ __all__ = ("Session",)
 
 _TRIES = 5
 _KINDS = 32
+_ENDED = (NoSuchTargetError, OSError, ValueError)
+"""What reading a process raises when it ends meanwhile."""
 
 
 class Session:
@@ -32,30 +35,32 @@ class Session:
 
     Args:
         target: the process; already added to the probes.
-        probes: attached probes, used by this session alone.
+        probes: attached probes.
         kernel: the running kernel.
+        reader: how its page tables are read.
     """
 
-    def __init__(self, target: Target, probes: Probes, kernel: KernelFacts) -> None:
+    def __init__(self, target: Target, probes: Probes, kernel: KernelFacts, reader: Reader) -> None:
         self.target = target
         self.ended = False
+        self.children: list[int] = []
+        """Processes that it has forked, in order."""
         self._probes = probes
         self._kernel = kernel
+        self._reader = reader
         self._process: Process = target.describe()
         self._notes: list[str] = []
         self._seed = "none"
-        self._unplaced_at_seed = 0
-        self._audit = Audit()
-        self._unplaced = 0
-        self._vm_pte_kib: int | None = None
-        self._apply_from = 0
         thp = 0 if target.thp_disabled() else THP[kernel.thp]
         self.table = Table(levels=kernel.levels, running=kernel.policy, thp=thp)
+        self._auditor = Auditor(target, self.table, reader, self._take)
         self.start_ns = self.end_ns = time.monotonic_ns()
+        if not reader.exact:
+            self._notes.append(f"Page tables are counted, not read: {reader.why}")
         if kernel.mthp and thp:
             self._notes.append(
-                f"multi-size THP is on ({', '.join(map(str, kernel.mthp))} KiB): one fault may "
-                "make several entries, so entries may be undercounted."
+                f"Multi-size THP is on ({', '.join(map(str, kernel.mthp))} KiB): one fault may "
+                "make several entries, which only an audit sees."
             )
 
     def seed(self, pending: EventBatch | None = None) -> None:
@@ -70,41 +75,37 @@ class Session:
         held = [np.empty(0, EVENT) if pending is None else pending]
         try:
             self._read_state(held)
-        except (OSError, ValueError):
-            self._seed, self._unplaced, self._unplaced_at_seed = "none", 0, 0
+        except _ENDED:
+            self._seed = "none"
+            self._auditor.unplaced = 0
             self._notes.append("The process ended before its page tables could be read.")
             self._apply(np.concatenate(held))
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
-        pid, limit = self.target.pid, user_address_limit(self._kernel.levels)
 
         def drain() -> None:
-            held.append(self._probes.read())
+            held.append(self._probes.read(self.target.pid))
 
         for _ in range(_TRIES):
+            # A fault that began before the probes were there is over soon.
+            time.sleep(MARGIN_NS / 1e9)
             drain()
             begin = time.monotonic_ns()
             vmas, brk = self.target.vmas(), self.target.program_break()
-            runs = read_runs(pid, vmas, limit, drain)
-            pte_kib, end = vm_pte_kib(pid), time.monotonic_ns()
+            pages = self._reader.pages(self.target, vmas, between=drain)
+            pte_kib = vm_pte_kib(self.target.pid)
             drain()
             events = np.concatenate(held)
-            during = events[(events["time"] >= begin) & (events["time"] <= end)]
-            if not np.isin(during["kind"], (Kind.REMAP_TO, Kind.EXEC)).any():
+            old = events["time"] + np.uint64(MARGIN_NS) < begin
+            if not np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any():
                 break
         self.table.seed_vmas(vmas, brk)
-        self.table.seed_entries(runs.start, runs.end, runs.huge, begin)
-        self._count_only(events[events["time"] < begin])
-        self._apply_from = begin
-        self.table.feed(during)
-        # VmPTE was read last, and the events up to then are applied: what it
-        # has more than the shadow was there before and maps nothing.
-        placed = self.table.counter(Counter.TABLES + self.table.running)
-        self._unplaced = max(pages_by_vm_pte(self.table, pte_kib) - placed, 0)
-        self._unplaced_at_seed = self._unplaced
-        self._seed = "counted"
-        self._apply(events[events["time"] > end])
+        self.table.adopt(pages, begin)
+        self._count_only(events[old])
+        self._apply(events[~old])
+        self._auditor.seeded(pte_kib)
+        self._seed = "census" if self._reader.exact else "counted"
 
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed has already."""
@@ -115,67 +116,65 @@ class Session:
         )
 
     def pump(self) -> int:
-        """Take the events that have come; returns how many."""
-        events = self._probes.read()
+        """Take the events that have come, and read again what they make uncertain.
+
+        Returns:
+            How many came.
+        """
+        count = self._take()
+        if not self.ended:
+            self._auditor.follow_up()
+        return count
+
+    def _take(self) -> int:
+        events = self._probes.read(self.target.pid)
         self._apply(events)
         return len(events)
 
     def _apply(self, events: EventBatch) -> None:
-        if self._apply_from and len(events):
-            old = events["time"] < self._apply_from
-            if old.any():
-                self._count_only(events[old])
-                events = events[~old]
-            else:
-                self._apply_from = 0
         execs = np.flatnonzero(events["kind"] == Kind.EXEC)
         if len(execs):
             after = int(execs[-1]) + 1
-            self.table.feed(events[:after])
+            self._feed(events[:after])
             self._process = self.target.describe()
             self.seed(events[after:])
             return
+        self._feed(events)
+
+    def _feed(self, events: EventBatch) -> None:
         self.table.feed(events)
+        self._auditor.note(events)
+        self.children += events["address"][events["kind"] == Kind.FORK].tolist()
         self.ended = self.ended or bool((events["kind"] == Kind.EXIT).any())
 
     def audit(self) -> None:
-        """Compare the shadow with pagemap and VmPTE, and remember the outcome.
+        """Compare the shadow with the real page tables, repair it, remember the outcome.
 
-        Tried again while events come in between; a process that has ended
-        cannot be compared any more.
+        A process that has ended cannot be compared any more.
         """
-        if self.ended:
-            return
-        pid, limit = self.target.pid, user_address_limit(self._kernel.levels)
-        try:
-            for _ in range(_TRIES):
-                while self.pump():
-                    pass
-                runs = read_runs(pid, self.target.vmas(), limit)
-                pte_kib = vm_pte_kib(pid)
-                if not self.pump():
-                    break
-        except OSError:
-            return
-        self._vm_pte_kib = pte_kib
-        real = pages_by_vm_pte(self.table, pte_kib)
-        placed = self.table.counter(Counter.TABLES + self.table.running)
-        # Of the empty PTE pages from before, some may have been used or freed.
-        self._unplaced = min(max(real - placed, 0), self._unplaced_at_seed)
-        self._audit = compare(self.table, runs, real, self._unplaced)
+        if not self.ended:
+            try:
+                self._auditor.audit()
+            except _ENDED:
+                return
 
     @property
     def unplaced(self) -> int:
         """Empty PTE pages from before the window, whose addresses are not known."""
-        return self._unplaced
+        return self._auditor.unplaced
+
+    @property
+    def audits(self) -> Audit:
+        """What the comparisons so far have given."""
+        return self._auditor.total
 
     def stop(self) -> None:
         """End of the window: take what is left, ask for losses not yet told, audit."""
-        while self.pump():
+        while self._take():
             pass
+        self._feed(self._probes.untold_loss(self.target.pid, time.monotonic_ns()))
         self.audit()
         self.end_ns = time.monotonic_ns()
-        self.table.feed(self._probes.untold_loss(self.target.pid, self.end_ns))
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:
         """What is known now."""
@@ -191,9 +190,9 @@ class Session:
             ),
             start_ns=self.start_ns,
             end_ns=self.end_ns if self.end_ns > self.start_ns else time.monotonic_ns(),
-            vm_pte_kib=self._vm_pte_kib,
-            unplaced=self._unplaced,
-            audit=self._audit,
+            vm_pte_kib=self._auditor.vm_pte_kib,
+            unplaced=self._auditor.unplaced,
+            audit=self._auditor.total,
             notes=list(self._notes),
             slots=slots,
         )

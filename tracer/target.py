@@ -83,6 +83,11 @@ class Target:
         """Whether the process has switched THP off for itself (prctl)."""
         return "THP_enabled:\t0" in self._file("status").read_text()
 
+    def resident_and_swapped(self) -> int:
+        """Bytes that the kernel counts as mapped by it or swapped out (VmRSS, VmSwap)."""
+        fields = re.findall(r"^Vm(?:RSS|Swap):\s+(\d+) kB", self._file("status").read_text(), re.M)
+        return sum(map(int, fields)) << 10
+
     def vmas(self) -> npt.NDArray[np.void]:
         """(n,) of `VMA`: its VMAs now, sorted.
 

@@ -1,7 +1,7 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
 from shadow.policy import Policy
-from shadow.snapshot import SPARSE_BELOW, PolicyOutcome, Snapshot
+from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
 
@@ -119,7 +119,34 @@ def _policies(snapshot: Snapshot) -> list[str]:
             f" {mark}{text:<46} {outcome.pte_pages:10,} {outcome.empty:7,} {outcome.freed:7,} "
             f"{outcome.reallocated:10,}"
         )
-    lines.append("  * this kernel; PTE pages and empty without those from before the window")
+    lines.append("  * this kernel; pte_ref is taken to have freed what was empty before the window")
+    return lines
+
+
+_SEEDS = {
+    "census": "seeded from the page tables as they were, then followed by events",
+    "counted": "seeded from pagemap and VmPTE, then followed by events",
+    "none": "never seeded: from events alone, so what was there before is missing",
+}
+_TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
+
+
+def _checked(audit: Audit) -> list[str]:
+    """How the shadow fared against the truth."""
+    if not audit.runs:
+        return ["  checked       never: the process had ended"]
+    times = "once" if audit.runs == 1 else f"{audit.runs} times"
+    lines = [
+        f"  checked       {times} against {_TRUTHS[audit.method]}: PTE pages off by "
+        f"{audit.pte_pages_diff}, empty missing {audit.empty_missing}, "
+        f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}"
+    ]
+    if audit.repaired:
+        causes = ", ".join(f"{name} {count:,}" for name, count in audit.causes.items() if count)
+        lines.append(
+            f"                {audit.repaired:,} PTE pages corrected"
+            + (f"; entries wrong by {causes}" if causes else "")
+        )
     return lines
 
 
@@ -127,23 +154,12 @@ def _trust(snapshot: Snapshot) -> list[str]:
     window, audit = snapshot.window, snapshot.audit
     kinds = ", ".join(f"{name} {count:,}" for name, count in window.events.items())
     lines = ["", f"  events        {kinds or 'none'}"]
-    seed = {
-        "counted": "seeded from pagemap and VmPTE, then followed by events",
-        "none": "never seeded: from events alone, so what was there before is missing",
-    }[snapshot.kernel.seed]
-    lines.append(f"  how           {seed}")
-    if audit.runs:
-        lines.append(
-            f"  checked       against pagemap and VmPTE at the end: PTE pages off by "
-            f"{audit.pte_pages_diff}, empty missing {audit.empty_missing}, "
-            f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}"
-        )
-    else:
-        lines.append("  checked       never: the process had ended")
+    lines.append(f"  how           {_SEEDS[snapshot.kernel.seed]}")
+    lines += _checked(audit)
     if window.lost:
         lines.append(
-            f"  LOST          {window.lost:,} events did not fit the ring; "
-            "the figures above are wrong by what they did"
+            f"  LOST          {window.lost:,} events did not reach the ring; "
+            "the page tables were read again after that"
         )
     lines += [f"  note          {note}" for note in snapshot.notes]
     return lines

@@ -13,8 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import ENTRIES
+from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT
 from shadow.policy import Policy
+from shadow.table.adopt import (
+    adopt_huge,
+    adopt_pages,
+    adopt_upper,
+    drop_pages,
+    drop_upper_tables,
+    set_runs,
+)
+from shadow.table.pages import Pages, Ranges, overlapping
+from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import (
     HUGE_ANON,
     HUGE_FILE,
@@ -24,9 +34,20 @@ from shadow.table.state import (
     grown,
     new_state,
 )
-from shadow.table.step import run, set_runs
+from shadow.table.step import run
 
-__all__ = ("HUGE_ANON", "HUGE_FILE", "VMA", "Counter", "Table", "VmaFlag", "prepare")
+__all__ = (
+    "HUGE_ANON",
+    "HUGE_FILE",
+    "VMA",
+    "Counter",
+    "Pages",
+    "Ranges",
+    "Table",
+    "VmaFlag",
+    "overlapping",
+    "prepare",
+)
 
 _FIRST_GROWTH = 16
 
@@ -118,23 +139,81 @@ class Table:
         s.counters[Counter.VMAS_KNOWN] = 1
         s.counters[Counter.BRK] = brk
 
-    def seed_entries(
-        self,
+    @classmethod
+    def of_runs(
+        cls,
         starts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
         huge: npt.NDArray[np.uint8],
-        now: int,
-    ) -> None:
-        """Take these runs of entries that are not none, read at time `now` (ns).
+    ) -> "Table":
+        """The page tables that hold these runs of entries that are not none, and no more.
 
         Args:
             starts: (n,) first address of each run, bytes.
             ends: (n,) end of each run.
             huge: (n,) 0 for entries of PTE pages, HUGE_ANON or HUGE_FILE for leaf PMDs.
-            now: when they were read, ns of CLOCK_MONOTONIC.
+        """
+        table = cls()
+        table._to_the_end(
+            lambda first: set_runs(table.state, starts, ends, huge, first), len(starts)
+        )
+        return table
+
+    def pages(self, *, exact: bool = True) -> Pages:
+        """The PTE pages and leaf PMDs of the running kernel; `exact` as `Pages` has it."""
+        pages = self._pte_pages()
+        pages = pages[np.argsort(pages["slot"])]
+        huge = self._huge()
+        return Pages(
+            slots=pages["slot"],
+            present=np.ascontiguousarray(pages["present"]),
+            huge=huge["slot"],
+            huge_kind=huge["huge"],
+            exact=exact,
+        )
+
+    def adopt(self, real: Pages, now: int) -> None:
+        """Take over what was read at time `now` (ns), in place of what was known.
+
+        What `real` does not cover stays; lazyfree entries that still exist too.
         """
         self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
-        self._to_the_end(lambda first: set_runs(self.state, starts, ends, huge, first), len(starts))
+        known = self._pte_pages()
+        if not real.exact:
+            known = known[known["refs"] > 0]
+        before = np.concatenate([known["slot"], self._huge()["slot"]])
+        gone = np.setdiff1d(before, np.concatenate([real.slots, real.huge]))
+        if real.within:
+            gone = gone[overlapping(gone, real.within)]
+        drop_pages(self.state, gone, real.exact)
+        self._to_the_end(
+            lambda first: adopt_pages(self.state, real.slots, real.present, first), len(real.slots)
+        )
+        self._to_the_end(
+            lambda first: adopt_huge(self.state, real.huge, real.huge_kind, first), len(real.huge)
+        )
+        self.adopt_upper(real)
+
+    def adopt_upper(self, real: Pages) -> None:
+        """Take over the PMD and PUD pages, where they were read."""
+        if real.pmd_bases is not None:
+            self._adopt_level(real.pmd_bases, PMD_LEVEL)
+        if real.pud_bases is not None:
+            self._adopt_level(real.pud_bases, PUD_LEVEL)
+
+    def _adopt_level(self, bases: npt.NDArray[np.int64], level: int) -> None:
+        drop_upper_tables(self.state, np.setdiff1d(self.upper_bases(level), bases), level)
+        self._to_the_end(lambda first: adopt_upper(self.state, bases, level, first), len(bases))
+
+    def upper_bases(self, level: int) -> npt.NDArray[np.int64]:
+        """(n,) first addresses of the running kernel's tables of this level; PMD is 2."""
+        tables, bases = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        for above in range(self._levels, level, -1):
+            children = self.state.upper["child"][tables]
+            rows, columns = np.nonzero(children)
+            tables = children[rows, columns]
+            bases = bases[rows] + (columns << (PAGE_SHIFT + ENTRY_BITS * (above - 1)))
+        return bases[self.state.upper["real"][tables] == 1]
 
     def counter(self, counter: int) -> int:
         """One number of `Counter` (add a `Policy` for those kept per policy)."""
@@ -144,6 +223,12 @@ class Table:
         """(n,) of RECORD: those that have a PTE page under the running kernel."""
         records = self.state.records
         return records[(records["live"] >> self._running) & 1 != 0]
+
+    def _huge(self) -> npt.NDArray[Any]:
+        """(n,) of RECORD: the leaf PMDs, ascending."""
+        records = self.state.records
+        huge = records[records["huge"] != 0]
+        return huge[np.argsort(huge["slot"])]
 
     def occupancy(self) -> npt.NDArray[np.int64]:
         """(513,) how many PTE pages of the running kernel have 0, 1 ... 512 entries."""
@@ -159,13 +244,6 @@ class Table:
         pages = self._pte_pages()
         return np.sort(pages["slot"][pages["refs"] == 0])
 
-    def entries(self) -> dict[int, npt.NDArray[np.bool_]]:
-        """For each slot with a PTE page, (512,) which entries are not none."""
-        pages = self._pte_pages()
-        maps = np.ascontiguousarray(pages["present"]).view(np.uint8)
-        bits = np.unpackbits(maps, axis=1, bitorder="little").astype(bool)
-        return dict(zip(pages["slot"].tolist(), bits, strict=True))
-
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.state)
@@ -179,4 +257,4 @@ def prepare() -> None:
     table = Table()
     table.feed(np.empty(0, EVENT))
     none = np.empty(0, np.int64)
-    table.seed_entries(none, none, np.empty(0, np.uint8), 0)
+    table.adopt(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)

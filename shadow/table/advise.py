@@ -12,9 +12,8 @@ from shadow.table.fault import populate
 from shadow.table.radix import find, next_slot
 from shadow.table.records import (
     clear_entries,
-    drop_all_policies,
-    forget_entries,
     has,
+    make_huge,
 )
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.unmap import unmap
@@ -194,12 +193,7 @@ def _page_out(s: State, record: int, start: int, end: int) -> None:
 def _collapse(s: State, record: int) -> None:
     """The PTE page is deposited under a huge page (collapse_huge_page)."""
     if has(s, record, Policy.NONE):
-        forget_entries(s, record)
-        drop_all_policies(s, record)
-        s.records[record].atomic = 0
-        s.records[record].huge = HUGE_ANON
-        s.counters[Counter.HUGE] += 1
-        s.counters[Counter.DEPOSITS] += 1
+        make_huge(s, record, HUGE_ANON)
 
 
 @compiled

@@ -11,7 +11,7 @@ from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.compiled import compiled
 from shadow.table.radix import find, find_or_create
-from shadow.table.records import allocate, has, set_entries
+from shadow.table.records import allocate, has, make_huge, set_entries
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import ensure_anon_vma, first_overlap
 from shadow.table.zap import walker_visits
@@ -77,9 +77,7 @@ def _touch(s: State, v: int, address: int, around: bool) -> None:
                 record = find_or_create(s, slot, True)
             if s.records[record].live == 0:
                 if s.records[record].huge == 0:
-                    s.records[record].huge = HUGE_ANON
-                    s.counters[Counter.HUGE] += 1
-                    s.counters[Counter.DEPOSITS] += 1
+                    make_huge(s, record, HUGE_ANON)
                 return
     record = table_for(s, address, ALL_POLICIES)
     if s.records[record].huge:

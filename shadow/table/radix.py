@@ -22,9 +22,11 @@ __all__ = (
     "create_upper",
     "detach_record",
     "drop_empty_upper",
+    "drop_upper",
     "find",
     "find_or_create",
     "free_record",
+    "has_room",
     "next_slot",
     "upper_table",
 )
@@ -182,6 +184,37 @@ def next_slot(s: State, address: int, end: int) -> int:
 
 
 @compiled
+def has_room(s: State, records: int, upper: int) -> bool:
+    """Whether so many records and upper tables can be added without growing."""
+    return s.counters[Counter.RECORDS_USED] + records <= len(s.records) and s.counters[
+        Counter.TABLES_USED
+    ] + upper <= len(s.upper)
+
+
+@compiled
+def _free_table(s: State, above: int, address: int, level: int) -> None:
+    """Clear the entry in `above` of the table of `level` over `address`."""
+    table = s.upper[above].child[_index(address, level + 1)]
+    s.upper[above].child[_index(address, level + 1)] = 0
+    s.upper[above].used -= 1
+    _count_upper(s, level, -s.upper[table].real)
+    s.upper[table].real = 0
+    s.upper_pool[s.counters[Counter.TABLES_FREE]] = table
+    s.counters[Counter.TABLES_FREE] += 1
+
+
+@compiled
+def drop_upper(s: State, address: int, level: int) -> None:
+    """The running kernel does not have the table of `level` over `address`."""
+    table = upper_table(s, address, level)
+    if table and s.upper[table].used == 0:
+        _free_table(s, upper_table(s, address, level + 1), address, level)
+    elif table:
+        _count_upper(s, level, -s.upper[table].real)
+        s.upper[table].real = 0
+
+
+@compiled
 def drop_empty_upper(s: State, address: int, floor: int, ceiling: int) -> None:
     """Free the upper tables over `address` that free_pgd_range would free.
 
@@ -200,9 +233,4 @@ def drop_empty_upper(s: State, address: int, floor: int, ceiling: int) -> None:
         table = s.upper[above].child[_index(address, level + 1)]
         if table == 0 or s.upper[table].used != 0:
             continue
-        s.upper[above].child[_index(address, level + 1)] = 0
-        s.upper[above].used -= 1
-        _count_upper(s, level, -s.upper[table].real)
-        s.upper[table].real = 0
-        s.upper_pool[s.counters[Counter.TABLES_FREE]] = table
-        s.counters[Counter.TABLES_FREE] += 1
+        _free_table(s, above, address, level)

@@ -7,9 +7,9 @@ without a pass over the records.
 
 from shadow.geometry import ENTRIES
 from shadow.policy import POLICIES
-from shadow.table.bits import clear_range, set_range
+from shadow.table.bits import Map, clear_range, count_range, set_range
 from shadow.table.compiled import compiled
-from shadow.table.state import WORDS, Counter, State
+from shadow.table.state import HUGE_ANON, WORDS, Counter, State
 
 __all__ = (
     "allocate",
@@ -18,7 +18,9 @@ __all__ = (
     "forget_entries",
     "give_all_policies",
     "has",
+    "make_huge",
     "release",
+    "replace_entries",
     "set_entries",
 )
 
@@ -110,3 +112,32 @@ def forget_entries(s: State, record: int) -> None:
         s.records[record].lazy[word] = 0
     s.records[record].lazies = 0
     s.records[record].emptied = 0
+
+
+@compiled
+def replace_entries(s: State, record: int, source: Map) -> None:
+    """The entries that are not none are those of `source` from now on."""
+    was = s.records[record].refs
+    for word in range(WORDS):
+        s.records[record].present[word] = source[word]
+        s.records[record].lazy[word] &= source[word]
+    refs = count_range(s.records[record].present, 0, ENTRIES)
+    s.records[record].refs = refs
+    s.records[record].lazies = count_range(s.records[record].lazy, 0, ENTRIES)
+    s.counters[Counter.REFS] += refs - was
+    if was == 0 and refs:
+        _count_empty(s, record, -1)
+    elif was and refs == 0:
+        s.records[record].emptied = s.counters[Counter.NOW]
+        _count_empty(s, record, 1)
+
+
+@compiled
+def make_huge(s: State, record: int, kind: int) -> None:
+    """The PMD entry maps a huge page from now on; no policy has a PTE page in the tree."""
+    forget_entries(s, record)
+    drop_all_policies(s, record)
+    s.records[record].atomic = 0
+    s.records[record].huge = kind
+    s.counters[Counter.HUGE] += 1
+    s.counters[Counter.DEPOSITS] += kind == HUGE_ANON

@@ -6,11 +6,8 @@ So munmap is noted when it is entered, and a mapping that overlaps a noted
 range proves that the munmap has happened: it is applied first.
 """
 
-import numpy as np
-import numpy.typing as npt
-
 from shadow.events import EventBatch, Kind
-from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
+from shadow.geometry import ENTRY_BITS, SLOT_SHIFT
 from shadow.policy import POLICIES
 from shadow.table.advise import (
     advise,
@@ -23,15 +20,14 @@ from shadow.table.advise import (
 )
 from shadow.table.compiled import compiled, signed
 from shadow.table.fault import fault, populate
-from shadow.table.radix import find_or_create
-from shadow.table.records import give_all_policies, set_entries
+from shadow.table.radix import has_room
 from shadow.table.remap import brk, remap
-from shadow.table.state import HUGE_ANON, Counter, Pending, State, VmaFlag
+from shadow.table.state import Counter, Pending, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import first_overlap
 from shadow.table.zap import dontneed, free_lazily, truncate
 
-__all__ = ("run", "set_runs")
+__all__ = ("run",)
 
 _POLICIES = len(POLICIES)
 _ERROR_BITS = 0x7FFFFFFF
@@ -115,11 +111,7 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
         upper += 2 * s.counters[Counter.TABLES_USED]
         vmas += s.counters[Counter.VMAS]
     upper += 2 * (records >> ENTRY_BITS)
-    return (
-        s.counters[Counter.RECORDS_USED] + records <= len(s.records)
-        and s.counters[Counter.TABLES_USED] + upper <= len(s.upper)
-        and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
-    )
+    return has_room(s, records, upper) and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
 
 
 @compiled
@@ -207,44 +199,3 @@ def run(s: State, events: EventBatch, first: int) -> int:
         s.counters[Counter.EVENTS + kind] += 1
         _apply(s, kind, start, length, signed(event.tid), aux)
     return len(events)
-
-
-@compiled
-def set_runs(
-    s: State,
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    huge: npt.NDArray[np.uint8],
-    first: int,
-) -> int:
-    """Seed runs of entries that are not none, or huge ones, as the kernel has them.
-
-    Args:
-        s: the address space.
-        starts: (n,) first address of each run, bytes.
-        ends: (n,) end address of each run.
-        huge: (n,) 0, HUGE_ANON or HUGE_FILE.
-        first: the run to begin with.
-
-    Returns:
-        Index of the first run not applied, as `run` does.
-    """
-    for i in range(first, len(starts)):
-        records = ((ends[i] - starts[i]) >> SLOT_SHIFT) + 2
-        if s.counters[Counter.RECORDS_USED] + records > len(s.records) or s.counters[
-            Counter.TABLES_USED
-        ] + _UPPER_SPARE + 2 * (records >> ENTRY_BITS) > len(s.upper):
-            return i
-        for slot in range(starts[i] & -SLOT, ends[i], SLOT):
-            record = find_or_create(s, slot, True)
-            if huge[i]:
-                if s.records[record].huge == 0:
-                    s.records[record].huge = huge[i]
-                    s.counters[Counter.HUGE] += 1
-                    s.counters[Counter.DEPOSITS] += huge[i] == HUGE_ANON
-                continue
-            give_all_policies(s, record)
-            low = (max(slot, starts[i]) & (SLOT - 1)) >> PAGE_SHIFT
-            pages = (min(slot + SLOT, ends[i]) - max(slot, starts[i])) >> PAGE_SHIFT
-            set_entries(s, record, low, low + pages)
-    return len(starts)

@@ -37,7 +37,7 @@ def test_a_launched_program_is_seen_from_its_first_instruction() -> None:
     found = _attach("--", "/bin/ls", "/")
     events = found["window"]["events"]
     assert found["process"]["comm"] == "ls"
-    assert found["kernel"]["seed"] == "counted"
+    assert found["kernel"]["seed"] == "census"
     assert found["now"]["unplaced"] == 0
     assert events["exit"] == 1
     # Each library is mapped in several pieces, the first before anything else.

@@ -20,10 +20,10 @@ def _in_range(events: EventBatch, kind: Kind) -> EventBatch:
     return found
 
 
-def _drain(probes: Probes) -> EventBatch:
-    parts = [probes.read()]
+def _drain(probes: Probes, pid: int) -> EventBatch:
+    parts = [probes.read(pid)]
     while len(parts[-1]):
-        parts.append(probes.read())
+        parts.append(probes.read(pid))
     return np.concatenate(parts)
 
 
@@ -42,7 +42,7 @@ def test_a_prime_number_of_each_event_is_counted_exactly() -> None:
             assert actor.do("mprotect", _BASE + page * 4096, 4096, 1) == 0
         for page in range(13):
             assert actor.do("munmap", _BASE + (100 + page) * 4096, 4096) == 0
-        events = _drain(probes)
+        events = _drain(probes, actor.pid)
     finally:
         probes.close()
         actor.close()
@@ -70,7 +70,7 @@ def test_failed_calls_change_nothing() -> None:
         assert actor.do("munmap", _BASE + 1, 4096) < 0
         assert actor.do("mremap", _BASE + SLOT, 4096, 8192, 1, 0) < 0
         assert actor.advise(_BASE, 4 * SLOT, mmap.MADV_DONTNEED) < 0
-        events = _drain(probes)
+        events = _drain(probes, actor.pid)
     finally:
         probes.close()
         actor.close()
@@ -89,12 +89,12 @@ def test_every_event_that_does_not_fit_is_accounted_for() -> None:
         actor.map(_BASE, 8 * _PRIME * 4096)
         for part in range(8):
             actor.touch(_BASE + part * _PRIME * 4096, _PRIME * 4096)
-            events = _drain(probes)
+            events = _drain(probes, actor.pid)
             seen += int((events["kind"] != Kind.LOSS).sum())
             lost += int(events["length"][events["kind"] == Kind.LOSS].sum())
         # Room again: the next event tells the loss before it.
         actor.advise(_BASE, 4096, mmap.MADV_DONTNEED)
-        events = np.concatenate([_drain(probes), probes.untold_loss(actor.pid, 1)])
+        events = np.concatenate([_drain(probes, actor.pid), probes.untold_loss(actor.pid, 1)])
         lost += int(events["length"][events["kind"] == Kind.LOSS].sum())
         seen += int((events["kind"] != Kind.LOSS).sum())
         total = _count_without_loss(actor)
@@ -116,7 +116,7 @@ def _count_without_loss(actor: Actor) -> int:
         for part in range(8):
             actor.touch(_BASE + part * _PRIME * 4096, _PRIME * 4096)
         actor.advise(_BASE, 4096, mmap.MADV_DONTNEED)
-        return len(_drain(probes))
+        return len(_drain(probes, actor.pid))
     finally:
         probes.close()
 
@@ -129,7 +129,7 @@ def test_other_processes_are_filtered_in_the_kernel() -> None:
         other.map(_BASE, SLOT)
         other.touch(_BASE, SLOT)
         os.getpid()
-        assert len(_drain(probes)) == 0
+        assert len(_drain(probes, actor.pid)) == 0
     finally:
         probes.close()
         actor.close()

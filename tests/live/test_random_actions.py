@@ -112,12 +112,12 @@ def test_shadow_and_kernel_agree_after_each_action(seed: int) -> None:
         with attached(actor.pid) as session:
             actor.map(_BASE, _SLOTS * SLOT)
             done: list[str] = []
-            for _ in range(_STEPS):
+            for step in range(1, _STEPS + 1):
                 done.append(_act(chance.choice(_NAMES), chance, actor, session))
                 session.audit()
                 audit = session.snapshot().audit
                 last = f"seed {seed}, after: {done[-5:]}"
-                assert audit.runs == 1, last
+                assert audit.runs == step, last
                 assert audit.pte_pages_diff == audit.refs_diff == 0, f"{audit} {last}"
                 assert audit.empty_missing == audit.empty_extra == 0, f"{audit} {last}"
                 assert _shadow_vmas(session) == _real_vmas(session), last

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.live.attached import attached, quiet_truth
+from tests.live.attached import attached, hardly_any_lost, quiet_truth
 from tools.workloads.redis import Redis, private_redis
 
 _DECAY_MS = 3000
@@ -34,7 +34,7 @@ def test_empty_pte_pages_equal_the_truth() -> None:
         found = quiet_truth(session)
         session.stop()
         report = session.snapshot()
-    assert report.window.lost == 0
+    assert hardly_any_lost(report)
     assert report.window.events["fault"] > 100_000
     assert report.window.events["dontneed"] > 1000
     assert report.now.empty == found.empty

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.live.attached import attached, quiet_truth
+from tests.live.attached import attached, hardly_any_lost, quiet_truth
 
 _LIBRARY = "libjemalloc.so.2"
 # Two background threads purge while four others fault; no THP, so that pagemap
@@ -43,7 +43,7 @@ def test_four_threads_and_background_purging() -> None:
     assert report.process.allocator is not None
     assert report.process.allocator.linked is not None
     assert _LIBRARY in report.process.allocator.linked
-    assert report.window.lost == 0
+    assert hardly_any_lost(report)
     assert report.window.events["fault"] > 100_000
     assert report.window.events["dontneed"] > 1000
     assert report.now.empty == found.empty

@@ -47,12 +47,10 @@ def test_agrees_with_the_naive_model(actions: list[tuple[str, tuple[int, int]]])
         getattr(naive, name)(start, length)
     table = _table(Policy.NONE)
     table.feed(history.batch())
-    found = {
-        slot // PAGE + entry
-        for slot, bits in table.entries().items()
-        for entry in np.flatnonzero(bits).tolist()
-    }
-    assert found == naive.entries
+    pages = table.pages()
+    bits = np.unpackbits(pages.present.view(np.uint8), axis=1, bitorder="little")
+    rows, entries = np.nonzero(bits)
+    assert set((pages.slots[rows] // PAGE + entries).tolist()) == naive.entries
     assert table.counter(Counter.REFS) == len(naive.entries)
     for policy in Policy:
         assert _pages(table, policy) == len(naive.tables[policy])
@@ -179,7 +177,7 @@ def test_a_seed_makes_pte_pages_of_runs_and_deposits_of_huge_ones() -> None:
     table = _table()
     starts = np.array([BASE + SLOT - PAGE, BASE + 4 * SLOT])
     ends = np.array([BASE + SLOT + PAGE, BASE + 6 * SLOT])
-    table.seed_entries(starts, ends, np.array([0, HUGE_ANON], np.uint8), 1)
+    table.adopt(Table.of_runs(starts, ends, np.array([0, HUGE_ANON], np.uint8)).pages(), 1)
     assert _pages(table, Policy.PT_RECLAIM) == 2
     assert table.counter(Counter.REFS) == 2
     assert table.counter(Counter.DEPOSITS) == 2
@@ -222,5 +220,6 @@ def test_a_dense_pte_page_costs_at_most_256_bytes() -> None:
     table = _table()
     span = 100_000 * SLOT
     starts = np.arange(BASE, BASE + span, SLOT, dtype=np.int64)
-    table.seed_entries(starts, starts + PAGE, np.zeros(len(starts), np.uint8), 1)
+    runs = Table.of_runs(starts, starts + PAGE, np.zeros(len(starts), np.uint8))
+    table.adopt(runs.pages(), 1)
     assert table.nbytes() <= 256 * 100_000

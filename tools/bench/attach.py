@@ -17,6 +17,7 @@ from pathlib import Path
 from shadow.table import Counter, prepare
 from tools.workloads.storm import PAGES, Storm
 from tracer.backend import Program
+from tracer.census import open_reader
 from tracer.kernel import kernel_facts
 from tracer.probes import Probes
 from tracer.session import Session
@@ -56,13 +57,14 @@ class _Followed:
         self.cpu_per_event: list[float] = []
         self.rate: list[float] = []
         self.events = self.lost = 0
+        self._reader = open_reader(kernel_facts().levels)
 
     def run(self, storm: Storm) -> float:
         kernel = kernel_facts()
         probes = Probes(levels=kernel.levels)
         try:
             probes.add(storm.pid)
-            session = Session(open_target(storm.pid), probes, kernel)
+            session = Session(open_target(storm.pid), probes, kernel, self._reader)
             session.seed()
             cpu, begin = time.process_time_ns(), time.monotonic_ns()
             storm.start(_STORM_ROUNDS)

@@ -14,6 +14,7 @@
 #define KERNEL_FAULT (1U << 31)
 #define PARTLY (1U << 31)
 #define IOVECS 1024  // UIO_MAXIOV
+#define RESERVE_TRIES 64
 
 struct event {
     u64 time;
@@ -56,14 +57,14 @@ static __always_inline void fill(struct event *e, u32 owner, u32 tid, u16 kind,
 }
 
 // A reserve fails when the ring is full, but not only then: where the ring's lock
-// is an rqspinlock ("bpf: Convert ringbuf map to rqspinlock", 2025) it may also
-// give up under contention. Seen on 6.18: 4 of 1.6 million, one at a time, with
-// the ring nearly empty. Trying again at once helps.
+// is an rqspinlock ("bpf: Convert ringbuf map to rqspinlock", 2025), a guest's CPU
+// that finds it held may be told at once that this is a deadlock, which it is not
+// (repaired upstream by "rqspinlock: Fix TAS fallback lock entry creation").
+// Seen on 6.18: 11 of 5.6 million, each refused within 1 us, with the ring nearly
+// empty. The holder needs some 100 ns, or longer where the host took its CPU away.
 static __always_inline struct event *reserve(void) {
-    struct event *e = ring.ringbuf_reserve(sizeof(struct event));
-    if (!e)
-        e = ring.ringbuf_reserve(sizeof(struct event));
-    if (!e)
+    struct event *e = 0;
+    for (u32 i = 0; i < RESERVE_TRIES && !e; i++)
         e = ring.ringbuf_reserve(sizeof(struct event));
     return e;
 }

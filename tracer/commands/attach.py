@@ -16,6 +16,8 @@ from shadow.errors import UsageError
 from shadow.report.text import interval_header, interval_row, live_line, render
 from shadow.snapshot import document
 from shadow.table import Counter, prepare
+from tracer.census import open_reader
+from tracer.family import Family
 from tracer.kernel import kernel_facts
 from tracer.launch import Launched
 from tracer.probes import DEFAULT_RING, Probes
@@ -71,7 +73,7 @@ class Attach:
         """Declare the command's arguments."""
         parser.usage = (
             "ptescope attach (-p PID | -n NAME | -- CMD ...) [-d SECONDS] [-i SECONDS] "
-            "[--json] [--slots]"
+            "[--audit SECONDS] [-f] [--json] [--slots]"
         )
         parser.add_argument("-p", "--pid", type=int, help="the process to follow")
         parser.add_argument("-n", "--name", help="the process to follow, by its name")
@@ -80,6 +82,15 @@ class Attach:
         )
         parser.add_argument(
             "-i", "--interval", type=_seconds, metavar="SECONDS", help="a row each interval"
+        )
+        parser.add_argument(
+            "--audit",
+            type=_seconds,
+            metavar="SECONDS",
+            help="compare with the real page tables, and repair, each so many seconds",
+        )
+        parser.add_argument(
+            "-f", "--follow", action="store_true", help="follow the processes that it forks, too"
         )
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
@@ -113,45 +124,48 @@ class Attach:
         with ExitStack() as undo:
             probes = Probes(levels=kernel.levels, ring_bytes=args.ring)
             undo.callback(probes.close)
+            reader = open_reader(kernel.levels)
+            undo.callback(reader.close)
             if command:
                 launched = Launched(command)
                 undo.callback(launched.interrupt)
                 pid = launched.pid
-            target = open_target(pid)
-            probes.add(pid)
-            session = Session(target, probes, kernel)
-            session.seed()
+            family = Family(probes, kernel, reader, forks=args.follow)
+            family.add(open_target(pid))
             drop_rights()
             if launched:
                 launched.release()
-            _follow(session, stop, args, launched)
-            session.stop()
-        report = session.snapshot(slots=args.slots)
+            _follow(family, stop, args, launched)
+            family.stop()
+        reports = [session.snapshot(slots=args.slots) for session in family.sessions]
         if args.json:
-            json.dump(document([report]), sys.stdout)
+            json.dump(document(reports), sys.stdout)
             print()
         else:
-            print(render(report))
+            print("\n\n".join(map(render, reports)))
         return 0
 
 
-def _status(session: Session) -> str:
+def _status(session: Session, others: int) -> str:
     table = session.table
     running = table.running
-    return live_line(
+    line = live_line(
         elapsed=(time.monotonic_ns() - session.start_ns) / 1e9,
         events=int(table.state.counters[Counter.EVENTS : Counter.EVENTS + 32].sum()),
         pte_pages=table.counter(Counter.TABLES + running) + session.unplaced,
         empty=table.counter(Counter.EMPTY + running) + session.unplaced,
         lost=table.counter(Counter.LOST),
     )
+    return f"{line}  and {others} forked" if others else line
 
 
-def _follow(session: Session, stop: _Stop, args: Namespace, launched: Launched | None) -> None:
+def _follow(family: Family, stop: _Stop, args: Namespace, launched: Launched | None) -> None:
     """Pump events until time is over, the process ends or the user stops it."""
     begin = time.monotonic()
     deadline = begin + args.duration if args.duration else float("inf")
     tick = begin + args.interval if args.interval else float("inf")
+    next_audit = begin + args.audit if args.audit else float("inf")
+    first = family.sessions[0]
     console = Console(stderr=True)
     rows = sys.stderr if args.json else sys.stdout
     with ExitStack() as stack:
@@ -161,19 +175,20 @@ def _follow(session: Session, stop: _Stop, args: Namespace, launched: Launched |
         if args.interval:
             print(interval_header(), file=rows, flush=True)
         shown = 0.0
-        while not stop.asked and not session.ended:
-            got = session.pump()
+        while not stop.asked and not family.ended():
+            got = family.pump()
             now = time.monotonic()
             if launched:
                 launched.ended()  # reap it; its EXIT event ends the run
+            if now >= next_audit:
+                family.audit()
+                next_audit = time.monotonic() + args.audit
             if now >= tick:
-                print(interval_row(session.snapshot()), file=rows, flush=True)
+                print(interval_row(first.snapshot()), file=rows, flush=True)
                 tick += args.interval
             if live and now - shown >= 0.25:
-                live.update(Text(_status(session)), refresh=True)
+                live.update(Text(_status(first, len(family.sessions) - 1)), refresh=True)
                 shown = now
             if now >= deadline:
-                return
-            if not got and not session.target.alive():
                 return
             time.sleep(min(_BUSY_WAIT if got else _IDLE_WAIT, max(deadline - now, 0)))

@@ -37,7 +37,7 @@ def _probes() -> str:
     probes = Probes(levels=kernel_facts().levels, ring_bytes=1 << 16)
     probes.add(os.getpid())
     kernel_facts()  # provokes faults, mmap, madvise and munmap in this process
-    seen = len(probes.read())
+    seen = len(probes.read(os.getpid()))
     probes.close()
     return f"raw tracepoints {', '.join(TRACEPOINTS)}; {seen} events of a self-test"
 

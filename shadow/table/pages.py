@@ -1,0 +1,67 @@
+"""PTE pages read from somewhere, as arrays: what a shadow is seeded and judged with."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.geometry import SLOT
+from shadow.table.state import WORDS
+
+__all__ = ("Pages", "Ranges", "overlapping")
+
+Ranges = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Starts and ends of disjoint ranges, ascending, bytes."""
+
+
+def overlapping(
+    addresses: npt.NDArray[np.int64], ranges: Ranges, span: int = SLOT
+) -> npt.NDArray[np.bool_]:
+    """Which of [address, address + span) overlap any of the ranges; by default, slots."""
+    starts, ends = ranges
+    if len(starts) == 0:
+        return np.zeros(len(addresses), np.bool_)
+    last = np.searchsorted(starts, addresses + span, side="left") - 1
+    return (last >= 0) & (ends[np.maximum(last, 0)] > addresses)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The lower levels of an address space.
+
+    Attributes:
+        slots: (n,) int64, ascending: first addresses of the slots with a PTE page.
+        present: (n, 8) uint64: their maps of entries that are not none.
+        huge: (m,) int64, ascending: first addresses of leaf PMDs.
+        huge_kind: (m,) uint8: HUGE_ANON or HUGE_FILE.
+        exact: the empty PTE pages are among them; otherwise only those with entries.
+        pmd_bases: (k,) int64, ascending: first addresses of what PMD pages map.
+        pud_bases: (l,) the same of PUD pages; both None where upper levels were not read.
+        within: the ranges that were read; None: everything.
+    """
+
+    slots: npt.NDArray[np.int64]
+    present: npt.NDArray[np.uint64]
+    huge: npt.NDArray[np.int64]
+    huge_kind: npt.NDArray[np.uint8]
+    exact: bool
+    pmd_bases: npt.NDArray[np.int64] | None = None
+    pud_bases: npt.NDArray[np.int64] | None = None
+    within: Ranges | None = None
+
+    def __post_init__(self) -> None:
+        assert self.present.shape == (len(self.slots), WORDS)
+
+    def restricted(self, within: Ranges) -> "Pages":
+        """What it tells about slots that overlap these ranges, and nothing else."""
+        pages, huge = overlapping(self.slots, within), overlapping(self.huge, within)
+        return replace(
+            self,
+            slots=self.slots[pages],
+            present=self.present[pages],
+            huge=self.huge[huge],
+            huge_kind=self.huge_kind[huge],
+            pmd_bases=None,
+            pud_bases=None,
+            within=within,
+        )

@@ -1,0 +1,196 @@
+"""Audits of one shadow: read, compare, make sure, repair, add up.
+
+A difference counts when it is still there after the events have been taken and
+the slot was read again, with no event on it in between. Slots in motion are
+left out of that audit, and are looked at by the next.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from shadow.events import EventBatch, Kind
+from shadow.geometry import PAGE, SLOT
+from shadow.snapshot import Audit
+from shadow.table import Counter, Pages, Ranges, Table
+from tracer.audit import Difference, candidates, compare
+from tracer.census import Reader
+from tracer.kernel import vm_pte_kib
+from tracer.motion import MARGIN_NS, Motion, merged, populating
+from tracer.target import Target
+
+__all__ = ("Auditor",)
+
+_ROUNDS = 4
+_KIB_PER_PAGE = 4
+_REREAD_EVERY_NS = 100_000_000
+_LOOK_EVERY_NS = 1_000_000_000
+_RSS_ERROR = 64 * (os.cpu_count() or 1)
+"""Pages by which a per-CPU counter may be off (mm_struct.rss_stat, percpu_counter_batch)."""
+_EVERYTHING: Ranges = np.zeros(1, np.int64), np.full(1, 1 << 62, np.int64)
+
+
+class Auditor:
+    """Keeps a shadow honest.
+
+    Args:
+        target: the process.
+        table: its shadow.
+        reader: how its page tables are read.
+        take: takes the events that have come; returns how many.
+    """
+
+    def __init__(
+        self, target: Target, table: Table, reader: Reader, take: Callable[[], int]
+    ) -> None:
+        self._target, self._table, self._reader, self._take = target, table, reader, take
+        self._motion = Motion()
+        self.total = Audit()
+        self.vm_pte_kib: int | None = None
+        """VmPTE when it was last looked at."""
+        self.unplaced = 0
+        """Empty PTE pages that are counted without their addresses."""
+        self._unplaced_at_seed = 0
+        self._doubtful: list[Ranges] = []
+        self._lost = False
+        """Events are missing, so anything may be wrong."""
+        self._next_reread = self._next_look = 0
+        self._drift_at_rest = 0
+
+    def seeded(self, vm_pte_kib: int) -> None:
+        """The table was seeded; `vm_pte_kib` was read at the end of that."""
+        self.unplaced = 0
+        if not self._reader.exact:
+            # What VmPTE has more than the shadow was there before and maps nothing.
+            self.unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
+        self._unplaced_at_seed = self.unplaced
+        self._doubtful, self._lost = [], False
+        self._drift_at_rest = self._drift()
+
+    def note(self, events: EventBatch) -> None:
+        """Take notice of events that the table was fed with."""
+        self._motion.note(events)
+        called = populating(events)
+        if len(called):
+            starts = called["address"].astype(np.int64)
+            ends = starts + called["length"].astype(np.int64)
+            every = (called["kind"] == Kind.LOCK) & (called["length"] == 0)
+            self._doubtful.append(merged(starts, np.where(every, 1 << 62, ends)))
+        self._lost = self._lost or bool((events["kind"] == Kind.LOSS).any())
+
+    def _placed(self) -> int:
+        return self._table.counter(Counter.TABLES + self._table.running)
+
+    def _pages_by_vm_pte(self, vm_pte_kib: int) -> int:
+        """PTE pages of the process: VmPTE less the upper levels and the deposits."""
+        above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
+        return vm_pte_kib // _KIB_PER_PAGE - sum(map(self._table.counter, above))
+
+    def follow_up(self) -> None:
+        """Read again what populate calls and losses have made uncertain, and no more.
+
+        Once a second it looks whether the process drifts without events.
+        """
+        now = time.monotonic_ns()
+        if (self._doubtful or self._lost) and now >= self._next_reread:
+            starts, ends = zip(*self._doubtful or [_EVERYTHING], strict=True)
+            within = None if self._lost else merged(np.concatenate(starts), np.concatenate(ends))
+            self._doubtful = []
+            self._check(within)
+            self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
+        elif now >= self._next_look and self._reader.exact:
+            self._next_look = now + _LOOK_EVERY_NS
+            if self._drifted():
+                self._check(None)
+                self._drift_at_rest = self._drift()
+
+    def _drift(self) -> int:
+        """Pages that the kernel counts (RSS and swap) less the entries of the shadow."""
+        pages = self._target.resident_and_swapped() // PAGE
+        huge = self._table.counter(Counter.HUGE) * (SLOT // PAGE)
+        return pages - self._table.counter(Counter.REFS) - huge
+
+    def _drifted(self) -> bool:
+        """Whether RSS moved away from the shadow, by more than RSS may be wrong."""
+        allowed = _RSS_ERROR + self._table.counter(Counter.REFS) // 100
+        return abs(self._drift() - self._drift_at_rest) > allowed
+
+    def audit(self) -> None:
+        """Compare everything, repair, and count it as a run."""
+        self._check(None)
+        self.total = replace(self.total, runs=self.total.runs + 1)
+
+    def _check(self, within: Ranges | None) -> None:
+        """Compare what lies `within`, repair what differs, add it to the total."""
+        try:
+            found, real, settled = self._compare(within)
+        finally:
+            self._motion.reading_since = 0
+        pages = abs(found.pte_pages)
+        if not self._reader.exact:
+            pages = self._resolve_unplaced()
+        self.total = replace(
+            self.total,
+            method="census" if self._reader.exact else "counted",
+            pte_pages_diff=self.total.pte_pages_diff + pages,
+            empty_missing=self.total.empty_missing + found.empty_missing,
+            empty_extra=self.total.empty_extra + found.empty_extra,
+            refs_diff=self.total.refs_diff + found.wrong,
+            repaired=self.total.repaired + len(found.slots),
+            causes={
+                cause: self.total.causes.get(cause, 0) + found.causes.get(cause, 0)
+                for cause in self.total.causes | found.causes
+            },
+        )
+        if len(found.slots):
+            self._table.adopt(real, time.monotonic_ns())
+        if settled is not None:
+            self._table.adopt_upper(settled)
+        self.vm_pte_kib = vm_pte_kib(self._target.pid)
+
+    def _compare(self, within: Ranges | None) -> tuple[Difference, Pages, Pages | None]:
+        """Compare until what differs stays so.
+
+        Returns:
+            The difference; the truth where it lies; and the whole truth, if it
+            was read while no mapping changed.
+        """
+        settled, after_loss = None, False
+        for attempt in range(_ROUNDS):
+            while self._take():
+                pass
+            begin = self._motion.reading_since = time.monotonic_ns()
+            vmas = self._target.vmas()
+            if self._lost:
+                self._table.seed_vmas(vmas, self._target.program_break())
+                self._lost, after_loss = False, True
+            real = self._reader.pages(self._target, vmas, within=within)
+            while self._take():
+                pass
+            slots = candidates(self._table, real)
+            found = compare(
+                self._table,
+                real,
+                moving=self._motion.moving(slots, begin),
+                populated=self._motion.populated(slots),
+            )
+            if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
+                settled = real
+            if not len(found.slots):
+                break
+            within = found.slots, found.slots + SLOT
+            if attempt < _ROUNDS - 1:
+                time.sleep(MARGIN_NS / 1e9)
+        if after_loss and found.wrong:
+            found = replace(found, causes={"loss": found.wrong})
+        return found, real.restricted((found.slots, found.slots + SLOT)), settled
+
+    def _resolve_unplaced(self) -> int:
+        """How far the number of PTE pages is off, where only the number is known."""
+        real = self._pages_by_vm_pte(vm_pte_kib(self._target.pid))
+        # Of the empty PTE pages from before, some may have been used or freed.
+        self.unplaced = min(max(real - self._placed(), 0), self._unplaced_at_seed)
+        return abs(real - self._placed() - self.unplaced)

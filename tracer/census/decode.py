@@ -1,0 +1,95 @@
+"""What the words of a page-table page say.
+
+x86-64 (arch/x86/include/asm/pgtable_types.h, pgtable_64.h): bit 0 is PRESENT,
+bit 7 of an upper entry PSE (a leaf), bit 8 of an entry that is not present
+PROTNONE, which maps a page that may not be touched. Whatever else is not zero
+is a swap entry with its type in bits 59 to 63. Types from the top: the marker
+(31), then device-private (0, 3 or 4 of them), migration (3) and poison (1),
+depending on the configuration; no kernel has less than 23 types of true swap
+below them (include/linux/swap.h).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.census.memory import Words
+
+__all__ = ("ENTRY_KINDS", "Entries", "entry_kinds", "frames", "is_leaf", "is_table", "present_maps")
+
+_PRESENT = np.uint64(1)
+_PSE = np.uint64(1 << 7)
+_MAPS_A_PAGE = np.uint64(1 | 1 << 8)
+_FRAME = np.uint64(0x000F_FFFF_FFFF_F000)
+_TYPE_SHIFT = np.uint64(59)
+_FEWEST_SWAP_TYPES = np.uint64(23)
+_MARKER = np.uint64(31)
+
+
+@dataclass
+class Entries:
+    """Entries of PTE pages that are not none, by type.
+
+    `zero_page` are those of `present` that map the page of zeroes; `migration`
+    takes in device-private and poisoned pages, which are told by type numbers
+    that differ between kernels.
+    """
+
+    present: int = 0
+    swap: int = 0
+    migration: int = 0
+    marker: int = 0
+    zero_page: int = 0
+
+
+ENTRY_KINDS = tuple(field.name for field in fields(Entries))
+
+
+def present_maps(words: Words) -> npt.NDArray[np.uint64]:
+    """The 512-bit maps of entries that are not none: (n, 512) words to (n, 8)."""
+    return np.packbits(words != 0, axis=1, bitorder="little").view(np.uint64)
+
+
+def entry_kinds(words: Words, zero_page: int) -> npt.NDArray[np.int16]:
+    """How many entries of each of `ENTRY_KINDS` every PTE page has.
+
+    Args:
+        words: (n, 512).
+        zero_page: physical address of the page of zeroes; 0: not known.
+
+    Returns:
+        (n, 5).
+    """
+    kinds = np.zeros((len(words), len(ENTRY_KINDS)), np.int16)
+    mapped = words & _MAPS_A_PAGE != 0
+    kinds[:, 0] = np.count_nonzero(mapped, axis=1)
+    if zero_page:
+        kinds[:, 4] = np.count_nonzero(words & _FRAME == np.uint64(zero_page), axis=1)
+    rows, columns = np.nonzero(~mapped & (words != 0))
+    if len(rows):
+        types = words[rows, columns] >> _TYPE_SHIFT
+        kind = np.where(types == _MARKER, 3, np.where(types < _FEWEST_SWAP_TYPES, 1, 2))
+        np.add.at(kinds, (rows, kind), 1)
+    return kinds
+
+
+def is_table(words: Words) -> npt.NDArray[np.bool_]:
+    """Upper entries that name a table."""
+    table: npt.NDArray[np.bool_] = np.equal(words & (_PRESENT | _PSE), _PRESENT)
+    return table
+
+
+def is_leaf(words: Words) -> npt.NDArray[np.bool_]:
+    """Upper entries that map, or stand in for, a huge page.
+
+    One that is not present is being split or migrated (pmd_mkinvalid,
+    pmd_migration_entry), or may not be touched: huge in each case.
+    """
+    leaf: npt.NDArray[np.bool_] = np.not_equal(words, 0) & ~is_table(words)
+    return leaf
+
+
+def frames(words: Words) -> Words:
+    """Physical addresses in entries that are present."""
+    return words & _FRAME

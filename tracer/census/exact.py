@@ -1,0 +1,141 @@
+"""The exact way: the page tables of any process as they are, while it runs."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.errors import NoSuchTargetError, UnsupportedHostError
+from shadow.geometry import ENTRIES
+from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, VmaFlag
+from tracer.census.address_space import AddressSpaces
+from tracer.census.decode import ENTRY_KINDS, Entries
+from tracer.census.memory import KernelMemory
+from tracer.census.result import Census
+from tracer.census.walk import Addresses, Walk
+from tracer.kernel import vm_pte_kib
+from tracer.target import Target
+
+__all__ = ("ExactReader",)
+
+_TRIES = 20
+_NONE = np.empty(0, np.int64)
+
+
+def _huge_kinds(slots: Addresses, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """What leaf PMDs are, by their VMAs: HUGE_ANON, HUGE_FILE, or 0 for hugetlb."""
+    if len(vmas) == 0:
+        return np.full(len(slots), HUGE_ANON, np.uint8)
+    vma = vmas[np.maximum(np.searchsorted(vmas["start"], slots, side="right") - 1, 0)]
+    of_file = (vma["file"] != 0) | (vma["flags"] & VmaFlag.SHARED != 0)
+    kinds = np.where(of_file, HUGE_FILE, HUGE_ANON)
+    return np.where(vma["flags"] & VmaFlag.HUGETLB, 0, kinds).astype(np.uint8)
+
+
+class ExactReader:
+    """Reads page tables through BPF.
+
+    Args:
+        levels: page-table levels of the running kernel.
+
+    Raises:
+        NotPermittedError: BPF programs may not be loaded.
+        UnsupportedHostError: this kernel does not let itself be read.
+    """
+
+    exact = True
+    why = "page tables read through BPF"
+
+    def __init__(self, levels: int) -> None:
+        self._levels = levels
+        self._memory = KernelMemory()
+        self._spaces = AddressSpaces(self._memory)
+
+    def _walk(
+        self,
+        target: Target,
+        within: Ranges | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> Walk:
+        try:
+            mm = self._spaces.mm(target.pid)
+            pgd = self._spaces.pgd(mm) if mm else 0
+        except UnsupportedHostError:
+            if target.alive():
+                raise
+            pgd = 0  # a pointer was followed into what had just been freed
+        if pgd == 0:
+            raise NoSuchTargetError(f"Process {target.pid} has ended.")
+        return Walk(
+            self._memory,
+            direct_map=self._spaces.direct_map,
+            zero_page=self._spaces.zero_page,
+            pgd=pgd,
+            levels=self._levels,
+            within=within,
+            between=between,
+        )
+
+    def pages(
+        self,
+        target: Target,
+        vmas: npt.NDArray[np.void],
+        *,
+        within: Ranges | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> Pages:
+        """All PTE pages with their maps; see `Reader`."""
+        walk = self._walk(target, within, between)
+        parts = list(walk.pte_pages())
+        if not target.alive():
+            raise NoSuchTargetError(f"Process {target.pid} has ended.")
+        huge = np.concatenate([_NONE, *walk.upper.huge])
+        kinds = _huge_kinds(huge, vmas)
+        return Pages(
+            slots=np.concatenate([_NONE, *(part.slots for part in parts)]),
+            present=np.concatenate([np.empty((0, 8), np.uint64), *(p.present for p in parts)]),
+            huge=huge[kinds != 0],
+            huge_kind=kinds[kinds != 0],
+            exact=True,
+            pmd_bases=walk.upper.pmds if within is None else None,
+            pud_bases=walk.upper.puds if within is None else None,
+            within=within,
+        )
+
+    def census(self, target: Target) -> Census:
+        """Everything in numbers, read again while the sum is not VmPTE; see `Reader`."""
+        for tries in range(1, _TRIES + 1):
+            census = self._census(target)
+            census.tries = tries
+            if census.sum_kib == census.vm_pte_kib and not census.unstable:
+                break
+        return census
+
+    def _census(self, target: Target) -> Census:
+        census = Census(exact=True)
+        before, begin = vm_pte_kib(target.pid), time.monotonic_ns()
+        walk = self._walk(target)
+        kinds = np.zeros(len(ENTRY_KINDS), np.int64)
+        empty = [_NONE]
+        for pages in walk.pte_pages():
+            refs = np.bitwise_count(pages.present).sum(axis=1)
+            census.occupancy += np.bincount(refs, minlength=ENTRIES + 1)
+            kinds += pages.kinds.sum(axis=0)
+            empty.append(pages.slots[refs == 0])
+        census.took_ns = time.monotonic_ns() - begin
+        after = vm_pte_kib(target.pid)
+        census.entries = Entries(*kinds.tolist())
+        census.empty_slots = np.concatenate(empty)
+        census.pud_pages, census.pmd_pages = len(walk.upper.puds), len(walk.upper.pmds)
+        census.huge_puds, census.unstable = walk.upper.huge_puds, walk.upper.unstable
+        huge = np.concatenate([_NONE, *walk.upper.huge])
+        huge_of = _huge_kinds(huge, target.vmas()) if len(huge) else np.empty(0, np.uint8)
+        census.huge_anon = int(np.count_nonzero(huge_of == HUGE_ANON))
+        census.huge_file = int(np.count_nonzero(huge_of == HUGE_FILE))
+        census.vm_pte_kib = before if census.sum_kib == before else after
+        return census
+
+    def close(self) -> None:
+        """Unload the page reader."""
+        self._memory.close()

@@ -1,0 +1,80 @@
+"""Pages of kernel memory, read through BPF in batches (`bpf/pages.c`)."""
+
+import mmap
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.errors import UnsupportedHostError
+from tracer.backend import BPF_FOLDER, Program, run_once
+
+__all__ = ("BATCH", "KernelMemory", "Words")
+
+BATCH = 256
+"""Pages copied at a time: 1 MiB, about 0.2 ms during which the CPU runs nothing else."""
+
+Words = npt.NDArray[np.uint64]
+
+_PAGE_MASK = mmap.PAGESIZE - 1
+
+
+class KernelMemory:
+    """Read access to the kernel's memory, a page at a time.
+
+    Raises:
+        NotPermittedError: BPF programs may not be loaded.
+        UnsupportedHostError: they may not read kernel memory here (lockdown).
+    """
+
+    def __init__(self) -> None:
+        self._program = Program(BPF_FOLDER / "pages.c", {"BATCH": BATCH})
+        self._reader = self._program.load("read_pages")
+        size = (8 * (BATCH + 1) + _PAGE_MASK) & ~_PAGE_MASK
+        self._maps = [
+            mmap.mmap(self._program.map_fd("wanted"), size),
+            mmap.mmap(self._program.map_fd("pages"), BATCH * mmap.PAGESIZE),
+        ]
+        self._wanted: Words = np.frombuffer(self._maps[0], np.uint64)[: BATCH + 1]
+        self._pages: Words = np.frombuffer(self._maps[1], np.uint64).reshape(BATCH, -1)
+
+    def read(self, addresses: Words) -> tuple[Words, npt.NDArray[np.bool_]]:
+        """Copy pages.
+
+        Args:
+            addresses: (n,) page-aligned kernel addresses, none of them 0; n is at most BATCH.
+
+        Returns:
+            (n, 512) their words, overwritten by the next call, and (n,) whether
+            each could be read; the words of those that could not are zero.
+        """
+        count = len(addresses)
+        self._wanted[:count] = addresses
+        if count < BATCH:
+            self._wanted[count] = 0
+        run_once(self._reader)
+        return self._pages[:count], self._wanted[:count] == 0
+
+    def word(self, address: int) -> int:
+        """The 8 bytes at an address that is a multiple of 8.
+
+        Raises:
+            UnsupportedHostError: it cannot be read.
+        """
+        words, good = self.read(np.array([address & ~_PAGE_MASK], np.uint64))
+        if not good[0]:
+            raise UnsupportedHostError(f"Kernel memory at {address:#x} cannot be read through BPF.")
+        return int(words[0, (address & _PAGE_MASK) >> 3])
+
+    @cached_property
+    def task(self) -> int:
+        """Address of this very thread's task_struct."""
+        self.read(np.empty(0, np.uint64))
+        return int(self._wanted[BATCH])
+
+    def close(self) -> None:
+        """Unmap the arrays and unload the program."""
+        del self._wanted, self._pages
+        for area in self._maps:
+            area.close()
+        self._program.close()

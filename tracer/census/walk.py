@@ -1,0 +1,203 @@
+"""The page tables of a process, level by level, while it runs on.
+
+A table that is freed while it is being read may hold anything, so what led to
+it is read once more afterwards: tables whose entry above has changed meanwhile
+are read again. PMD pages are taken in batches, so memory does not grow with the
+process.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT
+from shadow.table import Ranges, overlapping
+from tracer.census.decode import ENTRY_KINDS, entry_kinds, frames, is_leaf, is_table, present_maps
+from tracer.census.memory import BATCH, KernelMemory, Words
+
+__all__ = ("PtePages", "Upper", "Walk")
+
+_ROUNDS = 8
+_HARDWARE_BITS = np.uint64(1 << 5 | 1 << 6)
+"""ACCESSED and DIRTY, which the CPU sets in passing."""
+_PMD_LEVEL = 2
+
+Addresses = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PtePages:
+    """Some PTE pages.
+
+    `slots`: (n,) first addresses, ascending. `present`: (n, 8) the 512-bit maps
+    of entries that are not none. `kinds`: (n, 5) entries by type.
+    """
+
+    slots: Addresses
+    present: npt.NDArray[np.uint64]
+    kinds: npt.NDArray[np.int16]
+
+
+def _latest(parts: list[PtePages], standing: Addresses) -> PtePages:
+    """The last reading of each slot that still has its PTE page."""
+    slots = np.concatenate([part.slots for part in parts])[::-1]
+    present = np.concatenate([part.present for part in parts])[::-1]
+    kinds = np.concatenate([part.kinds for part in parts])[::-1]
+    slots, at = np.unique(slots, return_index=True)
+    at = at[np.isin(slots, standing)]
+    return PtePages(slots[np.isin(slots, standing)], present[at], kinds[at])
+
+
+@dataclass
+class Upper:
+    """What stands above the PTE pages.
+
+    `puds` and `pmds` are the first addresses of what each PUD and PMD page maps,
+    `huge` those of leaf PMDs, a part for each batch. `unstable` counts tables
+    that changed as often as they were read.
+    """
+
+    puds: Addresses = field(default_factory=lambda: np.empty(0, np.int64))
+    pmds: Addresses = field(default_factory=lambda: np.empty(0, np.int64))
+    huge_puds: int = 0
+    huge: list[Addresses] = field(default_factory=list)
+    unstable: int = 0
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Tables of one level: (n,) kernel addresses and (n,) first addresses mapped."""
+
+    at: Words
+    bases: Addresses
+
+    def part(self, first: int) -> "_Tables":
+        return _Tables(self.at[first : first + BATCH], self.bases[first : first + BATCH])
+
+
+def _span(level: int) -> int:
+    """Bytes that one entry of a table of this level maps; PTE is 1."""
+    return 1 << (PAGE_SHIFT + ENTRY_BITS * (level - 1))
+
+
+class Walk:
+    """One reading of one address space.
+
+    Args:
+        memory: the page reader.
+        direct_map: kernel address of physical address 0.
+        zero_page: see `entry_kinds`.
+        pgd: kernel address of the PGD.
+        levels: page-table levels.
+        within: only what overlaps these ranges is read; None: everything.
+        between: called between batches.
+    """
+
+    def __init__(
+        self,
+        memory: KernelMemory,
+        *,
+        direct_map: int,
+        zero_page: int,
+        pgd: int,
+        levels: int,
+        within: Ranges | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._memory = memory
+        self._direct_map = np.uint64(direct_map)
+        self._zero_page = zero_page
+        self._pgd, self._levels = pgd, levels
+        self._within = within
+        self._between = between
+        self.upper = Upper()
+
+    def _wanted(self, addresses: Addresses, span: int) -> npt.NDArray[np.bool_]:
+        """Which of [address, address + span) overlap the ranges that are asked for."""
+        if self._within is None:
+            return np.ones(len(addresses), np.bool_)
+        return overlapping(addresses, self._within, span)
+
+    def _read(self, tables: _Tables) -> Words:
+        """The words of at most BATCH tables; an unreadable one counts as empty."""
+        words, _ = self._memory.read(tables.at)
+        return words.copy()
+
+    def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Tables, Addresses]:
+        """The tables that these entries name, and the addresses of huge leaves."""
+        span = _span(level)
+        rows, columns = np.nonzero(words)
+        addresses = bases[rows] + columns * span
+        wanted = self._wanted(addresses, span)
+        values, addresses = words[rows, columns][wanted], addresses[wanted]
+        table = is_table(values)
+        below = _Tables(frames(values[table]) + self._direct_map, addresses[table])
+        return below, addresses[is_leaf(values)]
+
+    def _down(self, tables: _Tables, level: int) -> _Tables:
+        """All tables below those of a level above the PMDs."""
+        at, bases = [tables.at[:0]], [tables.bases[:0]]
+        for first in range(0, len(tables.at), BATCH):
+            part = tables.part(first)
+            words = self._read(part)
+            if level == self._levels:
+                words = words[:, : ENTRIES // 2]  # the other half is the kernel's
+            below, leaves = self._children(words, part.bases, level)
+            at.append(below.at)
+            bases.append(below.bases)
+            self.upper.huge_puds += len(leaves)
+        return _Tables(np.concatenate(at), np.concatenate(bases))
+
+    def _pmd_pages(self) -> _Tables:
+        tables = _Tables(np.array([self._pgd], np.uint64), np.zeros(1, np.int64))
+        for level in range(self._levels, _PMD_LEVEL, -1):
+            tables = self._down(tables, level)
+            if level == _PMD_LEVEL + 2:
+                self.upper.puds = tables.bases
+        self.upper.pmds = tables.bases
+        return tables
+
+    def _pte_pages(self, tables: _Tables) -> PtePages:
+        present = np.empty((len(tables.at), ENTRIES // 64), np.uint64)
+        kinds = np.empty((len(tables.at), len(ENTRY_KINDS)), np.int16)
+        for first in range(0, len(tables.at), BATCH):
+            words, _ = self._memory.read(tables.part(first).at)
+            present[first : first + len(words)] = present_maps(words)
+            kinds[first : first + len(words)] = entry_kinds(words, self._zero_page)
+            self._between()
+        return PtePages(tables.bases, present, kinds)
+
+    def _below(self, pmds: _Tables) -> PtePages:
+        """The PTE pages under at most BATCH PMD pages, each read while its entry stood."""
+        words = self._read(pmds)
+        tables, _ = self._children(words, pmds.bases, _PMD_LEVEL)
+        parts = []
+        for _ in range(_ROUNDS):
+            parts.append(self._pte_pages(tables))
+            again = self._read(pmds)
+            changed = (words ^ again) & ~_HARDWARE_BITS != 0
+            words = again
+            tables, _ = self._children(np.where(changed, words, 0), pmds.bases, _PMD_LEVEL)
+            if not len(tables.at):
+                break
+        standing, huge = self._children(words, pmds.bases, _PMD_LEVEL)
+        self.upper.huge.append(huge)
+        self.upper.unstable += len(tables.at)
+        return _latest(parts, standing.bases)
+
+    def pte_pages(self) -> Iterator[PtePages]:
+        """All PTE pages, in ascending batches; `upper` is complete at the end."""
+        pmds = self._pmd_pages()
+        for first in range(0, len(pmds.at), BATCH):
+            yield self._below(pmds.part(first))
+        if self._within is None and not np.array_equal(self._again(), pmds.at):
+            self.upper.unstable += 1
+
+    def _again(self) -> Words:
+        before = self.upper
+        self.upper = Upper()
+        at = self._pmd_pages().at
+        self.upper = before
+        return at

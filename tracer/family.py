@@ -1,0 +1,69 @@
+"""A process and, on request, those that it forks: a session each, one stream."""
+
+from shadow.errors import PtescopeError
+from tracer.census import Reader
+from tracer.kernel import KernelFacts
+from tracer.probes import Probes
+from tracer.session import Session
+from tracer.target import Target, open_target
+
+__all__ = ("Family",)
+
+
+class Family:
+    """The sessions of processes that are followed together.
+
+    Args:
+        probes: attached probes.
+        kernel: the running kernel.
+        reader: how page tables are read.
+        forks: whether forked processes are followed, and theirs.
+    """
+
+    def __init__(self, probes: Probes, kernel: KernelFacts, reader: Reader, *, forks: bool) -> None:
+        self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
+        self.sessions: list[Session] = []
+        self.missed = 0
+        """Forked processes that ended before they could be looked at."""
+
+    def add(self, target: Target) -> None:
+        """Follow this process from now on."""
+        self._probes.add(target.pid)
+        session = Session(target, self._probes, self._kernel, self._reader)
+        session.seed()
+        self.sessions.append(session)
+
+    def pump(self) -> int:
+        """Take the events that have come, for all; returns how many."""
+        count = 0
+        for session in list(self.sessions):
+            got = session.pump()
+            count += got
+            if not got and not session.ended and not session.target.alive():
+                session.ended = True
+            if self._forks:
+                self._adopt(session)
+        return count
+
+    def _adopt(self, parent: Session) -> None:
+        """A child's tables are read as they are: what it did until then is in them."""
+        children, parent.children = parent.children, []
+        for pid in children:
+            try:
+                self.add(open_target(pid))
+            except (PtescopeError, OSError):
+                self.missed += 1
+
+    def ended(self) -> bool:
+        """Whether none of them is there any more."""
+        return all(session.ended for session in self.sessions)
+
+    def audit(self) -> None:
+        """Audit all."""
+        for session in self.sessions:
+            session.audit()
+
+    def stop(self) -> None:
+        """End the window of all."""
+        for session in self.sessions:
+            session.stop()
