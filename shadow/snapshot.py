@@ -21,6 +21,7 @@ __all__ = (
     "Now",
     "PolicyOutcome",
     "Process",
+    "Reading",
     "Snapshot",
     "Window",
     "document",
@@ -80,6 +81,7 @@ class Now:
 
     `unplaced` counts PTE pages that were there before the window, map nothing,
     and whose addresses are not known: they are part of `pte_pages` and `empty`.
+    `lazyfree_only` is None where no events were followed: page tables do not tell.
     `vm_pte_kib` is the kernel's figure, `vm_pte_predicted_kib` the shadow's.
     `occupancy` has 513 places: PTE pages with 0, 1, ... 512 entries.
     """
@@ -87,7 +89,7 @@ class Now:
     pte_pages: int
     empty: int
     unplaced: int
-    lazyfree_only: int
+    lazyfree_only: int | None
     sparse: int
     refs: int
     pmd_pages: int
@@ -137,8 +139,31 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Page tables as they were read, without events.
+
+    `entries` are those of PTE pages by type, `huge` leaf entries by kind. With
+    `exact` the sum of all tables is to be `vm_pte_kib`; `tries` readings were
+    made until it was, or until it was given up; `unstable` tables changed as
+    often as they were read. `how` tells in words.
+    """
+
+    exact: bool
+    how: str
+    entries: dict[str, int]
+    huge: dict[str, int]
+    tries: int
+    took_ns: int
+    unstable: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One process at one moment (contract: P)."""
+    """One process at one moment (contract: P).
+
+    A census has a `reading` and no `policies`. `empty_slot_vmas` names, for each
+    of the `empty_slots`, what is mapped there.
+    """
 
     process: Process
     kernel: Kernel
@@ -148,12 +173,15 @@ class Snapshot:
     audit: Audit
     notes: list[str] = field(default_factory=list)
     empty_slots: list[int] | None = None
+    empty_slot_vmas: list[str] | None = None
+    reading: Reading | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The process as schema 1 has it."""
         plain = asdict(self)
-        if self.empty_slots is None:
-            del plain["empty_slots"]
+        for optional in ("empty_slots", "empty_slot_vmas", "reading"):
+            if plain[optional] is None:
+                del plain[optional]
         return plain
 
 

@@ -47,7 +47,7 @@ def _on(slots: Slots, pages: Pages) -> tuple[Mask, npt.NDArray[np.uint64]]:
 def _causes(
     table: Table, slots: Slots, changed: npt.NDArray[np.uint64], huge: Mask, populated: Mask
 ) -> dict[str, int]:
-    """Wrong entries by cause: huge page, populate call, file mapping, or unknown."""
+    """Wrong entries by cause: huge page, populate call, file mapping, lost events, or unknown."""
     bits = np.unpackbits(changed.view(np.uint8), axis=1, bitorder="little")
     first = slots + (bits.argmax(axis=1) << PAGE_SHIFT)
     vmas = table.state.vmas[: table.counter(Counter.VMAS)]
@@ -56,7 +56,9 @@ def _causes(
         vma = vmas[np.maximum(np.searchsorted(vmas["start"], first, side="right") - 1, 0)]
         of_file = (vma["file"] != 0) & (vma["end"] > first)
     cause = np.select(
-        [huge, populated, of_file], ["thp", "populate", "file mapping"], default="unknown"
+        [huge, populated, of_file],
+        ["thp", "populate", "file mapping"],
+        default="loss" if table.counter(Counter.LOST) else "unknown",
     )
     wrong = bits.sum(axis=1, dtype=np.int64)
     names = [str(name) for name in np.unique(cause)]

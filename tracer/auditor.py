@@ -92,7 +92,8 @@ class Auditor:
     def follow_up(self) -> None:
         """Read again what populate calls and losses have made uncertain, and no more.
 
-        Once a second it looks whether the process drifts without events.
+        What is in motion then is read again in its turn. Once a second it looks
+        whether the process drifts without events.
         """
         now = time.monotonic_ns()
         if (self._doubtful or self._lost) and now >= self._next_reread:
@@ -158,7 +159,7 @@ class Auditor:
             The difference; the truth where it lies; and the whole truth, if it
             was read while no mapping changed.
         """
-        settled, after_loss = None, False
+        settled, again = None, within is not None or self._lost
         for attempt in range(_ROUNDS):
             while self._take():
                 pass
@@ -166,16 +167,16 @@ class Auditor:
             vmas = self._target.vmas()
             if self._lost:
                 self._table.seed_vmas(vmas, self._target.program_break())
-                self._lost, after_loss = False, True
+                self._lost = False
             real = self._reader.pages(self._target, vmas, within=within)
             while self._take():
                 pass
             slots = candidates(self._table, real)
+            moving = self._motion.moving(slots, begin)
+            if again and moving.any():
+                self._doubtful.append((slots[moving], slots[moving] + SLOT))
             found = compare(
-                self._table,
-                real,
-                moving=self._motion.moving(slots, begin),
-                populated=self._motion.populated(slots),
+                self._table, real, moving=moving, populated=self._motion.populated(slots)
             )
             if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
                 settled = real
@@ -184,8 +185,6 @@ class Auditor:
             within = found.slots, found.slots + SLOT
             if attempt < _ROUNDS - 1:
                 time.sleep(MARGIN_NS / 1e9)
-        if after_loss and found.wrong:
-            found = replace(found, causes={"loss": found.wrong})
         return found, real.restricted((found.slots, found.slots + SLOT)), settled
 
     def _resolve_unplaced(self) -> int:

@@ -128,6 +128,9 @@ class Session:
 
     def _take(self) -> int:
         events = self._probes.read(self.target.pid)
+        if not len(events):
+            # A full ring tells of its losses only with the next event.
+            events = self._probes.untold_loss(self.target.pid, time.monotonic_ns())
         self._apply(events)
         return len(events)
 
@@ -169,10 +172,9 @@ class Session:
         return self._auditor.total
 
     def stop(self) -> None:
-        """End of the window: take what is left, ask for losses not yet told, audit."""
+        """End of the window: take what is left, audit."""
         while self._take():
             pass
-        self._feed(self._probes.untold_loss(self.target.pid, time.monotonic_ns()))
         self.audit()
         self.end_ns = time.monotonic_ns()
 

@@ -5,6 +5,7 @@ A process is (pid, start time): the pair tells a reused pid.
 
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,11 @@ class Target:
         return Path(f"/proc/{self.pid}/{name}")
 
     def describe(self) -> Process:
-        """Its name, executable and allocator, as they are now."""
+        """Its name, executable and allocator, as they are now.
+
+        Raises:
+            OSError: it has ended.
+        """
         try:
             exe = str(self._file("exe").readlink())
         except OSError:
@@ -100,6 +105,23 @@ class Target:
         lines = self._file("smaps" if hugetlb else "maps").read_text().splitlines()
         vmas = np.array(list(_parse_vmas(lines)), VMA)
         return vmas[vmas["end"] >= 0]
+
+    def mapped_at(self, addresses: list[int], length: int) -> list[str]:
+        """What is mapped in [address, address + length), for each of ascending addresses.
+
+        The first mapping by its name in /proc/PID/maps, and how many more there are.
+        """
+        spans = [_VMA_LINE.match(line) for line in self._file("maps").read_text().splitlines()]
+        mapped = [(int(m[1], 16), int(m[2], 16), m[10] or "anonymous") for m in spans if m]
+        ends = [end for _, end, _ in mapped]
+        names = []
+        for address in addresses:
+            first = last = bisect_right(ends, address)
+            while last < len(mapped) and mapped[last][0] < address + length:
+                last += 1
+            more = f" and {last - first - 1} more" if last > first + 1 else ""
+            names.append(mapped[first][2] + more if last > first else "nothing")
+        return names
 
     def program_break(self) -> int:
         """The end of its heap, or where the heap will start; bytes."""

@@ -1,6 +1,7 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
 from shadow.policy import Policy
+from shadow.report.parts import occupancy_lines, origin_lines, share, size
 from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
@@ -11,28 +12,13 @@ _POLICY_TEXT = {
     Policy.PT_RECLAIM.label: "pt_reclaim  one DONTNEED over the whole slot",
     Policy.PTE_REF.label: "pte_ref     when nothing is mapped any more",
 }
-_BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
-
-
-def _size(pages: int) -> str:
-    """PTE pages as bytes, in a unit that leaves few digits."""
-    kib = pages * 4.0
-    for unit in ("KiB", "MiB", "GiB"):
-        if kib < 1024 or unit == "GiB":
-            return f"{kib:.0f} {unit}" if unit == "KiB" else f"{kib:.1f} {unit}"
-        kib /= 1024
-    raise AssertionError("unreachable")
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: int) -> str:
     """The line that is rewritten while a run goes on."""
     return (
         f"{elapsed:7.1f} s  {events:,} events  {pte_pages:,} PTE pages  "
-        f"{empty:,} empty ({_share(empty, pte_pages)})  {lost:,} lost"
+        f"{empty:,} empty ({share(empty, pte_pages)})  {lost:,} lost"
     )
 
 
@@ -48,42 +34,34 @@ def interval_row(snapshot: Snapshot) -> str:
     window, now = snapshot.window, snapshot.now
     return (
         f"{(window.end_ns - window.start_ns) / _NS:8.1f} {sum(window.events.values()):11,} "
-        f"{now.pte_pages:10,} {now.empty:8,} {now.lazyfree_only:9,} {window.lost:6,}"
+        f"{now.pte_pages:10,} {now.empty:8,} {now.lazyfree_only or 0:9,} {window.lost:6,}"
     )
 
 
 def _heading(snapshot: Snapshot) -> list[str]:
-    process, kernel, window = snapshot.process, snapshot.kernel, snapshot.window
+    process, window = snapshot.process, snapshot.window
     seconds = (window.end_ns - window.start_ns) / _NS
-    lines = [
+    return [
         f"{process.comm} (pid {process.pid}), {seconds:.1f} s, "
-        f"{sum(window.events.values()):,} events, {window.lost:,} lost"
+        f"{sum(window.events.values()):,} events, {window.lost:,} lost",
+        *origin_lines(process, snapshot.kernel),
     ]
-    allocator = process.allocator
-    if allocator:
-        name = f"{allocator.name} {allocator.version}" if allocator.version else allocator.name
-        settings = " ".join(f"{key}={value}" for key, value in allocator.settings.items())
-        lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
-    lines.append(
-        f"  kernel        {kernel.release}, {kernel.levels} levels, frees by {kernel.policy}"
-    )
-    return lines
 
 
 def _tables(snapshot: Snapshot) -> list[str]:
     now = snapshot.now
     lines = [
         "",
-        f"  PTE pages     {now.pte_pages:10,}   {_size(now.pte_pages)}",
-        f"  empty         {now.empty:10,}   {_size(now.empty)}, "
-        f"{_share(now.empty, now.pte_pages)} of all",
+        f"  PTE pages     {now.pte_pages:10,}   {size(now.pte_pages)}",
+        f"  empty         {now.empty:10,}   {size(now.empty)}, "
+        f"{share(now.empty, now.pte_pages)} of all",
     ]
     if now.unplaced:
         lines.append(
             f"                {now.unplaced:10,}   of them from before: counted, addresses unknown"
         )
     lines += [
-        f"  lazyfree only {now.lazyfree_only:10,}   empty once reclaim takes their pages",
+        f"  lazyfree only {now.lazyfree_only or 0:10,}   empty once reclaim takes their pages",
         f"  sparse        {now.sparse:10,}   fewer than {SPARSE_BELOW} entries",
         f"  entries       {now.refs:10,}   none of them in the empty ones",
         f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "
@@ -92,18 +70,6 @@ def _tables(snapshot: Snapshot) -> list[str]:
     predicted = f"{now.vm_pte_predicted_kib:,} kB predicted"
     stated = f", {now.vm_pte_kib:,} kB stated by the kernel" if now.vm_pte_kib else ""
     lines.append(f"  VmPTE         {predicted}{stated}")
-    return lines
-
-
-def _occupancy(snapshot: Snapshot) -> list[str]:
-    occupancy = snapshot.now.occupancy
-    total = sum(occupancy)
-    lines = ["", "  entries in a PTE page   PTE pages"]
-    for low, high in ((0, 0), *_BANDS):
-        count = sum(occupancy[low : high + 1])
-        label = f"{low}" if low == high else f"{low}-{high}"
-        bar = "#" * round(40 * count / total) if total else ""
-        lines.append(f"  {label:>21}   {count:9,}  {bar}".rstrip())
     return lines
 
 
@@ -167,7 +133,12 @@ def _trust(snapshot: Snapshot) -> list[str]:
 
 def render(snapshot: Snapshot) -> str:
     """The report at the end of a run."""
-    lines = _heading(snapshot) + _tables(snapshot) + _occupancy(snapshot) + _policies(snapshot)
+    lines = (
+        _heading(snapshot)
+        + _tables(snapshot)
+        + occupancy_lines(snapshot.now.occupancy)
+        + _policies(snapshot)
+    )
     lines += _trust(snapshot)
     if snapshot.empty_slots is not None:
         lines += ["", "  empty slots"]

@@ -1,0 +1,83 @@
+"""A census as text: one process in full, or a line for each of many."""
+
+from shadow.report.parts import occupancy_lines, origin_lines, share, size
+from shadow.snapshot import SPARSE_BELOW, Reading, Snapshot
+
+__all__ = ("census_header", "census_row", "render_census")
+
+_NS_PER_MS = 1e6
+
+
+def _sum_line(snapshot: Snapshot, reading: Reading) -> str:
+    """The sum of all tables against the kernel's own figure."""
+    now = snapshot.now
+    stated, found = now.vm_pte_kib or 0, now.vm_pte_predicted_kib
+    if not reading.exact:
+        return f"  VmPTE         {stated:,} kB stated by the kernel, and counted from"
+    if stated == found and not reading.unstable:
+        tries = f" (reading {reading.tries})" if reading.tries > 1 else ""
+        return f"  VmPTE         {stated:,} kB stated by the kernel, the sum of the above{tries}"
+    return (
+        f"  VmPTE         {stated:,} kB stated by the kernel, NOT the {found:,} kB read: the "
+        f"process changed its tables during each of {reading.tries} readings"
+    )
+
+
+def render_census(snapshot: Snapshot) -> str:
+    """One process in full.
+
+    Args:
+        snapshot: with a `reading`.
+    """
+    reading, now, process = snapshot.reading, snapshot.now, snapshot.process
+    assert reading is not None
+    kinds = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in reading.entries.items())
+    huge = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in reading.huge.items())
+    lines = [
+        f"{process.comm} (pid {process.pid})",
+        *origin_lines(process, snapshot.kernel),
+        "",
+        f"  PTE pages     {now.pte_pages:10,}   {size(now.pte_pages)}",
+        f"  empty         {now.empty:10,}   {size(now.empty)}, "
+        f"{share(now.empty, now.pte_pages)} of all",
+        f"  sparse        {now.sparse:10,}   fewer than {SPARSE_BELOW} entries",
+        f"  entries       {now.refs:10,}   {kinds}",
+        f"  huge          {sum(reading.huge.values()):10,}   {huge}",
+        f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "
+        f"{now.thp_deposits} deposited under huge pages",
+        _sum_line(snapshot, reading),
+        *occupancy_lines(now.occupancy),
+        "",
+        f"  how           {reading.how}, {reading.took_ns / _NS_PER_MS:.1f} ms",
+        *(f"  note          {note}" for note in snapshot.notes),
+    ]
+    if snapshot.empty_slots is not None:
+        lines += [
+            "",
+            "  empty slots     mapped there" if snapshot.empty_slots else "  no empty slots",
+        ]
+        named = zip(snapshot.empty_slots, snapshot.empty_slot_vmas or [], strict=True)
+        lines += [f"  {slot:#014x}  {name}" for slot, name in named]
+    return "\n".join(lines)
+
+
+def census_header() -> str:
+    """The heading over `census_row`."""
+    return (
+        f"{'pid':>8} {'VmPTE kB':>10} {'PTE pages':>10} {'empty':>9} {'of all':>7} "
+        f"{'sparse':>8} {'sum':>5}  {'allocator':<16} name"
+    )
+
+
+def census_row(snapshot: Snapshot) -> str:
+    """One of many: `sum` is ok where all tables together are VmPTE."""
+    now, process, reading = snapshot.now, snapshot.process, snapshot.reading
+    fits = "-"
+    if reading and reading.exact:
+        fits = "ok" if now.vm_pte_kib == now.vm_pte_predicted_kib else "off"
+    allocator = process.allocator
+    name = f"{allocator.name} {allocator.version or ''}".rstrip() if allocator else "-"
+    return (
+        f"{process.pid:8} {now.vm_pte_kib or 0:10,} {now.pte_pages:10,} {now.empty:9,} "
+        f"{share(now.empty, now.pte_pages):>7} {now.sparse:8,} {fits:>5}  {name:<16} {process.comm}"
+    )

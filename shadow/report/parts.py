@@ -1,0 +1,48 @@
+"""What the texts of different reports have in common."""
+
+from shadow.snapshot import Kernel, Process
+
+__all__ = ("occupancy_lines", "origin_lines", "share", "size")
+
+_BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
+
+
+def size(pages: int) -> str:
+    """PTE pages as bytes, in a unit that leaves few digits."""
+    kib = pages * 4.0
+    for unit in ("KiB", "MiB", "GiB"):
+        if kib < 1024 or unit == "GiB":
+            return f"{kib:.0f} {unit}" if unit == "KiB" else f"{kib:.1f} {unit}"
+        kib /= 1024
+    raise AssertionError("unreachable")
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage, or a dash where there is nothing to share."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def origin_lines(process: Process, kernel: Kernel) -> list[str]:
+    """The allocator of a process and the kernel under it."""
+    lines = []
+    allocator = process.allocator
+    if allocator:
+        name = f"{allocator.name} {allocator.version}" if allocator.version else allocator.name
+        settings = " ".join(f"{key}={value}" for key, value in allocator.settings.items())
+        lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
+    lines.append(
+        f"  kernel        {kernel.release}, {kernel.levels} levels, frees by {kernel.policy}"
+    )
+    return lines
+
+
+def occupancy_lines(occupancy: list[int]) -> list[str]:
+    """How many PTE pages have how many entries, as bars."""
+    total = sum(occupancy)
+    lines = ["", "  entries in a PTE page   PTE pages"]
+    for low, high in ((0, 0), *_BANDS):
+        count = sum(occupancy[low : high + 1])
+        label = f"{low}" if low == high else f"{low}-{high}"
+        bar = "#" * round(40 * count / total) if total else ""
+        lines.append(f"  {label:>21}   {count:9,}  {bar}".rstrip())
+    return lines

@@ -1,0 +1,83 @@
+"""How fast a census is, and what it takes: python -m tools.bench.census [SLOTS] [ROUNDS].
+
+A process with one touched page in each of SLOTS slots is read; in between, as
+many bytes are copied from one array to another. Medians of the alternating
+rounds, their ratio, and the peak of this process's memory after the first reading.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from tracer.census import open_reader
+from tracer.kernel import kernel_facts
+from tracer.target import open_target
+
+_PAGE = 4096
+_BUFFER = 1 << 20
+"""Bytes copied at a time, as many as the page reader's."""
+_SOURCE = 1 << 30
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+class _Copy:
+    """A plain copy of many bytes, from a source that no cache holds."""
+
+    def __init__(self) -> None:
+        self._source = np.ones(_SOURCE, np.uint8)
+        self._target = np.empty(_BUFFER, np.uint8)
+
+    def seconds(self, pages: int) -> float:
+        begin = time.monotonic()
+        for i in range(pages * _PAGE // _BUFFER):
+            at = i * _BUFFER % _SOURCE
+            self._target[:] = self._source[at : at + _BUFFER]
+        return time.monotonic() - begin
+
+
+def main() -> None:
+    """Measure and print."""
+    slots = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    program = subprocess.Popen(
+        [sys.executable, "-m", "tools.workloads.sparse", str(slots)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout
+        program.stdout.readline()
+        target = open_target(program.pid)
+        reader = open_reader(kernel_facts().levels)
+        found, peak = reader.census(target), _peak_mib()
+        census, copy, plain = [], [], _Copy()
+        for _ in range(rounds):
+            begin = time.monotonic()
+            found = reader.census(target)
+            census.append(time.monotonic() - begin)
+            copy.append(plain.seconds(found.pte_pages))
+        reader.close()
+    finally:
+        program.kill()
+        program.communicate()
+    ratio = statistics.median(a / b for a, b in zip(census, copy, strict=True))
+    print(f"{found.pte_pages:,} PTE pages ({reader.why}), {rounds} alternating rounds")
+    print(f"  sum of tables {found.sum_kib:,} KiB, VmPTE {found.vm_pte_kib:,} kB")
+    print(
+        f"  census        {statistics.median(census):.2f} s (max {max(census):.2f}), "
+        f"{found.pte_pages / statistics.median(census):,.0f} PTE pages/s"
+    )
+    print(f"  plain copy    {statistics.median(copy):.2f} s: the census takes {ratio:.1f} x")
+    print(f"  peak memory   {peak} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""`ptescope census`: the page tables of processes as they are now."""
+
+import json
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+
+import psutil
+from rich.console import Console
+from rich.progress import track
+
+from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
+from shadow.geometry import SLOT
+from shadow.report.census import census_header, census_row, render_census
+from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
+from tracer.census import Reader, open_reader
+from tracer.kernel import KernelFacts, kernel_facts, vm_pte_kib
+from tracer.target import Target, open_target
+
+__all__ = ("Census", "take_census")
+
+
+def take_census(
+    reader: Reader, target: Target, kernel: KernelFacts, *, slots: bool = False
+) -> Snapshot:
+    """Read one process.
+
+    Args:
+        reader: how.
+        target: the process.
+        kernel: the running kernel.
+        slots: whether to name the empty slots.
+
+    Raises:
+        NoSuchTargetError: it has ended.
+        OSError: likewise.
+    """
+    census = reader.census(target)
+    now = time.monotonic_ns()
+    empty = int(census.occupancy[0])
+    listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
+    how = reader.why if census.exact else f"counted from pagemap and VmPTE, because: {reader.why}"
+    return Snapshot(
+        process=target.describe(),
+        kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, 4096, "census"),
+        window=Window(now, now, {}, 0),
+        now=Now(
+            pte_pages=census.pte_pages,
+            empty=empty,
+            unplaced=0 if census.exact else empty,
+            lazyfree_only=None,
+            sparse=int(census.occupancy[1:SPARSE_BELOW].sum()),
+            refs=sum(refs * int(pages) for refs, pages in enumerate(census.occupancy)),
+            pmd_pages=census.pmd_pages,
+            pud_pages=census.pud_pages,
+            thp_deposits=census.huge_anon,
+            vm_pte_kib=census.vm_pte_kib,
+            vm_pte_predicted_kib=census.sum_kib,
+            occupancy=census.occupancy.tolist(),
+        ),
+        policies={},
+        audit=Audit(),
+        empty_slots=listed,
+        empty_slot_vmas=None if listed is None else target.mapped_at(listed, SLOT),
+        reading=Reading(
+            exact=census.exact,
+            how=how,
+            entries=asdict(census.entries),
+            huge={
+                "anonymous": census.huge_anon,
+                "file": census.huge_file,
+                "1 GiB": census.huge_puds,
+            },
+            tries=census.tries,
+            took_ns=census.took_ns,
+            unstable=census.unstable,
+        ),
+    )
+
+
+def _by_size() -> list[int]:
+    """All processes with an address space, largest page tables first."""
+    sizes = {}
+    for pid in psutil.pids():
+        try:
+            sizes[pid] = vm_pte_kib(pid)
+        except OSError:
+            continue  # a kernel thread, or it has just ended
+    return sorted(sizes, key=lambda pid: -sizes[pid])
+
+
+class Census:
+    """Read the page tables of processes as they are now.
+
+    Nothing is stopped or changed. The sum of all tables is held against VmPTE,
+    and the reading repeated while a process changes its tables under it.
+    """
+
+    name = "census"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument("pids", nargs="*", type=int, metavar="PID", help="a process to read")
+        parser.add_argument(
+            "-a", "--all", action="store_true", help="every process, largest first, a line each"
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
+        parser.add_argument("--slots", action="store_true", help="list the empty slots")
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        if bool(args.pids) == args.all:
+            raise UsageError("Give the PIDs to read, or --all.")
+        kernel = kernel_facts()
+        reader = open_reader(kernel.levels)
+        found, failed = [], []
+        pids = track(
+            _by_size() if args.all else args.pids,
+            description="reading",
+            console=Console(stderr=True),
+            transient=True,
+            disable=not args.all or not sys.stderr.isatty(),
+        )
+        for pid in pids:
+            try:
+                found.append(take_census(reader, open_target(pid), kernel, slots=args.slots))
+            except PtescopeError as error:
+                failed.append(error)
+            except OSError as error:
+                failed.append(NoSuchTargetError(f"Process {pid} cannot be read: {error.strerror}."))
+        reader.close()
+        if failed and not found:
+            raise failed[0]
+        if args.json:
+            json.dump(document(found), sys.stdout)
+            print()
+        elif args.all:
+            print(census_header())
+            print("\n".join(map(census_row, found)))
+        else:
+            print("\n\n".join(map(render_census, found)))
+        for problem in failed:
+            print(f"ptescope: {problem}", file=sys.stderr)
+        return 0 if args.all or not failed else failed[0].status
