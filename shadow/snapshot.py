@@ -124,8 +124,10 @@ class Audit:
     `runs` are the comparisons of everything; what populate calls, losses and
     drift made uncertain was read again besides, and is in the sums too.
     `method` names the truth: with `counted` only entries have addresses.
-    `causes` has `refs_diff` by what is likely to have made it, `repaired` the
-    PTE pages that were corrected.
+    `causes` has `refs_diff` by what is likely to have made it, `empty_causes` the
+    empty PTE pages that were missing or extra; `repaired` is the number of PTE
+    pages that were corrected, `vmas_diff` that of VMAs that had other boundaries
+    or another protection.
     """
 
     runs: int = 0
@@ -133,9 +135,11 @@ class Audit:
     empty_missing: int = 0
     empty_extra: int = 0
     refs_diff: int = 0
+    vmas_diff: int = 0
     repaired: int = 0
     method: str = "none"
     causes: dict[str, int] = field(default_factory=dict)
+    empty_causes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

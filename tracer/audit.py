@@ -1,12 +1,14 @@
 """The shadow compared with the page tables as they were read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import PAGE_SHIFT
-from shadow.table import Counter, Pages, Table, overlapping
+from shadow.geometry import ENTRIES, PAGE_SHIFT
+from shadow.table import Counter, Pages, Table, VmaFlag, overlapping
 
 __all__ = ("Difference", "candidates", "compare")
 
@@ -24,7 +26,9 @@ class Difference:
         empty_missing: empty PTE pages that the shadow does not have as such.
         empty_extra: PTE pages that it has as empty and are not.
         wrong: entries that are none in one and not in the other.
-        causes: `wrong` by what may have made it, as far as the place tells.
+        causes: `wrong` by what may have made it, as far as the place tells: a huge page
+            ("thp"), a "populate" or "pageout" call, a "file mapping", a "loss", or "unknown".
+        empty_causes: the same of `empty_missing` and `empty_extra`.
     """
 
     slots: Slots
@@ -33,6 +37,7 @@ class Difference:
     empty_extra: int = 0
     wrong: int = 0
     causes: dict[str, int] = field(default_factory=dict)
+    empty_causes: dict[str, int] = field(default_factory=dict)
 
 
 def _on(slots: Slots, pages: Pages) -> tuple[Mask, npt.NDArray[np.uint64]]:
@@ -44,29 +49,51 @@ def _on(slots: Slots, pages: Pages) -> tuple[Mask, npt.NDArray[np.uint64]]:
     return exists, maps
 
 
+def _may_be_huge(table: Table, flags: npt.NDArray[np.int64]) -> Mask:
+    """Which anonymous VMAs huge pages of any size may come to without an event."""
+    always = table.counter(Counter.THP) == 2 or table.counter(Counter.PAGES_ALWAYS)
+    on_request = always or table.counter(Counter.THP) or table.counter(Counter.PAGES_MADVISE)
+    allowed = flags & VmaFlag.NOHUGEPAGE == 0
+    asked = flags & VmaFlag.HUGEPAGE != 0
+    may: Mask = allowed & ((asked & bool(on_request)) | bool(always))
+    return may
+
+
 def _causes(
-    table: Table, slots: Slots, changed: npt.NDArray[np.uint64], huge: Mask, populated: Mask
-) -> dict[str, int]:
-    """Wrong entries by cause: huge page, populate call, file mapping, lost events, or unknown."""
+    table: Table,
+    slots: Slots,
+    changed: npt.NDArray[np.uint64],
+    huge: Mask,
+    called: Mapping[str, Mask],
+) -> npt.NDArray[np.str_]:
+    """What may have made each slot differ: see `Difference.causes`."""
     bits = np.unpackbits(changed.view(np.uint8), axis=1, bitorder="little")
     first = slots + (bits.argmax(axis=1) << PAGE_SHIFT)
     vmas = table.state.vmas[: table.counter(Counter.VMAS)]
-    of_file = np.zeros(len(slots), np.bool_)
+    of_file = may_be_huge = np.zeros(len(slots), np.bool_)
     if len(vmas):
         vma = vmas[np.maximum(np.searchsorted(vmas["start"], first, side="right") - 1, 0)]
         of_file = (vma["file"] != 0) & (vma["end"] > first)
-    cause = np.select(
-        [huge, populated, of_file],
-        ["thp", "populate", "file mapping"],
+        may_be_huge = ~of_file & _may_be_huge(table, vma["flags"])
+    return np.select(
+        [huge, *called.values(), of_file, may_be_huge],
+        ["thp", *called, "file mapping", "thp"],
         default="loss" if table.counter(Counter.LOST) else "unknown",
     )
-    wrong = bits.sum(axis=1, dtype=np.int64)
-    names = [str(name) for name in np.unique(cause)]
-    return {name: int(wrong[cause == name].sum()) for name in names}
+
+
+def _sums(causes: npt.NDArray[np.str_], weights: npt.NDArray[np.int64]) -> dict[str, int]:
+    """The weights by cause, where there are any."""
+    sums = {str(cause): int(weights[causes == cause].sum()) for cause in np.unique(causes)}
+    return {cause: total for cause, total in sums.items() if total}
 
 
 def compare(
-    table: Table, real: Pages, *, moving: Mask | None = None, populated: Mask | None = None
+    table: Table,
+    real: Pages,
+    *,
+    moving: Mask | None = None,
+    called: Mapping[str, Mask] = MappingProxyType({}),
 ) -> Difference:
     """Compare the running kernel's side of a shadow with the truth.
 
@@ -78,17 +105,17 @@ def compare(
         table: the shadow.
         real: the truth.
         moving: see `candidates`: slots to leave out.
-        populated: likewise: slots under a call that maps pages without faults.
+        called: likewise: slots under calls after which entries come and go untold, by name.
     """
     shadow = table.pages()
     slots = candidates(table, real)
     real_huge, shadow_huge = np.isin(slots, real.huge), np.isin(slots, shadow.huge)
     keep = np.ones(len(slots), np.bool_) if moving is None else ~moving
-    was_populated = np.zeros(len(slots), np.bool_) if populated is None else populated
     real_has, real_maps = _on(slots, real)
     shadow_has, shadow_maps = _on(slots, shadow)
     changed = real_maps ^ shadow_maps
-    wrong = np.bitwise_count(changed).sum(axis=1)
+    wrong = np.bitwise_count(changed).sum(axis=1, dtype=np.int64)
+    wrong[real_huge != shadow_huge] = ENTRIES
     real_used, shadow_used = real_maps.any(axis=1), shadow_maps.any(axis=1)
     if real.exact:
         missing = keep & real_has & ~real_used & ~(shadow_has & ~shadow_used)
@@ -100,15 +127,16 @@ def compare(
         differs = (wrong > 0) | (real_huge != shadow_huge)
     differs &= keep
     huge = real_huge | shadow_huge
+    under = {name: mask[differs] for name, mask in called.items()}
+    causes = _causes(table, slots[differs], changed[differs], huge[differs], under)
     return Difference(
         slots=slots[differs],
         pte_pages=int(real_has[keep].sum()) - int(shadow_has[keep].sum()),
         empty_missing=int(missing.sum()),
         empty_extra=int(extra.sum()),
         wrong=int(wrong[keep].sum()),
-        causes=_causes(
-            table, slots[differs], changed[differs], huge[differs], was_populated[differs]
-        ),
+        causes=_sums(causes, wrong[differs]),
+        empty_causes=_sums(causes, (missing | extra)[differs].astype(np.int64)),
     )
 
 

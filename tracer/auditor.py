@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
@@ -19,7 +20,7 @@ from shadow.table import Counter, Pages, Ranges, Table
 from tracer.audit import Difference, candidates, compare
 from tracer.census import Reader
 from tracer.kernel import vm_pte_kib
-from tracer.motion import MARGIN_NS, Motion, merged, populating
+from tracer.motion import MARGIN_NS, Motion, union
 from tracer.target import Target
 
 __all__ = ("Auditor",)
@@ -30,7 +31,13 @@ _REREAD_EVERY_NS = 100_000_000
 _LOOK_EVERY_NS = 1_000_000_000
 _RSS_ERROR = 64 * (os.cpu_count() or 1)
 """Pages by which a per-CPU counter may be off (mm_struct.rss_stat, percpu_counter_batch)."""
-_EVERYTHING: Ranges = np.zeros(1, np.int64), np.full(1, 1 << 62, np.int64)
+
+
+_Settled = tuple[Pages, npt.NDArray[np.void]]
+
+
+def _added(total: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {cause: total.get(cause, 0) + more.get(cause, 0) for cause in total | more}
 
 
 class Auditor:
@@ -54,7 +61,6 @@ class Auditor:
         self.unplaced = 0
         """Empty PTE pages that are counted without their addresses."""
         self._unplaced_at_seed = 0
-        self._doubtful: list[Ranges] = []
         self._lost = False
         """Events are missing, so anything may be wrong."""
         self._next_reread = self._next_look = 0
@@ -67,18 +73,12 @@ class Auditor:
             # What VmPTE has more than the shadow was there before and maps nothing.
             self.unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
         self._unplaced_at_seed = self.unplaced
-        self._doubtful, self._lost = [], False
+        self._motion.doubtful, self._lost = [], False
         self._drift_at_rest = self._drift()
 
     def note(self, events: EventBatch) -> None:
         """Take notice of events that the table was fed with."""
         self._motion.note(events)
-        called = populating(events)
-        if len(called):
-            starts = called["address"].astype(np.int64)
-            ends = starts + called["length"].astype(np.int64)
-            every = (called["kind"] == Kind.LOCK) & (called["length"] == 0)
-            self._doubtful.append(merged(starts, np.where(every, 1 << 62, ends)))
         self._lost = self._lost or bool((events["kind"] == Kind.LOSS).any())
 
     def _placed(self) -> int:
@@ -90,17 +90,16 @@ class Auditor:
         return vm_pte_kib // _KIB_PER_PAGE - sum(map(self._table.counter, above))
 
     def follow_up(self) -> None:
-        """Read again what populate calls and losses have made uncertain, and no more.
+        """Read again what calls and losses have made uncertain, and no more.
 
         What is in motion then is read again in its turn. Once a second it looks
         whether the process drifts without events.
         """
         now = time.monotonic_ns()
-        if (self._doubtful or self._lost) and now >= self._next_reread:
-            starts, ends = zip(*self._doubtful or [_EVERYTHING], strict=True)
-            within = None if self._lost else merged(np.concatenate(starts), np.concatenate(ends))
-            self._doubtful = []
-            self._check(within)
+        doubtful = self._motion.doubtful
+        if (doubtful or self._lost) and now >= self._next_reread:
+            self._motion.doubtful = []
+            self._check(None if self._lost else union(doubtful))
             self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
         elif now >= self._next_look and self._reader.exact:
             self._next_look = now + _LOOK_EVERY_NS
@@ -141,23 +140,29 @@ class Auditor:
             empty_extra=self.total.empty_extra + found.empty_extra,
             refs_diff=self.total.refs_diff + found.wrong,
             repaired=self.total.repaired + len(found.slots),
-            causes={
-                cause: self.total.causes.get(cause, 0) + found.causes.get(cause, 0)
-                for cause in self.total.causes | found.causes
-            },
+            causes=_added(self.total.causes, found.causes),
+            empty_causes=_added(self.total.empty_causes, found.empty_causes),
         )
         if len(found.slots):
             self._table.adopt(real, time.monotonic_ns())
         if settled is not None:
-            self._table.adopt_upper(settled)
+            self._settle(*settled)
         self.vm_pte_kib = vm_pte_kib(self._target.pid)
 
-    def _compare(self, within: Ranges | None) -> tuple[Difference, Pages, Pages | None]:
+    def _settle(self, real: Pages, vmas: npt.NDArray[np.void]) -> None:
+        """Take over upper levels and VMAs that were read while no mapping changed."""
+        self._table.adopt_upper(real)
+        wrong = self._table.vmas_wrong(vmas)
+        if wrong:
+            self._table.seed_vmas(vmas, self._target.program_break())
+            self.total = replace(self.total, vmas_diff=self.total.vmas_diff + wrong)
+
+    def _compare(self, within: Ranges | None) -> tuple[Difference, Pages, _Settled | None]:
         """Compare until what differs stays so.
 
         Returns:
-            The difference; the truth where it lies; and the whole truth, if it
-            was read while no mapping changed.
+            The difference; the truth where it lies; and the whole truth with the
+            VMAs, if it was read while no mapping changed.
         """
         settled, again = None, within is not None or self._lost
         for attempt in range(_ROUNDS):
@@ -174,12 +179,10 @@ class Auditor:
             slots = candidates(self._table, real)
             moving = self._motion.moving(slots, begin)
             if again and moving.any():
-                self._doubtful.append((slots[moving], slots[moving] + SLOT))
-            found = compare(
-                self._table, real, moving=moving, populated=self._motion.populated(slots)
-            )
+                self._motion.doubtful.append((slots[moving], slots[moving] + SLOT))
+            found = compare(self._table, real, moving=moving, called=self._motion.called(slots))
             if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
-                settled = real
+                settled = real, vmas
             if not len(found.slots):
                 break
             within = found.slots, found.slots + SLOT

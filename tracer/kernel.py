@@ -34,14 +34,14 @@ class KernelFacts:
         policy: when it frees empty PTE pages.
         levels: page-table levels.
         thp: the setting of transparent huge pages, a key of `THP`.
-        mthp: sizes in KiB of multi-size THP that may be used.
+        mthp: sizes in KiB of multi-size THP, by where they are used: a key of `THP`.
     """
 
     release: str
     policy: Policy
     levels: int
     thp: str
-    mthp: tuple[int, ...]
+    mthp: dict[str, tuple[int, ...]]
 
 
 def vm_pte_kib(pid: int | str) -> int:
@@ -96,14 +96,18 @@ def _chosen(setting: str) -> str:
     return match[1] if match else "never"
 
 
-def _mthp() -> tuple[int, ...]:
-    sizes = []
+def _mthp(top: str) -> dict[str, tuple[int, ...]]:
+    """Sizes of multi-size THP by where they are used; "inherit" follows `top`.
+
+    Documentation/admin-guide/mm/transhuge.rst.
+    """
+    sizes: dict[str, list[int]] = {"always": [], "madvise": [], "never": []}
     for path in _THP_ENABLED.parent.glob("hugepages-*kB/enabled"):
-        size = int(path.parent.name.removeprefix("hugepages-").removesuffix("kB"))
-        # "inherit" is what the largest size has by default.
-        if size * 1024 < SLOT and _chosen(path.read_text()) != "never":
-            sizes.append(size)
-    return tuple(sorted(sizes))
+        kib = int(path.parent.name.removeprefix("hugepages-").removesuffix("kB"))
+        chosen = _chosen(path.read_text())
+        if kib * 1024 < SLOT:
+            sizes[top if chosen == "inherit" else chosen].append(kib)
+    return {where: tuple(sorted(found)) for where, found in sizes.items()}
 
 
 def kernel_facts() -> KernelFacts:
@@ -117,10 +121,5 @@ def kernel_facts() -> KernelFacts:
             f"This host is {os.uname().machine} with pages of {mmap.PAGESIZE} bytes; "
             "ptescope reads events of x86-64 with 4 KiB pages only, so far."
         )
-    return KernelFacts(
-        release=os.uname().release,
-        policy=_policy(),
-        levels=_levels(),
-        thp=_chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never",
-        mthp=_mthp(),
-    )
+    thp = _chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never"
+    return KernelFacts(os.uname().release, _policy(), _levels(), thp, _mthp(thp))

@@ -9,20 +9,20 @@ shadow. The ranges of calls that map pages without faults are kept here too.
 from collections import deque
 
 import numpy as np
-import numpy.typing as npt
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
 from tracer.audit import Mask, Slots
 
-__all__ = ("MARGIN_NS", "Motion", "merged", "populating")
+__all__ = ("MARGIN_NS", "Motion", "merged", "union", "untold")
 
 MARGIN_NS = 20_000_000
 """Time (ns) within which a fault or a call is taken to be over."""
 
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
-_MADV_COLLAPSE = 25
+_MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
+_NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
 _BRK_REACH = 64 << 20
 """A BRK event tells only where the break is now; bytes around it that may have moved."""
 
@@ -37,19 +37,32 @@ def merged(starts: Slots, ends: Slots) -> Ranges:
     return starts[begins], ends[last[: int(begins.sum())]]
 
 
-def populating(events: EventBatch) -> EventBatch:
-    """Those of the events after which pages are mapped that no fault tells of."""
+def untold(events: EventBatch) -> dict[str, EventBatch]:
+    """Those of the events after which entries come or go that no event tells of.
+
+    By what they do: map pages without faults, or let reclaim choose. MADV_PAGEOUT
+    discards only those lazyfree pages that were not written to since.
+    """
     kind, aux = events["kind"], events["aux"]
     flags = aux >> MAP_FLAGS_SHIFT
     maps = (kind == Kind.MAP) & (flags & (_MAP_LOCKED | _MAP_POPULATE) != 0)
     collapse = (kind == Kind.ADVISE) & (aux == _MADV_COLLAPSE)
-    chosen: EventBatch = events[maps | collapse | np.isin(kind, (Kind.POPULATE, Kind.LOCK))]
-    return chosen
+    populate = maps | collapse | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
+    pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
+    return {"populate": events[populate], "pageout": events[pageout]}
+
+
+def union(parts: list[Ranges]) -> Ranges:
+    """All ranges in one."""
+    starts, ends = zip(*parts, strict=True)
+    return merged(np.concatenate(starts), np.concatenate(ends))
 
 
 def _ranges(events: EventBatch) -> Ranges:
     starts = events["address"].astype(np.int64)
     ends = starts + events["length"].astype(np.int64)
+    everything = (events["kind"] == Kind.LOCK) & (events["length"] == 0)
+    ends = np.where(everything, 1 << 62, ends)
     brk = events["kind"] == Kind.BRK
     starts = np.where(brk, np.maximum(starts - _BRK_REACH, 0), starts)
     return merged(starts, np.where(brk, ends + _BRK_REACH, ends))
@@ -60,9 +73,12 @@ class Motion:
 
     def __init__(self) -> None:
         self._recent: deque[EventBatch] = deque()
-        self._populated: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._called = dict.fromkeys(untold(np.empty(0, EVENT)), _NOWHERE)
         self.reading_since = 0
         """When the reading under way began (ns); 0: there is none."""
+
+        self.doubtful: list[Ranges] = []
+        """Ranges of calls since the last reading whose outcome is not told."""
 
     def note(self, events: EventBatch) -> None:
         """Take notice of a batch."""
@@ -72,12 +88,10 @@ class Motion:
         oldest = (self.reading_since or int(events["time"][-1])) - 2 * MARGIN_NS
         while self._recent[0]["time"][-1] < oldest:
             self._recent.popleft()
-        called = populating(events)
-        if len(called):
-            known, new = self._populated, _ranges(called)
-            self._populated = merged(
-                np.concatenate([known[0], new[0]]), np.concatenate([known[1], new[1]])
-            )
+        for name, calls in untold(events).items():
+            if len(calls):
+                self._called[name] = union([self._called[name], _ranges(calls)])
+                self.doubtful.append(_ranges(calls))
 
     def _since(self, time: int) -> EventBatch:
         events = np.concatenate([np.empty(0, EVENT), *self._recent])
@@ -95,6 +109,6 @@ class Motion:
         """Whether any event but a fault came after `since` (ns), less the margin."""
         return bool((self._since(since)["kind"] != Kind.FAULT).any())
 
-    def populated(self, slots: Slots) -> npt.NDArray[np.bool_]:
-        """Which slots were ever under a call that maps pages without faults."""
-        return overlapping(slots, self._populated)
+    def called(self, slots: Slots) -> dict[str, Mask]:
+        """Which slots were ever under a call of those of `untold`, by its name."""
+        return {name: overlapping(slots, ranges) for name, ranges in self._called.items()}

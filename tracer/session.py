@@ -8,13 +8,15 @@ that coincides with one is repeated.
 """
 
 import time
+from contextlib import suppress
 
 import numpy as np
 
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind
+from shadow.geometry import PAGE
 from shadow.snapshot import Audit, Kernel, Process, Snapshot, take
-from shadow.table import Counter, Table
+from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
@@ -28,6 +30,13 @@ _TRIES = 5
 _KINDS = 32
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """What reading a process raises when it ends meanwhile."""
+
+
+def _huge_pages(kernel: KernelFacts) -> HugePages:
+    def orders(where: str) -> int:
+        return sum(kib * 1024 // PAGE for kib in kernel.mthp[where])
+
+    return HugePages(THP[kernel.thp], orders("always"), orders("madvise"))
 
 
 class Session:
@@ -51,16 +60,16 @@ class Session:
         self._process: Process = target.describe()
         self._notes: list[str] = []
         self._seed = "none"
-        thp = 0 if target.thp_disabled() else THP[kernel.thp]
-        self.table = Table(levels=kernel.levels, running=kernel.policy, thp=thp)
+        huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
+        self.table = Table(levels=kernel.levels, running=kernel.policy, huge=huge)
         self._auditor = Auditor(target, self.table, reader, self._take)
         self.start_ns = self.end_ns = time.monotonic_ns()
         if not reader.exact:
             self._notes.append(f"Page tables are counted, not read: {reader.why}")
-        if kernel.mthp and thp:
+        if huge.always or huge.madvise:
             self._notes.append(
-                f"Multi-size THP is on ({', '.join(map(str, kernel.mthp))} KiB): one fault may "
-                "make several entries, which only an audit sees."
+                "Multi-size THP is on: a fault is taken to make as many entries as the largest "
+                "size that fits; where memory is short it makes fewer, which only an audit sees."
             )
 
     def seed(self, pending: EventBatch | None = None) -> None:
@@ -100,8 +109,8 @@ class Session:
             old = events["time"] + np.uint64(MARGIN_NS) < begin
             if not np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any():
                 break
-        self.table.seed_vmas(vmas, brk)
         self.table.adopt(pages, begin)
+        self.table.seed_vmas(vmas, brk)
         self._count_only(events[old])
         self._apply(events[~old])
         self._auditor.seeded(pte_kib)
@@ -123,7 +132,8 @@ class Session:
         """
         count = self._take()
         if not self.ended:
-            self._auditor.follow_up()
+            with suppress(*_ENDED):
+                self._auditor.follow_up()
         return count
 
     def _take(self) -> int:
@@ -156,10 +166,8 @@ class Session:
         A process that has ended cannot be compared any more.
         """
         if not self.ended:
-            try:
+            with suppress(*_ENDED):
                 self._auditor.audit()
-            except _ENDED:
-                return
 
     @property
     def unplaced(self) -> int:
@@ -172,10 +180,12 @@ class Session:
         return self._auditor.total
 
     def stop(self) -> None:
-        """End of the window: take what is left, audit."""
+        """End of the window: take what is left, audit, look who it is by now."""
         while self._take():
             pass
         self.audit()
+        with suppress(*_ENDED):  # libraries may have been loaded since the attach
+            self._process = self.target.describe()
         self.end_ns = time.monotonic_ns()
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:

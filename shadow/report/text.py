@@ -105,14 +105,13 @@ def _checked(audit: Audit) -> list[str]:
     lines = [
         f"  checked       {times} against {_TRUTHS[audit.method]}: PTE pages off by "
         f"{audit.pte_pages_diff}, empty missing {audit.empty_missing}, "
-        f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}"
+        f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}, VMAs {audit.vmas_diff}"
     ]
     if audit.repaired:
-        causes = ", ".join(f"{name} {count:,}" for name, count in audit.causes.items() if count)
-        lines.append(
-            f"                {audit.repaired:,} PTE pages corrected"
-            + (f"; entries wrong by {causes}" if causes else "")
-        )
+        lines.append(f"                {audit.repaired:,} PTE pages corrected")
+        for what, sums in (("entries", audit.causes), ("empty ones", audit.empty_causes)):
+            causes = ", ".join(f"{name} {count:,}" for name, count in sums.items())
+            lines += [f"                {what} wrong by cause: {causes}"] if causes else []
     return lines
 
 

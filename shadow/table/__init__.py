@@ -21,6 +21,7 @@ from shadow.table.adopt import (
     adopt_upper,
     drop_pages,
     drop_upper_tables,
+    forget_untouched,
     set_runs,
 )
 from shadow.table.pages import Pages, Ranges, overlapping
@@ -30,6 +31,7 @@ from shadow.table.state import (
     HUGE_FILE,
     VMA,
     Counter,
+    HugePages,
     VmaFlag,
     grown,
     new_state,
@@ -41,6 +43,7 @@ __all__ = (
     "HUGE_FILE",
     "VMA",
     "Counter",
+    "HugePages",
     "Pages",
     "Ranges",
     "Table",
@@ -50,6 +53,8 @@ __all__ = (
 )
 
 _FIRST_GROWTH = 16
+_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+_NO_HUGE_PAGES = HugePages()
 
 
 class Table:
@@ -58,13 +63,14 @@ class Table:
     Args:
         levels: page-table levels, 4 or 5.
         running: the policy of the kernel that the events come from.
-        thp: where anonymous faults may be huge: 0 never, 1 in VMAs under
-            MADV_HUGEPAGE, 2 wherever not forbidden.
+        huge: where anonymous faults map more than a page.
     """
 
-    def __init__(self, *, levels: int = 4, running: Policy = Policy.NONE, thp: int = 0) -> None:
-        self._levels, self._running, self._thp = levels, running, thp
-        self.state = new_state(levels, running, thp)
+    def __init__(
+        self, *, levels: int = 4, running: Policy = Policy.NONE, huge: HugePages = _NO_HUGE_PAGES
+    ) -> None:
+        self._levels, self._running, self._huge_pages = levels, running, huge
+        self.state = new_state(levels, running, huge)
 
     @property
     def running(self) -> Policy:
@@ -74,7 +80,7 @@ class Table:
     def reset(self) -> None:
         """Forget the address space (exec); what was counted stays counted."""
         old = self.state
-        self.state = new_state(self._levels, self._running, self._thp)
+        self.state = new_state(self._levels, self._running, self._huge_pages)
         counted = slice(Counter.EVENTS, Counter.EVENTS + 32)
         self.state.counters[counted] = old.counters[counted]
         for policy in Policy:
@@ -120,7 +126,11 @@ class Table:
         )
 
     def seed_vmas(self, vmas: npt.NDArray[np.void], brk: int) -> None:
-        """Take these VMAs instead of those known.
+        """Take these VMAs instead of those known; the entries must be known already.
+
+        Which of them share an anon_vma, and so may merge, /proc does not tell.
+        Neighbours that differ in access alone nearly always do (mm/vma.c,
+        reusable_anon_vma); alike ones do not, or they would be one.
 
         Args:
             vmas: (n,) of `VMA`, sorted; `anon` need not be set.
@@ -130,14 +140,32 @@ class Table:
         self.state = grown(self.state, 0, 0, count + _FIRST_GROWTH)
         s = self.state
         s.vmas[:count] = vmas
-        # Neighbours that could share an anon_vma would have been merged by the
-        # kernel, so each VMA that may have one has its own.
-        s.vmas["anon"][:count] = np.where(vmas["file"] == 0, np.arange(1, count + 1), 0)
+        others = vmas["flags"] & ~(_ACCESS | VmaFlag.ACCOUNT)
+        apart = np.ones(count, np.bool_)
+        apart[1:] = (vmas["start"][1:] != vmas["end"][:-1]) | (others[1:] != others[:-1])
+        apart[1:] |= (vmas["file"][:-1] != 0) | (vmas["flags"][1:] == vmas["flags"][:-1])
+        s.vmas["anon"][:count] = np.where(vmas["file"] == 0, np.cumsum(apart), 0)
         s.counters[Counter.ANON_VMAS] = count
         s.counters[Counter.FILES] = max(s.counters[Counter.FILES], vmas["file"].max(initial=0))
         s.counters[Counter.VMAS] = count
         s.counters[Counter.VMAS_KNOWN] = 1
         s.counters[Counter.BRK] = brk
+        forget_untouched(s)
+
+    def vmas_wrong(self, real: npt.NDArray[np.void]) -> int:
+        """How many boundaries or protections of VMAs differ from the real ones.
+
+        Args:
+            real: (n,) of `VMA`.
+        """
+
+        def described(vmas: npt.NDArray[Any]) -> set[tuple[int, int, int]]:
+            told = vmas["flags"] & (_ACCESS | VmaFlag.SHARED)
+            columns = (vmas["start"].tolist(), vmas["end"].tolist(), told.tolist())
+            return set(zip(*columns, strict=True))
+
+        known = self.state.vmas[: self.counter(Counter.VMAS)]
+        return len(described(known) ^ described(real))
 
     @classmethod
     def of_runs(

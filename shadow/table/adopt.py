@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
 from shadow.policy import Policy
-from shadow.table.bits import Map
+from shadow.table.bits import Map, count_range
 from shadow.table.compiled import compiled
 from shadow.table.radix import (
     create_upper,
@@ -19,6 +19,7 @@ from shadow.table.radix import (
     find_or_create,
     free_record,
     has_room,
+    next_slot,
 )
 from shadow.table.records import (
     allocate,
@@ -39,6 +40,7 @@ __all__ = (
     "adopt_upper",
     "drop_pages",
     "drop_upper_tables",
+    "forget_untouched",
     "set_runs",
 )
 
@@ -137,6 +139,27 @@ def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
     """The tables of this level over these addresses do not exist."""
     for base in bases:
         drop_upper(s, base, level)
+
+
+@compiled
+def _has_entries(s: State, start: int, end: int) -> bool:
+    slot = next_slot(s, start & -SLOT, end)
+    while slot >= 0:
+        record = find(s, slot)
+        low = (max(slot, start) - slot) >> PAGE_SHIFT
+        high = (min(slot + SLOT, end) - slot) >> PAGE_SHIFT
+        if s.records[record].huge or count_range(s.records[record].present, low, high):
+            return True
+        slot = next_slot(s, slot + SLOT, end)
+    return False
+
+
+@compiled
+def forget_untouched(s: State) -> None:
+    """VMAs without an entry have no anon_vma: one is made when the first page comes."""
+    for v in range(s.counters[Counter.VMAS]):
+        if s.vmas[v].anon and not _has_entries(s, s.vmas[v].start, s.vmas[v].end):
+            s.vmas[v].anon = 0
 
 
 @compiled

@@ -9,6 +9,7 @@ arch/x86/mm/fault.c (access_error, expand_stack).
 
 from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
+from shadow.table.bits import count_range
 from shadow.table.compiled import compiled
 from shadow.table.radix import find, find_or_create
 from shadow.table.records import allocate, has, make_huge, set_entries
@@ -65,7 +66,7 @@ def _may_be_huge(s: State, v: int, slot: int) -> bool:
 
 
 @compiled
-def _touch(s: State, v: int, address: int, around: bool) -> None:
+def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     """One page of VMA `v` (-1: unknown) gets its entry; with `around` its neighbours too."""
     slot = address & -SLOT
     if v >= 0 and _may_be_huge(s, v, slot):
@@ -83,6 +84,8 @@ def _touch(s: State, v: int, address: int, around: bool) -> None:
     if s.records[record].huge:
         return
     entry = (address & (SLOT - 1)) >> PAGE_SHIFT
+    if write and s.counters[Counter.PAGES_ALWAYS] + s.counters[Counter.PAGES_MADVISE]:
+        _map_folio(s, v, record, slot, entry)
     set_entries(s, record, entry, entry + 1)
     if around and s.records[record].huge == 0:
         _map_around(s, v, record, slot, entry)
@@ -99,6 +102,30 @@ def _map_around(s: State, v: int, record: int, slot: int, entry: int) -> None:
     first = max(low, (s.vmas[v].start - slot) >> PAGE_SHIFT)
     last = min(low + _FAULT_AROUND, (s.vmas[v].end - slot) >> PAGE_SHIFT)
     set_entries(s, record, first, last)
+
+
+@compiled
+def _map_folio(s: State, v: int, record: int, slot: int, entry: int) -> None:
+    """A first write maps the largest folio that is allowed, fits the VMA and finds no entry.
+
+    mm/memory.c, alloc_anon_folio, which also takes a smaller one where memory is short.
+    """
+    flags = s.vmas[v].flags
+    if s.vmas[v].file or flags & (VmaFlag.SHARED | VmaFlag.NOHUGEPAGE):
+        return
+    sizes = s.counters[Counter.PAGES_ALWAYS]
+    if flags & VmaFlag.HUGEPAGE:
+        sizes |= s.counters[Counter.PAGES_MADVISE]
+    size = ENTRIES // 2
+    while size > 1:
+        first = entry & -size
+        start = slot + (first << PAGE_SHIFT)
+        fits = s.vmas[v].start <= start and start + (size << PAGE_SHIFT) <= s.vmas[v].end
+        vacant = count_range(s.records[record].present, first, first + size) == 0
+        if sizes & size and fits and vacant:
+            set_entries(s, record, first, first + size)
+            return
+        size >>= 1
 
 
 @compiled
@@ -120,7 +147,7 @@ def _vma_for_fault(s: State, address: int) -> int:
 def fault(s: State, address: int, error: int) -> None:
     """A fault at `address` with the x86 error code `error`."""
     if s.counters[Counter.VMAS_KNOWN] == 0:
-        _touch(s, -1, address, False)
+        _touch(s, -1, address, False, False)
         return
     v = _vma_for_fault(s, address)
     if v < 0:
@@ -139,7 +166,8 @@ def fault(s: State, address: int, error: int) -> None:
         return
     if error & _ERROR_WRITE and flags & VmaFlag.SHARED == 0:
         ensure_anon_vma(s, v)
-    _touch(s, v, address, flags & VmaFlag.CACHED != 0 and error & _ERROR_NOT_A_READ == 0)
+    around = flags & VmaFlag.CACHED != 0 and error & _ERROR_NOT_A_READ == 0
+    _touch(s, v, address, error & _ERROR_WRITE != 0, around)
 
 
 @compiled
@@ -162,7 +190,7 @@ def populate(s: State, start: int, end: int, strict: bool) -> None:
                 ensure_anon_vma(s, v)
             for slot in range(first & -SLOT, last, SLOT):
                 low = max(slot, first)
-                _touch(s, v, low, False)
+                _touch(s, v, low, False, False)
                 record = find(s, slot)
                 if s.records[record].huge == 0:
                     entry = (low & (SLOT - 1)) >> PAGE_SHIFT

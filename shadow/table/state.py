@@ -25,6 +25,7 @@ __all__ = (
     "Counter",
     "HUGE_ANON",
     "HUGE_FILE",
+    "HugePages",
     "Pending",
     "RECORD",
     "State",
@@ -84,7 +85,11 @@ class Counter(IntEnum):
     LOCK_FUTURE = 23
     POSTED_SWITCH_BACK = 24
     """1: pte_ref goes back to percpu mode after a failed attempt, as the RFC was posted."""
-    TABLES = 25
+    PAGES_ALWAYS = 25
+    """Sizes of multi-size THP in pages, each a power of two, added up."""
+    PAGES_MADVISE = 26
+    """Those in VM_HUGEPAGE VMAs only."""
+    TABLES = 27
     EMPTY = TABLES + _P
     FREED = EMPTY + _P
     REALLOCATED = FREED + _P
@@ -192,12 +197,28 @@ class State(NamedTuple):
     """see `AREA_SIZE`"""
 
 
-def new_state(levels: int, running: int, thp: int) -> State:
+class HugePages(NamedTuple):
+    """Where an anonymous fault maps more than a page.
+
+    Attributes:
+        thp: a whole slot: 0 never, 1 in VMAs under MADV_HUGEPAGE, 2 wherever not forbidden.
+        always: sizes of multi-size THP used wherever not forbidden: pages of each, added up.
+        madvise: sizes used under MADV_HUGEPAGE only.
+    """
+
+    thp: int = 0
+    always: int = 0
+    madvise: int = 0
+
+
+def new_state(levels: int, running: int, huge: HugePages) -> State:
     """An address space of which nothing is known yet."""
     counters = np.zeros(Counter.SIZE, np.int64)
     counters[Counter.LEVELS] = levels
     counters[Counter.RUNNING] = running
-    counters[Counter.THP] = thp
+    counters[Counter.THP] = huge.thp
+    counters[Counter.PAGES_ALWAYS] = huge.always
+    counters[Counter.PAGES_MADVISE] = huge.madvise
     counters[Counter.TABLES_USED] = 1
     counters[Counter.RECORDS_USED] = 1
     return State(

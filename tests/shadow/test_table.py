@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from shadow.events import EVENT, PARTLY, Kind
 from shadow.policy import Policy
-from shadow.table import HUGE_ANON, Counter, Table
+from shadow.table import HUGE_ANON, Counter, HugePages, Table
 from tests.shadow.build import BASE, PAGE, SLOT, History
 from tests.shadow.naive import Naive
 
@@ -154,7 +154,7 @@ def test_mprotect_that_fails_at_a_hole_has_changed_what_lies_before() -> None:
 
 def test_a_huge_fault_keeps_a_deposit_and_its_split_uses_it() -> None:
     """Semantics D5, 50 and 51."""
-    table = Table(running=Policy.PT_RECLAIM, thp=2)
+    table = Table(running=Policy.PT_RECLAIM, huge=HugePages(thp=2))
     table.feed(History().map(BASE, SLOT).touch(BASE, PAGE).batch())
     assert table.counter(Counter.DEPOSITS) == 1
     assert _pages(table, Policy.PT_RECLAIM) == 0
@@ -163,9 +163,19 @@ def test_a_huge_fault_keeps_a_deposit_and_its_split_uses_it() -> None:
     assert table.counter(Counter.REFS) == 511
 
 
+def test_a_first_write_maps_the_largest_folio_that_fits() -> None:
+    """64 KiB and 32 KiB are allowed; reads map the page of zeroes, one page."""
+    table = Table(huge=HugePages(always=16 | 8))
+    history = History().map(BASE, 40 * PAGE).touch(BASE + 17 * PAGE, PAGE)
+    table.feed(history.touch(BASE + 39 * PAGE, PAGE).batch())
+    assert table.counter(Counter.REFS) == 16 + 8
+    table.feed(History().add(Kind.FAULT, BASE, 0, 4).touch(BASE + 9 * PAGE, PAGE).batch())
+    assert table.counter(Counter.REFS) == 16 + 8 + 1 + 8
+
+
 def test_an_empty_pte_page_blocks_the_huge_fault() -> None:
     """Semantics D5, 55."""
-    table = Table(running=Policy.PT_RECLAIM, thp=0)
+    table = Table(running=Policy.PT_RECLAIM)
     table.feed(History().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE).batch())
     table.state.counters[Counter.THP] = 2
     table.feed(History().touch(BASE, PAGE).batch())

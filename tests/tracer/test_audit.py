@@ -118,9 +118,12 @@ def test_a_slot_moves_for_a_while_after_an_event() -> None:
     assert not motion.mappings_moving(later)
 
 
-def test_ranges_of_populate_calls_are_remembered() -> None:
+def test_ranges_of_calls_with_untold_effects_are_remembered() -> None:
     motion = Motion()
     motion.note(np.array([(_NOW, BASE, SLOT, 1, 1, Kind.POPULATE, 0, 22)], EVENT))
     motion.note(np.array([(9 * _NOW, BASE + 3 * SLOT, PAGE, 1, 1, Kind.LOCK, 0, 0)], EVENT))
     slots = BASE + SLOT * np.arange(4)
-    assert motion.populated(slots).tolist() == [True, False, False, True]
+    motion.note(np.array([(9 * _NOW, BASE + SLOT, PAGE, 1, 1, Kind.ADVISE, 0, 21)], EVENT))
+    called = {name: under.tolist() for name, under in motion.called(slots).items()}
+    assert called["populate"] == [True, False, False, True]
+    assert called["pageout"] == [False, True, False, False]

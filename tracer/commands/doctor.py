@@ -26,7 +26,8 @@ def _btf() -> str:
 
 def _kernel() -> str:
     facts = kernel_facts()
-    mthp = f", mTHP {' '.join(map(str, facts.mthp))} KiB" if facts.mthp else ""
+    sizes = [f"{kib} KiB {where}" for where in ("always", "madvise") for kib in facts.mthp[where]]
+    mthp = f", mTHP {', '.join(sizes)}" if sizes else ""
     return (
         f"{facts.release}, {facts.levels} levels, policy {facts.policy.label} (tried), "
         f"THP {facts.thp}{mthp}"

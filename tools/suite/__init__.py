@@ -1,0 +1,1 @@
+"""Accuracy on real programs: the shadow against the page tables, while they run."""

@@ -1,0 +1,112 @@
+"""The accuracy suite: tools/accuracy [SECONDS] [NAME].
+
+Each program is followed while it works, audited each second and once more when
+it rests. Missing, extra and wrong are sums over all audits: what events alone
+had left different since the audit before. `anonymous` are those of the missing
+and extra empty PTE pages for which neither a file mapping, a huge page, a
+populate call nor a loss accounts. After the last repair the shadow is compared
+once more: `after` is what had to be corrected then.
+"""
+
+import sys
+import time
+
+from shadow.snapshot import Snapshot
+from shadow.table import prepare
+from tools.suite.programs import CASES, Case
+from tracer.census import Reader, open_reader
+from tracer.family import Family
+from tracer.kernel import kernel_facts
+from tracer.probes import Probes
+from tracer.session import Session
+from tracer.target import open_target
+
+_EVERY = 1.0
+_REST = 0.2
+_COLUMNS = (
+    "program",
+    "allocator",
+    "events",
+    "lost",
+    "PTE pages",
+    "empty",
+    "missing",
+    "extra",
+    "anonymous",
+    "entries wrong",
+    "by cause",
+    "audits",
+    "after",
+)
+
+
+def _row(case: Case, report: Snapshot, corrected: str) -> str:
+    audit, allocator = report.audit, report.process.allocator
+    causes = ", ".join(f"{cause} {wrong:,}" for cause, wrong in audit.causes.items())
+    cells = (
+        case.name,
+        f"{allocator.name} {allocator.version or ''}".strip() if allocator else "-",
+        f"{sum(report.window.events.values()):,}",
+        f"{report.window.lost:,}",
+        f"{report.now.pte_pages:,}",
+        f"{report.now.empty:,}",
+        f"{audit.empty_missing:,}",
+        f"{audit.empty_extra:,}",
+        f"{audit.empty_causes.get('unknown', 0):,}",
+        f"{audit.refs_diff:,}",
+        causes or "-",
+        f"{audit.runs:,}",
+        corrected,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _last_word(session: Session) -> tuple[Snapshot, str]:
+    """The report, and how many PTE pages yet another audit corrects."""
+    report = session.snapshot()
+    if session.ended:
+        return report, "ended"
+    session.audit()
+    return report, str(session.audits.repaired - report.audit.repaired)
+
+
+def _follow(case: Case, seconds: float, probes: Probes, reader: Reader) -> list[str]:
+    """Run one case; returns its rows, one for each process."""
+    with case.start(seconds) as running:
+        time.sleep(0.5)  # until it is loaded and linked
+        family = Family(probes, kernel_facts(), reader, forks=case.forks)
+        family.add(open_target(running.pid))
+        next_audit = time.monotonic() + _EVERY
+        while not running.done():
+            if not family.pump():
+                time.sleep(0.002)
+            if time.monotonic() >= next_audit:
+                family.audit()
+                next_audit = time.monotonic() + _EVERY
+        time.sleep(_REST)
+        family.stop()
+        return [_row(case, *_last_word(session)) for session in family.sessions]
+
+
+def main() -> None:
+    """Run the suite, print the table as it grows."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    prepare()
+    kernel = kernel_facts()
+    reader = open_reader(kernel.levels)
+    print(f"{kernel.release}, {seconds:.0f} s each, {reader.why}\n")
+    print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}", flush=True)
+    for case in CASES:
+        if wanted not in case.name:
+            continue
+        probes = Probes(levels=kernel.levels)
+        try:
+            print("\n".join(_follow(case, seconds, probes, reader)), flush=True)
+        finally:
+            probes.close()
+    reader.close()
+
+
+if __name__ == "__main__":
+    main()
