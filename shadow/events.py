@@ -21,6 +21,7 @@ __all__ = (
     "MAP_FLAGS_SHIFT",
     "PARTLY",
     "count_kinds",
+    "kinds_of",
 )
 
 EVENT = np.dtype(
@@ -92,6 +93,11 @@ class Kind(IntEnum):
 
 
 _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}
+
+
+def kinds_of(events: EventBatch) -> set[int]:
+    """The kinds that a batch has, in less time than looking for one of them takes."""
+    return set(np.flatnonzero(np.bincount(events["kind"])).tolist())
 
 
 def count_kinds(counts: npt.NDArray[np.int64]) -> dict[str, int]:

@@ -44,13 +44,16 @@ setup() {
         step "apt-get install $(echo $missing)" env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y --no-install-recommends $missing
     fi
-    wanted=$({ cat pyproject.toml; $python --version; echo "$2"; } | sha256sum | cut -c1-16)
-    if [ ! -e ".venv/ready-$wanted" ]; then
+    wanted=$({ cat pyproject.toml; $python --version; } | sha256sum | cut -c1-16)
+    if [ ! -e ".venv/made-$wanted" ]; then
         step "python3 -m venv .venv (with the system's packages: that is how bcc is seen)" \
             $python -m venv --clear --system-site-packages .venv
+        touch ".venv/made-$wanted"
+    fi
+    if [ ! -e ".venv/ready${2:+-$2}" ]; then
         step "pip install ptescope and what it needs" \
             .venv/bin/python -m pip install --disable-pip-version-check -e ".${2:+[$2]}"
-        touch ".venv/ready-$wanted"
+        touch .venv/ready ".venv/ready${2:+-$2}"
     fi
     step "load the shadow table (compiled the first time, half a minute)" \
         .venv/bin/python -c 'from shadow.table import prepare; prepare()'

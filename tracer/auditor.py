@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shadow.events import EventBatch, Kind
+from shadow.events import EventBatch, Kind, kinds_of
 from shadow.geometry import PAGE, SLOT
 from shadow.snapshot import Audit
 from shadow.table import Counter, Pages, Ranges, Table
@@ -79,7 +79,7 @@ class Auditor:
     def note(self, events: EventBatch) -> None:
         """Take notice of events that the table was fed with."""
         self._motion.note(events)
-        self._lost = self._lost or bool((events["kind"] == Kind.LOSS).any())
+        self._lost = self._lost or Kind.LOSS in kinds_of(events)
 
     def _placed(self) -> int:
         return self._table.counter(Counter.TABLES + self._table.running)

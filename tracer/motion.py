@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind, kinds_of
 from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
 from tracer.audit import Mask, Slots
@@ -23,6 +23,7 @@ MARGIN_NS = 20_000_000
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
 _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
+_UNTOLD = {Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK}
 _BRK_REACH = 64 << 20
 """A BRK event tells only where the break is now; bytes around it that may have moved."""
 
@@ -88,6 +89,8 @@ class Motion:
         oldest = (self.reading_since or int(events["time"][-1])) - 2 * MARGIN_NS
         while self._recent[0]["time"][-1] < oldest:
             self._recent.popleft()
+        if not kinds_of(events) & _UNTOLD:
+            return
         for name, calls in untold(events).items():
             if len(calls):
                 self._called[name] = union([self._called[name], _ranges(calls)])

@@ -80,7 +80,7 @@ class Probes:
         """
         self._sort(self.ring.read())
         batches, self._waiting[pid] = self._waiting[pid], []
-        return np.concatenate([np.empty(0, EVENT), *batches])
+        return batches[0] if len(batches) == 1 else np.concatenate([np.empty(0, EVENT), *batches])
 
     def _sort(self, events: EventBatch) -> None:
         """Put new events to those that wait for their process's reader."""
@@ -91,8 +91,7 @@ class Probes:
             events["length"][at] = total - self._lost.get(tgid, 0)
             self._lost[tgid] = total
         for pid, waiting in self._waiting.items():
-            own = events["tgid"] == pid
-            waiting.append(events if own.all() else events[own])
+            waiting.append(events if len(self._waiting) == 1 else events[events["tgid"] == pid])
 
     def untold_loss(self, pid: int, now: int) -> EventBatch:
         """The loss since the last one in the stream, as an event at time `now` (ns).

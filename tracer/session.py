@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 
 from shadow.errors import NoSuchTargetError
-from shadow.events import EVENT, EventBatch, Kind
+from shadow.events import EVENT, EventBatch, Kind, kinds_of
 from shadow.geometry import PAGE
 from shadow.snapshot import Audit, Kernel, Process, Snapshot, take
 from shadow.table import Counter, HugePages, Table
@@ -28,6 +28,7 @@ __all__ = ("Session",)
 
 _TRIES = 5
 _KINDS = 32
+_SECONDS_TO_LOAD = 0.3
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """What reading a process raises when it ends meanwhile."""
 
@@ -60,6 +61,7 @@ class Session:
         self._process: Process = target.describe()
         self._notes: list[str] = []
         self._seed = "none"
+        self._describe_at = 0.0
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
         self.table = Table(levels=kernel.levels, running=kernel.policy, huge=huge)
         self._auditor = Auditor(target, self.table, reader, self._take)
@@ -111,6 +113,8 @@ class Session:
                 break
         self.table.adopt(pages, begin)
         self.table.seed_vmas(vmas, brk)
+        # By then its libraries are loaded, if it has just been started.
+        self._describe_at = time.monotonic() + _SECONDS_TO_LOAD
         self._count_only(events[old])
         self._apply(events[~old])
         self._auditor.seeded(pte_kib)
@@ -134,6 +138,9 @@ class Session:
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
+                if self._describe_at and time.monotonic() > self._describe_at:
+                    self._describe_at = 0.0
+                    self._process = self.target.describe()
         return count
 
     def _take(self) -> int:
@@ -145,9 +152,8 @@ class Session:
         return len(events)
 
     def _apply(self, events: EventBatch) -> None:
-        execs = np.flatnonzero(events["kind"] == Kind.EXEC)
-        if len(execs):
-            after = int(execs[-1]) + 1
+        if Kind.EXEC in kinds_of(events):
+            after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
             self._process = self.target.describe()
             self.seed(events[after:])
@@ -157,8 +163,10 @@ class Session:
     def _feed(self, events: EventBatch) -> None:
         self.table.feed(events)
         self._auditor.note(events)
-        self.children += events["address"][events["kind"] == Kind.FORK].tolist()
-        self.ended = self.ended or bool((events["kind"] == Kind.EXIT).any())
+        kinds = kinds_of(events)
+        if Kind.FORK in kinds:
+            self.children += events["address"][events["kind"] == Kind.FORK].tolist()
+        self.ended = self.ended or Kind.EXIT in kinds
 
     def audit(self) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.
@@ -202,7 +210,7 @@ class Session:
             ),
             start_ns=self.start_ns,
             end_ns=self.end_ns if self.end_ns > self.start_ns else time.monotonic_ns(),
-            vm_pte_kib=self._auditor.vm_pte_kib,
+            vm_pte_kib=None if self.ended else self._auditor.vm_pte_kib,
             unplaced=self._auditor.unplaced,
             audit=self._auditor.total,
             notes=list(self._notes),

@@ -95,9 +95,8 @@ class Table:
 
         EXEC resets the address space; whoever can should seed it after that.
         """
-        execs = np.flatnonzero(events["kind"] == Kind.EXEC).tolist()
         begin = 0
-        for at in execs:
+        for at in np.flatnonzero(events["kind"] == Kind.EXEC).tolist():
             self._run(events[begin : at + 1])
             self.reset()
             begin = at + 1

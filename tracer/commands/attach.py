@@ -138,6 +138,11 @@ class Attach:
             _follow(family, stop, args, launched)
             family.stop()
         reports = [session.snapshot(slots=args.slots) for session in family.sessions]
+        if family.missed:
+            print(
+                f"ptescope: {family.missed} forked processes had ended before they were read",
+                file=sys.stderr,
+            )
         if args.json:
             json.dump(document(reports), sys.stdout)
             print()
