@@ -5,6 +5,7 @@ executable shows in its symbols. What cannot be found out is left out, not
 guessed.
 """
 
+import mmap
 import re
 from pathlib import Path
 
@@ -26,7 +27,9 @@ _SYMBOLS = {
     "tcmalloc": re.compile(r"^(tc_malloc|MallocExtension_ReleaseFreeMemory)$"),
     "mimalloc": re.compile(r"^mi_(malloc|option_get)$"),
 }
-_VERSION = re.compile(rb"(\d+\.\d+\.\d+-\d+-g[0-9a-f]{40})\0")
+_VERSION = re.compile(rb"(\d+\.\d+\.\d+)-0-g[0-9a-f]{40}\0")
+_RELEASE = b"-0-g"
+_VERSION_REACH = 64
 _SETTINGS = ("MALLOC_CONF", "MALLOC_ARENA_MAX")
 
 
@@ -47,10 +50,22 @@ def _settings(pid: int) -> dict[str, str]:
 
 
 def _jemalloc_version(path: str) -> str | None:
-    """The version string that jemalloc keeps for mallctl("version")."""
-    with open(path, "rb") as file:
-        match = _VERSION.search(file.read())
-    return match[1].decode().split("-")[0] if match else None
+    """The version string that a release of jemalloc keeps for mallctl("version")."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        # Looked for by its fixed part: libraries may have hundreds of megabytes.
+        at = text.find(_RELEASE)
+        while at >= 0:
+            match = _VERSION.search(text[max(at - _VERSION_REACH, 0) : at + _VERSION_REACH])
+            if match:
+                return match[1].decode()
+            at = text.find(_RELEASE, at + 1)
+    return None
+
+
+def _holds_jemalloc(path: str) -> bool:
+    """Whether a library has a jemalloc of its own, under whatever prefix."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return text.find(b"mallctl\0") >= 0
 
 
 def _linked_in(path: str) -> str | None:
@@ -88,8 +103,13 @@ def find_allocator(pid: int) -> Allocator | None:
             version = _jemalloc_version(exe) if inside == "jemalloc" else None
             return Allocator(inside, version, "in the executable", settings)
         for path in files:
+            if ".so" in Path(path).name and _holds_jemalloc(root + path):
+                version = _jemalloc_version(root + path)
+                if version:  # otherwise it only calls somebody else's
+                    return Allocator("jemalloc", version, f"inside: {path}", settings)
+        for path in files:
             if Path(path).name.startswith("libc.so"):
                 return Allocator("glibc", None, f"shared: {path}", settings)
-    except (OSError, ELFError):
+    except (OSError, ValueError, ELFError):
         return None
     return None
