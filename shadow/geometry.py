@@ -1,17 +1,24 @@
 """The shape of a page table: spans of each level and the arithmetic on them.
 
-x86-64 with 4 KiB pages: every table has 512 entries of 8 bytes, so one level
-resolves 9 bits. A PTE page serves one *slot* of 2 MiB, a PMD page 1 GiB, a PUD
-page 512 GiB (Documentation/arch/x86/x86_64/mm.rst). With 5 levels a P4D table
-stands between PUD and PGD; its pages are not part of VmPTE.
+The constants are those of x86-64 with 4 KiB pages, which the shadow models:
+every table has 512 entries of 8 bytes, so one level resolves 9 bits. A PTE page
+serves one *slot* of 2 MiB, a PMD page 1 GiB, a PUD page 512 GiB
+(Documentation/arch/x86/x86_64/mm.rst). With 5 levels a P4D table stands between
+PUD and PGD; its pages are not part of VmPTE.
 
 All sizes are in bytes and all addresses are user addresses, which fit in a
 signed 64-bit integer on every level count.
+
+`GEOMETRIES` has other page tables too, to tell how large they can get.
 """
+
+from dataclasses import dataclass
 
 __all__ = (
     "ENTRIES",
     "ENTRY_BITS",
+    "GEOMETRIES",
+    "Geometry",
     "PAGE",
     "PAGE_SHIFT",
     "PMD_SPAN",
@@ -40,3 +47,67 @@ def user_address_limit(levels: int) -> int:
     The upper half of the addresses belongs to the kernel.
     """
     return 1 << (PAGE_SHIFT + ENTRY_BITS * levels - 1)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One layout of page tables. Levels are counted from the PTE pages, which are 1.
+
+    Attributes:
+        name: as reports have it.
+        page_shift: bits of an address within a page.
+        index_bits: bits of an address that each level resolves, PTE first.
+        entry_bytes: bytes of an entry.
+        user_bytes: the largest user address space.
+    """
+
+    name: str
+    page_shift: int
+    index_bits: tuple[int, ...]
+    entry_bytes: int
+    user_bytes: int
+
+    @property
+    def levels(self) -> int:
+        """Levels of tables."""
+        return len(self.index_bits)
+
+    @property
+    def address_bytes(self) -> int:
+        """What all levels together can address."""
+        return 1 << (self.page_shift + sum(self.index_bits))
+
+    @property
+    def slot(self) -> int:
+        """Bytes that one PTE page maps."""
+        return self.span(2)
+
+    def span(self, level: int) -> int:
+        """Bytes that one entry of a table of this level maps."""
+        return 1 << (self.page_shift + sum(self.index_bits[: level - 1]))
+
+    def table_bytes(self, level: int, space: int) -> int:
+        """The most that tables of this level take, for an address space of `space` bytes.
+
+        Every entry over the space, times its size: table "Preface" of the RFC
+        "Try to free user PTE page table pages", patch 18. The top level is one
+        table, of which only a part may be counted; below it tables are whole.
+        """
+        entries = -(-space // self.span(level))
+        if level < self.levels:
+            whole = 1 << self.index_bits[level - 1]
+            entries = -(-entries // whole) * whole
+        return entries * self.entry_bytes
+
+
+GEOMETRIES = (
+    Geometry("x86-32", 12, (10, 10), 4, 3 << 30),
+    Geometry("x86-32 PAE", 12, (9, 9, 2), 8, 3 << 30),
+    Geometry("x86-64, 4 levels", 12, (9, 9, 9, 9), 8, 1 << 47),
+    Geometry("x86-64, 5 levels", 12, (9, 9, 9, 9, 9), 8, 1 << 56),
+    Geometry("arm64, 4K pages", 12, (9, 9, 9, 9), 8, 1 << 48),
+    Geometry("arm64, 16K pages", 14, (11, 11, 11, 1), 8, 1 << 48),
+    Geometry("arm64, 64K pages", 16, (13, 13, 6), 8, 1 << 48),
+)
+"""x86 with 3 GiB for users on 32 bits; arm64 with addresses of 48 bits
+(Documentation/arch/arm64/memory.rst)."""

@@ -1,0 +1,45 @@
+"""The RFC "Try to free user PTE page table pages" as an executable specification.
+
+Small, slow and obviously right: `helpers` has its ten helpers one by one, `mm`
+what they work on, `races` its races. `shadow.table` computes the same fast and
+has to agree.
+"""
+
+from shadow.pte_ref.errors import KernelBugError
+from shadow.pte_ref.helpers import (
+    alone,
+    free_user_pte,
+    pte_put,
+    pte_ref_free,
+    pte_ref_init,
+    pte_tryget,
+    pte_tryget_map,
+    pte_tryget_map_lock,
+    track_pte_clear,
+    track_pte_set,
+    try_to_free_user_pte,
+)
+from shadow.pte_ref.mm import LEAF, Entry, Leaf, Mm, PtePage
+from shadow.pte_ref.percpu_ref import Mode, PercpuRef
+
+__all__ = (
+    "LEAF",
+    "Entry",
+    "KernelBugError",
+    "Leaf",
+    "Mm",
+    "Mode",
+    "PercpuRef",
+    "PtePage",
+    "alone",
+    "free_user_pte",
+    "pte_put",
+    "pte_ref_free",
+    "pte_ref_init",
+    "pte_tryget",
+    "pte_tryget_map",
+    "pte_tryget_map_lock",
+    "track_pte_clear",
+    "track_pte_set",
+    "try_to_free_user_pte",
+)

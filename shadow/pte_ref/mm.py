@@ -1,0 +1,115 @@
+"""What the helpers work on: PMD entries, PTE pages, and RCU.
+
+An entry of a PTE page is none, or something that holds a reference: a present
+page, a swap or migration entry, a marker. A PMD entry is none, a leaf, or names a
+PTE page. Memory that was freed stays here as an object that is marked, so that
+its use is found out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from shadow.geometry import ENTRIES
+from shadow.pte_ref.errors import KernelBugError
+from shadow.pte_ref.percpu_ref import PercpuRef
+
+__all__ = ("LEAF", "Entry", "Leaf", "Mm", "Pmd", "PtePage", "Rcu")
+
+
+class Entry(Enum):
+    """An entry of a PTE page."""
+
+    NONE = 0
+    PRESENT = 1
+    LAZYFREE = 2
+    """Present and under MADV_FREE."""
+    SWAP = 3
+    MIGRATION = 4
+    MARKER = 5
+
+
+class Leaf:
+    """A PMD entry that maps a huge page."""
+
+
+LEAF = Leaf()
+
+
+@dataclass(eq=False)
+class PtePage:
+    """A PTE page; `pte_ref` is None before pte_ref_init and after pte_ref_free."""
+
+    entries: list[Entry] = field(default_factory=lambda: [Entry.NONE] * ENTRIES)
+    pte_ref: PercpuRef | None = None
+    freed: bool = False
+
+    @property
+    def ref(self) -> PercpuRef:
+        """Its pte_ref.
+
+        Raises:
+            KernelBugError: it has none: the page was freed, or never set up.
+        """
+        if self.freed or self.pte_ref is None:
+            raise KernelBugError("a PTE page is used after it was freed")
+        return self.pte_ref
+
+
+Pmd = PtePage | Leaf | None
+"""A PMD entry: a PTE page, a huge page, or none."""
+
+
+class Rcu:
+    """Callbacks that wait until all readers of their time are gone.
+
+    A CPU with interrupts off is a reader too: x86 frees page tables by
+    call_rcu, and a grace period waits for such CPUs as well.
+    """
+
+    def __init__(self) -> None:
+        self._readers: set[object] = set()
+        self._waiting: list[tuple[set[object], Callable[[], None]]] = []
+
+    def lock(self, reader: object) -> None:
+        """rcu_read_lock, or local_irq_save."""
+        self._readers.add(reader)
+
+    def unlock(self, reader: object) -> None:
+        """rcu_read_unlock, or local_irq_restore; runs what waited for nobody else."""
+        self._readers.discard(reader)
+        for readers, _ in self._waiting:
+            readers.discard(reader)
+        self._run()
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """call_rcu: run it when every reader of now is gone."""
+        self._waiting.append((set(self._readers), callback))
+        self._run()
+
+    def _run(self) -> None:
+        ready = [callback for readers, callback in self._waiting if not readers]
+        self._waiting = [(readers, callback) for readers, callback in self._waiting if readers]
+        for callback in ready:
+            callback()
+
+
+@dataclass
+class Mm:
+    """An address space as far as its PTE pages go.
+
+    Attributes:
+        pmds: PMD entries by the first address of their slot; absent: none.
+        nr_ptes: PTE pages accounted (mm_inc_nr_ptes).
+        rcu: of the machine.
+        freed: PTE pages that free_user_pte took out of the tree.
+        flushes: slots whose translations it flushed, in order.
+        is_init_mm: the kernel's own, which has no pte_ref.
+    """
+
+    pmds: dict[int, PtePage | Leaf] = field(default_factory=dict)
+    nr_ptes: int = 0
+    rcu: Rcu = field(default_factory=Rcu)
+    freed: int = 0
+    flushes: list[int] = field(default_factory=list)
+    is_init_mm: bool = False

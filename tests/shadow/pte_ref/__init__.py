@@ -1,0 +1,1 @@
+"""The specification, helper by helper and race by race."""
