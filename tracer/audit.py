@@ -27,7 +27,8 @@ class Difference:
         empty_extra: PTE pages that it has as empty and are not.
         wrong: entries that are none in one and not in the other.
         causes: `wrong` by what may have made it, as far as the place tells: a huge page
-            ("thp"), a "populate" or "pageout" call, a "file mapping", a "loss", or "unknown".
+            ("thp"), a call ("populate", "pageout", "guard"), a "file mapping", a "loss",
+            or "unknown".
         empty_causes: the same of `empty_missing` and `empty_extra`.
     """
 

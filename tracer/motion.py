@@ -22,6 +22,7 @@ MARGIN_NS = 20_000_000
 
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
+_MADV_GUARDS = (102, 103)  # MADV_GUARD_INSTALL and _REMOVE, since v6.13
 _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
 _UNTOLD = {Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK}
 _BRK_REACH = 64 << 20
@@ -41,8 +42,8 @@ def merged(starts: Slots, ends: Slots) -> Ranges:
 def untold(events: EventBatch) -> dict[str, EventBatch]:
     """Those of the events after which entries come or go that no event tells of.
 
-    By what they do: map pages without faults, or let reclaim choose. MADV_PAGEOUT
-    discards only those lazyfree pages that were not written to since.
+    By what they do: map pages without faults, let reclaim choose (MADV_PAGEOUT discards
+    only those lazyfree pages that were not written to since), set or remove markers.
     """
     kind, aux = events["kind"], events["aux"]
     flags = aux >> MAP_FLAGS_SHIFT
@@ -50,7 +51,8 @@ def untold(events: EventBatch) -> dict[str, EventBatch]:
     collapse = (kind == Kind.ADVISE) & (aux == _MADV_COLLAPSE)
     populate = maps | collapse | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
     pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
-    return {"populate": events[populate], "pageout": events[pageout]}
+    guard = (kind == Kind.ADVISE) & np.isin(aux, _MADV_GUARDS)
+    return {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
 
 
 def union(parts: list[Ranges]) -> Ranges:

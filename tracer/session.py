@@ -57,14 +57,14 @@ class Session:
         """Processes that it has forked, in order."""
         self._probes = probes
         self._kernel = kernel
-        self._reader = reader
+        self.reader = reader
         self._process: Process = target.describe()
         self._notes: list[str] = []
         self._seed = "none"
         self._describe_at = 0.0
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
         self.table = Table(levels=kernel.levels, running=kernel.policy, huge=huge)
-        self._auditor = Auditor(target, self.table, reader, self._take)
+        self._auditor = Auditor(target, self.table, reader, self.take)
         self.start_ns = self.end_ns = time.monotonic_ns()
         if not reader.exact:
             self._notes.append(f"Page tables are counted, not read: {reader.why}")
@@ -104,7 +104,7 @@ class Session:
             drain()
             begin = time.monotonic_ns()
             vmas, brk = self.target.vmas(), self.target.program_break()
-            pages = self._reader.pages(self.target, vmas, between=drain)
+            pages = self.reader.pages(self.target, vmas, between=drain)
             pte_kib = vm_pte_kib(self.target.pid)
             drain()
             events = np.concatenate(held)
@@ -118,7 +118,7 @@ class Session:
         self._count_only(events[old])
         self._apply(events[~old])
         self._auditor.seeded(pte_kib)
-        self._seed = "census" if self._reader.exact else "counted"
+        self._seed = "census" if self.reader.exact else "counted"
 
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed has already."""
@@ -134,7 +134,7 @@ class Session:
         Returns:
             How many came.
         """
-        count = self._take()
+        count = self.take()
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
@@ -143,7 +143,8 @@ class Session:
                     self._process = self.target.describe()
         return count
 
-    def _take(self) -> int:
+    def take(self) -> int:
+        """Take the events that have come, and no more; returns how many."""
         events = self._probes.read(self.target.pid)
         if not len(events):
             # A full ring tells of its losses only with the next event.
@@ -189,7 +190,7 @@ class Session:
 
     def stop(self) -> None:
         """End of the window: take what is left, audit, look who it is by now."""
-        while self._take():
+        while self.take():
             pass
         self.audit()
         with suppress(*_ENDED):  # libraries may have been loaded since the attach

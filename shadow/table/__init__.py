@@ -257,6 +257,11 @@ class Table:
         huge = records[records["huge"] != 0]
         return huge[np.argsort(huge["slot"])]
 
+    def slots_of(self, policy: Policy) -> npt.NDArray[np.int64]:
+        """(n,) sorted first addresses of the slots that have a PTE page under a policy."""
+        records = self.state.records
+        return np.sort(records["slot"][(records["live"] >> policy) & 1 != 0])
+
     def occupancy(self) -> npt.NDArray[np.int64]:
         """(513,) how many PTE pages of the running kernel have 0, 1 ... 512 entries."""
         return np.bincount(self._pte_pages()["refs"], minlength=ENTRIES + 1)

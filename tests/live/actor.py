@@ -6,8 +6,11 @@ plain system calls at the addresses given, and answers each with the result.
 
 import ctypes
 import mmap
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 __all__ = ("SLOT", "Actor")
 
@@ -16,7 +19,7 @@ _PAGE = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _MADVISE, _MMAP, _MUNMAP, _MPROTECT, _MREMAP = 28, 9, 11, 10, 25
-_MLOCK, _MUNLOCK = 149, 150
+_MLOCK, _MUNLOCK, _MLOCK2, _PROCESS_MADVISE = 149, 150, 325, 440
 
 
 def _call(number: int, *arguments: int) -> int:
@@ -38,8 +41,28 @@ def _read(start: int, length: int, step: int) -> int:
     )
 
 
+def _advise_many(advice: int, *ranges: int) -> int:
+    """process_madvise on itself; `ranges` are starts and lengths in turn."""
+    pidfd = os.pidfd_open(os.getpid())
+    vectors = (ctypes.c_ulong * len(ranges))(*ranges)
+    result = _call(_PROCESS_MADVISE, pidfd, ctypes.addressof(vectors), len(ranges) // 2, advice, 0)
+    os.close(pidfd)
+    return result
+
+
+def _fork() -> int:
+    """A child that does nothing until it is killed with its parent's pipe."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    return child
+
+
 def _main() -> None:
-    calls = {
+    calls: dict[str, Callable[..., int]] = {
+        "fork": _fork,
+        "process_madvise": _advise_many,
+        "mlock2": lambda *a: _call(_MLOCK2, *a),
         "mmap": lambda *a: _call(_MMAP, *a),
         "munmap": lambda *a: _call(_MUNMAP, *a),
         "madvise": lambda *a: _call(_MADVISE, *a),

@@ -1,7 +1,7 @@
 """A process followed by a session, and the probe-less truth about it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from tracer.probes import DEFAULT_RING, Probes
 from tracer.session import Session
 from tracer.target import open_target
 
-__all__ = ("Truth", "attached", "hardly_any_lost", "quiet_truth", "truth")
+__all__ = ("Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
 
 _PAGE, _SLOT, _GIB, _PUD = 1 << 12, 1 << 21, 1 << 30, 1 << 39
 _NOT_NONE = np.uint64(3 << 62)  # present or swapped
@@ -25,16 +25,29 @@ _NOT_NONE = np.uint64(3 << 62)  # present or swapped
 @contextmanager
 def attached(pid: int, *, ring_bytes: int = DEFAULT_RING, exact: bool = True) -> Iterator[Session]:
     """A seeded session for a running process; unless `exact`, page tables are counted."""
+    with watching(ring_bytes=ring_bytes, exact=exact) as attach:
+        yield attach(pid)
+
+
+@contextmanager
+def watching(
+    *, ring_bytes: int = DEFAULT_RING, exact: bool = True
+) -> Iterator[Callable[[int], Session]]:
+    """Attached probes, and what makes a seeded session of a pid with them."""
     prepare()
     kernel = kernel_facts()
     probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes)
     reader = open_reader(kernel.levels) if exact else CountedReader(kernel.levels, "as asked")
-    try:
-        assert reader.exact == exact, reader.why
+    assert reader.exact == exact, reader.why
+
+    def attach(pid: int) -> Session:
         probes.add(pid)
         session = Session(open_target(pid), probes, kernel, reader)
         session.seed()
-        yield session
+        return session
+
+    try:
+        yield attach
     finally:
         reader.close()
         probes.close()

@@ -1,0 +1,124 @@
+"""Each observed experiment once more: the kernel, the table, and pte_ref's verdict."""
+
+import mmap
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from shadow.geometry import SLOT
+from shadow.policy import Policy
+from shadow.table import Counter, Pages
+from tests.live.actor import Actor
+from tests.live.attached import watching
+from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, Row
+from tracer.kernel import kernel_facts
+from tracer.session import Session
+
+_WINDOW = np.array([BASE]), np.array([BASE + (FAR + SLOTS) * SLOT])
+
+
+def _numbers(slots: npt.NDArray[np.int64]) -> set[int]:
+    """Slots in the window, counted from BASE."""
+    inside = slots[(slots >= _WINDOW[0]) & (slots < _WINDOW[1])]
+    return set(((inside - BASE) // SLOT).tolist())
+
+
+def _entries(pages: Pages) -> dict[int, int]:
+    refs = np.bitwise_count(pages.present).sum(axis=1)
+    inside = pages.restricted(_WINDOW).slots
+    keep = np.isin(pages.slots, inside)
+    numbers = (pages.slots[keep] - BASE) // SLOT
+    return dict(zip(numbers.tolist(), refs[keep].tolist(), strict=True))
+
+
+def _real(session: Session) -> Pages:
+    return session.reader.pages(session.target, session.target.vmas(), within=_WINDOW)
+
+
+@pytest.fixture(scope="module")
+def attach() -> Iterator[Callable[[int], Session]]:
+    with watching() as attach:
+        yield attach
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.number)
+def test_kernel_and_table_do_the_same(row: Row, attach: Callable[[int], Session]) -> None:
+    if kernel_facts().policy is not Policy.PT_RECLAIM:
+        pytest.fail("the rows are those of Linux 6.14 and later")
+    actor = Actor()
+    try:
+        session = attach(actor.pid)
+        row.act(actor)
+        while session.take():
+            pass
+        real, shadow = _real(session), session.table.pages()
+        assert _entries(real) == row.kernel, "the kernel"
+        assert _numbers(real.huge) == row.huge, "the kernel"
+        assert _entries(shadow) == row.kernel, "the table, running policy"
+        assert _numbers(shadow.huge) == row.huge, "the table, running policy"
+        assert _numbers(session.table.slots_of(Policy.PTE_REF)) == row.pte_ref, "pte_ref"
+        assert _numbers(session.table.slots_of(Policy.NONE)) >= row.kernel.keys(), "none"
+        session.audit()
+        assert session.audits.repaired == 0
+    finally:
+        actor.close()
+
+
+@pytest.mark.parametrize("row", FORKS, ids=lambda row: row.number)
+def test_a_forked_child_has_what_the_kernel_copies(
+    row: Row, attach: Callable[[int], Session]
+) -> None:
+    """The child is seeded as it is, and the parent's shadow stays right."""
+    actor = Actor()
+    try:
+        session = attach(actor.pid)
+        row.act(actor)
+        before = _entries(session.reader.pages(session.target, session.target.vmas()))
+        child = actor.do("fork")
+        try:
+            copied = attach(child)
+            assert _entries(_real(copied)) == row.kernel
+            assert _entries(copied.table.pages()) == row.kernel
+        finally:
+            os.kill(child, signal.SIGKILL)
+        while session.take():
+            pass
+        assert session.children == [child]
+        assert _entries(session.table.pages()) == _entries(_real(session)) == before
+    finally:
+        actor.close()
+
+
+def test_a_pmd_page_outlives_its_pte_pages_until_munmap(
+    attach: Callable[[int], Session],
+) -> None:
+    """Row 93: a GiB touched, purged, unmapped."""
+    actor = Actor()
+    try:
+        session = attach(actor.pid)
+        counts = []
+        for act in (
+            lambda: actor.map(BASE, 512 * SLOT),
+            lambda: actor.advise(BASE, 512 * SLOT, mmap.MADV_NOHUGEPAGE),
+            lambda: actor.touch(BASE, 512 * SLOT, SLOT),
+            lambda: actor.advise(BASE, 512 * SLOT, mmap.MADV_DONTNEED),
+            lambda: actor.do("munmap", BASE, 512 * SLOT),
+        ):
+            act()
+            while session.take():
+                pass
+            census = session.reader.census(session.target)
+            table = session.table
+            assert table.counter(Counter.PMD_PAGES) == census.pmd_pages
+            assert len(table.pages().slots) == census.pte_pages
+            counts.append((census.pte_pages, census.pmd_pages))
+        pte, pmd = counts[0]
+        assert counts[2] == (pte + 512, pmd + 1)
+        assert counts[3] == (pte, pmd + 1)
+        assert counts[4] == (pte, pmd)
+    finally:
+        actor.close()
