@@ -32,6 +32,7 @@ from shadow.table.state import (
     VMA,
     Counter,
     HugePages,
+    State,
     VmaFlag,
     grown,
     new_state,
@@ -64,13 +65,26 @@ class Table:
         levels: page-table levels, 4 or 5.
         running: the policy of the kernel that the events come from.
         huge: where anonymous faults map more than a page.
+        switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as
+            the RFC was posted; by default as its author corrected it.
     """
 
     def __init__(
-        self, *, levels: int = 4, running: Policy = Policy.NONE, huge: HugePages = _NO_HUGE_PAGES
+        self,
+        *,
+        levels: int = 4,
+        running: Policy = Policy.NONE,
+        huge: HugePages = _NO_HUGE_PAGES,
+        switch_back: bool = False,
     ) -> None:
         self._levels, self._running, self._huge_pages = levels, running, huge
-        self.state = new_state(levels, running, huge)
+        self._switch_back = switch_back
+        self.state = self._new_state()
+
+    def _new_state(self) -> State:
+        state = new_state(self._levels, self._running, self._huge_pages)
+        state.counters[Counter.POSTED_SWITCH_BACK] = self._switch_back
+        return state
 
     @property
     def running(self) -> Policy:
@@ -80,7 +94,7 @@ class Table:
     def reset(self) -> None:
         """Forget the address space (exec); what was counted stays counted."""
         old = self.state
-        self.state = new_state(self._levels, self._running, self._huge_pages)
+        self.state = self._new_state()
         counted = slice(Counter.EVENTS, Counter.EVENTS + 32)
         self.state.counters[counted] = old.counters[counted]
         for policy in Policy:

@@ -4,7 +4,7 @@ import mmap
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.events import EVENT, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
 
 __all__ = ("BASE", "DONTNEED", "FREE", "History", "PAGE", "RW", "SLOT")
@@ -43,6 +43,10 @@ class History:
     def dontneed(self, start: int, length: int) -> "History":
         """MADV_DONTNEED."""
         return self.add(Kind.DONTNEED, start, length, DONTNEED)
+
+    def protect(self, start: int, length: int) -> "History":
+        """Mprotect to PROT_NONE, which ends at the first hole."""
+        return self.add(Kind.PROTECT, start, length, PARTLY)
 
     def free(self, start: int, length: int) -> "History":
         """MADV_FREE."""

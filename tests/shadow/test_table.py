@@ -1,31 +1,12 @@
-"""The compiled table against the naive model, and single behaviours by name."""
+"""Single behaviours of the compiled table, by name."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shadow.events import EVENT, PARTLY, Kind
 from shadow.policy import Policy
 from shadow.table import HUGE_ANON, Counter, HugePages, Table
 from tests.shadow.build import BASE, PAGE, SLOT, History
-from tests.shadow.naive import Naive
-
-_SLOTS = 4
-_EDGES = sorted(
-    {
-        slot * 512 + around
-        for slot in range(_SLOTS + 1)
-        for around in (-2, -1, 0, 1, 2, 255, 256, 257)
-        if 0 <= slot * 512 + around <= _SLOTS * 512
-    }
-)
-_RANGES = (
-    st.lists(st.sampled_from(_EDGES), min_size=2, max_size=2, unique=True)
-    .map(sorted)
-    .map(lambda ends: (BASE + ends[0] * PAGE, (ends[1] - ends[0]) * PAGE))
-)
-_ACTIONS = st.sampled_from(["touch", "touch", "dontneed", "dontneed", "free", "map", "unmap"])
 
 
 def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
@@ -34,45 +15,6 @@ def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
 
 def _pages(table: Table, policy: Policy) -> int:
     return table.counter(Counter.TABLES + policy)
-
-
-@settings(max_examples=300)
-@given(st.lists(st.tuples(_ACTIONS, _RANGES), max_size=25))
-def test_agrees_with_the_naive_model(actions: list[tuple[str, tuple[int, int]]]) -> None:
-    history, naive = History(), Naive()
-    history.map(BASE, _SLOTS * SLOT)
-    naive.map(BASE, _SLOTS * SLOT)
-    for name, (start, length) in actions:
-        getattr(history, name)(start, length)
-        getattr(naive, name)(start, length)
-    table = _table(Policy.NONE)
-    table.feed(history.batch())
-    pages = table.pages()
-    bits = np.unpackbits(pages.present.view(np.uint8), axis=1, bitorder="little")
-    rows, entries = np.nonzero(bits)
-    assert set((pages.slots[rows] // PAGE + entries).tolist()) == naive.entries
-    assert table.counter(Counter.REFS) == len(naive.entries)
-    for policy in Policy:
-        assert _pages(table, policy) == len(naive.tables[policy])
-        assert table.counter(Counter.EMPTY + policy) == len(naive.empty(policy))
-        assert table.counter(Counter.FREED + policy) == naive.freed[policy]
-    assert table.empty_slots().tolist() == [s * SLOT for s in sorted(naive.empty(Policy.NONE))]
-
-
-@settings(max_examples=100)
-@given(st.lists(st.tuples(_ACTIONS, _RANGES), max_size=15), st.integers(1, 400))
-def test_batches_do_not_matter(actions: list[tuple[str, tuple[int, int]]], size: int) -> None:
-    history = History().map(BASE, _SLOTS * SLOT)
-    for name, (start, length) in actions:
-        getattr(history, name)(start, length)
-    events = history.batch()
-    once, parts = _table(), _table()
-    once.feed(events)
-    for first in range(0, len(events), size):
-        parts.feed(events[first : first + size])
-    assert np.array_equal(once.state.counters, parts.state.counters)
-    assert np.array_equal(once.state.area, parts.state.area)
-    assert np.array_equal(once.empty_slots(), parts.empty_slots())
 
 
 @pytest.mark.parametrize(
