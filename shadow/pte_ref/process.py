@@ -159,10 +159,15 @@ class Process:
                 self._attempt(slot, switch_back=not marked)
 
     def unmap(self, start: int, length: int) -> None:
-        """Munmap: no attempt; free_pgtables takes slots in which no VMA is left."""
+        """Munmap: no attempt; free_pgtables takes slots in which no VMA is left.
+
+        VMA by VMA, so a slot that two share is visited twice, and what the first
+        visit has left at zero in atomic mode the second frees.
+        """
         gone = set().union(*self._by_vma(start, length))
-        for slot, pages in self._slots(gone):
-            self._clear(slot, pages)
+        for vma in self._by_vma(start, length):
+            for slot, pages in self._slots(vma):
+                self._clear(slot, pages)
         self.vmas.unmap(start // PAGE, (start + length) // PAGE)
         for slot, _ in list(self._slots(gone)):
             if not self.vmas.over(slot // PAGE, (slot + SLOT) // PAGE):
