@@ -33,6 +33,7 @@ _RSS_ERROR = 64 * (os.cpu_count() or 1)
 """Pages by which a per-CPU counter may be off (mm_struct.rss_stat, percpu_counter_batch)."""
 
 
+_NOWHERE = np.empty(0, np.int64)
 _Settled = tuple[Pages, npt.NDArray[np.void]]
 
 
@@ -60,7 +61,7 @@ class Auditor:
         """VmPTE when it was last looked at."""
         self.unplaced = 0
         """Empty PTE pages that are counted without their addresses."""
-        self._unplaced_at_seed = 0
+        self._unplaced_at_seed = self._seeds = 0
         self._lost = False
         """Events are missing, so anything may be wrong."""
         self._next_reread = self._next_look = 0
@@ -68,6 +69,7 @@ class Auditor:
 
     def seeded(self, vm_pte_kib: int) -> None:
         """The table was seeded; `vm_pte_kib` was read at the end of that."""
+        self._seeds += 1
         self.unplaced = 0
         if not self._reader.exact:
             # What VmPTE has more than the shadow was there before and maps nothing.
@@ -164,6 +166,7 @@ class Auditor:
             The difference; the truth where it lies; and the whole truth with the
             VMAs, if it was read while no mapping changed.
         """
+        seeds = self._seeds
         settled, again = None, within is not None or self._lost
         for attempt in range(_ROUNDS):
             while self._take():
@@ -173,9 +176,12 @@ class Auditor:
             if self._lost:
                 self._table.seed_vmas(vmas, self._target.program_break())
                 self._lost = False
-            real = self._reader.pages(self._target, vmas, within=within)
+            # A long reading must not let the ring run full.
+            real = self._reader.pages(self._target, vmas, within=within, between=self._take)
             while self._take():
                 pass
+            if self._seeds != seeds:  # it has called execve: this was read of the old tables
+                return Difference(_NOWHERE), real.restricted((_NOWHERE, _NOWHERE)), None
             slots = candidates(self._table, real)
             moving = self._motion.moving(slots, begin)
             if again and moving.any():

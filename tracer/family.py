@@ -1,6 +1,6 @@
 """A process and, on request, those that it forks: a session each, one stream."""
 
-from shadow.errors import PtescopeError
+from shadow.errors import NoSuchTargetError, PtescopeError
 from tracer.census import Reader
 from tracer.kernel import KernelFacts
 from tracer.probes import Probes
@@ -27,9 +27,16 @@ class Family:
         """Forked processes that ended before they could be looked at."""
 
     def add(self, target: Target) -> None:
-        """Follow this process from now on."""
+        """Follow this process from now on.
+
+        Raises:
+            NoSuchTargetError: it has ended.
+        """
         self._probes.add(target.pid)
-        session = Session(target, self._probes, self._kernel, self._reader)
+        try:
+            session = Session(target, self._probes, self._kernel, self._reader)
+        except OSError as error:
+            raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
         self.sessions.append(session)
 

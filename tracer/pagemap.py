@@ -63,7 +63,7 @@ def _without_hugetlb(runs: Runs, vmas: npt.NDArray[np.void]) -> Runs:
     return Runs(runs.start[keep], runs.end[keep], runs.huge[keep])
 
 
-def _scan(fd: int, limit: int, between: Callable[[], None]) -> Runs:
+def _scan(fd: int, limit: int, between: Callable[[], object]) -> Runs:
     """PAGEMAP_SCAN over all of user space."""
     regions = np.zeros(_REGIONS_PER_CALL, _REGION)
     wanted = _PRESENT | _SWAPPED
@@ -88,7 +88,7 @@ def _scan(fd: int, limit: int, between: Callable[[], None]) -> Runs:
     )
 
 
-def _read(fd: int, vmas: npt.NDArray[np.void], between: Callable[[], None]) -> Runs:
+def _read(fd: int, vmas: npt.NDArray[np.void], between: Callable[[], object]) -> Runs:
     """Entry by entry; huge pages look like 512 entries each."""
     starts, ends = [], []
     with open(fd, "rb", buffering=0, closefd=False) as file:
@@ -113,7 +113,7 @@ def read_runs(
     pid: int,
     vmas: npt.NDArray[np.void],
     limit: int,
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[], object] = lambda: None,
     *,
     scan: bool = True,
 ) -> Runs:

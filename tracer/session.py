@@ -156,7 +156,8 @@ class Session:
         if Kind.EXEC in kinds_of(events):
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
-            self._process = self.target.describe()
+            with suppress(*_ENDED):
+                self._process = self.target.describe()
             self.seed(events[after:])
             return
         self._feed(events)

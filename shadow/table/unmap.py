@@ -22,7 +22,8 @@ _NO_CEILING = 1 << 62
 
 
 @compiled
-def _unmap_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
+def _zap_slots(s: State, start: int, end: int) -> None:
+    """unmap_vmas for one VMA: no attempt, but a walker that visits."""
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
         record = find(s, slot)
@@ -38,10 +39,19 @@ def _unmap_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> No
             walker_visits(s, record)
             low = (first & (SLOT - 1)) >> PAGE_SHIFT
             clear_entries(s, record, low, low + ((last - first) >> PAGE_SHIFT))
-            if floor <= slot and slot + SLOT <= ceiling:
-                if has(s, record, s.counters[Counter.RUNNING]):
-                    s.counters[Counter.UNMAPPED] += 1
-                free_record(s, record)
+        slot = next_slot(s, slot + SLOT, end)
+
+
+@compiled
+def _free_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
+    """free_pgtables for one VMA: the PTE pages that lie between the neighbours."""
+    slot = next_slot(s, start & -SLOT, end)
+    while slot >= 0:
+        if floor <= slot and slot + SLOT <= ceiling:
+            record = find(s, slot)
+            if has(s, record, s.counters[Counter.RUNNING]):
+                s.counters[Counter.UNMAPPED] += 1
+            free_record(s, record)
         slot = next_slot(s, slot + SLOT, end)
 
 
@@ -56,7 +66,8 @@ def _free_upper(s: State, start: int, end: int, floor: int, ceiling: int) -> Non
 def unmap(s: State, start: int, end: int) -> None:
     """Remove all mappings of [start, end), as munmap and MAP_FIXED do."""
     if s.counters[Counter.VMAS_KNOWN] == 0:
-        _unmap_slots(s, start, end, start, end)
+        _zap_slots(s, start, end)
+        _free_slots(s, start, end, start, end)
         _free_upper(s, start, end, start, end)
         return
     v = first_overlap(s, start)
@@ -69,7 +80,8 @@ def unmap(s: State, start: int, end: int) -> None:
     floor = s.vmas[first - 1].end if first > 0 else 0
     ceiling = s.vmas[last].start if last < s.counters[Counter.VMAS] else _NO_CEILING
     for v in range(first, last):
-        _unmap_slots(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
+        _zap_slots(s, s.vmas[v].start, s.vmas[v].end)
     for v in range(first, last):
+        _free_slots(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
         _free_upper(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
     remove_range(s, start, end)

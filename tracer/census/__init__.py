@@ -33,7 +33,7 @@ class Reader(Protocol):
         vmas: npt.NDArray[np.void],
         *,
         within: Ranges | None = None,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], object] = lambda: None,
     ) -> Pages:
         """The PTE pages of a process with their maps.
 

@@ -40,7 +40,7 @@ class CountedReader:
         vmas: npt.NDArray[np.void],
         *,
         within: Ranges | None = None,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], object] = lambda: None,
     ) -> Pages:
         """The PTE pages that have entries, wherever they are; see `Reader`."""
         runs = read_runs(target.pid, vmas, self._limit, between)

@@ -56,7 +56,7 @@ class ExactReader:
         self,
         target: Target,
         within: Ranges | None = None,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], object] = lambda: None,
     ) -> Walk:
         try:
             mm = self._spaces.mm(target.pid)
@@ -83,7 +83,7 @@ class ExactReader:
         vmas: npt.NDArray[np.void],
         *,
         within: Ranges | None = None,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], object] = lambda: None,
     ) -> Pages:
         """All PTE pages with their maps; see `Reader`."""
         walk = self._walk(target, within, between)

@@ -104,7 +104,7 @@ class Walk:
         pgd: int,
         levels: int,
         within: Ranges | None = None,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], object] = lambda: None,
     ) -> None:
         self._memory = memory
         self._direct_map = np.uint64(direct_map)
