@@ -55,6 +55,6 @@ setup() {
             .venv/bin/python -m pip install --disable-pip-version-check -e ".${2:+[$2]}"
         touch .venv/ready ".venv/ready${2:+-$2}"
     fi
-    step "load the shadow table (compiled the first time, half a minute)" \
+    step "load the shadow table (compiled the first time, about a minute)" \
         .venv/bin/python -c 'from shadow.table import prepare; prepare()'
 }

@@ -298,7 +298,7 @@ class Table:
 def prepare() -> None:
     """Compile the loop, or load it from the cache, before time matters.
 
-    Takes about 20 s the first time on a machine, 0.1 s from then on.
+    Takes up to a minute the first time on a machine, 0.1 s from then on.
     """
     table = Table()
     table.feed(np.empty(0, EVENT))

@@ -6,9 +6,9 @@ A map is one row of 8 words of 64 bits; entry i is bit i % 64 of word i // 64.
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.compiled import compiled, signed
+from shadow.table.compiled import compiled, inlined, signed
 
-__all__ = ("clear_range", "copy_range", "is_set", "set_range", "count_range")
+__all__ = ("clear_range", "copy_range", "is_set", "set_bit", "set_range", "count_range")
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _1 = np.uint64(1)
@@ -41,10 +41,19 @@ def _mask(word: int, low: int, high: int) -> np.uint64:
     return ((_1 << np.uint64(last - first)) - _1) << np.uint64(first)
 
 
-@compiled
+@inlined
 def is_set(row: Map, index: int) -> bool:
     """Whether entry `index` is set."""
     return (row[index >> 6] >> np.uint64(index & 63)) & _1 != np.uint64(0)
+
+
+@inlined
+def set_bit(row: Map, index: int) -> bool:
+    """Set entry `index`; returns whether it was not set before."""
+    bit = _1 << np.uint64(index & 63)
+    was = row[index >> 6] & bit
+    row[index >> 6] |= bit
+    return was == np.uint64(0)
 
 
 @compiled

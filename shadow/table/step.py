@@ -18,7 +18,7 @@ from shadow.table.advise import (
     protect,
     unlock,
 )
-from shadow.table.compiled import compiled, signed
+from shadow.table.compiled import compiled, inlined, signed
 from shadow.table.fault import fault, populate
 from shadow.table.radix import has_room
 from shadow.table.remap import brk, remap
@@ -92,7 +92,7 @@ def _slots_with(s: State, start: int, end: int, flags: int) -> int:
     return slots
 
 
-@compiled
+@inlined
 def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
     """Whether the arrays are long enough for whatever this event may add."""
     records, upper, vmas = 2, _UPPER_SPARE, _VMA_SPARE
@@ -114,7 +114,7 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
     return has_room(s, records, upper) and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
 
 
-@compiled
+@inlined
 def _advance_clock(s: State, time: int) -> None:
     """Move NOW on and integrate the PTE pages of each policy over the time passed.
 
@@ -132,7 +132,7 @@ def _advance_clock(s: State, time: int) -> None:
     s.counters[Counter.NOW] = time
 
 
-@compiled
+@inlined
 def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> None:
     end = start + length
     if kind == Kind.FAULT:

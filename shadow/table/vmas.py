@@ -8,7 +8,7 @@ can_vma_merge_before/after; mm/rmap.c, anon_vma_prepare).
 """
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
-from shadow.table.compiled import compiled
+from shadow.table.compiled import compiled, inlined
 from shadow.table.radix import find, free_record
 from shadow.table.records import give_all_policies, set_entries
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
@@ -27,7 +27,7 @@ __all__ = (
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 
 
-@compiled
+@inlined
 def first_overlap(s: State, address: int) -> int:
     """Index of the first VMA that ends after `address` (may be one past the last)."""
     low, high = 0, s.counters[Counter.VMAS]

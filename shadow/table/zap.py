@@ -11,7 +11,7 @@ Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
-from shadow.table.compiled import compiled
+from shadow.table.compiled import compiled, inlined
 from shadow.table.radix import find, free_record, next_slot
 from shadow.table.records import clear_entries, has, release
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
@@ -28,7 +28,7 @@ def _count_freed(s: State, record: int, policy: int) -> None:
     s.counters[Counter.FREED + policy] += 1
 
 
-@compiled
+@inlined
 def walker_visits(s: State, record: int) -> None:
     """A page-table walker enters (pte_tryget).
 
