@@ -15,5 +15,5 @@ def test_everything_is_found_and_tried() -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[:2] for line in lines] == [
-        ["ok", name] for name in ("kernel", "bcc", "BTF", "probes", "pagemap")
+        ["ok", name] for name in ("kernel", "bcc", "BTF", "probes", "reader", "pagemap")
     ]

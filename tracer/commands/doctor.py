@@ -7,6 +7,7 @@ from collections.abc import Callable
 from shadow.errors import PtescopeError
 from tracer.backend import import_bcc
 from tracer.btf import member_offsets
+from tracer.census import ExactReader
 from tracer.kernel import kernel_facts
 from tracer.pagemap import read_runs
 from tracer.probes import TRACEPOINTS, Probes
@@ -49,12 +50,20 @@ def _pagemap() -> str:
     return f"{runs.entries()} entries of this very process"
 
 
+def _page_reader() -> str:
+    reader = ExactReader(kernel_facts().levels)
+    found = reader.census(Target(os.getpid(), 0))
+    reader.close()
+    return f"{reader.why}; {found.sum_kib} KiB of this very process, VmPTE {found.vm_pte_kib} kB"
+
+
 _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("kernel", _kernel, "everything"),
     ("bcc", _bcc, "attach"),
     ("BTF", _btf, "attach"),
     ("probes", _probes, "attach"),
-    ("pagemap", _pagemap, "seeds and audits"),
+    ("reader", _page_reader, "exact seeds, audits and censuses"),
+    ("pagemap", _pagemap, "counted seeds and audits"),
 )
 
 
