@@ -93,6 +93,7 @@ def compare(
     table: Table,
     real: Pages,
     *,
+    shadow: Pages | None = None,
     moving: Mask | None = None,
     called: Mapping[str, Mask] = MappingProxyType({}),
 ) -> Difference:
@@ -105,11 +106,12 @@ def compare(
     Args:
         table: the shadow.
         real: the truth.
+        shadow: the PTE pages of the shadow, where they are at hand.
         moving: see `candidates`: slots to leave out.
         called: likewise: slots under calls after which entries come and go untold, by name.
     """
-    shadow = table.pages()
-    slots = candidates(table, real)
+    shadow = table.pages() if shadow is None else shadow
+    slots = candidates(shadow, real)
     real_huge, shadow_huge = np.isin(slots, real.huge), np.isin(slots, shadow.huge)
     keep = np.ones(len(slots), np.bool_) if moving is None else ~moving
     real_has, real_maps = _on(slots, real)
@@ -141,9 +143,8 @@ def compare(
     )
 
 
-def candidates(table: Table, real: Pages) -> Slots:
+def candidates(shadow: Pages, real: Pages) -> Slots:
     """The slots that a comparison looks at, ascending."""
-    shadow = table.pages()
     known = np.concatenate([shadow.slots, shadow.huge])
     if real.within:
         known = known[overlapping(known, real.within)]

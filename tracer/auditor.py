@@ -182,11 +182,13 @@ class Auditor:
                 pass
             if self._seeds != seeds:  # it has called execve: this was read of the old tables
                 return Difference(_NOWHERE), real.restricted((_NOWHERE, _NOWHERE)), None
-            slots = candidates(self._table, real)
+            shadow = self._table.pages()
+            slots = candidates(shadow, real)
             moving = self._motion.moving(slots, begin)
             if again and moving.any():
                 self._motion.doubtful.append((slots[moving], slots[moving] + SLOT))
-            found = compare(self._table, real, moving=moving, called=self._motion.called(slots))
+            called = self._motion.called(slots)
+            found = compare(self._table, real, shadow=shadow, moving=moving, called=called)
             if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
                 settled = real, vmas
             if not len(found.slots):

@@ -65,7 +65,7 @@ def test_a_counted_truth_says_nothing_about_empty_pages_elsewhere() -> None:
 
 def test_slots_in_motion_are_left_out() -> None:
     table, real = _shadow(), _real((BASE, 511), (BASE + SLOT, 1))
-    slots = candidates(table, real)
+    slots = candidates(table.pages(), real)
     found = compare(table, real, moving=slots == BASE)
     assert found.slots.tolist() == [BASE + SLOT]
     assert found.wrong == 1
