@@ -4,6 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from shadow.policy import Policy
+from tracer import kernel
+from tracer.kernel import vm_pte_kib
+
 
 def test_everything_is_found_and_tried() -> None:
     done = subprocess.run(
@@ -17,3 +23,12 @@ def test_everything_is_found_and_tried() -> None:
     assert [line.split()[:2] for line in lines] == [
         ["ok", name] for name in ("kernel", "bcc", "BTF", "probes", "reader", "pagemap")
     ]
+
+
+def test_our_own_growth_does_not_hide_what_the_kernel_frees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The heap may take PTE pages while the kernel's policy is being tried."""
+    growth = iter([0, 12])
+    monkeypatch.setattr(kernel, "vm_pte_kib", lambda pid: vm_pte_kib(pid) + next(growth))
+    assert kernel.kernel_facts().policy is Policy.PT_RECLAIM
