@@ -34,7 +34,7 @@ _SETTINGS = ("MALLOC_CONF", "MALLOC_ARENA_MAX")
 
 
 def _mapped_files(pid: int) -> list[str]:
-    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
     return list(dict.fromkeys(line.split(maxsplit=5)[5] for line in lines if "/" in line))
 
 

@@ -8,6 +8,7 @@ left out of that audit, and are looked at by the next.
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from tracer.target import Target
 __all__ = ("Auditor",)
 
 _ROUNDS = 4
+_KINDS = 32
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
 _LOOK_EVERY_NS = 1_000_000_000
@@ -75,8 +77,16 @@ class Auditor:
             # What VmPTE has more than the shadow was there before and maps nothing.
             self.unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
         self._unplaced_at_seed = self.unplaced
-        self._motion.doubtful, self._lost = [], False
-        self._drift_at_rest = self._drift()
+        with suppress(OSError):
+            self._drift_at_rest = self._drift()
+
+    def seeding(self) -> None:
+        """The table has just been read; the events since then come next."""
+        self._motion, self._lost = Motion(), False
+
+    def distrust(self) -> None:
+        """Whatever was read may be wrong: read everything again at the next occasion."""
+        self._lost = True
 
     def note(self, events: EventBatch) -> None:
         """Take notice of events that the table was fed with."""
@@ -122,8 +132,10 @@ class Auditor:
 
     def audit(self) -> None:
         """Compare everything, repair, and count it as a run."""
+        seeds = self._seeds
         self._check(None)
-        self.total = replace(self.total, runs=self.total.runs + 1)
+        if self._seeds == seeds:  # not cut short by an execve
+            self.total = replace(self.total, runs=self.total.runs + 1)
 
     def _check(self, within: Ranges | None) -> None:
         """Compare what lies `within`, repair what differs, add it to the total."""
@@ -167,6 +179,7 @@ class Auditor:
             VMAs, if it was read while no mapping changed.
         """
         seeds = self._seeds
+        mappings = 0
         settled, again = None, within is not None or self._lost
         for attempt in range(_ROUNDS):
             while self._take():
@@ -190,13 +203,21 @@ class Auditor:
             called = self._motion.called(slots)
             found = compare(self._table, real, shadow=shadow, moving=moving, called=called)
             if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
-                settled = real, vmas
+                settled, mappings = (real, vmas), self._mapping_events()
             if not len(found.slots):
                 break
             within = found.slots, found.slots + SLOT
             if attempt < _ROUNDS - 1:
                 time.sleep(MARGIN_NS / 1e9)
+        if self._mapping_events() != mappings:
+            settled = None  # the whole truth has grown old while a part was read again
         return found, real.restricted((found.slots, found.slots + SLOT)), settled
+
+    def _mapping_events(self) -> int:
+        """How many events there were that may have changed VMAs or upper levels."""
+        counters = self._table.state.counters
+        events = counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum()
+        return int(events - counters[Counter.EVENTS + Kind.FAULT])
 
     def _resolve_unplaced(self) -> int:
         """How far the number of PTE pages is off, where only the number is known."""

@@ -36,6 +36,7 @@ class Family:
         try:
             session = Session(target, self._probes, self._kernel, self._reader)
         except OSError as error:
+            self._probes.forget(target.pid)
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
         self.sessions.append(session)

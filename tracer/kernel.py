@@ -23,6 +23,7 @@ THP = {"never": 0, "madvise": 1, "always": 2}
 
 _PAST_4_LEVELS = 1 << 47
 _TRIED_SLOTS = 16
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _KIB_PER_PAGE = 4
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -56,7 +57,7 @@ def vm_pte_kib(pid: int | str) -> int:
         ProcessLookupError: the process has no address space (any more).
         OSError: /proc cannot be read.
     """
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
         if line.startswith("VmPTE:"):
             return int(line.split()[1])
     raise ProcessLookupError(f"process {pid} has no address space")
@@ -126,6 +127,11 @@ def kernel_facts() -> KernelFacts:
         raise UnsupportedHostError(
             f"This host is {os.uname().machine} with pages of {mmap.PAGESIZE} bytes; "
             "ptescope reads events of x86-64 with 4 KiB pages only, so far."
+        )
+    if Path("/proc/self/ns/pid").stat().st_ino != _INITIAL_PID_NAMESPACE:
+        raise UnsupportedHostError(
+            "This is a pid namespace of its own, and BPF knows processes by the host's pids: "
+            "run ptescope on the host, or in a container started with --pid=host."
         )
     thp = _chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never"
     return KernelFacts(os.uname().release, _policy(), _levels(), thp, _mthp(thp))

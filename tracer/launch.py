@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import subprocess
+from contextlib import suppress
 
 from shadow.errors import UsageError
 
@@ -55,4 +56,6 @@ class Launched:
     def interrupt(self) -> None:
         """Ask it to end, as Ctrl-C would."""
         if not self.ended():
-            self._process.send_signal(signal.SIGINT)
+            # It may run as somebody else by now, whom we have no right to signal any more.
+            with suppress(PermissionError):
+                self._process.send_signal(signal.SIGINT)

@@ -72,6 +72,11 @@ class Probes:
         self._waiting[pid] = []
         self._program.update("targets", pid, pid, 0, 0, 0, 0)
 
+    def forget(self, pid: int) -> None:
+        """Keep nothing more for this process: nobody will read it."""
+        self._waiting.pop(pid, None)
+        self._lost.pop(pid, None)
+
     def read(self, pid: int) -> EventBatch:
         """The next events of one process, in the kernel's order; losses as differences.
 

@@ -90,7 +90,7 @@ class Session:
             self._seed = "none"
             self._auditor.unplaced = 0
             self._notes.append("The process ended before its page tables could be read.")
-            self._apply(np.concatenate(held))
+            self._apply(np.concatenate([np.empty(0, EVENT), *held]))
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
@@ -111,17 +111,25 @@ class Session:
             old = events["time"] + np.uint64(MARGIN_NS) < begin
             if not np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any():
                 break
+        else:
+            self._notes.append("It moved mappings during every first reading: read once more.")
+        moved = bool(np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any())
         self.table.adopt(pages, begin)
         self.table.seed_vmas(vmas, brk)
         # By then its libraries are loaded, if it has just been started.
         self._describe_at = time.monotonic() + _SECONDS_TO_LOAD
+        self._auditor.seeding()
+        held.clear()
         self._count_only(events[old])
         self._apply(events[~old])
         self._auditor.seeded(pte_kib)
+        if moved:
+            self._auditor.distrust()
         self._seed = "census" if self.reader.exact else "counted"
 
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed has already."""
+        self.children += events["address"][events["kind"] == Kind.FORK].tolist()
         counts = np.bincount(events["kind"], minlength=_KINDS)
         self.table.state.counters[Counter.EVENTS : Counter.EVENTS + _KINDS] += counts
         self.table.state.counters[Counter.LOST] += int(

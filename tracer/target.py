@@ -43,7 +43,7 @@ _SMAPS_FLAGS = {
 
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third (state) on, numbered from there."""
-    text = Path(f"/proc/{pid}/stat").read_text()
+    text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     return text[text.rindex(")") + 2 :].split()
 
 
@@ -78,7 +78,7 @@ class Target:
             exe = None
         return Process(
             pid=self.pid,
-            comm=self._file("comm").read_text().rstrip("\n"),
+            comm=self._file("comm").read_text(errors="replace").rstrip("\n"),
             start_time=self.start_time,
             exe=exe,
             allocator=find_allocator(self.pid),
@@ -86,11 +86,13 @@ class Target:
 
     def thp_disabled(self) -> bool:
         """Whether the process has switched THP off for itself (prctl)."""
-        return "THP_enabled:\t0" in self._file("status").read_text()
+        return "THP_enabled:\t0" in self._file("status").read_text(errors="replace")
 
     def resident_and_swapped(self) -> int:
         """Bytes that the kernel counts as mapped by it or swapped out (VmRSS, VmSwap)."""
-        fields = re.findall(r"^Vm(?:RSS|Swap):\s+(\d+) kB", self._file("status").read_text(), re.M)
+        fields = re.findall(
+            r"^Vm(?:RSS|Swap):\s+(\d+) kB", self._file("status").read_text(errors="replace"), re.M
+        )
         return sum(map(int, fields)) << 10
 
     def vmas(self) -> npt.NDArray[np.void]:
@@ -100,9 +102,9 @@ class Target:
         the target needs for its mappings; it is read only where huge pages of
         hugetlb must be told apart.
         """
-        status = self._file("status").read_text()
+        status = self._file("status").read_text(errors="replace")
         hugetlb = re.search(r"HugetlbPages:\s+([1-9])", status)
-        lines = self._file("smaps" if hugetlb else "maps").read_text().splitlines()
+        lines = self._file("smaps" if hugetlb else "maps").read_text(errors="replace").splitlines()
         vmas = np.array(list(_parse_vmas(lines)), VMA)
         return vmas[vmas["end"] >= 0]
 
@@ -111,7 +113,10 @@ class Target:
 
         The first mapping by its name in /proc/PID/maps, and how many more there are.
         """
-        spans = [_VMA_LINE.match(line) for line in self._file("maps").read_text().splitlines()]
+        spans = [
+            _VMA_LINE.match(line)
+            for line in self._file("maps").read_text(errors="replace").splitlines()
+        ]
         mapped = [(int(m[1], 16), int(m[2], 16), m[10] or "anonymous") for m in spans if m]
         ends = [end for _, end, _ in mapped]
         names = []
@@ -125,7 +130,7 @@ class Target:
 
     def program_break(self) -> int:
         """The end of its heap, or where the heap will start; bytes."""
-        for line in self._file("maps").read_text().splitlines():
+        for line in self._file("maps").read_text(errors="replace").splitlines():
             if line.endswith("[heap]"):
                 return int(line.split()[0].split("-")[1], 16)
         return int(_stat(self.pid)[44])  # start_brk, field 47
@@ -178,7 +183,9 @@ def open_target(pid: int) -> Target:
     try:
         stat = _stat(pid)
         status = psutil.Process(pid).status()
-        tgid = re.search(r"^Tgid:\t(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+        tgid = re.search(
+            r"^Tgid:\t(\d+)", Path(f"/proc/{pid}/status").read_text(errors="replace"), re.M
+        )
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError) as error:
         raise NoSuchTargetError(f"There is no process {pid}.") from error
     if tgid and int(tgid[1]) != pid:

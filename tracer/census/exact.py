@@ -50,7 +50,11 @@ class ExactReader:
     def __init__(self, levels: int) -> None:
         self._levels = levels
         self._memory = KernelMemory()
-        self._spaces = AddressSpaces(self._memory)
+        try:
+            self._spaces = AddressSpaces(self._memory)
+        except BaseException:
+            self._memory.close()
+            raise
 
     def _walk(
         self,

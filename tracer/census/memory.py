@@ -1,6 +1,7 @@
 """Pages of kernel memory, read through BPF in batches (`bpf/pages.c`)."""
 
 import mmap
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -76,5 +77,6 @@ class KernelMemory:
         """Unmap the arrays and unload the program."""
         del self._wanted, self._pages
         for area in self._maps:
-            area.close()
+            with suppress(BufferError):  # an exception on its way still holds a view
+                area.close()
         self._program.close()

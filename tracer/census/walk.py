@@ -121,8 +121,9 @@ class Walk:
         return overlapping(addresses, self._within, span)
 
     def _read(self, tables: _Tables) -> Words:
-        """The words of at most BATCH tables; an unreadable one counts as empty."""
-        words, _ = self._memory.read(tables.at)
+        """The words of at most BATCH tables; an unreadable one has none, and is told."""
+        words, good = self._memory.read(tables.at)
+        self.upper.unstable += int(np.count_nonzero(~good))
         return words.copy()
 
     def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Tables, Addresses]:
@@ -162,12 +163,15 @@ class Walk:
     def _pte_pages(self, tables: _Tables) -> PtePages:
         present = np.empty((len(tables.at), ENTRIES // 64), np.uint64)
         kinds = np.empty((len(tables.at), len(ENTRY_KINDS)), np.int16)
+        readable = np.ones(len(tables.at), np.bool_)
         for first in range(0, len(tables.at), BATCH):
-            words, _ = self._memory.read(tables.part(first).at)
+            words, good = self._memory.read(tables.part(first).at)
+            readable[first : first + len(words)] = good
             present[first : first + len(words)] = present_maps(words)
             kinds[first : first + len(words)] = entry_kinds(words, self._zero_page)
             self._between()
-        return PtePages(tables.bases, present, kinds)
+        self.upper.unstable += int(np.count_nonzero(~readable))
+        return PtePages(tables.bases[readable], present[readable], kinds[readable])
 
     def _below(self, pmds: _Tables) -> PtePages:
         """The PTE pages under at most BATCH PMD pages, each read while its entry stood."""

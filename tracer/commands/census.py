@@ -132,7 +132,9 @@ class Census:
             except PtescopeError as error:
                 failed.append(error)
             except OSError as error:
-                failed.append(NoSuchTargetError(f"Process {pid} cannot be read: {error.strerror}."))
+                failed.append(
+                    NoSuchTargetError(f"Process {pid} cannot be read: {error.strerror or error}.")
+                )
         reader.close()
         if failed and not found:
             raise failed[0]
