@@ -1,10 +1,11 @@
 """The decorator under which the table's functions are compiled.
 
 Machine code is cached, so only the first run on a machine pays for the
-compiler. The cache folder is named after a digest of this package's sources:
-numba checks only the file of the outermost function, and an edit of a callee
-must not leave stale code behind. Only the owner may write to it, and it lies
-in the account's own home whatever $HOME says, because what lies in it is run.
+compiler. The cache folder is named after a digest of what is compiled, this
+package and the modules whose constants it uses: numba checks only the file of
+the outermost function, and an edit of a callee must not leave stale code
+behind. Only the owner may write to it, and it lies in the account's own home
+whatever $HOME says, because what lies in it is run.
 """
 
 import hashlib
@@ -27,9 +28,14 @@ signed = cast(Callable[[Any], int], np.int64)
 """An unsigned number as a signed one: numba makes a float of a mixture of both."""
 
 
+_PACKAGE = Path(__file__).parent
+_CONSTANTS = ("events.py", "geometry.py", "policy.py")
+_SOURCES = [*sorted(_PACKAGE.rglob("*.py")), *(_PACKAGE.parent / name for name in _CONSTANTS)]
+
+
 def _cache_folder() -> Path:
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.parent.rglob("*.py")):
+    for source in _SOURCES:
         digest.update(source.read_bytes())
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
     folder = home / ".cache" / "ptescope" / digest.hexdigest()[:16]
