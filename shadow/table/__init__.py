@@ -24,6 +24,7 @@ from shadow.table.adopt import (
     forget_untouched,
     set_runs,
 )
+from shadow.table.fork import copy_address_space
 from shadow.table.pages import Pages, Ranges, overlapping
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import (
@@ -103,6 +104,24 @@ class Table:
         for counter in (Counter.NOW, Counter.LOST, Counter.SWITCHES, Counter.NO_EFFECT):
             self.state.counters[counter] = old.counters[counter]
         self.state.area[:] = old.area
+
+    def fork(self) -> "Table":
+        """The address space of a child that is forked now; nothing is counted in it yet."""
+        child = Table(
+            levels=self._levels,
+            running=self._running,
+            huge=self._huge_pages,
+            switch_back=self._switch_back,
+        )
+        used = self.state.counters
+        child.state = grown(
+            child.state,
+            tables=int(used[Counter.TABLES_USED]),
+            records=int(used[Counter.RECORDS_USED]),
+            vmas=int(used[Counter.VMAS]),
+        )
+        copy_address_space(self.state, child.state)
+        return child
 
     def feed(self, events: EventBatch) -> None:
         """Apply a batch of events, in order.

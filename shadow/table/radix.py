@@ -28,6 +28,7 @@ __all__ = (
     "free_record",
     "has_room",
     "next_slot",
+    "table_span",
     "upper_table",
 )
 
@@ -45,6 +46,12 @@ def _shift(level: int) -> int:
 @inlined
 def _index(address: int, level: int) -> int:
     return (address >> _shift(level)) & (ENTRIES - 1)
+
+
+@inlined
+def table_span(level: int) -> int:
+    """Bytes under one table of this level; PMD is 2."""
+    return 1 << _shift(level + 1)
 
 
 @compiled

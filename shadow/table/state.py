@@ -124,6 +124,8 @@ class VmaFlag(IntEnum):
     NORESERVE = 8192
     CACHED = 16384
     """A regular file: its pages are likely to be in the page cache."""
+    FORKED = 32768
+    """Its anon_vma came by fork and has parents (vma_had_uncowed_parents)."""
 
 
 class Pending(IntEnum):

@@ -13,6 +13,7 @@ from shadow.table.advise import (
     advise,
     lock,
     lock_all,
+    lock_fills,
     map_range,
     populates,
     protect,
@@ -100,7 +101,7 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
         records += (length >> SLOT_SHIFT) + 2
     elif kind == Kind.BRK and s.counters[Counter.LOCK_FUTURE]:
         records += (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
-    elif kind == Kind.LOCK or kind == Kind.POPULATE:
+    elif kind == Kind.POPULATE or (kind == Kind.LOCK and lock_fills(length, aux)):
         end = start + length if length else 1 << 62
         records += _slots_with(s, start, end, _ACCESS)
         upper += _UPPER_SPARE * s.counters[Counter.VMAS]

@@ -20,6 +20,8 @@ from shadow.table.vmas import first_overlap, split_huge
 __all__ = ("dontneed", "free_huge", "free_lazily", "truncate", "walker_visits")
 
 _MADV_DONTNEED_LOCKED = 24
+_SHARED_WRITABLE = VmaFlag.SHARED | VmaFlag.WRITE
+_NOT_FREED_LAZILY = VmaFlag.SHARED | VmaFlag.HUGETLB | VmaFlag.LOCKED
 
 
 @compiled
@@ -116,8 +118,19 @@ def dontneed(s: State, start: int, end: int, advice: int) -> None:
 
 @compiled
 def truncate(s: State, start: int, end: int) -> None:
-    """MADV_REMOVE: the pages go, and pt_reclaim does not look (semantics C3)."""
-    _dontneed_piece(s, start, end, False)
+    """MADV_REMOVE: the pages go, and pt_reclaim does not look (semantics C3).
+
+    VMA by VMA, up to the first that refuses (madvise_remove).
+    """
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        _dontneed_piece(s, start, end, False)
+        return
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        if s.vmas[v].flags & (_SHARED_WRITABLE | VmaFlag.LOCKED) != _SHARED_WRITABLE:
+            return
+        _dontneed_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), False)
+        v += 1
 
 
 @compiled
@@ -141,14 +154,14 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
 def free_lazily(s: State, start: int, end: int) -> None:
     """MADV_FREE over [start, end): anonymous entries become lazyfree.
 
-    The kernel refuses file mappings with EINVAL after the VMAs before them.
+    The kernel refuses file mappings and locked ones with EINVAL after the VMAs before them.
     """
     v = first_overlap(s, start)
     known = s.counters[Counter.VMAS_KNOWN]
     while not known or (v < s.counters[Counter.VMAS] and s.vmas[v].start < end):
         first, last = start, end
         if known:
-            if s.vmas[v].file or s.vmas[v].flags & (VmaFlag.SHARED | VmaFlag.HUGETLB):
+            if s.vmas[v].file or s.vmas[v].flags & _NOT_FREED_LAZILY:
                 return
             first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
         slot = next_slot(s, first & -SLOT, last)
