@@ -130,7 +130,7 @@ class Process:
     def touch(self, start: int, length: int) -> None:
         """A write fault at each page; one that may not be written to changes nothing."""
         for page in range(start // PAGE, (start + length) // PAGE):
-            if self.vmas.write(page):
+            if page not in self.tables.marks(range(page, page + 1)) and self.vmas.write(page):
                 self.tables.fill(page)
 
     def populate(self, start: int, length: int) -> None:
@@ -138,7 +138,10 @@ class Process:
         self._populate(start, length, strict=True)
 
     def _populate(self, start: int, length: int, *, strict: bool) -> None:
-        """Every page gets an entry; with `strict` up to a hole or PROT_NONE, else past them."""
+        """Every page gets an entry.
+
+        With `strict` up to a hole, PROT_NONE or a guard, else on from the next VMA.
+        """
         at = start // PAGE
         for vma, pages in self._parts(start, length):
             if strict and (pages.start > at or not vma.writable):
@@ -146,8 +149,11 @@ class Process:
             at = pages.stop
             if vma.writable:
                 self.vmas.prepare(vma)
-                for page in pages:
+                stop = min(self.tables.marks(pages), default=pages.stop)
+                for page in range(pages.start, stop):
                     self.tables.fill(page)
+                if strict and stop < pages.stop:
+                    return
 
     def dontneed(self, start: int, length: int, *, locked: bool = False) -> None:
         """MADV_DONTNEED, or with `locked` MADV_DONTNEED_LOCKED, up to a VMA that refuses."""
@@ -155,8 +161,9 @@ class Process:
             if vma.locked and not locked:
                 return
             for slot, pages in self.tables.chunks(part):
-                self.tables.clear(slot, pages)
-                if len(pages) == ENTRIES:
+                kept = self.tables.marks(pages)
+                self.tables.clear(slot, set(pages) - kept)
+                if len(pages) == ENTRIES and not kept:
                     self.tables.reclaim(slot)
                 self.tables.attempt(slot, switch_back=True)
 
@@ -165,9 +172,30 @@ class Process:
         for vma, part in self._parts(start, length):
             if not vma.shared or not vma.writable or vma.locked:
                 return
+            self._zap(part)
+
+    def _zap(self, part: range) -> None:
+        """zap_page_range_single, without pt_reclaim's look."""
+        for slot, pages in self.tables.chunks(part):
+            self.tables.clear(slot, set(pages) - self.tables.marks(pages))
+            self.tables.attempt(slot, switch_back=True)
+
+    def guard(self, start: int, length: int) -> None:
+        """MADV_GUARD_INSTALL, up to a VMA that refuses."""
+        for vma, part in self._parts(start, length):
+            if vma.locked:
+                return
+            if self.tables.entries.keys() & set(part) - self.tables.marks(part):
+                self._zap(part)
+            self.vmas.prepare(vma)
+            for page in part:
+                self.tables.fill(page, Entry.MARKER)
+
+    def unguard(self, start: int, length: int) -> None:
+        """MADV_GUARD_REMOVE: markers become none."""
+        for _, part in self._parts(start, length):
             for slot, pages in self.tables.chunks(part):
-                self.tables.clear(slot, pages)
-                self.tables.attempt(slot, switch_back=True)
+                self.tables.clear(slot, self.tables.marks(pages))
 
     def free(self, start: int, length: int) -> None:
         """MADV_FREE, up to a VMA that refuses: stays atomic where a page was marked."""

@@ -8,7 +8,7 @@ and A4). The tables above the PTE pages are named by (level, first address): a P
 page is of level 2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE, SLOT
 from shadow.policy import Policy
@@ -109,20 +109,24 @@ class Tables:
         for level in range(down_to, self.levels):
             self.upper[policy].add((level, slot // covers(level) * covers(level)))
 
-    def fill(self, page: int) -> None:
+    def fill(self, page: int, entry: Entry = Entry.PRESENT) -> None:
         """A fault at this page, or what populates it, sets its entry."""
         slot = slot_of(page)
         held = self._enter(slot)
-        track_pte_set(self.mm, held, page % ENTRIES, Entry.PRESENT)
+        track_pte_set(self.mm, held, page % ENTRIES, entry)
         pte_put(held)
         for kept in self.kept.values():
             kept.add(slot)
         for policy in Policy:
             self._grow(policy, slot)
-        self.entries[page] = Entry.PRESENT
+        self.entries[page] = entry
 
-    def clear(self, slot: int, pages: range) -> None:
-        """zap_pte_range over these pages of one slot."""
+    def marks(self, pages: range) -> set[int]:
+        """Those of these pages that have a guard marker."""
+        return {page for page in pages if self.entries.get(page) is Entry.MARKER}
+
+    def clear(self, slot: int, pages: Collection[int]) -> None:
+        """These pages of one slot become none."""
         held = self.visit(slot)
         for page in pages:
             self.entries.pop(page, None)
@@ -134,7 +138,7 @@ class Tables:
     def mark_lazy(self, slot: int, pages: range) -> bool:
         """MADV_FREE over these pages of one slot; returns whether it marked any."""
         held = self.visit(slot)
-        marked = self.entries.keys() & set(pages)
+        marked = (self.entries.keys() & set(pages)) - self.marks(pages)
         for page in marked:
             self.entries[page] = Entry.LAZYFREE
             if held:

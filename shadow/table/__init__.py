@@ -119,6 +119,7 @@ class Table:
             tables=int(used[Counter.TABLES_USED]),
             records=int(used[Counter.RECORDS_USED]),
             vmas=int(used[Counter.VMAS]),
+            guards=2 * int(used[Counter.GUARDS]),
         )
         copy_address_space(self.state, child.state)
         return child
@@ -155,6 +156,7 @@ class Table:
             tables=int(counters[Counter.TABLES_USED]) + spare,
             records=int(counters[Counter.RECORDS_USED]) + spare,
             vmas=int(counters[Counter.VMAS]) + spare,
+            guards=int(counters[Counter.GUARDS]) + spare,
         )
 
     def seed_vmas(self, vmas: npt.NDArray[np.void], brk: int) -> None:
@@ -169,7 +171,7 @@ class Table:
             brk: the program break, bytes, or 0 if it is not known.
         """
         count = len(vmas)
-        self.state = grown(self.state, 0, 0, count + _FIRST_GROWTH)
+        self.state = grown(self.state, vmas=count + _FIRST_GROWTH)
         s = self.state
         s.vmas[:count] = vmas
         others = vmas["flags"] & ~(_ACCESS | VmaFlag.ACCOUNT)

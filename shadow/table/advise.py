@@ -9,6 +9,7 @@ from shadow.policy import Policy
 from shadow.table.bits import clear_range
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate
+from shadow.table.guards import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
 from shadow.table.radix import find, next_slot
 from shadow.table.records import (
     clear_entries,
@@ -256,5 +257,7 @@ def advise(s: State, start: int, end: int, advice: int) -> None:
         _change_flags(s, start, end, 0, VmaFlag.WIPEONFORK)
     elif advice == _MADV_KEEPONFORK:
         _change_flags(s, start, end, VmaFlag.WIPEONFORK, 0)
+    elif advice in (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE):
+        guard(s, start, end, advice)
     elif advice in (_MADV_PAGEOUT, _MADV_COLLAPSE):
         _for_vmas(s, start, end, advice)

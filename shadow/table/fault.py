@@ -11,6 +11,7 @@ from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.bits import count_range
 from shadow.table.compiled import compiled, inlined
+from shadow.table.markers import next_guard
 from shadow.table.radix import find, find_or_create
 from shadow.table.records import allocate, has, make_huge, set_entries, set_entry
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
@@ -176,8 +177,8 @@ def fault(s: State, address: int, error: int) -> None:
 def populate(s: State, start: int, end: int, strict: bool) -> None:
     """Every accessible page of [start, end) gets an entry (mm/gup.c, __mm_populate).
 
-    With `strict` it ends at the first hole or VMA without access, as mlock and
-    MADV_POPULATE_* do; otherwise those are passed over.
+    With `strict` it ends at the first hole, VMA without access or guard, as mlock and
+    MADV_POPULATE_* do; otherwise it goes on with the next VMA.
     """
     v = first_overlap(s, start)
     at = start
@@ -187,15 +188,18 @@ def populate(s: State, start: int, end: int, strict: bool) -> None:
         if strict and (first > at or flags & _ANY_ACCESS == 0):
             return
         at = last
+        stops = next_guard(s, first, last) if s.counters[Counter.GUARDS] else last
         if flags & _ANY_ACCESS and flags & VmaFlag.HUGETLB == 0:
             if flags & VmaFlag.WRITE and flags & VmaFlag.SHARED == 0:
                 ensure_anon_vma(s, v)
-            for slot in range(first & -SLOT, last, SLOT):
+            for slot in range(first & -SLOT, stops, SLOT):
                 low = max(slot, first)
                 _touch(s, v, low, False, False)
                 record = find(s, slot)
                 if s.records[record].huge == 0:
                     entry = (low & (SLOT - 1)) >> PAGE_SHIFT
-                    pages = (min(slot + SLOT, last) - low) >> PAGE_SHIFT
+                    pages = (min(slot + SLOT, stops) - low) >> PAGE_SHIFT
                     set_entries(s, record, entry, min(entry + pages, ENTRIES))
+        if strict and stops < last:
+            return
         v += 1

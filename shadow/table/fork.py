@@ -9,6 +9,7 @@ Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.compiled import compiled
+from shadow.table.markers import add_guard
 from shadow.table.radix import (
     PMD_LEVEL,
     create_upper,
@@ -70,6 +71,14 @@ def _copy_tables(parent: State, child: State, start: int, end: int) -> None:
 
 
 @compiled
+def _copy_guards(parent: State, child: State, start: int, end: int) -> None:
+    for g in range(parent.counters[Counter.GUARDS]):
+        first, last = max(parent.guards[g, 0], start), min(parent.guards[g, 1], end)
+        if first < last:
+            add_guard(child, first, last)
+
+
+@compiled
 def copy_address_space(parent: State, child: State) -> None:
     """dup_mmap: fill the new address space `child`, whose arrays are as long as the parent's."""
     for counter in (Counter.VMAS_KNOWN, Counter.NOW, Counter.BRK, Counter.ANON_VMAS, Counter.FILES):
@@ -86,6 +95,7 @@ def copy_address_space(parent: State, child: State) -> None:
             child.vmas[copy].flags &= ~VmaFlag.FORKED
             child.vmas[copy].anon = 0
         elif parent.vmas[v].anon:
+            _copy_guards(parent, child, parent.vmas[v].start, parent.vmas[v].end)
             child.counters[Counter.ANON_VMAS] += 1
             child.vmas[copy].flags |= VmaFlag.FORKED
             child.vmas[copy].anon = child.counters[Counter.ANON_VMAS]

@@ -12,6 +12,7 @@ from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, SLOT
 from shadow.table.bits import is_set, set_range
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate, table_for
+from shadow.table.markers import move_guards
 from shadow.table.radix import (
     PMD_LEVEL,
     PUD_LEVEL,
@@ -117,6 +118,8 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> 
     unmap(s, new, new + grown)  # MREMAP_FIXED; else there is nothing
     insert(s, new, new + grown, flags, file, pgoff, anon)
     _move_tables(s, old, new, length)
+    if s.counters[Counter.GUARDS]:
+        move_guards(s, old, old + length, new - old)
     if keep:
         v = vma_at(s, old)
         s.vmas[v].flags &= ~(VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)

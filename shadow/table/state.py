@@ -89,7 +89,8 @@ class Counter(IntEnum):
     """Sizes of multi-size THP in pages, each a power of two, added up."""
     PAGES_MADVISE = 26
     """Those in VM_HUGEPAGE VMAs only."""
-    TABLES = 27
+    GUARDS = 27
+    TABLES = 28
     EMPTY = TABLES + _P
     FREED = EMPTY + _P
     REALLOCATED = FREED + _P
@@ -193,6 +194,8 @@ class State(NamedTuple):
     """(vmas,) of VMA"""
     pending: npt.NDArray[np.int64]
     """(64, 5) see `Pending`"""
+    guards: npt.NDArray[np.int64]
+    """(guards, 2) ranges of guard markers, sorted: first address, end"""
     counters: npt.NDArray[np.int64]
     """see `Counter`"""
     area: npt.NDArray[np.float64]
@@ -230,6 +233,7 @@ def new_state(levels: int, running: int, huge: HugePages) -> State:
         record_pool=np.zeros(64, np.int32),
         vmas=np.zeros(64, VMA),
         pending=np.zeros((_PENDING_ROWS, Pending.COLUMNS), np.int64),
+        guards=np.zeros((4, 2), np.int64),
         counters=counters,
         area=np.zeros(AREA_SIZE, np.float64),
     )
@@ -238,12 +242,12 @@ def new_state(levels: int, running: int, huge: HugePages) -> State:
 def _longer(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     if len(array) >= count:
         return array
-    new = np.zeros(max(count, len(array) * 5 // 4), array.dtype)
+    new = np.zeros((max(count, len(array) * 5 // 4), *array.shape[1:]), array.dtype)
     new[: len(array)] = array
     return new
 
 
-def grown(state: State, tables: int, records: int, vmas: int) -> State:
+def grown(state: State, tables: int = 0, records: int = 0, vmas: int = 0, guards: int = 0) -> State:
     """The same address space with at least these many places of each sort.
 
     An array that is long enough is kept; a longer one is at least a quarter
@@ -255,4 +259,5 @@ def grown(state: State, tables: int, records: int, vmas: int) -> State:
         records=_longer(state.records, records),
         record_pool=_longer(state.record_pool, records),
         vmas=_longer(state.vmas, vmas),
+        guards=_longer(state.guards, guards),
     )

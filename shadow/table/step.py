@@ -21,6 +21,7 @@ from shadow.table.advise import (
 )
 from shadow.table.compiled import compiled, inlined, signed
 from shadow.table.fault import fault, populate
+from shadow.table.guards import MADV_GUARD_INSTALL
 from shadow.table.radix import has_room
 from shadow.table.remap import brk, remap
 from shadow.table.state import Counter, Pending, State, VmaFlag
@@ -35,6 +36,8 @@ _ERROR_BITS = 0x7FFFFFFF
 _UPPER_SPARE = 8
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _VMA_SPARE = 6
+_GUARD_SPARE = 2
+_ANY = -1
 
 
 @compiled
@@ -97,7 +100,9 @@ def _slots_with(s: State, start: int, end: int, flags: int) -> int:
 def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
     """Whether the arrays are long enough for whatever this event may add."""
     records, upper, vmas = 2, _UPPER_SPARE, _VMA_SPARE
-    if kind == Kind.MAP and populates(s, aux):
+    if kind == Kind.ADVISE and aux == MADV_GUARD_INSTALL:
+        records += _slots_with(s, start, start + length, _ANY)
+    elif kind == Kind.MAP and populates(s, aux):
         records += (length >> SLOT_SHIFT) + 2
     elif kind == Kind.BRK and s.counters[Counter.LOCK_FUTURE]:
         records += (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
@@ -112,6 +117,9 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
         upper += 2 * s.counters[Counter.TABLES_USED]
         vmas += s.counters[Counter.VMAS]
     upper += 2 * (records >> ENTRY_BITS)
+    guards = s.counters[Counter.GUARDS] + _GUARD_SPARE
+    if guards > len(s.guards):
+        return False
     return has_room(s, records, upper) and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
 
 

@@ -42,6 +42,7 @@ _HINTS: tuple[tuple[int, Hint, bool], ...] = (
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MCL_FUTURE, _MLOCK_ONFAULT = 2, 1
 _DONTNEED, _DONTNEED_LOCKED, _POPULATE_WRITE, _PAGEOUT = 4, 24, 23, 21
+_GUARD_INSTALL, _GUARD_REMOVE = 102, 103
 _MAYMOVE, _DONTUNMAP = 1, 4
 
 
@@ -79,9 +80,20 @@ class Action:
         return self.end - self.start
 
 
-_CLOSE = ("touch", "touch", "dontneed", "free", "map", "unmap", "protect", "populate", "lock")
+_CLOSE = (
+    "guard",
+    "touch",
+    "touch",
+    "dontneed",
+    "free",
+    "map",
+    "unmap",
+    "protect",
+    "populate",
+    "lock",
+)
 _ANYWHERE = ("dontneed", "dontneed", "free", "map", "unmap", "protect", "advise", "remove")
-_OTHERS = ("unlock", "lock_future", "brk", "page_out", "remap", "remap", "fork")
+_OTHERS = ("unguard", "unlock", "lock_future", "brk", "page_out", "remap", "remap", "fork")
 
 
 def actions(levels: int) -> st.SearchStrategy[Action]:
@@ -182,6 +194,15 @@ class Both:
     def _page_out(self, a: Action) -> None:
         self._tell(History().add(Kind.ADVISE, a.start, a.length, _PAGEOUT))
         self.process.page_out(a.start, a.length)
+
+    def _guard(self, a: Action) -> None:
+        if a.length <= _SMALL:
+            self._tell(History().add(Kind.ADVISE, a.start, a.length, _GUARD_INSTALL))
+            self.process.guard(a.start, a.length)
+
+    def _unguard(self, a: Action) -> None:
+        self._tell(History().add(Kind.ADVISE, a.start, a.length, _GUARD_REMOVE))
+        self.process.unguard(a.start, a.length)
 
     def _populate(self, a: Action) -> None:
         self._tell(History().add(Kind.POPULATE, a.start, a.length, _POPULATE_WRITE))
