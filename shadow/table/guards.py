@@ -12,7 +12,7 @@ from shadow.table.markers import add_guard, clear_guards, drop_guards, end_of_gu
 from shadow.table.radix import find, next_slot
 from shadow.table.records import set_entries
 from shadow.table.state import Counter, State, VmaFlag
-from shadow.table.vmas import ensure_anon_vma, first_overlap
+from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits, zap_piece
 
 __all__ = ("MADV_GUARD_INSTALL", "MADV_GUARD_REMOVE", "guard")
@@ -46,7 +46,7 @@ def _install(s: State, v: int, start: int, end: int) -> None:
     if _maps_anything(s, start, end):
         zap_piece(s, start, end, False)
     if s.vmas[v].flags & VmaFlag.SHARED == 0:
-        ensure_anon_vma(s, v)
+        give_anon_vma(s, v)
     for slot in range(start & -SLOT, end, SLOT):
         record = table_for(s, slot, ALL_POLICIES)
         low = (max(slot, start) - slot) >> PAGE_SHIFT

@@ -190,7 +190,7 @@ def next_slot(s: State, address: int, end: int) -> int:
     return -1
 
 
-@compiled
+@inlined
 def has_room(s: State, records: int, upper: int) -> bool:
     """Whether so many records and upper tables can be added without growing."""
     return s.counters[Counter.RECORDS_USED] + records <= len(s.records) and s.counters[

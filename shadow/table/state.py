@@ -159,7 +159,7 @@ RECORD = np.dtype(
 )
 """A PTE page."""
 
-UPPER = np.dtype([("child", "<i4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
+UPPER = np.dtype([("child", "<u4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
 """A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
 
 `real` is 1 where the running kernel has it: a table can also be here for the
@@ -184,11 +184,11 @@ class State(NamedTuple):
 
     upper: npt.NDArray[np.void]
     """(tables,) of UPPER"""
-    upper_pool: npt.NDArray[np.int32]
+    upper_pool: npt.NDArray[np.uint32]
     """(tables,) stack of free numbers of `upper`"""
     records: npt.NDArray[np.void]
     """(records,) of RECORD"""
-    record_pool: npt.NDArray[np.int32]
+    record_pool: npt.NDArray[np.uint32]
     """(records,) stack of free numbers of `records`"""
     vmas: npt.NDArray[np.void]
     """(vmas,) of VMA"""
@@ -228,9 +228,9 @@ def new_state(levels: int, running: int, huge: HugePages) -> State:
     counters[Counter.RECORDS_USED] = 1
     return State(
         upper=np.zeros(8, UPPER),
-        upper_pool=np.zeros(8, np.int32),
+        upper_pool=np.zeros(8, np.uint32),
         records=np.zeros(64, RECORD),
-        record_pool=np.zeros(64, np.int32),
+        record_pool=np.zeros(64, np.uint32),
         vmas=np.zeros(64, VMA),
         pending=np.zeros((_PENDING_ROWS, Pending.COLUMNS), np.int64),
         guards=np.zeros((4, 2), np.int64),

@@ -97,8 +97,17 @@ def _slots_with(s: State, start: int, end: int, flags: int) -> int:
 
 
 @inlined
-def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
-    """Whether the arrays are long enough for whatever this event may add."""
+def _fits(s: State, records: int, upper: int, vmas: int) -> bool:
+    return (
+        has_room(s, records, upper)
+        and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
+        and s.counters[Counter.GUARDS] + _GUARD_SPARE <= len(s.guards)
+    )
+
+
+@compiled
+def _has_room_for(s: State, kind: int, start: int, length: int, aux: int) -> bool:
+    """Whether the arrays are long enough for whatever a call that is no zap may add."""
     records, upper, vmas = 2, _UPPER_SPARE, _VMA_SPARE
     if kind == Kind.ADVISE and aux == MADV_GUARD_INSTALL:
         records += _slots_with(s, start, start + length, _ANY)
@@ -116,11 +125,15 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
         records += 2 * s.counters[Counter.RECORDS_USED] + (length >> SLOT_SHIFT)
         upper += 2 * s.counters[Counter.TABLES_USED]
         vmas += s.counters[Counter.VMAS]
-    upper += 2 * (records >> ENTRY_BITS)
-    guards = s.counters[Counter.GUARDS] + _GUARD_SPARE
-    if guards > len(s.guards):
-        return False
-    return has_room(s, records, upper) and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
+    return _fits(s, records, upper + 2 * (records >> ENTRY_BITS), vmas)
+
+
+@inlined
+def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
+    """Whether the arrays are long enough for whatever this event may add."""
+    if kind <= Kind.TRUNCATE:
+        return _fits(s, 2, _UPPER_SPARE, _VMA_SPARE)
+    return _has_room_for(s, kind, start, length, aux)
 
 
 @inlined

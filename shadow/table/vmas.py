@@ -15,8 +15,8 @@ from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 
 __all__ = (
     "cut",
-    "ensure_anon_vma",
     "first_overlap",
+    "give_anon_vma",
     "insert",
     "merge_around",
     "remove_range",
@@ -143,8 +143,8 @@ def _lends(s: State, v: int) -> bool:
 
 
 @compiled
-def ensure_anon_vma(s: State, v: int) -> None:
-    """First anonymous page of a VMA: share a neighbour's anon_vma or make one."""
+def give_anon_vma(s: State, v: int) -> None:
+    """anon_vma_prepare: a VMA without one shares a neighbour's or gets its own."""
     if s.vmas[v].anon:
         return
     if v + 1 < s.counters[Counter.VMAS] and _lends(s, v + 1) and _continues(s, v, True):
