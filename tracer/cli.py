@@ -13,10 +13,12 @@ from tracer.commands import Command
 from tracer.commands.attach import Attach
 from tracer.commands.census import Census
 from tracer.commands.doctor import Doctor
+from tracer.commands.record import Record
+from tracer.commands.replay import Replay
 
 __all__ = ("main",)
 
-_COMMANDS: tuple[Command, ...] = (Attach(), Census(), Doctor())
+_COMMANDS: tuple[Command, ...] = (Attach(), Census(), Record(), Replay(), Doctor())
 
 
 def _parser() -> argparse.ArgumentParser:
