@@ -67,8 +67,7 @@ class Replay:
         except DamagedTraceError as error:
             self.damage = error
         if self.followings:
-            first = next(iter(self.followings.values()))
-            self._show(min(self._end_of(first), self._limit))
+            self._show(self._end_of(next(iter(self.followings))))
 
     def _take(self, process: int, record: Record) -> None:
         following = self.followings.get(process)
@@ -118,10 +117,13 @@ class Replay:
             self._row(next(iter(self.followings.values())).snapshot(self._tick))
             self._tick += round(self._interval * _NS)
 
-    def _end_of(self, following: Following) -> int:
-        """The end of its window, or the last that is known of it."""
-        facts = following.facts
-        return facts.end_ns or max(following.table.counter(Counter.NOW), facts.told_ns)
+    def _end_of(self, process: int) -> int:
+        """The end of its window, or the last that is known of it, or the limit."""
+        if process in self._past:
+            return self._limit
+        following = self.followings[process]
+        last = max(following.table.counter(Counter.NOW), following.facts.told_ns)
+        return min(following.facts.end_ns or last, self._limit)
 
     def snapshots(self, *, slots: bool = False, policy: Policy | None = None) -> list[Snapshot]:
         """What is known of each process where the replay has come to.
@@ -131,8 +133,6 @@ class Replay:
             policy: whose PTE pages to show instead of those of the kernel it ran on.
         """
         return [
-            following.snapshot(
-                min(self._end_of(following), self._limit), slots=slots, policy=policy
-            )
-            for following in self.followings.values()
+            following.snapshot(self._end_of(process), slots=slots, policy=policy)
+            for process, following in self.followings.items()
         ]
