@@ -114,9 +114,9 @@ def write_trace(path: Path, *, pids: tuple[int, ...] = (7,), end: bool = True) -
     file.close()
 
 
-def followed(pid: int = 7) -> Following:
-    """The process as who was there followed it."""
-    first, *others = records(pid)
+def followed(pid: int = 7, stop: int | None = None) -> Following:
+    """The process as who was there followed it, by all records or the first `stop`."""
+    first, *others = records(pid)[:stop]
     assert isinstance(first, Facts)
     following = Following(first)
     for record in others:
