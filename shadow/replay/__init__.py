@@ -1,5 +1,6 @@
 """Traces replayed: one, or as many as there are, wherever they lie."""
 
+from shadow.replay.export import to_parquet, to_perfetto
 from shadow.replay.many import (
     Followed,
     Outcome,
@@ -23,4 +24,6 @@ __all__ = (
     "replay_all",
     "replay_on_cluster",
     "replay_one",
+    "to_parquet",
+    "to_perfetto",
 )

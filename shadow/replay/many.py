@@ -51,7 +51,7 @@ class Followed:
 
     Attributes:
         host: where it ran.
-        wall_ns: end of its window, since the epoch.
+        wall_ns: end of its window, since the epoch; 0: not known.
         snapshot: what was known then.
     """
 
@@ -83,7 +83,8 @@ def outcome_of(url: str, replay: Replay, question: Question) -> Outcome:
     followed = []
     for following, snapshot in zip(replay.followings.values(), snapshots, strict=True):
         facts, window = following.facts, snapshot.window
-        wall_ns = facts.wall_ns + window.end_ns - facts.start_ns
+        passed = window.end_ns - facts.start_ns
+        wall_ns = facts.wall_ns + passed if facts.wall_ns else 0
         followed.append(Followed(facts.host, wall_ns, snapshot))
     if replay.damage is None:
         return Outcome(url, followed)

@@ -35,8 +35,8 @@ class Replay:
     Args:
         reader: the trace.
         at: seconds after its beginning at which to stop; None: its end.
-        interval: seconds between two calls of `row`.
-        row: is given a snapshot of the first process each `interval`.
+        interval: seconds between two calls of `row` for a process.
+        row: is given the number of a process and a snapshot of it, each `interval`.
         progress: is given the bytes read so far, now and then.
     """
 
@@ -46,12 +46,14 @@ class Replay:
         *,
         at: float | None = None,
         interval: float | None = None,
-        row: Callable[[Snapshot], object] = lambda _: None,
+        row: Callable[[int, Snapshot], object] = lambda _, __: None,
         progress: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._reader, self._row, self._progress = reader, row, progress
         self._at, self._interval = at, interval
-        self._limit = self._tick = _FOREVER
+        self._limit = _FOREVER
+        self._ticks: dict[int, int] = {}
+        """When the next row of each process is due, ns."""
         self._past: set[int] = set()
         """Processes that have come to the limit."""
         self.followings: dict[int, Following] = {}
@@ -66,8 +68,8 @@ class Replay:
                 self._progress(self._reader.position)
         except DamagedTraceError as error:
             self.damage = error
-        if self.followings:
-            self._show(self._end_of(next(iter(self.followings))))
+        for process in self.followings:
+            self._show(process, self._end_of(process))
 
     def _take(self, process: int, record: Record) -> None:
         following = self.followings.get(process)
@@ -82,40 +84,37 @@ class Replay:
             if time > self._limit:
                 self._past.add(process)
                 return
-            if process == next(iter(self.followings)):
-                self._show(time - 1)
+            self._show(process, time - 1)
             following.apply(record)
 
     def _begin(self, process: int, record: Record) -> None:
         if not isinstance(record, Facts):
             raise DamagedTraceError(f"Process {process} of the trace has no beginning.")
-        if not self.followings:
-            if self._at is not None:
-                self._limit = record.start_ns + round(self._at * _NS)
-            if self._interval is not None:
-                self._tick = record.start_ns + round(self._interval * _NS)
+        if not self.followings and self._at is not None:
+            self._limit = record.start_ns + round(self._at * _NS)
         self.followings[process] = Following(record)
+        if self._interval is not None:
+            self._ticks[process] = record.start_ns + round(self._interval * _NS)
 
     def _events(self, process: int, following: Following, events: EventBatch) -> None:
         last = int(events["time"].max(initial=0))
         if last > self._limit:
             self._past.add(process)
             events = events[: _until(events, self._limit)]
-        if process == next(iter(self.followings)):
-            while last > self._tick <= self._limit:
-                before = _until(events, self._tick)
-                following.apply(Events(events[:before]))
-                events = events[before:]
-                self._show(self._tick)
+        while last > (tick := self._ticks.get(process, _FOREVER)) <= self._limit:
+            before = _until(events, tick)
+            following.apply(Events(events[:before]))
+            events = events[before:]
+            self._show(process, tick)
         following.apply(Events(events))
 
-    def _show(self, time: int) -> None:
-        """Rows of the first process up to `time`."""
+    def _show(self, process: int, time: int) -> None:
+        """The rows of a process that are due up to `time`."""
         if self._interval is None:
             return
-        while self._tick <= time:
-            self._row(next(iter(self.followings.values())).snapshot(self._tick))
-            self._tick += round(self._interval * _NS)
+        while (tick := self._ticks[process]) <= time:
+            self._row(process, self.followings[process].snapshot(tick))
+            self._ticks[process] = tick + round(self._interval * _NS)
 
     def _end_of(self, process: int) -> int:
         """The end of its window, or the last that is known of it, or the limit."""

@@ -22,7 +22,7 @@ def as_row(snapshot: Snapshot, *, trace: str, host: str, wall_ns: int) -> dict[s
         snapshot: what is known of it.
         trace: where that is from.
         host: where it ran.
-        wall_ns: the end of its window, since the epoch.
+        wall_ns: the end of its window, since the epoch; 0: not known.
     """
     process, now = snapshot.process, snapshot.now
     allocator = process.allocator
@@ -30,7 +30,7 @@ def as_row(snapshot: Snapshot, *, trace: str, host: str, wall_ns: int) -> dict[s
     return {
         "trace": trace,
         "host": host,
-        "time": datetime.fromtimestamp(wall_ns / _NS, UTC),
+        "time": datetime.fromtimestamp(wall_ns / _NS, UTC) if wall_ns else None,
         "pid": process.pid,
         "name": process.comm,
         "allocator": f"{allocator.name} {allocator.version or ''}".rstrip() if allocator else None,
@@ -70,9 +70,9 @@ def table_header() -> str:
 def table_row(row: dict[str, Any]) -> str:
     """A row of `as_row` as text."""
     pages, empty, reclaim, ref = (row[name] for name in _FIGURES)
-    when = f"{row['time']:%Y-%m-%d %H:%M:%S}"
+    when = f"{row['time']:%Y-%m-%d %H:%M:%S}" if row["time"] else "-"
     return (
-        f"{row['host'] or '-':<14} {when} {row['pid']:8} {row['name']:<16} "
+        f"{row['host'] or '-':<14} {when:<19} {row['pid']:8} {row['name']:<16} "
         f"{row['allocator'] or '-':<16} {pages:10,} {empty:9,} {reclaim:17,} {ref:14,} "
         f"{row['lost']:6,}"
     )

@@ -271,7 +271,9 @@ def decode(name: str, batches: Sequence[pa.RecordBatch]) -> Record:
         ValueError, KeyError, TypeError: it is none; nobody who writes traces made it.
     """
     if name in ("events", "counted"):
-        return Events(np.concatenate([*map(_events, batches)]), counted=name == "counted")
+        parts = [_events(batch) for batch in batches]
+        events = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return Events(events, counted=name == "counted")
     rows = _Rows(batches)
     if name == "facts":
         return _facts(rows.payload(Row.FACTS))

@@ -113,7 +113,7 @@ def _one(url: str, question: replay.Question, args: Namespace) -> replay.Outcome
             reader,
             at=question.at,
             interval=args.interval,
-            row=lambda snapshot: print(interval_row(snapshot), file=rows),
+            row=lambda process, snapshot: process == 1 and print(interval_row(snapshot), file=rows),
             progress=lambda done: bar.update(task, completed=done),
         )
         run.run()
