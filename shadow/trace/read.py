@@ -15,8 +15,16 @@ from shadow.trace.seal import END, BrokenSealError, check, length_of, opened
 __all__ = ("Entry", "TraceReader")
 
 _PREFIX = 8
-_DAMAGE = (BrokenSealError, ValueError, LookupError, TypeError, pa.ArrowException)
-"""What may come of bytes that are whole and yet no trace: somebody made them so."""
+_DAMAGE = (
+    BrokenSealError,
+    OSError,  # Arrow's word for what cannot be decompressed, too
+    MemoryError,
+    ValueError,
+    LookupError,
+    TypeError,
+    pa.ArrowException,
+)
+"""What may come of bytes that cannot be read, or were made by somebody who means harm."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class TraceReader:
             self._schema = pa.ipc.read_schema(message)
             if self._schema.remove_metadata() != SCHEMA:
                 raise BrokenSealError("its columns are not those of a trace")
-        except (BrokenSealError, KeyError, pa.ArrowException) as error:
+        except _DAMAGE as error:
             raise DamagedTraceError(
                 f"{name} is no trace of ptescope, or is damaged at its very beginning: {error}."
             ) from error
@@ -115,16 +123,10 @@ class TraceReader:
                 if fields.get("more"):
                     continue
                 record = decode(fields["record"], parts.pop(process))
-            except (
-                BrokenSealError,
-                ValueError,
-                LookupError,
-                TypeError,
-                pa.ArrowException,
-            ) as error:
+            except _DAMAGE as error:
                 raise DamagedTraceError(self._damage(place, str(error))) from error
             yield Entry(process, record)
-        if self._file.read() != END:
+        if self._file.read(len(END) + 1) != END:
             raise DamagedTraceError(self._damage(self.position, "its end is not as written"))
 
     def _damage(self, place: int, what: str) -> str:

@@ -166,7 +166,7 @@ class TraceWriter:
             process, record = item
             with self._lock:
                 self._queued -= _size(record)
-            self._attempt(self._gather, process, process.change(record))
+            self._attempt(self._gather, process, record)
             self._attempt(self._flush_old)
         self._attempt(self._finish)
 
@@ -179,6 +179,7 @@ class TraceWriter:
             self.problem = error
 
     def _gather(self, process: _Process, record: Record) -> None:
+        record = process.change(record)
         if not isinstance(record, Events) or record.counted:
             self._flush(process)
             self._write(process, record)
@@ -209,6 +210,11 @@ class TraceWriter:
         for process in self._processes:
             self._flush(process)
         self.file.end(self.dropped)
+
+    def discard(self) -> None:
+        """There is nothing to be written down: leave no file behind."""
+        self.file.close()
+        self.file.path.unlink()
 
     def summary(self) -> str:
         """What was written, in a sentence."""

@@ -6,7 +6,7 @@ from argparse import REMAINDER, ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from shadow.errors import UsageError
+from shadow.errors import PtescopeError, UsageError
 from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
@@ -114,7 +114,12 @@ def run_family(args: Namespace, *, stop_without_trace: bool) -> tuple[Family, Tr
             pid = launched.pid
         writer = open_writer(args)
         family = Family(probes, kernel, reader, forks=args.follow, writer=writer)
-        family.add(open_target(pid))
+        try:
+            family.add(open_target(pid))
+        except PtescopeError:
+            if writer:
+                writer.discard()
+            raise
         drop_rights()
         if writer:
             writer.start()  # from here on: its thread has the rights that are left

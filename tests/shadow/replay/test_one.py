@@ -1,13 +1,17 @@
 """One trace: to its end, to a moment, at intervals, under another policy."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shadow.policy import POLICIES, Policy
+from shadow.records import Events
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import Snapshot
+from shadow.trace import TraceFile
+from tests.shadow.build import BASE, PAGE, History
 from tests.shadow.trace.traces import END_NS, facts, followed, records, write_trace
 
 _START = facts().start_ns
@@ -81,6 +85,28 @@ def test_a_policy_shows_its_own_pte_pages(policy: Policy, trace: str) -> None:
     changed = policy != Policy.PT_RECLAIM
     assert any("Shown are the PTE pages" in note for note in found.notes) == changed
     assert (found.now.vm_pte_kib is None) == changed
+
+
+def test_a_long_trace_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    """Batches of 60,000 events, 2.4 MB each when they are read."""
+    events = History().touch(BASE, 60_000 * PAGE).batch()
+    peaks = []
+    for batches in (4, 40):
+        path = tmp_path / f"{batches}.arrows"
+        file = TraceFile(path)
+        file.write(1, 7, facts())
+        for _ in range(batches):
+            file.write(1, 7, Events(events))
+        file.end()
+        file.close()
+        tracemalloc.start()
+        with open_trace(str(path)) as reader:
+            replay = Replay(reader)
+            replay.run()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert replay.snapshots()[0].window.events["fault"] == batches * len(events)
+    assert peaks[1] < peaks[0] + events.nbytes
 
 
 def test_the_progress_is_that_of_the_file(trace: str) -> None:
