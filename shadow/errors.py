@@ -6,9 +6,11 @@ those of the output contract (schema 1).
 """
 
 __all__ = (
+    "DamagedTraceError",
     "NoSuchTargetError",
     "NotPermittedError",
     "PtescopeError",
+    "TraceWriteError",
     "UnsupportedHostError",
     "UsageError",
 )
@@ -42,3 +44,15 @@ class UnsupportedHostError(PtescopeError):
     """This host lacks something that the work needs; the message names it."""
 
     status = 4
+
+
+class DamagedTraceError(PtescopeError):
+    """A trace ends early or was changed; the message says where."""
+
+    status = 5
+
+
+class TraceWriteError(PtescopeError):
+    """A trace cannot be written, or not to its end; the message says what is in it."""
+
+    status = 1

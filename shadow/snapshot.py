@@ -215,17 +215,16 @@ def _outcome(table: Table, policy: int) -> PolicyOutcome:
     )
 
 
-def _now(table: Table, unplaced: int, vm_pte_kib: int | None) -> Now:
-    running = table.running
-    occupancy = table.occupancy()
-    placed = table.counter(Counter.TABLES + running)
+def _now(table: Table, policy: Policy, unplaced: int, vm_pte_kib: int | None) -> Now:
+    occupancy = table.occupancy(policy)
+    placed = table.counter(Counter.TABLES + policy)
     pmd, pud = table.counter(Counter.PMD_PAGES), table.counter(Counter.PUD_PAGES)
     deposits = table.counter(Counter.DEPOSITS)
     return Now(
         pte_pages=placed + unplaced,
-        empty=table.counter(Counter.EMPTY + running) + unplaced,
+        empty=table.counter(Counter.EMPTY + policy) + unplaced,
         unplaced=unplaced,
-        lazyfree_only=table.lazyfree_only(),
+        lazyfree_only=table.lazyfree_only(policy),
         sparse=int(occupancy[1:SPARSE_BELOW].sum()),
         refs=table.counter(Counter.REFS),
         pmd_pages=pmd,
@@ -249,6 +248,7 @@ def take(
     audit: Audit | None = None,
     notes: list[str] | None = None,
     slots: bool = False,
+    policy: Policy | None = None,
 ) -> Snapshot:
     """What `table` knows now.
 
@@ -263,8 +263,20 @@ def take(
         audit: what comparisons with the real page tables gave.
         notes: sentences on how far the numbers can be trusted.
         slots: whether to list the addresses of the empty slots.
+        policy: whose PTE pages `now` is to have; None: those of the running kernel.
     """
     first = Counter.EVENTS
+    notes = list(notes or [])
+    if policy is None or policy == table.running:
+        policy = table.running
+    else:
+        notes.append(
+            f"Shown are the PTE pages as {policy.label} would have them; the process ran under "
+            f"{table.running.label}."
+        )
+        vm_pte_kib = None
+        if policy == Policy.PTE_REF:  # it is taken to have freed what was empty before
+            unplaced = 0
     return Snapshot(
         process=process,
         kernel=kernel,
@@ -274,11 +286,11 @@ def take(
             events=count_kinds(table.state.counters[first : first + _KINDS]),
             lost=table.counter(Counter.LOST),
         ),
-        now=_now(table, unplaced, vm_pte_kib),
+        now=_now(table, policy, unplaced, vm_pte_kib),
         policies={policy.label: _outcome(table, policy) for policy in POLICIES},
         audit=audit or Audit(),
-        notes=notes or [],
-        empty_slots=table.empty_slots().tolist() if slots else None,
+        notes=notes,
+        empty_slots=table.empty_slots(policy).tolist() if slots else None,
     )
 
 

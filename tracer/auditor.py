@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind, kinds_of
+from shadow.follow import Following
 from shadow.geometry import PAGE, SLOT
-from shadow.snapshot import Audit
+from shadow.records import Mappings, Repair
 from shadow.table import Counter, Pages, Ranges, Table
 from tracer.audit import Difference, candidates, compare
 from tracer.census import Reader
@@ -27,7 +28,6 @@ from tracer.target import Target
 __all__ = ("Auditor",)
 
 _ROUNDS = 4
-_KINDS = 32
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
 _LOOK_EVERY_NS = 1_000_000_000
@@ -48,35 +48,36 @@ class Auditor:
 
     Args:
         target: the process.
-        table: its shadow.
+        following: its shadow.
         reader: how its page tables are read.
         take: takes the events that have come; returns how many.
     """
 
     def __init__(
-        self, target: Target, table: Table, reader: Reader, take: Callable[[], int]
+        self, target: Target, following: Following, reader: Reader, take: Callable[[], int]
     ) -> None:
-        self._target, self._table, self._reader, self._take = target, table, reader, take
+        self._target, self._following = target, following
+        self._reader, self._take = reader, take
         self._motion = Motion()
-        self.total = Audit()
-        self.vm_pte_kib: int | None = None
-        """VmPTE when it was last looked at."""
-        self.unplaced = 0
-        """Empty PTE pages that are counted without their addresses."""
         self._unplaced_at_seed = self._seeds = 0
         self._lost = False
         """Events are missing, so anything may be wrong."""
         self._next_reread = self._next_look = 0
         self._drift_at_rest = 0
 
+    @property
+    def _table(self) -> Table:
+        return self._following.table
+
     def seeded(self, vm_pte_kib: int) -> None:
         """The table was seeded; `vm_pte_kib` was read at the end of that."""
         self._seeds += 1
-        self.unplaced = 0
+        unplaced = 0
         if not self._reader.exact:
             # What VmPTE has more than the shadow was there before and maps nothing.
-            self.unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
-        self._unplaced_at_seed = self.unplaced
+            unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
+        self._unplaced_at_seed = unplaced
+        self._following.update(unplaced=unplaced)
         with suppress(OSError):
             self._drift_at_rest = self._drift()
 
@@ -135,7 +136,8 @@ class Auditor:
         seeds = self._seeds
         self._check(None)
         if self._seeds == seeds:  # not cut short by an execve
-            self.total = replace(self.total, runs=self.total.runs + 1)
+            total = self._following.facts.audit
+            self._following.update(audit=replace(total, runs=total.runs + 1))
 
     def _check(self, within: Ranges | None) -> None:
         """Compare what lies `within`, repair what differs, add it to the total."""
@@ -146,30 +148,35 @@ class Auditor:
         pages = abs(found.pte_pages)
         if not self._reader.exact:
             pages = self._resolve_unplaced()
-        self.total = replace(
-            self.total,
+        total = self._following.facts.audit
+        total = replace(
+            total,
             method="census" if self._reader.exact else "counted",
-            pte_pages_diff=self.total.pte_pages_diff + pages,
-            empty_missing=self.total.empty_missing + found.empty_missing,
-            empty_extra=self.total.empty_extra + found.empty_extra,
-            refs_diff=self.total.refs_diff + found.wrong,
-            repaired=self.total.repaired + len(found.slots),
-            causes=_added(self.total.causes, found.causes),
-            empty_causes=_added(self.total.empty_causes, found.empty_causes),
+            pte_pages_diff=total.pte_pages_diff + pages,
+            empty_missing=total.empty_missing + found.empty_missing,
+            empty_extra=total.empty_extra + found.empty_extra,
+            refs_diff=total.refs_diff + found.wrong,
+            repaired=total.repaired + len(found.slots),
+            causes=_added(total.causes, found.causes),
+            empty_causes=_added(total.empty_causes, found.empty_causes),
         )
+        self._following.update(audit=total)
         if len(found.slots):
-            self._table.adopt(real, time.monotonic_ns())
+            self._following.apply(Repair(time.monotonic_ns(), real))
         if settled is not None:
             self._settle(*settled)
-        self.vm_pte_kib = vm_pte_kib(self._target.pid)
+        self._following.update(vm_pte_kib=vm_pte_kib(self._target.pid))
 
     def _settle(self, real: Pages, vmas: npt.NDArray[np.void]) -> None:
         """Take over upper levels and VMAs that were read while no mapping changed."""
-        self._table.adopt_upper(real)
         wrong = self._table.vmas_wrong(vmas)
-        if wrong:
-            self._table.seed_vmas(vmas, self._target.program_break())
-            self.total = replace(self.total, vmas_diff=self.total.vmas_diff + wrong)
+        read = time.monotonic_ns(), real.pmd_bases, real.pud_bases
+        if not wrong:
+            self._following.apply(Mappings(*read))
+            return
+        self._following.apply(Mappings(*read, vmas, self._target.program_break()))
+        total = self._following.facts.audit
+        self._following.update(audit=replace(total, vmas_diff=total.vmas_diff + wrong))
 
     def _compare(self, within: Ranges | None) -> tuple[Difference, Pages, _Settled | None]:
         """Compare until what differs stays so.
@@ -187,7 +194,8 @@ class Auditor:
             begin = self._motion.reading_since = time.monotonic_ns()
             vmas = self._target.vmas()
             if self._lost:
-                self._table.seed_vmas(vmas, self._target.program_break())
+                brk = self._target.program_break()
+                self._following.apply(Mappings(begin, vmas=vmas, brk=brk))
                 self._lost = False
             # A long reading must not let the ring run full.
             real = self._reader.pages(self._target, vmas, within=within, between=self._take)
@@ -215,13 +223,12 @@ class Auditor:
 
     def _mapping_events(self) -> int:
         """How many events there were that may have changed VMAs or upper levels."""
-        counters = self._table.state.counters
-        events = counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum()
-        return int(events - counters[Counter.EVENTS + Kind.FAULT])
+        return self._following.events - self._table.counter(Counter.EVENTS + Kind.FAULT)
 
     def _resolve_unplaced(self) -> int:
         """How far the number of PTE pages is off, where only the number is known."""
         real = self._pages_by_vm_pte(vm_pte_kib(self._target.pid))
         # Of the empty PTE pages from before, some may have been used or freed.
-        self.unplaced = min(max(real - self._placed(), 0), self._unplaced_at_seed)
-        return abs(real - self._placed() - self.unplaced)
+        unplaced = min(max(real - self._placed(), 0), self._unplaced_at_seed)
+        self._following.update(unplaced=unplaced)
+        return abs(real - self._placed() - unplaced)

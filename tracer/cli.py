@@ -13,10 +13,22 @@ from tracer.commands import Command
 from tracer.commands.attach import Attach
 from tracer.commands.census import Census
 from tracer.commands.doctor import Doctor
+from tracer.commands.export import Export
+from tracer.commands.import_ import Import
+from tracer.commands.record import Record
+from tracer.commands.replay import Replay
 
 __all__ = ("main",)
 
-_COMMANDS: tuple[Command, ...] = (Attach(), Census(), Doctor())
+_COMMANDS: tuple[Command, ...] = (
+    Attach(),
+    Census(),
+    Record(),
+    Replay(),
+    Import(),
+    Export(),
+    Doctor(),
+)
 
 
 def _parser() -> argparse.ArgumentParser:

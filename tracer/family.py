@@ -1,6 +1,7 @@
 """A process and, on request, those that it forks: a session each, one stream."""
 
 from shadow.errors import NoSuchTargetError, PtescopeError
+from shadow.trace import TraceWriter
 from tracer.census import Reader
 from tracer.kernel import KernelFacts
 from tracer.probes import Probes
@@ -18,10 +19,20 @@ class Family:
         kernel: the running kernel.
         reader: how page tables are read.
         forks: whether forked processes are followed, and theirs.
+        writer: writes a trace of all of them.
     """
 
-    def __init__(self, probes: Probes, kernel: KernelFacts, reader: Reader, *, forks: bool) -> None:
+    def __init__(
+        self,
+        probes: Probes,
+        kernel: KernelFacts,
+        reader: Reader,
+        *,
+        forks: bool,
+        writer: TraceWriter | None = None,
+    ) -> None:
         self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
+        self._writer = writer
         self.sessions: list[Session] = []
         self.missed = 0
         """Forked processes that ended before they could be looked at."""
@@ -34,7 +45,8 @@ class Family:
         """
         self._probes.add(target.pid)
         try:
-            session = Session(target, self._probes, self._kernel, self._reader)
+            tee = self._writer.tee() if self._writer else None
+            session = Session(target, self._probes, self._kernel, self._reader, tee)
         except OSError as error:
             self._probes.forget(target.pid)
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
@@ -48,7 +60,7 @@ class Family:
             got = session.pump()
             count += got
             if not got and not session.ended and not session.target.alive():
-                session.ended = True
+                session.process_ended()
             if self._forks:
                 self._adopt(session)
         return count

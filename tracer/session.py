@@ -9,14 +9,18 @@ that coincides with one is repeated.
 
 import time
 from contextlib import suppress
+from dataclasses import replace
+from socket import gethostname
 
 import numpy as np
 
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, kinds_of
+from shadow.follow import Following, Tee
 from shadow.geometry import PAGE
-from shadow.snapshot import Audit, Kernel, Process, Snapshot, take
-from shadow.table import Counter, HugePages, Table
+from shadow.records import Events, Facts, Seed
+from shadow.snapshot import Audit, Kernel, Snapshot
+from shadow.table import HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
@@ -27,7 +31,6 @@ from tracer.target import Target
 __all__ = ("Session",)
 
 _TRIES = 5
-_KINDS = 32
 _SECONDS_TO_LOAD = 0.3
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """What reading a process raises when it ends meanwhile."""
@@ -48,31 +51,65 @@ class Session:
         probes: attached probes.
         kernel: the running kernel.
         reader: how its page tables are read.
+        tee: is handed all that its shadow is made of, for a trace.
     """
 
-    def __init__(self, target: Target, probes: Probes, kernel: KernelFacts, reader: Reader) -> None:
+    def __init__(
+        self,
+        target: Target,
+        probes: Probes,
+        kernel: KernelFacts,
+        reader: Reader,
+        tee: Tee | None = None,
+    ) -> None:
         self.target = target
-        self.ended = False
         self.children: list[int] = []
         """Processes that it has forked, in order."""
         self._probes = probes
-        self._kernel = kernel
         self.reader = reader
-        self._process: Process = target.describe()
-        self._notes: list[str] = []
-        self._seed = "none"
         self._describe_at = 0.0
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
-        self.table = Table(levels=kernel.levels, running=kernel.policy, huge=huge)
-        self._auditor = Auditor(target, self.table, reader, self.take)
-        self.start_ns = self.end_ns = time.monotonic_ns()
+        facts = Facts(
+            process=target.describe(),
+            kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, PAGE, "none"),
+            huge=huge,
+            host=gethostname(),
+            start_ns=time.monotonic_ns(),
+            wall_ns=time.time_ns(),
+        )
+        self._following = Following(facts, tee)
+        self._auditor = Auditor(target, self._following, reader, self.take)
         if not reader.exact:
-            self._notes.append(f"Page tables are counted, not read: {reader.why}")
+            self._following.note(f"Page tables are counted, not read: {reader.why}")
         if huge.always or huge.madvise:
-            self._notes.append(
+            self._following.note(
                 "Multi-size THP is on: a fault is taken to make as many entries as the largest "
                 "size that fits; where memory is short it makes fewer, which only an audit sees."
             )
+
+    @property
+    def table(self) -> Table:
+        """Its shadow page table."""
+        return self._following.table
+
+    @property
+    def events(self) -> int:
+        """How many events there were."""
+        return self._following.events
+
+    @property
+    def start_ns(self) -> int:
+        """Begin of the window, CLOCK_MONOTONIC."""
+        return self._following.facts.start_ns
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._following.facts.ended
+
+    def process_ended(self) -> None:
+        """The process is known to have ended, whether an event told or not."""
+        self._following.update(ended=True)
 
     def seed(self, pending: EventBatch | None = None) -> None:
         """Read the process's state and start the shadow from it.
@@ -87,10 +124,16 @@ class Session:
         try:
             self._read_state(held)
         except _ENDED:
-            self._seed = "none"
-            self._auditor.unplaced = 0
-            self._notes.append("The process ended before its page tables could be read.")
+            self._seeded_by("none")
+            self._following.update(unplaced=0)
+            self._following.note("The process ended before its page tables could be read.")
             self._apply(np.concatenate([np.empty(0, EVENT), *held]))
+
+    def _seeded_by(self, how: str) -> None:
+        self._following.update(kernel=replace(self._following.facts.kernel, seed=how))
+
+    def _describe(self) -> None:
+        self._following.update(process=self.target.describe())
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
@@ -112,10 +155,9 @@ class Session:
             if not np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any():
                 break
         else:
-            self._notes.append("It moved mappings during every first reading: read once more.")
+            self._following.note("It moved mappings during every first reading: read once more.")
         moved = bool(np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any())
-        self.table.adopt(pages, begin)
-        self.table.seed_vmas(vmas, brk)
+        self._following.apply(Seed(begin, pages, vmas, brk))
         # By then its libraries are loaded, if it has just been started.
         self._describe_at = time.monotonic() + _SECONDS_TO_LOAD
         self._auditor.seeding()
@@ -125,16 +167,13 @@ class Session:
         self._auditor.seeded(pte_kib)
         if moved:
             self._auditor.distrust()
-        self._seed = "census" if self.reader.exact else "counted"
+        self._seeded_by("census" if self.reader.exact else "counted")
 
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed has already."""
         self.children += events["address"][events["kind"] == Kind.FORK].tolist()
-        counts = np.bincount(events["kind"], minlength=_KINDS)
-        self.table.state.counters[Counter.EVENTS : Counter.EVENTS + _KINDS] += counts
-        self.table.state.counters[Counter.LOST] += int(
-            events["length"][events["kind"] == Kind.LOSS].sum()
-        )
+        if len(events):
+            self._following.apply(Events(events, counted=True))
 
     def pump(self) -> int:
         """Take the events that have come, and read again what they make uncertain.
@@ -148,7 +187,7 @@ class Session:
                 self._auditor.follow_up()
                 if self._describe_at and time.monotonic() > self._describe_at:
                     self._describe_at = 0.0
-                    self._process = self.target.describe()
+                    self._describe()
         return count
 
     def take(self) -> int:
@@ -165,18 +204,21 @@ class Session:
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
             with suppress(*_ENDED):
-                self._process = self.target.describe()
+                self._describe()
             self.seed(events[after:])
             return
         self._feed(events)
 
     def _feed(self, events: EventBatch) -> None:
-        self.table.feed(events)
+        if not len(events):
+            return
+        self._following.apply(Events(events))
         self._auditor.note(events)
         kinds = kinds_of(events)
         if Kind.FORK in kinds:
             self.children += events["address"][events["kind"] == Kind.FORK].tolist()
-        self.ended = self.ended or Kind.EXIT in kinds
+        if Kind.EXIT in kinds:
+            self.process_ended()
 
     def audit(self) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.
@@ -190,12 +232,12 @@ class Session:
     @property
     def unplaced(self) -> int:
         """Empty PTE pages from before the window, whose addresses are not known."""
-        return self._auditor.unplaced
+        return self._following.facts.unplaced
 
     @property
     def audits(self) -> Audit:
         """What the comparisons so far have given."""
-        return self._auditor.total
+        return self._following.facts.audit
 
     def stop(self) -> None:
         """End of the window: take what is left, audit, look who it is by now."""
@@ -203,26 +245,9 @@ class Session:
             pass
         self.audit()
         with suppress(*_ENDED):  # libraries may have been loaded since the attach
-            self._process = self.target.describe()
-        self.end_ns = time.monotonic_ns()
+            self._describe()
+        self._following.update(end_ns=time.monotonic_ns())
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:
         """What is known now."""
-        return take(
-            self.table,
-            process=self._process,
-            kernel=Kernel(
-                release=self._kernel.release,
-                policy=self._kernel.policy.label,
-                levels=self._kernel.levels,
-                page_size=4096,
-                seed=self._seed,
-            ),
-            start_ns=self.start_ns,
-            end_ns=self.end_ns if self.end_ns > self.start_ns else time.monotonic_ns(),
-            vm_pte_kib=None if self.ended else self._auditor.vm_pte_kib,
-            unplaced=self._auditor.unplaced,
-            audit=self._auditor.total,
-            notes=list(self._notes),
-            slots=slots,
-        )
+        return self._following.snapshot(time.monotonic_ns(), slots=slots)

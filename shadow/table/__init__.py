@@ -254,14 +254,18 @@ class Table:
         self._to_the_end(
             lambda first: adopt_huge(self.state, real.huge, real.huge_kind, first), len(real.huge)
         )
-        self.adopt_upper(real)
+        self.adopt_upper(real.pmd_bases, real.pud_bases)
 
-    def adopt_upper(self, real: Pages) -> None:
-        """Take over the PMD and PUD pages, where they were read."""
-        if real.pmd_bases is not None:
-            self._adopt_level(real.pmd_bases, PMD_LEVEL)
-        if real.pud_bases is not None:
-            self._adopt_level(real.pud_bases, PUD_LEVEL)
+    def adopt_upper(
+        self,
+        pmd_bases: npt.NDArray[np.int64] | None,
+        pud_bases: npt.NDArray[np.int64] | None,
+    ) -> None:
+        """Take over the PMD and PUD pages, where they were read; see `Pages`."""
+        if pmd_bases is not None:
+            self._adopt_level(pmd_bases, PMD_LEVEL)
+        if pud_bases is not None:
+            self._adopt_level(pud_bases, PUD_LEVEL)
 
     def _adopt_level(self, bases: npt.NDArray[np.int64], level: int) -> None:
         drop_upper_tables(self.state, np.setdiff1d(self.upper_bases(level), bases), level)
@@ -281,10 +285,10 @@ class Table:
         """One number of `Counter` (add a `Policy` for those kept per policy)."""
         return int(self.state.counters[counter])
 
-    def _pte_pages(self) -> npt.NDArray[Any]:
-        """(n,) of RECORD: those that have a PTE page under the running kernel."""
+    def _pte_pages(self, policy: Policy | None = None) -> npt.NDArray[Any]:
+        """(n,) of RECORD: those that have a PTE page, by default under the running kernel."""
         records = self.state.records
-        return records[(records["live"] >> self._running) & 1 != 0]
+        return records[(records["live"] >> (self._running if policy is None else policy)) & 1 != 0]
 
     def _huge(self) -> npt.NDArray[Any]:
         """(n,) of RECORD: the leaf PMDs, ascending."""
@@ -297,18 +301,18 @@ class Table:
         records = self.state.records
         return np.sort(records["slot"][(records["live"] >> policy) & 1 != 0])
 
-    def occupancy(self) -> npt.NDArray[np.int64]:
-        """(513,) how many PTE pages of the running kernel have 0, 1 ... 512 entries."""
-        return np.bincount(self._pte_pages()["refs"], minlength=ENTRIES + 1)
+    def occupancy(self, policy: Policy | None = None) -> npt.NDArray[np.int64]:
+        """(513,) how many PTE pages (default: the running kernel's) have 0, 1 ... 512 entries."""
+        return np.bincount(self._pte_pages(policy)["refs"], minlength=ENTRIES + 1)
 
-    def lazyfree_only(self) -> int:
-        """PTE pages of the running kernel whose every entry is lazyfree."""
-        pages = self._pte_pages()
+    def lazyfree_only(self, policy: Policy | None = None) -> int:
+        """PTE pages (by default of the running kernel) whose every entry is lazyfree."""
+        pages = self._pte_pages(policy)
         return int(np.count_nonzero((pages["refs"] > 0) & (pages["refs"] == pages["lazies"])))
 
-    def empty_slots(self) -> npt.NDArray[np.int64]:
+    def empty_slots(self, policy: Policy | None = None) -> npt.NDArray[np.int64]:
         """(n,) sorted first addresses of the slots whose PTE page is empty now."""
-        pages = self._pte_pages()
+        pages = self._pte_pages(policy)
         return np.sort(pages["slot"][pages["refs"] == 0])
 
     def nbytes(self) -> int:

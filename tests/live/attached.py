@@ -10,6 +10,7 @@ import numpy as np
 
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
+from shadow.trace import TraceWriter
 from tracer.census import CountedReader, open_reader
 from tracer.kernel import kernel_facts
 from tracer.probes import DEFAULT_RING, Probes
@@ -23,15 +24,21 @@ _NOT_NONE = np.uint64(3 << 62)  # present or swapped
 
 
 @contextmanager
-def attached(pid: int, *, ring_bytes: int = DEFAULT_RING, exact: bool = True) -> Iterator[Session]:
+def attached(
+    pid: int,
+    *,
+    ring_bytes: int = DEFAULT_RING,
+    exact: bool = True,
+    writer: TraceWriter | None = None,
+) -> Iterator[Session]:
     """A seeded session for a running process; unless `exact`, page tables are counted."""
-    with watching(ring_bytes=ring_bytes, exact=exact) as attach:
+    with watching(ring_bytes=ring_bytes, exact=exact, writer=writer) as attach:
         yield attach(pid)
 
 
 @contextmanager
 def watching(
-    *, ring_bytes: int = DEFAULT_RING, exact: bool = True
+    *, ring_bytes: int = DEFAULT_RING, exact: bool = True, writer: TraceWriter | None = None
 ) -> Iterator[Callable[[int], Session]]:
     """Attached probes, and what makes a seeded session of a pid with them."""
     prepare()
@@ -42,7 +49,8 @@ def watching(
 
     def attach(pid: int) -> Session:
         probes.add(pid)
-        session = Session(open_target(pid), probes, kernel, reader)
+        tee = writer.tee() if writer else None
+        session = Session(open_target(pid), probes, kernel, reader, tee)
         session.seed()
         return session
 

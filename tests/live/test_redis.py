@@ -1,10 +1,15 @@
 """A real Redis on jemalloc, filled, flushed and refilled, against the probe-less truth."""
 
+import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from shadow.replay import Question, replay_one
+from shadow.snapshot import document
+from shadow.trace import TraceWriter
 from tests.live.attached import attached, hardly_any_lost, quiet_truth
 from tools.workloads.redis import Redis, private_redis
 
@@ -21,19 +26,35 @@ def _work(redis: Redis) -> None:
     redis.fill(50_000, 300, "third")
 
 
-def test_empty_pte_pages_equal_the_truth() -> None:
+def test_empty_pte_pages_equal_the_truth_and_a_replay_says_the_same(tmp_path: Path) -> None:
     # A steady purge in many small steps, so that slots are emptied piece by piece.
     settings = f"dirty_decay_ms:{_DECAY_MS}"
-    with private_redis(MALLOC_CONF=settings) as redis, attached(redis.pid) as session:
+    writer = TraceWriter(tmp_path / "redis.arrows")
+    writer.start()
+    with (
+        private_redis(MALLOC_CONF=settings) as redis,
+        attached(redis.pid, writer=writer) as session,
+    ):
         worker = threading.Thread(target=_work, args=(redis,))
         worker.start()
+        next_audit = time.monotonic()
         while worker.is_alive():
             session.pump()
             time.sleep(0.002)
+            if time.monotonic() > next_audit:
+                session.audit()
+                next_audit += 1
         worker.join()
         found = quiet_truth(session)
         session.stop()
-        report = session.snapshot()
+        report = session.snapshot(slots=True)
+    writer.close()
+    replayed = replay_one(str(tmp_path / "redis.arrows"), Question(slots=True))
+    assert replayed.problem is None
+    assert json.dumps(document([each.snapshot for each in replayed.followed])) == json.dumps(
+        document([report])
+    )
+    assert report.audit.runs > 5
     assert hardly_any_lost(report)
     assert report.window.events["fault"] > 100_000
     assert report.window.events["dontneed"] > 1000

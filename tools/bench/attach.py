@@ -73,8 +73,7 @@ class _Followed:
                 pass
             cpu, wall = time.process_time_ns() - cpu, time.monotonic_ns() - begin
             session.stop()
-            counters = session.table.state.counters
-            events = int(counters[Counter.EVENTS : Counter.EVENTS + 32].sum())
+            events = session.events
             self.cpu_per_event.append(cpu / events)
             self.rate.append(events / wall * 1e9)
             self.events += events

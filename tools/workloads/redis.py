@@ -32,7 +32,7 @@ class Redis:
 
     def __init__(self, pid: int, socket: Path) -> None:
         self.pid = pid
-        self._socket = socket
+        self.socket = socket
 
     def command(self, *words: object) -> str:
         """Run one command with redis-cli; returns its output.
@@ -41,7 +41,7 @@ class Redis:
             RuntimeError: the server answered with an error.
         """
         done = subprocess.run(
-            ["redis-cli", "-e", "-s", str(self._socket), *map(str, words)],
+            ["redis-cli", "-e", "-s", str(self.socket), *map(str, words)],
             capture_output=True,
             text=True,
             check=False,

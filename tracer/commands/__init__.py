@@ -3,7 +3,15 @@
 from argparse import ArgumentParser, Namespace
 from typing import Protocol
 
-__all__ = ("Command",)
+__all__ = ("Command", "positive")
+
+
+def positive(text: str) -> float:
+    """A number above 0, as an argument."""
+    value = float(text)
+    if not value > 0:
+        raise ValueError(text)
+    return value
 
 
 class Command(Protocol):

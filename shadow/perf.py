@@ -1,0 +1,268 @@
+"""Other people's recordings: the output of `perf script`, as records of a trace.
+
+perf tells page faults and system calls, and neither the page tables nor the VMAs
+that were there before. Faults are events as they are; a call becomes the event
+that the probes would have made of it when it returned (`shadow.events.Kind`). VMAs
+that were there before are inferred: wherever a page was touched that no mmap in
+the recording had mapped by then.
+
+A line has to have process and thread, CPU, time, event and its fields:
+perf script --ns --header --show-lost-events -F comm,pid,tid,cpu,time,event,trace.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.errors import UsageError
+from shadow.events import EVENT, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind
+from shadow.geometry import PAGE
+from shadow.policy import Policy
+from shadow.records import Events, Facts, Mappings, Record
+from shadow.snapshot import Kernel, Process
+from shadow.table import VMA, HugePages, VmaFlag
+
+__all__ = ("PerfScript",)
+
+_LINE = re.compile(
+    r"\s*(?P<comm>.*?)\s+(?P<pid>-?\d+)/(?P<tid>-?\d+)\s+\[(?P<cpu>\d+)\]\s+"
+    r"(?P<seconds>\d+)\.(?P<fraction>\d+):\s+(?P<event>\w+(:\w+)?):?\s(?P<fields>.*)"
+)
+_FAULT = re.compile(r"address=(0x[0-9a-f]+) .*error_code=(0x[0-9a-f]+)")
+_ARGUMENT = re.compile(r"\w+: (0x[0-9a-f]+|-?\d+)")
+_LOST = re.compile(r"lost\s+(\d+)")
+_HEADER = re.compile(r"# (hostname|os release|captured on)\s*: (.*)")
+_KERNEL_FAULT = 1 << 31
+_MAX_ERRNO = 4095
+_ENOMEM, _EINVAL = 12, 22
+_PROT = 0xFF
+_DONTNEED, _FREE, _REMOVE = 4, 8, 9
+_POPULATES = (22, 23)
+_DONTNEED_LOCKED = 24
+_RECLAIMS_SINCE = (6, 14)
+_RWX = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC | VmaFlag.ACCOUNT
+
+_Event = tuple[Kind, int, int, int]
+"""Kind, address, length, aux."""
+
+
+def _page_up(length: int) -> int:
+    return (length + PAGE - 1) & -PAGE
+
+
+def _advice(start: int, length: int, advice: int, result: int) -> _Event | None:
+    """As on_advice of the probes."""
+    if start % PAGE:
+        return None
+    zapped = result in (0, -_ENOMEM, -_EINVAL)
+    done = result in (0, -_ENOMEM)
+    kind, happened = Kind.ADVISE, done
+    if advice in (_DONTNEED, _DONTNEED_LOCKED):
+        kind, happened = Kind.DONTNEED, zapped
+    elif advice == _FREE:
+        kind, happened = Kind.FREE, zapped
+    elif advice in _POPULATES:
+        kind, happened = Kind.POPULATE, True
+    elif advice == _REMOVE:
+        kind = Kind.TRUNCATE
+    return (kind, start, _page_up(length), advice) if happened else None
+
+
+def _entered(call: str, a: list[int]) -> _Event | None:
+    """The event of a call that gives addresses away before it returns."""
+    if call == "munmap":
+        return Kind.UNMAP_BEGIN, a[0], _page_up(a[1]), 0
+    if call == "mremap":
+        return Kind.REMAP_FROM, a[0], _page_up(a[1]), a[3]
+    return None
+
+
+def _returned(call: str, a: list[int], result: int) -> _Event | None:
+    """The event of a call that returned, as on_sys_exit of the probes."""
+    failed = -_MAX_ERRNO <= result < 0
+    partly = PARTLY if failed else 0
+    if call == "madvise":
+        return _advice(a[0], a[1], a[2], result)
+    if call == "munmap":
+        return Kind.UNMAP, a[0], 0 if failed else _page_up(a[1]), 0
+    if call == "mremap":
+        return Kind.REMAP_TO, a[0] if failed else result, 0 if failed else _page_up(a[2]), 0
+    if failed and result != -_ENOMEM:
+        return None
+    if call in ("mprotect", "pkey_mprotect"):
+        return Kind.PROTECT, a[0], _page_up(a[1]), a[2] | partly
+    if call in ("mlock", "mlock2", "munlock"):
+        start = a[0] & -PAGE
+        length = _page_up(a[0] + a[1]) - start
+        flags = a[2] if call == "mlock2" else 0
+        return Kind.UNLOCK if call == "munlock" else Kind.LOCK, start, length, flags | partly
+    if failed:
+        return None
+    if call == "mmap":
+        return Kind.MAP, result, _page_up(a[1]), a[2] & _PROT | a[3] << MAP_FLAGS_SHIFT
+    if call == "brk":
+        return (Kind.BRK, result, 0, 0) if a[0] in (0, result) else None
+    if call == "mlockall":
+        return Kind.LOCK, 0, 0, a[0]
+    return (Kind.UNLOCK, 0, 0, 0) if call == "munlockall" else None
+
+
+def _inferred(events: EventBatch) -> npt.NDArray[np.void]:
+    """(n,) of `VMA`: where pages were touched that no MAP among these events had mapped.
+
+    Readable, writable, anonymous: nothing is known of them but that they were there.
+    """
+    faults = events["kind"] == Kind.FAULT
+    touched = events["address"][faults].astype(np.int64) & -PAGE
+    pages, first = np.unique(touched, return_index=True)
+    when = np.flatnonzero(faults)[first]
+    known = np.zeros(len(pages), np.bool_)
+    for at in np.flatnonzero(events["kind"] == Kind.MAP).tolist():
+        start, length = int(events["address"][at]), int(events["length"][at])
+        low, high = np.searchsorted(pages, (start, start + length))
+        known[low:high] |= when[low:high] > at
+    pages = pages[~known]
+    begins = np.flatnonzero(np.diff(pages, prepend=-1) != PAGE)
+    ends = np.append(begins[1:], len(pages)) - 1
+    vmas = np.zeros(len(begins), VMA)
+    if len(pages):
+        vmas["start"], vmas["end"] = pages[begins], pages[ends] + PAGE
+    vmas["flags"], vmas["pgoff"] = _RWX, vmas["start"] // PAGE
+    return vmas
+
+
+@dataclass
+class _Process:
+    """What the recording has of one process."""
+
+    comm: str
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+    calls: dict[int, tuple[str, list[int]]] = field(default_factory=dict)
+    """Calls that were entered and have not returned, by thread."""
+
+
+class PerfScript:
+    """The output of `perf script`, read as a whole.
+
+    Args:
+        lines: its lines.
+        policy: when the kernel of that host frees PTE pages; None: by its release, from
+            the header.
+
+    Raises:
+        UsageError: no line of it is a page fault or call with process and thread.
+    """
+
+    def __init__(self, lines: Iterable[str], policy: Policy | None = None) -> None:
+        self._header: dict[str, str] = {}
+        self._processes: dict[int, _Process] = {}
+        self.lines = self.strange = 0
+        """Lines with an event, and lines that could not be understood."""
+        for line in lines:
+            if line.startswith("#"):
+                header = _HEADER.match(line)
+                if header:
+                    self._header[header[1]] = header[2].strip()
+            elif line.strip():
+                self._take(line)
+        if not any(process.rows for process in self._processes.values()):
+            raise UsageError(
+                "There is no page fault and no call in it. Make it with: perf script --ns "
+                "--header --show-lost-events -F comm,pid,tid,cpu,time,event,trace"
+            )
+        self._policy = self._policy_by_release() if policy is None else policy
+
+    def _policy_by_release(self) -> Policy:
+        """Of the release alone: 6.14 and later can free, if they were configured so."""
+        release = re.match(r"(\d+)\.(\d+)", self._header.get("os release", ""))
+        since = release is not None and (int(release[1]), int(release[2])) >= _RECLAIMS_SINCE
+        return Policy.PT_RECLAIM if since else Policy.NONE
+
+    def _take(self, line: str) -> None:
+        match = _LINE.match(line)
+        if match is None:
+            self.strange += 1
+            return
+        self.lines += 1
+        pid, tid = int(match["pid"]), int(match["tid"])
+        time = int(match["seconds"]) * 10**9 + int(match["fraction"].ljust(9, "0"))
+        process = self._processes.setdefault(pid, _Process(match["comm"]))
+        event = self._event(process, tid, match["event"], match["fields"])
+        if event is not None:
+            kind, address, length, aux = event
+            if kind == Kind.EXEC:
+                process.comm = match["comm"]
+            process.rows.append((time, address, length, pid, tid, kind, int(match["cpu"]), aux))
+
+    def _event(self, process: _Process, tid: int, name: str, fields: str) -> _Event | None:
+        if name.startswith("exceptions:page_fault_"):
+            fault = _FAULT.search(fields)
+            if fault is None:
+                self.strange += 1
+                return None
+            kernel = _KERNEL_FAULT if name.endswith("kernel") else 0
+            address = int(fault[1], 16)
+            known = address < 1 << 63
+            return (Kind.FAULT, address, 0, int(fault[2], 16) | kernel) if known else None
+        if name.startswith("syscalls:sys_enter_"):
+            call = name.removeprefix("syscalls:sys_enter_")
+            arguments = [int(text, 0) for text in _ARGUMENT.findall(fields)]
+            process.calls[tid] = call, arguments
+            return _entered(call, arguments)
+        if name.startswith("syscalls:sys_exit_"):
+            call, arguments = process.calls.pop(tid, ("", []))
+            if call != name.removeprefix("syscalls:sys_exit_"):
+                return None  # it was entered before the recording began
+            result = int(fields, 0)
+            return _returned(call, arguments, result - (1 << 64) * (result >= 1 << 63))
+        if name == "sched:sched_process_exec":
+            return Kind.EXEC, 0, 0, 0
+        lost = _LOST.search(fields) if name == "PERF_RECORD_LOST" else None
+        return (Kind.LOSS, 0, int(lost[1]), 0) if lost else None
+
+    def _facts(self, pid: int, process: _Process, events: EventBatch) -> Facts:
+        wall_ns = 0
+        with suppress(ValueError):
+            when = datetime.strptime(self._header.get("captured on", ""), "%a %b %d %H:%M:%S %Y")
+            wall_ns = int(when.timestamp()) * 10**9
+        begin, end = int(events["time"].min()), int(events["time"].max())
+        notes = [
+            "Imported from perf script: page tables and VMAs of before are not known; VMAs were "
+            "inferred from what was touched, huge pages are taken to be off.",
+            f"That this kernel frees by {self._policy.label} is taken from its release or from "
+            "who imported it.",
+        ]
+        if self.strange:
+            notes.append(f"{self.strange:,} lines of perf script were not understood.")
+        release = self._header.get("os release", "unknown")
+        return Facts(
+            process=Process(pid, process.comm, 0, None, None),
+            kernel=Kernel(release, self._policy.label, 4, PAGE, "none"),
+            huge=HugePages(),
+            host=self._header.get("hostname", ""),
+            start_ns=begin,
+            wall_ns=wall_ns,
+            end_ns=end,
+            notes=tuple(notes),
+        )
+
+    def records(self) -> Iterator[tuple[int, int, Record]]:
+        """All processes, one after the other.
+
+        Yields:
+            Number of the process from 1, its pid, a record.
+        """
+        with_rows = {pid: p for pid, p in self._processes.items() if p.rows}
+        for number, (pid, process) in enumerate(with_rows.items(), 1):
+            events = np.array(process.rows, EVENT)
+            yield number, pid, self._facts(pid, process, events)
+            cuts = np.flatnonzero(events["kind"] == Kind.EXEC) + 1
+            for part in np.split(events, cuts):
+                if len(part):
+                    yield number, pid, Mappings(int(part["time"][0]), vmas=_inferred(part))
+                    yield number, pid, Events(part)

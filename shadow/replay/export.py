@@ -1,0 +1,90 @@
+"""Traces in the forms of other tools: Parquet, and counters for the Perfetto UI."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyarrow import parquet
+
+from shadow.errors import DamagedTraceError
+from shadow.policy import POLICIES
+from shadow.records import Facts
+from shadow.replay.one import Replay
+from shadow.snapshot import Snapshot
+from shadow.trace import TraceReader
+from shadow.trace.layout import SCHEMA, encode
+
+__all__ = ("to_parquet", "to_perfetto")
+
+_NS_PER_US = 1e3
+
+
+def to_parquet(reader: TraceReader, path: Path) -> DamagedTraceError | None:
+    """All rows of a trace, as `shadow.trace.layout` has them.
+
+    Returns:
+        Why these are not all, if they are not.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    pids: dict[int, int] = {}
+    with parquet.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        try:
+            for entry in reader:
+                if isinstance(entry.record, Facts):
+                    pids[entry.process] = entry.record.process.pid
+                for batch in encode(entry.record, pids.get(entry.process, 0)):
+                    writer.write_batch(batch)
+        except DamagedTraceError as damage:
+            return damage
+    return None
+
+
+def _counters(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    """The counters of one moment: Trace Event Format, phase C."""
+    common = {"ph": "C", "pid": snapshot.process.pid, "ts": snapshot.window.end_ns / _NS_PER_US}
+    outcomes = {policy.label: snapshot.policies[policy.label] for policy in POLICIES}
+    pages = {label: outcome.pte_pages for label, outcome in outcomes.items()}
+    empty = {label: outcome.empty for label, outcome in outcomes.items()}
+    yield {"name": "PTE pages", "args": pages, **common}
+    yield {"name": "empty PTE pages", "args": empty, **common}
+    yield {"name": "entries", "args": {"entries": snapshot.now.refs}, **common}
+
+
+def to_perfetto(reader: TraceReader, path: Path, interval: float) -> DamagedTraceError | None:
+    """Counter tracks over time, in the Trace Event Format that the Perfetto UI opens.
+
+    Per process and policy: PTE pages and empty ones; and entries.
+
+    Args:
+        reader: the trace.
+        path: the JSON file.
+        interval: seconds between two values.
+
+    Returns:
+        Why this is not all of the trace, if it is not.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    named: set[int] = set()
+    with path.open("w") as file:
+        file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
+
+        def write(_number: int, snapshot: Snapshot) -> None:
+            process = snapshot.process
+            events = list(_counters(snapshot))
+            if process.pid not in named:
+                named.add(process.pid)
+                name = {"name": "process_name", "ph": "M", "args": {"name": process.comm}}
+                events.insert(0, name | {"pid": process.pid})
+            file.writelines(json.dumps(event) + ",\n" for event in events)
+
+        replay = Replay(reader, interval=interval, row=write)
+        replay.run()
+        for number, snapshot in enumerate(replay.snapshots(), 1):
+            write(number, snapshot)
+        file.write('{"name":"ptescope","ph":"M","pid":0,"args":{}}]}\n')
+    return replay.damage

@@ -1,0 +1,155 @@
+"""Many traces, on this machine's processors or on a Dask cluster; the same results anywhere.
+
+Each trace is replayed by itself, in one process, by the same code; only where
+that happens differs. Results come in the order of the traces.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from shadow.errors import PtescopeError, UsageError
+from shadow.policy import Policy
+from shadow.replay.one import Replay
+from shadow.replay.source import open_trace
+from shadow.snapshot import Snapshot
+
+__all__ = (
+    "Followed",
+    "Outcome",
+    "Question",
+    "outcome_of",
+    "replay_all",
+    "replay_on_cluster",
+    "replay_one",
+)
+
+_CONNECT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be known of each trace.
+
+    Attributes:
+        at: seconds after its beginning; None: at its end.
+        policy: whose PTE pages; None: those of the kernel that it ran on.
+        slots: whether the empty slots are to be listed.
+    """
+
+    at: float | None = None
+    policy: Policy | None = None
+    slots: bool = False
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One process of a trace.
+
+    Attributes:
+        host: where it ran.
+        wall_ns: end of its window, since the epoch; 0: not known.
+        snapshot: what was known then.
+    """
+
+    host: str
+    wall_ns: int
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trace, replayed.
+
+    Attributes:
+        url: the trace.
+        followed: its processes.
+        problem: why that is not everything; None: it is.
+        status: exit status that goes with the problem.
+    """
+
+    url: str
+    followed: list[Followed] = field(default_factory=list)
+    problem: str | None = None
+    status: int = 0
+
+
+def outcome_of(url: str, replay: Replay, question: Question) -> Outcome:
+    """What a replay that has run says to a question."""
+    snapshots = replay.snapshots(slots=question.slots, policy=question.policy)
+    followed = []
+    for following, snapshot in zip(replay.followings.values(), snapshots, strict=True):
+        facts, window = following.facts, snapshot.window
+        passed = window.end_ns - facts.start_ns
+        wall_ns = facts.wall_ns + passed if facts.wall_ns else 0
+        followed.append(Followed(facts.host, wall_ns, snapshot))
+    if replay.damage is None:
+        return Outcome(url, followed)
+    return Outcome(url, followed, str(replay.damage), replay.damage.status)
+
+
+def replay_one(url: str, question: Question) -> Outcome:
+    """Replay one trace; a problem with it is part of the outcome."""
+    try:
+        with open_trace(url) as reader:
+            replay = Replay(reader, at=question.at)
+            replay.run()
+            return outcome_of(url, replay, question)
+    except PtescopeError as error:
+        return Outcome(url, problem=str(error), status=error.status)
+
+
+def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterator[Outcome]:
+    """Replay traces on this machine.
+
+    Args:
+        urls: the traces.
+        question: what to ask of each.
+        jobs: processes to use.
+
+    Yields:
+        The outcome of each trace, in order.
+    """
+    ask = partial(replay_one, question=question)
+    if jobs == 1:
+        yield from map(ask, urls)
+        return
+    # Not forked: this process may have threads by now, of Arrow for instance.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(ask, urls)
+
+
+def replay_on_cluster(urls: Sequence[str], question: Question, address: str) -> Iterator[Outcome]:
+    """Replay traces on a Dask cluster that is there already.
+
+    What a lost worker was at is done again by another. The workers must be able
+    to open the traces, and have ptescope installed.
+
+    Args:
+        urls: the traces.
+        question: what to ask of each.
+        address: the scheduler, such as tcp://host:8786.
+
+    Yields:
+        The outcome of each trace, in order.
+
+    Raises:
+        UsageError: distributed is not installed, or there is no scheduler there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError(
+            "Dask clusters need the package distributed: pip install 'ptescope[cluster]'."
+        ) from error
+    try:
+        client: Any = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"There is no Dask scheduler at {address}: {error}.") from error
+    with client:
+        # pure=False: a trace of the same name may have other contents by now.
+        for future in client.map(replay_one, urls, question=question, pure=False):
+            yield future.result()

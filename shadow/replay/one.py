@@ -1,0 +1,137 @@
+"""A trace through the engine that live following runs, process by process."""
+
+from collections.abc import Callable
+
+from shadow.errors import DamagedTraceError
+from shadow.events import EventBatch
+from shadow.follow import Following
+from shadow.policy import Policy
+from shadow.records import Events, Facts, Record
+from shadow.snapshot import Snapshot
+from shadow.table import Counter
+from shadow.trace import TraceReader
+
+__all__ = ("Replay",)
+
+_NS = 1e9
+_FOREVER = (1 << 63) - 1
+
+
+def _time_of(record: Record) -> int:
+    """When a record other than events came about, ns."""
+    assert not isinstance(record, Events)
+    return record.told_ns or record.start_ns if isinstance(record, Facts) else record.time
+
+
+def _until(events: EventBatch, time: int) -> int:
+    """How many events come before the first one later than `time`."""
+    late = events["time"] > time
+    return int(late.argmax()) if late.any() else len(events)
+
+
+class Replay:
+    """All processes of one trace.
+
+    Args:
+        reader: the trace.
+        at: seconds after its beginning at which to stop; None: its end.
+        interval: seconds between two calls of `row` for a process.
+        row: is given the number of a process and a snapshot of it, each `interval`.
+        progress: is given the bytes read so far, now and then.
+    """
+
+    def __init__(
+        self,
+        reader: TraceReader,
+        *,
+        at: float | None = None,
+        interval: float | None = None,
+        row: Callable[[int, Snapshot], object] = lambda _, __: None,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._reader, self._row, self._progress = reader, row, progress
+        self._at, self._interval = at, interval
+        self._limit = _FOREVER
+        self._ticks: dict[int, int] = {}
+        """When the next row of each process is due, ns."""
+        self._past: set[int] = set()
+        """Processes that have come to the limit."""
+        self.followings: dict[int, Following] = {}
+        self.damage: DamagedTraceError | None = None
+        """Why it did not come to the end of the trace."""
+
+    def run(self) -> None:
+        """Apply everything, up to the end, the limit or the damage."""
+        try:
+            for entry in self._reader:
+                self._take(entry.process, entry.record)
+                self._progress(self._reader.position)
+        except DamagedTraceError as error:
+            self.damage = error
+        for process in self.followings:
+            self._show(process, self._end_of(process))
+
+    def _take(self, process: int, record: Record) -> None:
+        following = self.followings.get(process)
+        if following is None:
+            self._begin(process, record)
+        elif process in self._past:
+            pass
+        elif isinstance(record, Events) and not record.counted:
+            self._events(process, following, record.batch)
+        else:
+            time = 0 if isinstance(record, Events) else _time_of(record)
+            if time > self._limit:
+                self._past.add(process)
+                return
+            self._show(process, time - 1)
+            following.apply(record)
+
+    def _begin(self, process: int, record: Record) -> None:
+        if not isinstance(record, Facts):
+            raise DamagedTraceError(f"Process {process} of the trace has no beginning.")
+        if not self.followings and self._at is not None:
+            self._limit = record.start_ns + round(self._at * _NS)
+        self.followings[process] = Following(record)
+        if self._interval is not None:
+            self._ticks[process] = record.start_ns + round(self._interval * _NS)
+
+    def _events(self, process: int, following: Following, events: EventBatch) -> None:
+        last = int(events["time"].max(initial=0))
+        if last > self._limit:
+            self._past.add(process)
+            events = events[: _until(events, self._limit)]
+        while last > (tick := self._ticks.get(process, _FOREVER)) <= self._limit:
+            before = _until(events, tick)
+            following.apply(Events(events[:before]))
+            events = events[before:]
+            self._show(process, tick)
+        following.apply(Events(events))
+
+    def _show(self, process: int, time: int) -> None:
+        """The rows of a process that are due up to `time`."""
+        if self._interval is None:
+            return
+        while (tick := self._ticks[process]) <= time:
+            self._row(process, self.followings[process].snapshot(tick))
+            self._ticks[process] = tick + round(self._interval * _NS)
+
+    def _end_of(self, process: int) -> int:
+        """The end of its window, or the last that is known of it, or the limit."""
+        if process in self._past:
+            return self._limit
+        following = self.followings[process]
+        last = max(following.table.counter(Counter.NOW), following.facts.told_ns)
+        return min(following.facts.end_ns or last, self._limit)
+
+    def snapshots(self, *, slots: bool = False, policy: Policy | None = None) -> list[Snapshot]:
+        """What is known of each process where the replay has come to.
+
+        Args:
+            slots: whether to list the empty slots.
+            policy: whose PTE pages to show instead of those of the kernel it ran on.
+        """
+        return [
+            following.snapshot(self._end_of(process), slots=slots, policy=policy)
+            for process, following in self.followings.items()
+        ]

@@ -1,0 +1,56 @@
+"""Where traces lie: files, folders, patterns, here or at any URL that fsspec opens."""
+
+from collections.abc import Sequence
+from glob import has_magic
+
+from fsspec.core import url_to_fs
+
+from shadow.errors import UsageError
+from shadow.trace import SUFFIX, TraceReader
+
+__all__ = ("find_traces", "open_trace")
+
+
+def _find(place: str) -> list[str]:
+    system, path = url_to_fs(place)
+    pattern = f"{path}/*{SUFFIX}" if system.isdir(path) else path
+    if not has_magic(pattern) or system.exists(pattern):
+        return [place]
+    remote = "://" in place
+    return sorted(system.unstrip_protocol(p) if remote else p for p in system.glob(pattern))
+
+
+def find_traces(places: Sequence[str]) -> list[str]:
+    """The traces at these places, each once, in order.
+
+    Args:
+        places: files, folders (their *.arrows), patterns, or fsspec URLs of these.
+
+    Raises:
+        UsageError: there is none at one of them.
+    """
+    found: dict[str, None] = {}
+    for place in places:
+        try:
+            here = _find(place)
+        except (OSError, ValueError, ImportError) as error:
+            raise UsageError(f"{place} cannot be looked at: {error}.") from error
+        if not here:
+            raise UsageError(f"There is no trace at {place}.")
+        found |= dict.fromkeys(here)
+    return list(found)
+
+
+def open_trace(url: str) -> TraceReader:
+    """Open one trace.
+
+    Raises:
+        UsageError: it cannot be opened, or a later version made it.
+        DamagedTraceError: it is no trace.
+    """
+    try:
+        system, path = url_to_fs(url)
+        file = system.open(path, "rb")
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(f"{url} cannot be opened: {error}.") from error
+    return TraceReader(file, url)

@@ -1,0 +1,91 @@
+"""A trace file that is being written: made safely, whole at every message."""
+
+import os
+import stat
+from pathlib import Path
+
+from shadow.errors import UsageError
+from shadow.records import Events, Record
+from shadow.trace.layout import encode, name_of
+from shadow.trace.stream import Encoder
+
+__all__ = ("TraceFile",)
+
+
+def _make(path: Path, force: bool) -> int:
+    """A new file that only its owner may read: a trace tells a lot about a process."""
+    try:
+        if force and stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+    except FileNotFoundError:
+        pass
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        hint = "it is no regular file" if force else "--force replaces it"
+        raise UsageError(f"{path} is there already ({hint}).") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+class TraceFile:
+    """A new trace.
+
+    Args:
+        path: where; mode 0600.
+        force: whether to replace a file that is there.
+
+    Raises:
+        UsageError: it is there already, or cannot be made.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.path = path
+        self.size = self.events = 0
+        """Bytes and events written."""
+        self._fd = _make(path, force)
+        self._encoder = Encoder()
+        self._put(self._encoder.schema())
+
+    def _put(self, message: bytes | bytearray) -> None:
+        view = memoryview(message)
+        try:
+            while len(view):
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            os.ftruncate(self._fd, self.size)  # what is there ends with a whole message
+            raise
+        self.size += len(message)
+
+    def write(self, process: int, pid: int, record: Record) -> None:
+        """Append a record.
+
+        Args:
+            process: number of its process within the trace, from 1.
+            pid: its process.
+            record: what happened.
+
+        Raises:
+            OSError: it cannot be written; what was before it stays whole.
+        """
+        batches = list(encode(record, pid))
+        for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
+            fields = {"record": name_of(record), "process": process, "more": left}
+            self._put(self._encoder.batch(batch, **fields))
+        if isinstance(record, Events):
+            self.events += len(record.batch)
+
+    def end(self, dropped: int = 0) -> None:
+        """Append the trailer: the trace is complete.
+
+        Args:
+            dropped: events that are missing because the file could not be written fast enough.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._put(self._encoder.trailer(events=self.events, dropped=dropped))
+
+    def close(self) -> None:
+        """Close the file as it is."""
+        os.close(self._fd)

@@ -1,0 +1,176 @@
+"""Traces to be given away: no names of files or hosts, no environment, other addresses.
+
+Mappings are rebased in *windows*: stretches of the address space that are used,
+each with 256 GiB of room to grow on both sides, or less where another follows. A
+window is moved as a whole, by a multiple of 1 GiB, to the next free place. So
+what page tables look like is kept: slots, PTE pages and PMD pages come out the
+same, and so do all answers about them. Of a randomised address the lower 30 bits
+remain, because the tables depend on them. PUD pages are counted in the new place,
+where there can be one more or less for a window.
+
+A range that reaches beyond its window is cut there.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.events import EventBatch, Kind
+from shadow.geometry import PAGE_SHIFT, PMD_SPAN, PUD_SPAN, user_address_limit
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.snapshot import Process
+from shadow.table import Pages
+
+__all__ = ("Redactor",)
+
+_ROOM = PUD_SPAN // 2
+_LONGEST = 32 << 40
+"""The longest range that is kept whole."""
+_LIMIT = np.uint64(user_address_limit(5))
+_NOT_ADDRESSES = (Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.LOSS)
+_Addresses = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """[start, end) of the old addresses, and what is added to get the new ones."""
+
+    start: int
+    end: int
+    shift: int
+
+
+class _Windows:
+    """The windows of one process, ascending and apart from each other."""
+
+    def __init__(self) -> None:
+        self._windows: list[_Window] = []
+        self._free = PUD_SPAN
+        """Where the next window goes."""
+        self._arrays = tuple(np.empty(0, np.int64) for _ in range(3))
+
+    def cover(self, starts: _Addresses, ends: _Addresses) -> None:
+        """Make windows for ranges (bytes, ascending) that begin in none."""
+        spans: list[list[int]] = []
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            if spans and start - spans[-1][1] < 2 * _ROOM:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([start, end])
+        for start, end in spans:
+            self._add(start & -PMD_SPAN, -(-end // PMD_SPAN) * PMD_SPAN)
+
+    def _add(self, start: int, end: int) -> None:
+        at = bisect_right([window.start for window in self._windows], start)
+        low = self._windows[at - 1].end if at else 0
+        high = self._windows[at].start if at < len(self._windows) else 1 << 62
+        start, end = max(start - _ROOM, low), min(end + _ROOM, high)
+        self._windows.insert(at, _Window(start, end, self._free - start))
+        self._free += -(-(end - start) // PUD_SPAN) * PUD_SPAN
+        columns = zip(*((w.start, w.end, w.shift) for w in self._windows), strict=True)
+        self._arrays = tuple(np.array(column, np.int64) for column in columns)
+
+    def _at(self, addresses: _Addresses) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """The window of each address, and whether it is in one."""
+        starts, ends, _ = self._arrays
+        at = np.searchsorted(starts, addresses, side="right") - 1
+        return at, (at >= 0) & (addresses < ends[at]) if len(starts) else at >= 0
+
+    def moved(self, starts: _Addresses, ends: _Addresses) -> tuple[_Addresses, _Addresses]:
+        """Where ranges are now, making windows for those that have none."""
+        at, inside = self._at(starts)
+        if not inside.all():
+            order = np.flatnonzero(~inside)[np.argsort(starts[~inside])]
+            self.cover(starts[order], np.minimum(ends, starts + _LONGEST)[order])
+            at, _ = self._at(starts)
+        _, limits, shifts = self._arrays
+        return starts + shifts[at], np.minimum(ends, limits[at]) + shifts[at]
+
+    def places(self, starts: _Addresses) -> _Addresses:
+        """Where addresses are now."""
+        return self.moved(starts, starts + 1)[0]
+
+
+class Redactor:
+    """Makes of the records of one process those that may be given away."""
+
+    def __init__(self) -> None:
+        self._windows = _Windows()
+
+    def __call__(self, record: Record) -> Record:
+        """The record without what is not to be told."""
+        match record:
+            case Facts():
+                return replace(record, host="", process=_nameless(record.process))
+            case Events():
+                return replace(record, batch=self._events(record.batch))
+            case Seed():
+                vmas, brk = self._vmas(record.vmas), self._brk(record.brk)
+                return replace(record, pages=self._pages(record.pages), vmas=vmas, brk=brk)
+            case Repair():
+                return replace(record, pages=self._pages(record.pages))
+            case Mappings():
+                known = None if record.vmas is None else self._vmas(record.vmas)
+                pmds, puds = self._upper(record.pmd_bases)
+                brk = self._brk(record.brk)
+                return replace(record, pmd_bases=pmds, pud_bases=puds, vmas=known, brk=brk)
+
+    def _brk(self, brk: int) -> int:
+        return int(self._windows.places(np.array([brk]))[0]) if brk else 0
+
+    def _events(self, events: EventBatch) -> EventBatch:
+        events = events.copy()
+        placed = ~np.isin(events["kind"], _NOT_ADDRESSES)
+        placed &= (events["address"] != 0) & (events["address"] < _LIMIT)
+        starts = events["address"][placed].astype(np.int64)
+        lengths = np.minimum(events["length"][placed], _LIMIT).astype(np.int64)
+        starts, ends = self._windows.moved(starts, starts + lengths)
+        events["address"][placed], events["length"][placed] = starts, ends - starts
+        return events
+
+    def _vmas(self, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        vmas = vmas.copy()
+        vmas["start"], vmas["end"] = self._windows.moved(vmas["start"], vmas["end"])
+        # The page offset of anonymous memory is where it was mapped first.
+        anonymous = (vmas["file"] == 0) & (vmas["pgoff"] != 0)
+        first = vmas["pgoff"][anonymous] << PAGE_SHIFT
+        vmas["pgoff"][anonymous] = self._windows.places(first) >> PAGE_SHIFT
+        order = np.argsort(vmas["start"])
+        return vmas[order]
+
+    def _upper(self, pmds: _Addresses | None) -> tuple[_Addresses | None, _Addresses | None]:
+        if pmds is None:
+            return None, None
+        pmds = np.sort(self._windows.places(pmds))
+        return pmds, np.unique(pmds & -PUD_SPAN)
+
+    def _pages(self, pages: Pages) -> Pages:
+        slots, huge = self._windows.places(pages.slots), self._windows.places(pages.huge)
+        by_slot, by_huge = np.argsort(slots), np.argsort(huge)
+        within = pages.within
+        if within is not None:
+            starts, ends = self._windows.moved(*within)
+            order = np.argsort(starts)
+            within = starts[order], ends[order]
+        pmds, puds = self._upper(pages.pmd_bases)
+        return replace(
+            pages,
+            slots=slots[by_slot],
+            present=pages.present[by_slot],
+            huge=huge[by_huge],
+            huge_kind=pages.huge_kind[by_huge],
+            pmd_bases=pmds,
+            pud_bases=puds,
+            within=within,
+        )
+
+
+def _nameless(process: Process) -> Process:
+    """A process without paths and settings; the name of its allocator stays."""
+    allocator = process.allocator
+    if allocator is not None:
+        linked = allocator.linked.split(":")[0] if allocator.linked else None
+        allocator = replace(allocator, linked=linked, settings={})
+    return replace(process, exe=None, allocator=allocator)

@@ -1,0 +1,89 @@
+"""What perf recorded, imported: the same PTE pages as ptescope itself has seen."""
+
+import mmap
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shadow.replay import Question, replay_one
+from tests.live.actor import SLOT, Actor
+from tests.live.attached import attached
+from tracer.cli import main
+
+_BASE = 0x10_0000_0000
+_END = _BASE + 16 * SLOT
+_EVENTS = (
+    "exceptions:page_fault_user,exceptions:page_fault_kernel,sched:sched_process_exec,"
+    + ",".join(
+        f"syscalls:sys_{side}_{call}"
+        for call in ("madvise", "mmap", "munmap", "mremap", "mprotect", "brk")
+        for side in ("enter", "exit")
+    )
+)
+_FIELDS = "comm,pid,tid,cpu,time,event,trace"
+
+
+def test_an_imported_recording_says_what_was_seen_live(tmp_path: Path) -> None:
+    data, script, trace = (tmp_path / name for name in ("perf.data", "script.txt", "t.arrows"))
+    actor = Actor()
+    try:
+        actor.map(_BASE, 8 * SLOT)  # before anybody looks: perf knows it from what is touched
+        actor.advise(_BASE, 8 * SLOT, mmap.MADV_NOHUGEPAGE)
+        with attached(actor.pid) as session:
+            with _perf_record(actor.pid, data):
+                actor.touch(_BASE, 8 * SLOT)
+                actor.map(_BASE + 8 * SLOT, 8 * SLOT)
+                actor.advise(_BASE + 8 * SLOT, 8 * SLOT, mmap.MADV_NOHUGEPAGE)
+                actor.touch(_BASE + 8 * SLOT, 8 * SLOT)
+                for half in range(2, 22):
+                    actor.advise(_BASE + half * SLOT // 2, SLOT // 2, mmap.MADV_DONTNEED)
+                actor.advise(_BASE + 11 * SLOT, SLOT, mmap.MADV_DONTNEED)
+                assert actor.do("munmap", _BASE + 13 * SLOT, 2 * SLOT) == 0
+            session.stop()
+            live = session.snapshot(slots=True)
+    finally:
+        actor.close()
+    with script.open("w") as file:
+        subprocess.run(
+            ["perf", "script", "-i", data, "--ns", "--header", "--show-lost-events", "-F", _FIELDS],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+    assert main(["import", str(script), "-o", str(trace)]) == 0
+    (found,) = replay_one(str(trace), Question(slots=True)).followed
+    assert found.snapshot.process.pid == live.process.pid
+    assert found.snapshot.kernel.release == live.kernel.release
+    assert found.snapshot.kernel.seed == "none"
+    assert found.snapshot.kernel.policy == live.kernel.policy
+    assert any("VMAs of before are not known" in note for note in found.snapshot.notes)
+    assert _within(live.empty_slots) == _within(found.snapshot.empty_slots) != []
+
+
+@contextmanager
+def _perf_record(pid: int, data: Path) -> Iterator[None]:
+    """What the process does in this block is recorded by perf, and all is on disk after it."""
+    control, to_perf = os.pipe()
+    answer, from_perf = os.pipe()
+    perf = subprocess.Popen(
+        [
+            *("perf", "record", "-q", "-c", "1", "-D", "-1", "-o", str(data), "-e", _EVENTS),
+            *(f"--control=fd:{control},{from_perf}", "-p", str(pid)),
+        ],
+        pass_fds=(control, from_perf),
+    )
+    os.write(to_perf, b"enable\n")
+    assert os.read(answer, 5).startswith(b"ack")
+    yield
+    perf.send_signal(signal.SIGINT)
+    perf.wait()
+    for end in (control, to_perf, answer, from_perf):
+        os.close(end)
+
+
+def _within(slots: list[int] | None) -> list[int]:
+    assert slots is not None
+    return [slot for slot in slots if _BASE <= slot < _END]

@@ -1,0 +1,60 @@
+"""`ptescope export`: a trace in the forms of other tools."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from shadow.errors import UsageError
+from shadow.replay import open_trace, to_parquet, to_perfetto
+from shadow.table import prepare
+from tracer.commands import positive
+
+__all__ = ("Export",)
+
+
+class Export:
+    """Write a trace as Parquet, or as counters over time for the Perfetto UI.
+
+    The latter is a file that ui.perfetto.dev opens: PTE pages and empty ones
+    under each policy, a track each.
+    """
+
+    name = "export"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument("trace", metavar="TRACE", help="the trace, or a URL of it")
+        parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all rows")
+        parser.add_argument("--perfetto", type=Path, metavar="FILE", help="write counters, as JSON")
+        parser.add_argument(
+            "-i",
+            "--interval",
+            type=positive,
+            default=0.1,
+            metavar="SECONDS",
+            help="time between two values of a counter (default: 0.1)",
+        )
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        if args.parquet is None and args.perfetto is None:
+            raise UsageError("Give what to write: --parquet FILE, --perfetto FILE, or both.")
+        damage = None
+        try:
+            if args.parquet:
+                with open_trace(args.trace) as reader:
+                    damage = to_parquet(reader, args.parquet)
+            if args.perfetto:
+                prepare()
+                with open_trace(args.trace) as reader:
+                    damage = to_perfetto(reader, args.perfetto, args.interval)
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be written: {error.strerror}.") from error
+        if damage is None:
+            return 0
+        print(f"ptescope: {damage}", file=sys.stderr)
+        return damage.status

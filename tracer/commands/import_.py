@@ -1,0 +1,67 @@
+"""`ptescope import`: a trace out of what perf recorded."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
+from pathlib import Path
+
+from shadow.errors import UsageError
+from shadow.perf import PerfScript
+from shadow.policy import POLICIES, Policy
+from shadow.trace import TraceFile
+
+__all__ = ("Import",)
+
+
+class Import:
+    """Make a trace of the output of `perf script`, to be replayed.
+
+    For hosts that have perf and nothing else. What such a trace lacks is said
+    in the report.
+    """
+
+    name = "import"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument(
+            "script", metavar="FILE", help="the output of perf script; - for standard input"
+        )
+        parser.add_argument(
+            "-o", "--output", type=Path, required=True, metavar="TRACE", help="the trace to write"
+        )
+        parser.add_argument("--force", action="store_true", help="replace a trace that is there")
+        parser.add_argument(
+            "--policy",
+            choices=[policy.label for policy in POLICIES],
+            help="when that host's kernel frees PTE pages (default: by its release)",
+        )
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        policy = Policy.from_label(args.policy) if args.policy else None
+        with ExitStack() as stack:
+            lines = sys.stdin
+            if args.script != "-":
+                try:
+                    lines = stack.enter_context(open(args.script, errors="replace"))
+                except OSError as error:
+                    raise UsageError(f"{args.script} cannot be read: {error.strerror}.") from error
+            script = PerfScript(lines, policy)
+        file = TraceFile(args.output, force=args.force)
+        processes = 0
+        for number, pid, record in script.records():
+            file.write(number, pid, record)
+            processes = number
+        file.end()
+        file.close()
+        print(
+            f"ptescope: {args.output}: {processes} processes, {file.events:,} events out of "
+            f"{script.lines:,} lines, {script.strange:,} not understood",
+            file=sys.stderr,
+        )
+        return 0

@@ -1,0 +1,50 @@
+"""`ptescope record`: follow one process and write all down, to be replayed anywhere."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from tracer.commands.attach import prepare_target, run_family
+
+__all__ = ("Record",)
+
+_OUTPUT = Path("ptescope.arrows")
+
+
+class Record:
+    """Follow a process and write a trace of it.
+
+    What `ptescope replay` makes of the trace, on any machine and without rights,
+    is what `ptescope attach` would have reported.
+    """
+
+    name = "record"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.usage = (
+            "ptescope record (-p PID | -n NAME | -- CMD ...) [-o TRACE] [--force] [--redact] "
+            "[-d SECONDS] [-i SECONDS] [--audit SECONDS] [-f]"
+        )
+        parser.add_argument(
+            "-o",
+            "--output",
+            type=Path,
+            default=_OUTPUT,
+            metavar="TRACE",
+            help=f"the trace to write (default: {_OUTPUT})",
+        )
+        parser.set_defaults(json=False)
+        prepare_target(parser)
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        _, writer = run_family(args, stop_without_trace=True)
+        assert writer
+        writer.close()
+        print(f"ptescope: {writer.summary()}", file=sys.stderr)
+        return 0

@@ -1,0 +1,160 @@
+"""`ptescope replay`: what a trace tells, on any machine."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, track
+
+from shadow import replay
+from shadow.errors import UsageError
+from shadow.policy import POLICIES, Policy
+from shadow.report.table import as_row, table_header, table_row, write_parquet
+from shadow.report.text import interval_header, interval_row, render
+from shadow.snapshot import document
+from shadow.table import prepare
+from tracer.commands import positive
+
+__all__ = ("Replay",)
+
+
+def _jobs(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+class Replay:
+    """Report what was recorded, from one trace or many.
+
+    It needs no rights, no BPF and nothing of the host that recorded. One trace
+    gives a report, several give a table with a row for each process.
+    """
+
+    name = "replay"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument(
+            "traces",
+            nargs="+",
+            metavar="TRACE",
+            help="a trace, a folder of *.arrows, a pattern, or a URL of these",
+        )
+        parser.add_argument(
+            "--policy",
+            choices=[policy.label for policy in POLICIES],
+            help="show the PTE pages as under this policy instead of the recorded kernel's",
+        )
+        parser.add_argument(
+            "--at", type=positive, metavar="SECONDS", help="stop so long after the beginning"
+        )
+        parser.add_argument(
+            "-i", "--interval", type=positive, metavar="SECONDS", help="a row each interval"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="print the report as JSON (schema 1)"
+        )
+        parser.add_argument("--slots", action="store_true", help="list the empty slots")
+        parser.add_argument(
+            "--table", action="store_true", help="a row for each process, for one trace too"
+        )
+        parser.add_argument(
+            "--parquet", type=Path, metavar="FILE", help="write that table as Parquet, too"
+        )
+        parser.add_argument(
+            "--jobs", type=_jobs, default=1, metavar="N", help="replay on so many processors"
+        )
+        parser.add_argument(
+            "--dask", metavar="ADDRESS", help="replay on the Dask cluster with this scheduler"
+        )
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        urls = replay.find_traces(args.traces)
+        if args.interval and len(urls) > 1:
+            raise UsageError("Rows at intervals are for one trace at a time.")
+        if args.dask and args.jobs > 1:
+            raise UsageError("Give one of --jobs and --dask.")
+        policy = Policy.from_label(args.policy) if args.policy else None
+        question = replay.Question(args.at, policy, args.slots)
+        prepare()
+        if len(urls) == 1 and not args.dask:
+            outcomes = [_one(urls[0], question, args)]
+        else:
+            outcomes = list(_many(urls, question, args))
+        _report(outcomes, args)
+        problems = [outcome for outcome in outcomes if outcome.problem]
+        for outcome in problems:
+            print(f"ptescope: {outcome.problem}", file=sys.stderr)
+        return problems[0].status if problems else 0
+
+
+def _one(url: str, question: replay.Question, args: Namespace) -> replay.Outcome:
+    """One trace, with a bar for its bytes and rows at intervals."""
+    rows = sys.stderr if args.json else sys.stdout
+    with replay.open_trace(url) as reader, ExitStack() as stack:
+        console = Console(stderr=True)
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        stack.enter_context(bar)
+        task = bar.add_task("replaying", total=reader.size)
+        if args.interval:
+            print(interval_header(), file=rows)
+        run = replay.Replay(
+            reader,
+            at=question.at,
+            interval=args.interval,
+            row=lambda process, snapshot: process == 1 and print(interval_row(snapshot), file=rows),
+            progress=lambda done: bar.update(task, completed=done),
+        )
+        run.run()
+    return replay.outcome_of(url, run, question)
+
+
+def _many(urls: list[str], question: replay.Question, args: Namespace) -> Iterator[replay.Outcome]:
+    """Many traces, with a bar for their number."""
+    if args.dask:
+        outcomes = replay.replay_on_cluster(urls, question, args.dask)
+    else:
+        outcomes = replay.replay_all(urls, question, args.jobs)
+    console = Console(stderr=True)
+    yield from track(
+        outcomes,
+        total=len(urls),
+        description="replaying",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _report(outcomes: list[replay.Outcome], args: Namespace) -> None:
+    followed = [(outcome.url, each) for outcome in outcomes for each in outcome.followed]
+    if not followed:
+        return
+    table = [
+        as_row(each.snapshot, trace=url, host=each.host, wall_ns=each.wall_ns)
+        for url, each in followed
+    ]
+    if args.parquet:
+        try:
+            write_parquet(table, args.parquet)
+        except OSError as error:
+            raise UsageError(f"{args.parquet} cannot be written: {error.strerror}.") from error
+    if args.json:
+        json.dump(document([each.snapshot for _, each in followed]), sys.stdout)
+        print()
+    elif args.table or len(outcomes) > 1:
+        print("\n".join([table_header(), *map(table_row, table)]))
+    else:
+        print("\n\n".join(render(each.snapshot) for _, each in followed))
+    sys.stdout.flush()
