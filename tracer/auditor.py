@@ -30,7 +30,6 @@ __all__ = ("Auditor",)
 _ROUNDS = 4
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
-_LOOK_EVERY_NS = 1_000_000_000
 _RSS_ERROR = 64 * (os.cpu_count() or 1)
 """Pages by which a per-CPU counter may be off (mm_struct.rss_stat, percpu_counter_batch)."""
 
@@ -51,13 +50,20 @@ class Auditor:
         following: its shadow.
         reader: how its page tables are read.
         take: takes the events that have come; returns how many.
+        drift_every: seconds between two looks whether the process drifts without events.
     """
 
     def __init__(
-        self, target: Target, following: Following, reader: Reader, take: Callable[[], int]
+        self,
+        target: Target,
+        following: Following,
+        reader: Reader,
+        take: Callable[[], int],
+        drift_every: float,
     ) -> None:
         self._target, self._following = target, following
         self._reader, self._take = reader, take
+        self._look_every_ns = int(drift_every * 1e9)
         self._motion = Motion()
         self._unplaced_at_seed = self._seeds = 0
         self._lost = False
@@ -105,7 +111,7 @@ class Auditor:
     def follow_up(self) -> None:
         """Read again what calls and losses have made uncertain, and no more.
 
-        What is in motion then is read again in its turn. Once a second it looks
+        What is in motion then is read again in its turn. Now and then it looks
         whether the process drifts without events.
         """
         now = time.monotonic_ns()
@@ -115,7 +121,7 @@ class Auditor:
             self._check(None if self._lost else union(doubtful))
             self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
         elif now >= self._next_look and self._reader.exact:
-            self._next_look = now + _LOOK_EVERY_NS
+            self._next_look = now + self._look_every_ns
             if self._drifted():
                 self._check(None)
                 self._drift_at_rest = self._drift()

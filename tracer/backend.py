@@ -13,7 +13,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -191,6 +191,12 @@ class Program:
             return table[table.Key(key)]
         except KeyError:
             return None
+
+    def delete(self, name: str, key: int) -> None:
+        """Remove an element of a hash map, if it is there."""
+        table = self._bpf[name.encode()]
+        with suppress(KeyError):
+            del table[table.Key(key)]
 
     def close(self) -> None:
         """Detach everything and free the maps."""

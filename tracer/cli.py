@@ -12,6 +12,7 @@ from shadow.errors import PtescopeError
 from tracer.commands import Command
 from tracer.commands.attach import Attach
 from tracer.commands.census import Census
+from tracer.commands.daemon import Daemon
 from tracer.commands.doctor import Doctor
 from tracer.commands.export import Export
 from tracer.commands.import_ import Import
@@ -27,6 +28,7 @@ _COMMANDS: tuple[Command, ...] = (
     Replay(),
     Import(),
     Export(),
+    Daemon(),
     Doctor(),
 )
 

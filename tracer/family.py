@@ -48,7 +48,7 @@ class Family:
             tee = self._writer.tee() if self._writer else None
             session = Session(target, self._probes, self._kernel, self._reader, tee)
         except OSError as error:
-            self._probes.forget(target.pid)
+            self._probes.remove(target.pid)
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
         self.sessions.append(session)

@@ -1,6 +1,7 @@
 """The probes of `bpf/probes.c`, loaded and attached, and the stream they feed."""
 
 import mmap
+import time
 
 import numpy as np
 
@@ -27,6 +28,7 @@ TRACEPOINTS = (
 """Raw tracepoints, all needed; attached in this order."""
 
 _MAX_TARGETS = 65536
+_READS_PER_POLL = 2  # half a ring each
 _MEMBERS = {
     "TASK_TGID": "task_struct.tgid",
     "TASK_MM": "task_struct.mm",
@@ -65,17 +67,30 @@ class Probes:
         self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
         self._lost: dict[int, int] = {}
         self._waiting: dict[int, list[EventBatch]] = {}
+        self._added: dict[int, int] = {}
 
     def add(self, pid: int) -> None:
         """Trace this process (all its threads) from now on."""
         self._lost[pid] = 0
         self._waiting[pid] = []
         self._program.update("targets", pid, pid, 0, 0, 0, 0)
+        self._added[pid] = time.monotonic_ns()
 
-    def forget(self, pid: int) -> None:
-        """Keep nothing more for this process: nobody will read it."""
-        self._waiting.pop(pid, None)
-        self._lost.pop(pid, None)
+    def remove(self, pid: int) -> None:
+        """Trace it no more, and keep nothing of it."""
+        self._program.delete("targets", pid)
+        for kept in (self._waiting, self._lost, self._added):
+            kept.pop(pid, None)
+
+    def added_at(self, pid: int) -> int:
+        """Since when a process is traced, ns of CLOCK_MONOTONIC."""
+        return self._added[pid]
+
+    def poll(self) -> list[int]:
+        """Take what the ring has; returns the processes of which there is something to read."""
+        for _ in range(_READS_PER_POLL):
+            self._sort(self.ring.read())
+        return [pid for pid, waiting in self._waiting.items() if waiting]
 
     def read(self, pid: int) -> EventBatch:
         """The next events of one process, in the kernel's order; losses as differences.
@@ -95,8 +110,16 @@ class Probes:
             tgid, total = int(events["tgid"][at]), int(events["length"][at])
             events["length"][at] = total - self._lost.get(tgid, 0)
             self._lost[tgid] = total
-        for pid, waiting in self._waiting.items():
-            waiting.append(events if len(self._waiting) == 1 else events[events["tgid"] == pid])
+        order = np.argsort(events["tgid"], kind="stable")
+        tgids = events["tgid"][order]
+        if tgids[0] != tgids[-1]:
+            events = events[order]
+        ends = np.append(np.flatnonzero(tgids[1:] != tgids[:-1]) + 1, len(tgids))
+        begin = 0
+        for end in ends.tolist():
+            if (waiting := self._waiting.get(int(tgids[begin]))) is not None:
+                waiting.append(events[begin:end])
+            begin = end
 
     def untold_loss(self, pid: int, now: int) -> EventBatch:
         """The loss since the last one in the stream, as an event at time `now` (ns).

@@ -41,14 +41,12 @@ class Stop:
 
 
 def _status(session: Session, others: int) -> str:
-    table = session.table
-    running = table.running
     line = live_line(
         elapsed=(time.monotonic_ns() - session.start_ns) / 1e9,
         events=session.events,
-        pte_pages=table.counter(Counter.TABLES + running) + session.unplaced,
-        empty=table.counter(Counter.EMPTY + running) + session.unplaced,
-        lost=table.counter(Counter.LOST),
+        pte_pages=session.pte_pages,
+        empty=session.empty,
+        lost=session.table.counter(Counter.LOST),
     )
     return f"{line}  and {others} forked" if others else line
 

@@ -20,7 +20,7 @@ from shadow.follow import Following, Tee
 from shadow.geometry import PAGE
 from shadow.records import Events, Facts, Seed
 from shadow.snapshot import Audit, Kernel, Snapshot
-from shadow.table import HugePages, Table
+from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
@@ -52,6 +52,7 @@ class Session:
         kernel: the running kernel.
         reader: how its page tables are read.
         tee: is handed all that its shadow is made of, for a trace.
+        drift_every: seconds between two looks whether it drifts without events.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Session:
         kernel: KernelFacts,
         reader: Reader,
         tee: Tee | None = None,
+        drift_every: float = 1.0,
     ) -> None:
         self.target = target
         self.children: list[int] = []
@@ -77,12 +79,12 @@ class Session:
             start_ns=time.monotonic_ns(),
             wall_ns=time.time_ns(),
         )
-        self._following = Following(facts, tee)
-        self._auditor = Auditor(target, self._following, reader, self.take)
+        self.following = Following(facts, tee)
+        self._auditor = Auditor(target, self.following, reader, self.take, drift_every)
         if not reader.exact:
-            self._following.note(f"Page tables are counted, not read: {reader.why}")
+            self.following.note(f"Page tables are counted, not read: {reader.why}")
         if huge.always or huge.madvise:
-            self._following.note(
+            self.following.note(
                 "Multi-size THP is on: a fault is taken to make as many entries as the largest "
                 "size that fits; where memory is short it makes fewer, which only an audit sees."
             )
@@ -90,26 +92,36 @@ class Session:
     @property
     def table(self) -> Table:
         """Its shadow page table."""
-        return self._following.table
+        return self.following.table
 
     @property
     def events(self) -> int:
         """How many events there were."""
-        return self._following.events
+        return self.following.events
+
+    @property
+    def pte_pages(self) -> int:
+        """PTE pages that it has now."""
+        return self.table.counter(Counter.TABLES + self.table.running) + self.unplaced
+
+    @property
+    def empty(self) -> int:
+        """Those of them that map nothing."""
+        return self.table.counter(Counter.EMPTY + self.table.running) + self.unplaced
 
     @property
     def start_ns(self) -> int:
         """Begin of the window, CLOCK_MONOTONIC."""
-        return self._following.facts.start_ns
+        return self.following.facts.start_ns
 
     @property
     def ended(self) -> bool:
         """Whether the process has ended."""
-        return self._following.facts.ended
+        return self.following.facts.ended
 
     def process_ended(self) -> None:
         """The process is known to have ended, whether an event told or not."""
-        self._following.update(ended=True)
+        self.following.update(ended=True)
 
     def seed(self, pending: EventBatch | None = None) -> None:
         """Read the process's state and start the shadow from it.
@@ -125,15 +137,15 @@ class Session:
             self._read_state(held)
         except _ENDED:
             self._seeded_by("none")
-            self._following.update(unplaced=0)
-            self._following.note("The process ended before its page tables could be read.")
+            self.following.update(unplaced=0)
+            self.following.note("The process ended before its page tables could be read.")
             self._apply(np.concatenate([np.empty(0, EVENT), *held]))
 
     def _seeded_by(self, how: str) -> None:
-        self._following.update(kernel=replace(self._following.facts.kernel, seed=how))
+        self.following.update(kernel=replace(self.following.facts.kernel, seed=how))
 
     def _describe(self) -> None:
-        self._following.update(process=self.target.describe())
+        self.following.update(process=self.target.describe())
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
@@ -143,7 +155,8 @@ class Session:
 
         for _ in range(_TRIES):
             # A fault that began before the probes were there is over soon.
-            time.sleep(MARGIN_NS / 1e9)
+            settled = self._probes.added_at(self.target.pid) + MARGIN_NS
+            time.sleep(max(settled - time.monotonic_ns(), 0) / 1e9)
             drain()
             begin = time.monotonic_ns()
             vmas, brk = self.target.vmas(), self.target.program_break()
@@ -155,9 +168,9 @@ class Session:
             if not np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any():
                 break
         else:
-            self._following.note("It moved mappings during every first reading: read once more.")
+            self.following.note("It moved mappings during every first reading: read once more.")
         moved = bool(np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any())
-        self._following.apply(Seed(begin, pages, vmas, brk))
+        self.following.apply(Seed(begin, pages, vmas, brk))
         # By then its libraries are loaded, if it has just been started.
         self._describe_at = time.monotonic() + _SECONDS_TO_LOAD
         self._auditor.seeding()
@@ -173,7 +186,7 @@ class Session:
         """Count events whose effect the seed has already."""
         self.children += events["address"][events["kind"] == Kind.FORK].tolist()
         if len(events):
-            self._following.apply(Events(events, counted=True))
+            self.following.apply(Events(events, counted=True))
 
     def pump(self) -> int:
         """Take the events that have come, and read again what they make uncertain.
@@ -212,7 +225,7 @@ class Session:
     def _feed(self, events: EventBatch) -> None:
         if not len(events):
             return
-        self._following.apply(Events(events))
+        self.following.apply(Events(events))
         self._auditor.note(events)
         kinds = kinds_of(events)
         if Kind.FORK in kinds:
@@ -232,12 +245,12 @@ class Session:
     @property
     def unplaced(self) -> int:
         """Empty PTE pages from before the window, whose addresses are not known."""
-        return self._following.facts.unplaced
+        return self.following.facts.unplaced
 
     @property
     def audits(self) -> Audit:
         """What the comparisons so far have given."""
-        return self._following.facts.audit
+        return self.following.facts.audit
 
     def stop(self) -> None:
         """End of the window: take what is left, audit, look who it is by now."""
@@ -246,8 +259,30 @@ class Session:
         self.audit()
         with suppress(*_ENDED):  # libraries may have been loaded since the attach
             self._describe()
-        self._following.update(end_ns=time.monotonic_ns())
+        self.end()
+
+    def end(self) -> None:
+        """End of the window, as it stands."""
+        self.following.update(end_ns=time.monotonic_ns())
+
+    def rest(self) -> None:
+        """Take no events until `resume`."""
+        while self.take():
+            pass
+        self._probes.remove(self.target.pid)
+
+    def resume(self) -> None:
+        """Take events again, from a new reading on.
+
+        Raises:
+            NoSuchTargetError: it has ended.
+        """
+        if not self.target.alive():
+            self.process_ended()
+            raise NoSuchTargetError(f"Process {self.target.pid} has ended.")
+        self._probes.add(self.target.pid)
+        self.seed()
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:
         """What is known now."""
-        return self._following.snapshot(time.monotonic_ns(), slots=slots)
+        return self.following.snapshot(time.monotonic_ns(), slots=slots)

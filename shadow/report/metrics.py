@@ -1,0 +1,188 @@
+"""A host as metrics for Prometheus and OpenMetrics.
+
+A series for each of the largest processes and cgroups, and one, "other", for the sum of
+the rest, so that their number is bounded. What is summed is a gauge: processes end, and
+move between their own series and the rest. Only what a single process or ptescope
+itself has added up so far is a counter.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shadow.geometry import PAGE
+from shadow.host import Cost, HostProcess, HostView
+from shadow.policy import POLICIES
+
+__all__ = ("HostCollector",)
+
+_OTHER = "other"
+_KIB = 1024
+_LABELS = [policy.label for policy in POLICIES]
+
+
+def _now(process: HostProcess, field: str) -> int:
+    return getattr(process.snapshot.now, field) or 0 if process.snapshot else 0
+
+
+def _reclaimable(process: HostProcess, policy: str) -> int:
+    """Bytes of PTE pages that it has now and would not have under this policy."""
+    if process.snapshot is None:
+        return 0
+    fewer = process.snapshot.now.pte_pages - process.snapshot.policies[policy].pte_pages
+    return max(fewer, 0) * PAGE
+
+
+@dataclass(frozen=True)
+class _Gauge:
+    """A metric that processes have each, and that can be summed."""
+
+    name: str
+    text: str
+    value: Callable[[HostProcess], float]
+
+
+_SUMMED = (
+    _Gauge("page_table_bytes", "VmPTE as the kernel states it.", lambda p: p.vm_pte_kib * _KIB),
+    _Gauge("pte_pages", "PTE pages; of followed processes.", lambda p: _now(p, "pte_pages")),
+    _Gauge("empty_pte_pages", "PTE pages that map nothing.", lambda p: _now(p, "empty")),
+    _Gauge(
+        "lazyfree_pte_pages",
+        "PTE pages whose every entry is under MADV_FREE.",
+        lambda p: _now(p, "lazyfree_only"),
+    ),
+    _Gauge("events_per_second", "Events lately.", lambda p: p.events_per_second),
+)
+
+
+def _groups(
+    processes: Iterable[HostProcess], key: Callable[[HostProcess], tuple[str, ...]], top: int
+) -> list[tuple[tuple[str, ...], list[HostProcess]]]:
+    """Processes by key, the largest `top` groups apart and the rest as one, if there is one."""
+    grouped: dict[tuple[str, ...], list[HostProcess]] = {}
+    for process in processes:
+        grouped.setdefault(key(process), []).append(process)
+    by_size = sorted(grouped.items(), key=lambda item: -sum(p.vm_pte_kib for p in item[1]))
+    rest = [process for _, group in by_size[top:] for process in group]
+    if not rest:
+        return by_size
+    width = len(by_size[0][0])
+    return [*by_size[:top], ((_OTHER, *[""] * (width - 1)), rest)]
+
+
+def _summed(
+    what: str,
+    labels: list[str],
+    groups: list[tuple[tuple[str, ...], list[HostProcess]]],
+) -> Iterator[Metric]:
+    for gauge in _SUMMED:
+        family = GaugeMetricFamily(f"ptescope_{what}_{gauge.name}", gauge.text, labels=labels)
+        for key, processes in groups:
+            family.add_metric(key, sum(map(gauge.value, processes)))
+        yield family
+    family = GaugeMetricFamily(
+        f"ptescope_{what}_reclaimable_bytes",
+        "PTE pages that are there now and would not be under this policy.",
+        labels=[*labels, "policy"],
+    )
+    for key, processes in groups:
+        for policy in _LABELS:
+            total = sum(_reclaimable(process, policy) for process in processes)
+            family.add_metric([*key, policy], total)
+    yield family
+
+
+def _own(process: HostProcess) -> tuple[str, ...]:
+    return process.comm, str(process.pid), process.cgroup
+
+
+def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metric]:
+    """What each of these processes has added up since it is followed."""
+    freed, again, audited, lost = (
+        CounterMetricFamily(f"ptescope_process_{name}", text, labels=[*labels, *more])
+        for name, text, more in (
+            ("freed_pte_pages", "PTE pages that each policy freed.", ["policy"]),
+            ("reallocated_pte_pages", "PTE pages that it allocated again.", ["policy"]),
+            ("audit_differences", "Empty PTE pages that events alone had wrong.", []),
+            ("lost_events", "Events that did not reach the ring.", []),
+        )
+    )
+    watched = GaugeMetricFamily(
+        "ptescope_process_watched_ratio", "Share of the time in which it was followed.",
+        labels=labels,
+    )  # fmt: skip
+    for process in processes:
+        if process.snapshot is None:
+            continue
+        key, audit = _own(process), process.snapshot.audit
+        for label, outcome in process.snapshot.policies.items():
+            freed.add_metric([*key, label], outcome.freed)
+            again.add_metric([*key, label], outcome.reallocated)
+        audited.add_metric(key, audit.empty_missing + audit.empty_extra)
+        lost.add_metric(key, process.snapshot.window.lost)
+        watched.add_metric(key, process.watched)
+    yield from (freed, again, audited, lost, watched)
+
+
+def _self(cost: Cost) -> Iterator[Metric]:
+    """What ptescope itself takes and misses."""
+    for name, text, count in (
+        ("cpu_seconds", "CPU that ptescope has used.", cost.cpu_seconds),
+        ("events", "Events taken.", cost.events),
+        ("lost_events", "Events that did not reach the ring.", cost.lost),
+        (
+            "unseen_forks",
+            "Forked processes that ended unseen.",
+            cost.uncounted_forks,
+        ),
+    ):
+        yield CounterMetricFamily(f"ptescope_self_{name}", text, value=count)
+    for name, text, value in (
+        ("memory_bytes", "Resident memory of ptescope.", cost.memory_bytes),
+        ("shadow_bytes", "Part of it that the shadow page tables take.", cost.shadow_bytes),
+        ("ring_size_bytes", "Size of the ring buffer.", cost.ring_bytes),
+        ("ring_used_bytes", "Part of it that waits to be read.", cost.ring_used_bytes),
+        ("sees_events", "1 if an event made for this came back lately.", int(cost.sees_events)),
+    ):
+        yield GaugeMetricFamily(f"ptescope_self_{name}", text, value=value)
+
+
+class HostCollector(Collector):
+    """Turns views of a host into metrics.
+
+    Args:
+        view: gives the host as it is now.
+        top: how many processes and how many cgroups have series of their own.
+    """
+
+    def __init__(self, view: Callable[[], HostView], top: int) -> None:
+        self._view, self._top = view, top
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, of one view."""
+        view, labels = self._view(), ["name", "pid", "cgroup"]
+        largest = _groups(view.processes, _own, self._top)
+        yield from _summed("process", labels, largest)
+        apart = [group[0] for key, group in largest if key[0] != _OTHER or key[1]]
+        yield from _counters(apart, labels)
+        cgroups = _groups(view.processes, lambda p: (p.cgroup,), self._top)
+        yield from _summed("cgroup", ["cgroup"], cgroups)
+        number = GaugeMetricFamily(
+            "ptescope_processes", "Processes by how they are watched.", labels=["following"]
+        )
+        for following in ("followed", "sampled", "counted"):
+            number.add_metric([following], sum(p.following == following for p in view.processes))
+        yield number
+        kernel = GaugeMetricFamily(
+            "ptescope_kernel_info", "The kernel, and how it frees PTE pages.",
+            labels=["release", "policy"],
+        )  # fmt: skip
+        kernel.add_metric([view.release, view.policy], 1)
+        yield kernel
+        yield from _self(view.cost)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: a view is not to be made just to learn the names."""
+        return []

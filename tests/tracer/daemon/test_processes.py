@@ -1,0 +1,73 @@
+"""Who is on the host, and who is chosen."""
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tracer.daemon.processes import Choice, Processes, Seen
+
+_SEEN = Seen(7, 100, "redis-server", "/system.slice/redis.service", 7, 4096)
+
+
+@pytest.mark.parametrize(
+    ("choice", "taken"),
+    [
+        (Choice(), True),
+        (Choice(min_vmpte_kib=4097), False),
+        (Choice(names=("redis*",)), True),
+        (Choice(names=("mysqld", "postgres")), False),
+        (Choice(cgroups=("/system.slice",)), True),
+        (Choice(cgroups=("/system.slice/redis.service/",)), True),
+        (Choice(cgroups=("/system",)), False),
+        (Choice(cgroups=("/*/redis.service",)), True),
+        (Choice(names=("redis*",), cgroups=("/user.slice",)), False),
+    ],
+)
+def test_who_is_chosen(choice: Choice, taken: bool) -> None:
+    assert choice.takes(_SEEN) is taken
+
+
+def test_a_reused_pid_is_another_process() -> None:
+    assert replace(_SEEN, start_time=101).identity != _SEEN.identity
+
+
+def test_processes_come_and_go() -> None:
+    processes = Processes()
+    processes.look(0.0)
+    own = processes.seen[os.getpid()]
+    assert own.vm_pte_kib > 0
+    assert own.namespace_pid == own.pid
+    assert 2 not in processes.seen, "kthreadd has no address space"
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        processes.look(1.0)
+        assert processes.seen[child.pid].identity[0] == child.pid
+    finally:
+        child.kill()
+        child.wait()
+    processes.look(2.0)
+    assert child.pid not in processes.seen
+
+
+def test_what_changes_is_seen_within_ten_seconds() -> None:
+    processes = Processes()
+    child = subprocess.Popen(["sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE)
+    try:
+        processes.look(0.0)
+        assert processes.seen[child.pid].comm == "sh"
+        assert child.stdin
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        comm = Path(f"/proc/{child.pid}/comm")
+        while comm.read_text() != "sleep\n":
+            time.sleep(0.01)
+        for now in range(1, 11):
+            processes.look(float(now))
+        assert processes.seen[child.pid].comm == "sleep"
+    finally:
+        child.kill()
+        child.wait()

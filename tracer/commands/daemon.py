@@ -1,0 +1,189 @@
+"""`ptescope daemon`: watch a whole host for months."""
+
+import json
+import logging
+import re
+import signal
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from shadow.errors import UsageError
+from shadow.snapshot import document
+from shadow.table import prepare
+from tracer.census import open_reader
+from tracer.commands import positive
+from tracer.daemon import Choice, Host, Limits
+from tracer.daemon.desk import Desk
+from tracer.daemon.lean import give_back
+from tracer.daemon.server import MetricsServer
+from tracer.daemon.traces import Traces
+from tracer.kernel import kernel_facts
+from tracer.notify import notify, watchdog_seconds
+from tracer.probes import DEFAULT_RING, Probes
+from tracer.rights import drop_rights
+
+__all__ = ("Daemon", "add_choice", "choice_of")
+
+_BUSY_WAIT, _IDLE_WAIT = 0.005, 0.2
+"""Seconds between two steps: events come in, or nothing does."""
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_LISTEN = "127.0.0.1:9467"
+
+_log = logging.getLogger("ptescope")
+
+
+def _bytes(text: str) -> int:
+    """A size such as 512M."""
+    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB|B)?", text)
+    if not match or not int(match[1]):
+        raise ValueError(text)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _address(text: str) -> tuple[str, int]:
+    """HOST:PORT; an IPv6 host in brackets."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def add_choice(parser: ArgumentParser) -> None:
+    """Declare whom to follow, and what that may take."""
+    parser.add_argument(
+        "--name", action="append", default=[], metavar="PATTERN",
+        help="follow processes whose name matches (repeatable; default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cgroup", action="append", default=[], metavar="PATTERN",
+        help="follow processes in these cgroups and those below them (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-vmpte", type=_bytes, default=1 << 20, metavar="SIZE",
+        help="follow processes from this VmPTE on, only count the others (default: 1M)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-memory", type=_bytes, default=512 << 20, metavar="SIZE",
+        help="resident memory of all this; what does not fit is only counted (default: 512M)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-cpu", type=positive, default=25.0, metavar="PERCENT",
+        help="of one CPU; if that is not enough, the busiest are sampled in time (default: 25)",
+    )  # fmt: skip
+
+
+def choice_of(args: Namespace) -> tuple[Choice, Limits]:
+    """What `add_choice` declared."""
+    choice = Choice(tuple(args.name), tuple(args.cgroup), args.min_vmpte >> 10)
+    return choice, Limits(args.max_memory, args.max_cpu / 100)
+
+
+class _Terminated:
+    """Set by SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+class Daemon:
+    """Follow all processes of the host whose page tables matter.
+
+    Metrics for Prometheus are served on the loopback address, and traces are
+    written where asked. It ends on SIGTERM or Ctrl-C.
+    """
+
+    name = "daemon"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        add_choice(parser)
+        parser.add_argument(
+            "--listen", type=_address, default=_LISTEN, metavar="HOST:PORT",
+            help=f"where /metrics and /healthz are served (default: {_LISTEN})",
+        )  # fmt: skip
+        parser.add_argument(
+            "--top", type=int, default=20, metavar="N",
+            help="the largest processes and cgroups that have metrics of their own (default: 20)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--record-dir", type=Path, metavar="DIR", help="write all down in traces there"
+        )
+        parser.add_argument(
+            "--record-size", type=_bytes, default=256 << 20, metavar="SIZE",
+            help="begin a new trace from this size on (default: 256M)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--record-keep", type=int, default=8, metavar="N",
+            help="traces to keep, the one that is written included (default: 8)",
+        )  # fmt: skip
+        parser.add_argument(
+            "-d", "--duration", type=positive, metavar="SECONDS", help="stop after this time"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="at the end audit all and print schema 1"
+        )
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        if args.record_keep < 1 or args.top < 1:
+            raise UsageError("--record-keep and --top take a number from 1 on.")
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        stop = _Terminated()
+        choice, limits = choice_of(args)
+        traces = None
+        if args.record_dir:
+            traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
+        kernel = kernel_facts()
+        prepare()
+        with ExitStack() as undo:
+            probes = Probes(levels=kernel.levels, ring_bytes=DEFAULT_RING)
+            undo.callback(probes.close)
+            reader = open_reader(kernel.levels)
+            undo.callback(reader.close)
+            host = Host(probes, kernel, reader, choice=choice, limits=limits, traces=traces)
+            undo.callback(host.close)
+            desk = Desk(host.view)
+            server = MetricsServer(desk.ask, *args.listen, top=args.top)
+            undo.callback(server.stop)
+            give_back()
+            drop_rights()
+            if traces:
+                traces.start()
+            server.start()
+            notify("READY=1")
+            _log.info("watching; metrics on http://%s:%s/metrics", *args.listen)
+            self._watch(host, desk, stop, args.duration)
+            notify("STOPPING=1")
+            if args.json:
+                host.audit()
+                known = [process.snapshot for process in host.view().processes]
+                json.dump(document([snapshot for snapshot in known if snapshot]), sys.stdout)
+                print()
+        return 0
+
+    def _watch(self, host: Host, desk: Desk, stop: _Terminated, duration: float | None) -> None:
+        end = time.monotonic() + duration if duration else float("inf")
+        every, next_word = watchdog_seconds(), 0.0
+        said: list[str] = []
+        while not stop.asked and (now := time.monotonic()) < end:
+            busy = host.step()
+            desk.answer()
+            if every and now >= next_word:
+                notify("WATCHDOG=1")
+                next_word = now + every / 2
+            if (notes := host.notes()) != said:
+                said = notes
+                for note in notes:
+                    _log.warning("%s", note)
+            desk.wait(_BUSY_WAIT if busy else _IDLE_WAIT)

@@ -1,0 +1,354 @@
+"""All processes of a host: chosen, followed, audited in turn, let go.
+
+Only those that have something new cost anything: the ring is emptied for all at once,
+and a process is looked at again for a while after its last event, because that is when
+what its calls have left uncertain is read.
+"""
+
+import os
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from socket import gethostname
+
+from shadow.errors import PtescopeError
+from shadow.host import Cost, Following, HostProcess, HostView
+from shadow.table import Counter
+from tracer.census import Reader
+from tracer.daemon.heartbeat import Heartbeat
+from tracer.daemon.limits import CpuBudget, Limits, memory_bytes, shadow_cost
+from tracer.daemon.processes import Choice, Processes, Seen
+from tracer.daemon.sampling import Sampling
+from tracer.daemon.traces import Traces
+from tracer.kernel import KernelFacts
+from tracer.probes import Probes
+from tracer.session import Session
+from tracer.target import open_target
+
+__all__ = ("Host",)
+
+_SELF = os.getpid()
+"""Not followed: each event would make another."""
+_LIST_EVERY = 1.0
+_LINGER = 2.0
+"""Seconds after its last event for which a process is still looked at."""
+_AUDIT_EVERY = 60.0
+"""Seconds between two audits of the same process, if it did anything."""
+_AUDIT_SHARE = 0.02
+"""Share of one CPU that audits may take: the next one waits accordingly."""
+_DRIFT_EVERY = 10.0
+_SEEDING_SECONDS = 0.1
+"""How long new processes are seeded at a time, before events are taken again."""
+_RATE_OVER = 10.0
+"""Seconds over which rates are told."""
+
+
+@dataclass
+class _Followed:
+    """A process that is followed, and when what was done to it (monotonic seconds)."""
+
+    seen: Seen
+    session: Session
+    found: float
+    active: float = 0.0
+    audited: float = 0.0
+    audited_events: int = 0
+    rate_since: float = 0.0
+    rate_events: int = 0
+    rate_pages: int = 0
+    events_per_second: float = 0.0
+    pages_per_second: float = 0.0
+
+
+class Host:
+    """Watches a host.
+
+    Args:
+        probes: attached probes.
+        kernel: the running kernel.
+        reader: how page tables are read.
+        choice: whom to follow.
+        limits: what that may take.
+        traces: where all is written down, if anywhere.
+    """
+
+    def __init__(
+        self,
+        probes: Probes,
+        kernel: KernelFacts,
+        reader: Reader,
+        *,
+        choice: Choice,
+        limits: Limits,
+        traces: Traces | None = None,
+    ) -> None:
+        self._probes, self._kernel, self._reader = probes, kernel, reader
+        self._choice, self._limits, self._traces = choice, limits, traces
+        self._processes = Processes()
+        self._followed: dict[int, _Followed] = {}
+        self._waiting: deque[Seen] = deque()
+        self._refused: dict[tuple[int, int], str] = {}
+        """Who cannot be followed, and why; not asked again."""
+        self._for_want_of_memory: set[tuple[int, int]] = set()
+        self._heartbeat = Heartbeat(probes)
+        self._budget = CpuBudget(limits.cpu)
+        self._sampling = Sampling()
+        self._next_list = self._next_audit = self._next_rates = 0.0
+        self._gone_events = self._gone_lost = self._unseen_forks = 0
+
+    def step(self) -> int:
+        """Do what is due; returns how many processes had events."""
+        now = time.monotonic()
+        busy = self._pump(now)
+        self._seed(now)
+        if now >= self._next_list:
+            self._next_list = now + _LIST_EVERY
+            self._processes.look(now)
+            self._choose()
+            self._stay_within(now)
+        if now >= self._next_rates:
+            self._next_rates = now + _RATE_OVER
+            self._rates(now)
+        if now >= self._next_audit:
+            self._audit_one(now)
+        self._heartbeat.beat(now)
+        if self._traces:
+            self._traces.turn_over()
+        return busy
+
+    def _pump(self, now: float) -> int:
+        """Give each process its events, and time to read again what they left uncertain."""
+        ready = set(self._probes.poll())
+        for pid, followed in list(self._followed.items()):
+            if pid in ready:
+                followed.active = now
+            elif now - followed.active > _LINGER or self._sampling.resting(pid):
+                continue
+            session = followed.session
+            session.pump()
+            for child in session.children:
+                self._unseen_forks += self._processes.look_at(child) is None
+            session.children.clear()
+            if session.ended:
+                self._let_go(pid)
+        return len(ready)
+
+    def _choose(self) -> None:
+        """Who is new, who is gone, who has been replaced under the same pid."""
+        seen = self._processes.seen
+        for pid, followed in list(self._followed.items()):
+            there = seen.get(pid)
+            if there is None or there.identity != followed.seen.identity:
+                if not followed.session.target.alive():
+                    followed.session.process_ended()
+                    self._let_go(pid)
+            else:
+                followed.seen = there
+        known = {process.identity for process in self._waiting}
+        self._refused = {i: why for i, why in self._refused.items() if i[0] in seen}
+        known |= self._refused.keys()
+        for pid, process in seen.items():
+            if pid == _SELF or pid in self._followed or process.identity in known:
+                continue
+            if self._choice.takes(process) and self._affords(process):
+                self._waiting.append(process)
+
+    def _affords(self, process: Seen) -> bool:
+        """Whether there is memory to follow it; else it is counted, and that is said."""
+        waiting = sum(shadow_cost(other.vm_pte_kib) for other in self._waiting)
+        room = self._limits.memory_bytes - memory_bytes() - waiting
+        enough = shadow_cost(process.vm_pte_kib) <= room
+        (self._for_want_of_memory.discard if enough else self._for_want_of_memory.add)(
+            process.identity
+        )
+        return enough
+
+    def _seed(self, now: float) -> None:
+        """Begin to follow those that wait, for a while."""
+        deadline = time.monotonic() + _SEEDING_SECONDS
+        while self._waiting and time.monotonic() < deadline:
+            process = self._waiting.popleft()
+            try:
+                self._follow(process, now)
+            except (PtescopeError, OSError) as error:
+                self._probes.remove(process.pid)
+                self._refused[process.identity] = str(error)
+
+    def _follow(self, process: Seen, now: float) -> None:
+        target = open_target(process.pid)
+        if target.start_time != process.start_time:
+            return  # another one by now, which the next list finds
+        self._probes.add(process.pid)
+        tee = self._traces.tee() if self._traces else None
+        session = Session(
+            target, self._probes, self._kernel, self._reader, tee, drift_every=_DRIFT_EVERY
+        )
+        session.seed()
+        self._followed[process.pid] = _Followed(
+            process, session, now, active=now, audited=now, rate_since=now
+        )
+
+    def _let_go(self, pid: int) -> None:
+        """It has ended, or there is no memory left for it."""
+        session = self._followed.pop(pid).session
+        if not self._sampling.resting(pid):
+            session.rest()
+        session.end()
+        self._sampling.forget(pid)
+        self._gone_events += session.events
+        self._gone_lost += session.table.counter(Counter.LOST)
+        if self._traces:
+            self._traces.forget(session.following)
+
+    def _stay_within(self, now: float) -> None:
+        """Memory: the least interesting are only counted. CPU: the busiest are only sampled."""
+        while memory_bytes() > self._limits.memory_bytes and self._followed:
+            least = min(self._followed.values(), key=lambda f: f.session.empty)
+            self._for_want_of_memory.add(least.seen.identity)
+            self._refused[least.seen.identity] = "memory"
+            self._let_go(least.seen.pid)
+        over = self._budget.over()
+        if over is None:
+            return
+        if over:
+            rates = {pid: f.events_per_second for pid, f in self._followed.items()}
+            self._sampling.save(rates, now)
+        elif self._budget.use < self._limits.cpu / 2:
+            self._sampling.spend()
+        for pid in self._sampling.due(now):
+            followed = self._followed[pid]
+            if self._sampling.resting(pid):
+                followed.session.rest()
+            else:
+                with suppress(PtescopeError, OSError):
+                    followed.session.resume()
+                    followed.active = now
+
+    def _audit_one(self, now: float) -> None:
+        """Audit whoever was not audited for the longest time, if it did anything since."""
+        due = [
+            followed
+            for pid, followed in self._followed.items()
+            if now - followed.audited >= _AUDIT_EVERY
+            and followed.session.events > followed.audited_events
+            and not self._sampling.resting(pid)
+        ]
+        if not due:
+            self._next_audit = now + _LIST_EVERY
+            return
+        oldest = min(due, key=lambda followed: followed.audited)
+        begin = time.process_time()
+        oldest.session.audit()
+        oldest.audited, oldest.audited_events = now, oldest.session.events
+        self._next_audit = now + (time.process_time() - begin) / _AUDIT_SHARE
+
+    def _rates(self, now: float) -> None:
+        for followed in self._followed.values():
+            passed = now - followed.rate_since
+            events, pages = followed.session.events, followed.session.pte_pages
+            if passed >= _RATE_OVER / 2:
+                followed.events_per_second = (events - followed.rate_events) / passed
+                followed.pages_per_second = (pages - followed.rate_pages) / passed
+            followed.rate_since, followed.rate_events = now, events
+            followed.rate_pages = pages
+
+    def audit(self) -> None:
+        """Audit all that are followed now."""
+        for pid, followed in self._followed.items():
+            if not self._sampling.resting(pid):
+                followed.session.audit()
+
+    def close(self) -> None:
+        """Let go of all, and end the trace."""
+        for pid in list(self._followed):
+            self._let_go(pid)
+        if self._traces:
+            self._traces.close()
+
+    def view(self, *, slots_of: int | None = None) -> HostView:
+        """All that is known now; with the empty slots of the process `slots_of`."""
+        now = time.monotonic()
+        processes = []
+        for pid, seen in self._processes.seen.items():
+            followed = self._followed.get(pid)
+            if followed is None:
+                processes.append(_counted(seen))
+                continue
+            following: Following = "sampled" if self._sampling.samples(pid) else "followed"
+            processes.append(
+                HostProcess(
+                    pid=pid,
+                    start_time=seen.start_time,
+                    comm=seen.comm,
+                    cgroup=seen.cgroup,
+                    namespace_pid=seen.namespace_pid,
+                    following=following,
+                    watched=self._sampling.watched(pid, followed.found, now),
+                    vm_pte_kib=seen.vm_pte_kib,
+                    snapshot=followed.session.snapshot(slots=pid == slots_of),
+                    events_per_second=followed.events_per_second,
+                    pte_pages_per_second=followed.pages_per_second,
+                )
+            )
+        return HostView(
+            time_ns=time.monotonic_ns(),
+            hostname=gethostname(),
+            release=self._kernel.release,
+            policy=self._kernel.policy.label,
+            processes=processes,
+            cost=self._cost(),
+            notes=self.notes(),
+        )
+
+    def _cost(self) -> Cost:
+        tables = [followed.session.table for followed in self._followed.values()]
+        sessions = [followed.session for followed in self._followed.values()]
+        return Cost(
+            cpu_seconds=time.process_time(),
+            memory_bytes=memory_bytes(),
+            shadow_bytes=sum(table.nbytes() for table in tables),
+            events=self._gone_events + sum(session.events for session in sessions),
+            lost=self._gone_lost + sum(table.counter(Counter.LOST) for table in tables),
+            ring_bytes=self._probes.ring.size,
+            ring_used_bytes=self._probes.ring.backlog(),
+            uncounted_forks=self._unseen_forks,
+            newest_event_ns=max((table.counter(Counter.NOW) for table in tables), default=0),
+            sees_events=self._heartbeat.alive,
+        )
+
+    def notes(self) -> list[str]:
+        """What limits have made of it, in sentences."""
+        notes = []
+        wanting = self._for_want_of_memory & {s.identity for s in self._processes.seen.values()}
+        if wanting:
+            notes.append(
+                f"{len(wanting)} processes are only counted: to follow them would take more than "
+                f"the {self._limits.memory_bytes >> 20} MiB of --max-memory."
+            )
+        if self._sampling.count:
+            notes.append(
+                f"{self._sampling.count} processes are sampled in time: to follow them all the "
+                f"time would take more than the {self._limits.cpu:.0%} of a CPU of --max-cpu."
+            )
+        if not self._heartbeat.alive:
+            notes.append("No event of our own came back lately: the probes may be detached.")
+        if self._traces and self._traces.problem:
+            notes.append(self._traces.problem)
+        return notes
+
+
+def _counted(seen: Seen) -> HostProcess:
+    return HostProcess(
+        pid=seen.pid,
+        start_time=seen.start_time,
+        comm=seen.comm,
+        cgroup=seen.cgroup,
+        namespace_pid=seen.namespace_pid,
+        following="counted",
+        watched=0.0,
+        vm_pte_kib=seen.vm_pte_kib,
+        snapshot=None,
+        events_per_second=0.0,
+        pte_pages_per_second=0.0,
+    )

@@ -1,0 +1,118 @@
+"""The processes of the host as /proc has them, looked at as seldom as will do.
+
+New ones are found by listing /proc; what each is, and how large its page tables are,
+is read when it is new and every few seconds from then on, a part of them at a time.
+"""
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+__all__ = ("Choice", "Processes", "Seen")
+
+_LOOK_EVERY = 10.0
+"""Seconds between two looks at the same process."""
+_STATUS = re.compile(r"^(Name|NSpid|VmPTE):\t\s*(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process as it was when it was looked at; fields as `shadow.host.HostProcess`."""
+
+    pid: int
+    start_time: int
+    comm: str
+    cgroup: str
+    namespace_pid: int
+    vm_pte_kib: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What no other process has, though pids are used again."""
+        return self.pid, self.start_time
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which processes are followed.
+
+    Attributes:
+        names: patterns of which the name must match one; empty: any name.
+        cgroups: the same for the cgroup; a cgroup includes those below it.
+        min_vmpte_kib: from which VmPTE on.
+    """
+
+    names: tuple[str, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    min_vmpte_kib: int = 1024
+
+    def takes(self, seen: Seen) -> bool:
+        """Whether this process is to be followed."""
+        return (
+            seen.vm_pte_kib >= self.min_vmpte_kib
+            and (not self.names or any(fnmatch(seen.comm, name) for name in self.names))
+            and (not self.cgroups or any(_within(seen.cgroup, cgroup) for cgroup in self.cgroups))
+        )
+
+
+def _within(cgroup: str, pattern: str) -> bool:
+    pattern = pattern.rstrip("/")
+    return fnmatch(cgroup, pattern) or fnmatch(cgroup, pattern + "/*")
+
+
+def _look(pid: int) -> Seen | None:
+    """The process; None: it has no address space, or it is gone."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        status = dict(_STATUS.findall((folder / "status").read_text(errors="replace")))
+        if "VmPTE" not in status:
+            return None
+        stat = (folder / "stat").read_text(errors="replace")
+        cgroups = (folder / "cgroup").read_text(errors="replace").splitlines()
+    except (OSError, ProcessLookupError):
+        return None
+    unified = [line[3:] for line in cgroups if line.startswith("0::")]
+    return Seen(
+        pid=pid,
+        start_time=int(stat[stat.rindex(")") + 2 :].split()[19]),
+        comm=status["Name"],
+        cgroup=unified[0] if unified else "/",
+        namespace_pid=int(status["NSpid"].split()[-1]),
+        vm_pte_kib=int(status["VmPTE"].split()[0]),
+    )
+
+
+class Processes:
+    """What was seen last."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Seen] = {}
+        """By pid; those that have an address space."""
+        self._looked: dict[int, float] = {}
+
+    def look(self, now: float) -> None:
+        """List them, and look at those that are new or were not looked at for some time.
+
+        Args:
+            now: monotonic seconds.
+        """
+        there = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        for pid in self._looked.keys() - there:
+            del self._looked[pid]
+            self.seen.pop(pid, None)
+        for pid in there:
+            if now - self._looked.get(pid, -_LOOK_EVERY) >= _LOOK_EVERY:
+                # Spread, so that not all are looked at again at once.
+                spread = _LOOK_EVERY * (pid % 16) / 64 if pid not in self._looked else 0
+                self._looked[pid] = now - spread
+                self.look_at(pid)
+
+    def look_at(self, pid: int) -> Seen | None:
+        """Look at one now."""
+        seen = _look(pid)
+        if seen is None:
+            self.seen.pop(pid, None)
+        else:
+            self.seen[pid] = seen
+        return seen
