@@ -192,11 +192,11 @@ class PerfScript:
         pid, tid = int(match["pid"]), int(match["tid"])
         time = int(match["seconds"]) * 10**9 + int(match["fraction"].ljust(9, "0"))
         process = self._processes.setdefault(pid, _Process(match["comm"]))
+        if tid == pid:  # threads may have names of their own
+            process.comm = match["comm"]
         event = self._event(process, tid, match["event"], match["fields"])
         if event is not None:
             kind, address, length, aux = event
-            if kind == Kind.EXEC:
-                process.comm = match["comm"]
             process.rows.append((time, address, length, pid, tid, kind, int(match["cpu"]), aux))
 
     def _event(self, process: _Process, tid: int, name: str, fields: str) -> _Event | None:

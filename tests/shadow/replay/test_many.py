@@ -83,7 +83,8 @@ def test_a_table_has_a_row_for_each_process(traces: list[str], tmp_path: Path) -
         for outcome in replay_all(traces, _QUESTION)
         for each in outcome.followed
     ]
-    write_parquet(rows, tmp_path / "t.parquet")
+    with (tmp_path / "t.parquet").open("wb") as file:
+        write_parquet(rows, file)
     frame = polars.read_parquet(tmp_path / "t.parquet")
     assert frame.height == 13
     assert frame["host"].unique().to_list() == ["there"]
