@@ -12,7 +12,8 @@ from shadow.records import Facts
 from shadow.replay.one import Replay
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceReader
-from shadow.trace.layout import SCHEMA, encode
+from shadow.trace.encode import encode
+from shadow.trace.layout import SCHEMA
 
 __all__ = ("to_parquet", "to_perfetto")
 
@@ -73,20 +74,26 @@ def to_perfetto(reader: TraceReader, file: TextIO, interval: float) -> DamagedTr
         OSError: the file cannot be written.
     """
     named: set[int] = set()
-    file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
+    separator = ""
+
+    def put(event: dict[str, Any]) -> None:
+        nonlocal separator
+        file.write(separator + json.dumps(event))
+        separator = ",\n"
 
     def write(_number: int, snapshot: Snapshot) -> None:
         process = snapshot.process
-        events = list(_counters(snapshot))
         if process.pid not in named:
             named.add(process.pid)
-            name = {"name": "process_name", "ph": "M", "args": {"name": process.comm}}
-            events.insert(0, name | {"pid": process.pid})
-        file.writelines(json.dumps(event) + ",\n" for event in events)
+            name = {"name": process.comm}
+            put({"name": "process_name", "ph": "M", "pid": process.pid, "args": name})
+        for counter in _counters(snapshot):
+            put(counter)
 
+    file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
     replay = Replay(reader, interval=interval, row=write)
     replay.run()
     for number, snapshot in enumerate(replay.snapshots(), 1):
         write(number, snapshot)
-    file.write('{"name":"ptescope","ph":"M","pid":0,"args":{}}]}\n')
+    file.write("]}\n")
     return replay.damage

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from shadow.output import create
 from shadow.records import Events, Record
-from shadow.trace.layout import encode, name_of
+from shadow.trace.encode import encode
+from shadow.trace.layout import name_of
 from shadow.trace.stream import Encoder
 
 __all__ = ("TraceFile",)
