@@ -1,181 +1,289 @@
-"""A process under each policy, event by event, as plainly as it can be said.
+"""A process, call by call: what each does to its VMAs and to its page tables.
 
-Anonymous private memory. Entries are the same under all policies: what differs is
-which PTE pages are there. `none` and `pt_reclaim` are sets of slots; `pte_ref` is
-an `Mm` that nothing but the ten helpers touch. Which helper a kernel path calls,
-and with which `switch_back`, is the RFC's patches 11 to 15 (reference/semantics.md
-A3 and A4).
+Memory is private and anonymous, or shared and anonymous; readable and writable, or
+PROT_NONE. Addresses and lengths are in bytes, page aligned. Calls are those that
+have succeeded, or the part that a failed one has done.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
-from shadow.geometry import ENTRIES, PAGE, SLOT
-from shadow.policy import Policy
-from shadow.pte_ref.helpers import (
-    alone,
-    pte_put,
-    pte_ref_init,
-    pte_tryget_map_lock,
-    track_pte_clear,
-    track_pte_set,
-    try_to_free_user_pte,
-)
-from shadow.pte_ref.mm import Entry, Mm, PtePage
-from shadow.pte_ref.vmas import Vmas
+from shadow.geometry import ENTRIES, PAGE
+from shadow.pte_ref.mm import Entry
+from shadow.pte_ref.moves import move_page_tables
+from shadow.pte_ref.tables import Tables
+from shadow.pte_ref.vmas import Vma, Vmas
 
-__all__ = ("Process",)
+__all__ = ("Hint", "Process")
+
+Hint = Literal["dontfork", "wipeonfork", "hugepage", "nohugepage"]
 
 
 class Process:
     """One process.
 
     Args:
-        switch_back: whether a failed attempt of pte_ref goes back to percpu mode,
-            as the series was posted; otherwise as its author corrected it.
-
-    Attributes:
-        mm: the PTE pages of pte_ref.
-        kept: slots with a PTE page under `none` and `pt_reclaim`.
-        entries: pages that have an entry, by number, and which are lazyfree.
-        vmas: what is mapped.
-        freed: PTE pages that each policy freed, other than by free_pgtables.
-        attempts: how often each policy looked.
-        grace_periods: RCU grace periods that switches to atomic mode waited for.
+        levels: of its page table.
+        switch_back: as `Tables` has it.
     """
 
-    def __init__(self, *, switch_back: bool = False) -> None:
-        self.mm = Mm()
-        self.kept: dict[Policy, set[int]] = {Policy.NONE: set(), Policy.PT_RECLAIM: set()}
-        self.entries: dict[int, Entry] = {}
+    def __init__(self, *, levels: int = 4, switch_back: bool = False) -> None:
+        self.tables = Tables(levels=levels, switch_back=switch_back)
         self.vmas = Vmas()
-        self.freed = dict.fromkeys(Policy, 0)
-        self.attempts = dict.fromkeys(Policy, 0)
-        self.grace_periods = 0
-        self._switch_back = switch_back
+        self._break = 0
+        self._lock_future = False
 
-    def tables(self, policy: Policy) -> set[int]:
-        """First addresses of the slots that have a PTE page."""
-        return set(self.mm.pmds) if policy is Policy.PTE_REF else self.kept[policy]
+    def _parts(self, start: int, length: int) -> Iterator[tuple[Vma, range]]:
+        """The VMAs of [start, start + length), each with its pages there."""
+        first, end = start // PAGE, (start + length) // PAGE
+        for vma in self.vmas.over(first, end):
+            yield vma, vma.part(first, end)
 
-    def empty(self, policy: Policy) -> set[int]:
-        """Those of `tables` that map nothing."""
-        used = {page * PAGE // SLOT * SLOT for page in self.entries}
-        return self.tables(policy) - used
-
-    def _visit(self, slot: int) -> PtePage | None:
-        """A walker enters under pte_ref; what it frees on the way is counted."""
-        before = self.mm.freed
-        page = alone(pte_tryget_map_lock(self.mm, slot))
-        self.freed[Policy.PTE_REF] += self.mm.freed - before
-        return page
-
-    def _attempt(self, slot: int, *, switch_back: bool) -> None:
-        page = self.mm.pmds.get(slot)
-        if not isinstance(page, PtePage):
-            return
-        before, waited = self.mm.freed, page.ref.grace_periods
-        counted = page.ref
-        alone(try_to_free_user_pte(self.mm, slot, switch_back=switch_back and self._switch_back))
-        self.attempts[Policy.PTE_REF] += 1
-        self.freed[Policy.PTE_REF] += self.mm.freed - before
-        self.grace_periods += counted.grace_periods - waited
-
-    def _slots(self, pages: set[int]) -> Iterator[tuple[int, set[int]]]:
-        """The slots that a walker over these pages enters: each with its pages."""
-        for slot in sorted({page * PAGE // SLOT * SLOT for page in pages}):
-            if slot in self.kept[Policy.NONE]:
-                yield slot, {page for page in pages if page * PAGE // SLOT * SLOT == slot}
-
-    def _by_vma(self, start: int, length: int) -> Iterator[set[int]]:
-        """The mapped pages of [start, start + length), VMA by VMA."""
-        pages = _pages(start, length)
-        for vma in self.vmas.over(min(pages), max(pages) + 1):
-            yield pages & set(range(vma.start, vma.end))
-
-    def map(self, start: int, length: int) -> None:
-        """Mmap with MAP_FIXED, readable and writable."""
+    def map(
+        self,
+        start: int,
+        length: int,
+        *,
+        writable: bool = True,
+        shared: bool = False,
+        locked: bool = False,
+        populate: bool = False,
+    ) -> None:
+        """Mmap with MAP_FIXED."""
         self.unmap(start, length)
-        self.vmas.map(start // PAGE, (start + length) // PAGE)
-
-    def protect(self, start: int, length: int) -> None:
-        """Mprotect to PROT_NONE, up to the first hole."""
-        self.vmas.protect(start // PAGE, (start + length) // PAGE)
-
-    def touch(self, start: int, length: int) -> None:
-        """A write fault at each page; one that may not be written to changes nothing."""
-        for page in sorted(_pages(start, length)):
-            if self.vmas.write(page):
-                self._fault(page)
-
-    def _fault(self, page: int) -> None:
-        slot, index = page * PAGE // SLOT * SLOT, page % ENTRIES
-        held = self._visit(slot)
-        if held is None:
-            new = PtePage()
-            pte_ref_init(new)
-            self.mm.pmds[slot] = new
-            self.mm.nr_ptes += 1
-            held = self._visit(slot)
-            assert held is new
-        track_pte_set(self.mm, held, index, Entry.PRESENT)
-        pte_put(held)
-        for kept in self.kept.values():
-            kept.add(slot)
-        self.entries[page] = Entry.PRESENT
-
-    def _clear(self, slot: int, pages: set[int]) -> None:
-        """zap_pte_range over these pages of one slot."""
-        held = self._visit(slot)
-        for page in pages:
-            self.entries.pop(page, None)
-            if held:
-                track_pte_clear(self.mm, held, page % ENTRIES)
-        if held:
-            pte_put(held)
-
-    def dontneed(self, start: int, length: int) -> None:
-        """MADV_DONTNEED, VMA by VMA."""
-        for vma in self._by_vma(start, length):
-            for slot, pages in self._slots(vma):
-                self._clear(slot, pages)
-                if len(pages) == ENTRIES and slot in self.kept[Policy.PT_RECLAIM]:
-                    self.attempts[Policy.PT_RECLAIM] += 1
-                    self.kept[Policy.PT_RECLAIM].discard(slot)
-                    self.freed[Policy.PT_RECLAIM] += 1
-                self._attempt(slot, switch_back=True)
-
-    def free(self, start: int, length: int) -> None:
-        """MADV_FREE: stays atomic where a page was marked."""
-        for vma in self._by_vma(start, length):
-            for slot, pages in self._slots(vma):
-                held = self._visit(slot)
-                marked = pages & self.entries.keys()
-                for page in marked:
-                    self.entries[page] = Entry.LAZYFREE
-                    if held:
-                        track_pte_set(self.mm, held, page % ENTRIES, Entry.LAZYFREE)
-                if held:
-                    pte_put(held)
-                self._attempt(slot, switch_back=not marked)
+        locked = locked or self._lock_future
+        vma = Vma(start // PAGE, (start + length) // PAGE, writable, writable, locked)
+        if shared:
+            vma = replace(vma, accounted=False, shared=self.vmas.number())
+        self.vmas.add(vma)
+        if locked or populate:
+            self._populate(start, length, strict=False)
 
     def unmap(self, start: int, length: int) -> None:
-        """Munmap: no attempt; free_pgtables takes slots in which no VMA is left.
+        """Munmap: no attempt; free_pgtables takes the tables over which no VMA is left.
 
         VMA by VMA, so a slot that two share is visited twice, and what the first
         visit has left at zero in atomic mode the second frees.
         """
-        gone = set().union(*self._by_vma(start, length))
-        for vma in self._by_vma(start, length):
-            for slot, pages in self._slots(vma):
-                self._clear(slot, pages)
+        gone = [part for _, part in self._parts(start, length)]
+        for part in gone:
+            for slot, pages in self.tables.chunks(part):
+                self.tables.clear(slot, pages)
         self.vmas.unmap(start // PAGE, (start + length) // PAGE)
-        for slot, _ in list(self._slots(gone)):
-            if not self.vmas.over(slot // PAGE, (slot + SLOT) // PAGE):
-                for kept in self.kept.values():
-                    kept.discard(slot)
-                if self.mm.pmds.pop(slot, None):
-                    self.mm.nr_ptes -= 1
+        self.tables.free_between(gone, self.vmas.over)
 
+    def brk(self, address: int) -> None:
+        """The program break is at `address`; where it was before the first call is not known."""
+        before, self._break = self._break, address
+        if before and address > before:
+            vma = Vma(before // PAGE, address // PAGE, locked=self._lock_future)
+            self.vmas.add(vma)
+            if vma.locked:
+                self._populate(before, address - before, strict=False)
+        elif address < before:
+            self.unmap(address, before - address)
 
-def _pages(start: int, length: int) -> set[int]:
-    return set(range(start // PAGE, (start + length) // PAGE))
+    def protect(self, start: int, length: int, *, writable: bool = False) -> None:
+        """Mprotect, up to the first hole."""
+        first, end = start // PAGE, (start + length) // PAGE
+        for piece in self.vmas.pieces(first, self.vmas.first_hole(first, end)):
+            wakes = piece.locked and not piece.on_fault and writable and not piece.writable
+            piece.writable = writable
+            if not piece.shared:
+                piece.accounted = writable or (piece.accounted and piece.anon is not None)
+            if wakes and not piece.shared:
+                self._populate(piece.start * PAGE, (piece.end - piece.start) * PAGE, strict=False)
+
+    def advise(self, start: int, length: int, hint: Hint, *, on: bool) -> None:
+        """Madvise with MADV_DONTFORK, MADV_HUGEPAGE and their like."""
+        opposite = {"hugepage": {"nohugepage"}, "nohugepage": {"hugepage"}}.get(hint, set())
+        for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
+            piece.hints = piece.hints - opposite | {hint} if on else piece.hints - {hint}
+
+    def lock(self, start: int, length: int, *, on_fault: bool = False) -> None:
+        """Mlock, up to the first hole; only one that meets none fills what it locks."""
+        first, end = start // PAGE, (start + length) // PAGE
+        done = self.vmas.first_hole(first, end)
+        for piece in self.vmas.pieces(first, done):
+            piece.locked, piece.on_fault = True, on_fault
+        if done == end and not on_fault:
+            self._populate(start, length, strict=True)
+
+    def unlock(self, start: int, length: int) -> None:
+        """Munlock, up to the first hole."""
+        first, end = start // PAGE, (start + length) // PAGE
+        for piece in self.vmas.pieces(first, self.vmas.first_hole(first, end)):
+            piece.locked = piece.on_fault = False
+
+    def lock_future(self) -> None:
+        """Mlockall with MCL_FUTURE."""
+        self._lock_future = True
+
+    def unlock_all(self) -> None:
+        """Munlockall."""
+        self._lock_future = False
+        for vma in list(self.vmas.all):
+            for piece in self.vmas.pieces(vma.start, vma.end):
+                piece.locked = piece.on_fault = False
+
+    def touch(self, start: int, length: int) -> None:
+        """A write fault at each page; one that may not be written to changes nothing."""
+        for page in range(start // PAGE, (start + length) // PAGE):
+            if page not in self.tables.marks(range(page, page + 1)) and self.vmas.write(page):
+                self.tables.fill(page)
+
+    def populate(self, start: int, length: int) -> None:
+        """MADV_POPULATE_WRITE, up to the first hole or PROT_NONE."""
+        self._populate(start, length, strict=True)
+
+    def _populate(self, start: int, length: int, *, strict: bool) -> None:
+        """Every page gets an entry.
+
+        With `strict` up to a hole, PROT_NONE or a guard, else on from the next VMA.
+        """
+        at = start // PAGE
+        for vma, pages in self._parts(start, length):
+            if strict and (pages.start > at or not vma.writable):
+                return
+            at = pages.stop
+            if vma.writable:
+                self.vmas.prepare(vma)
+                stop = min(self.tables.marks(pages), default=pages.stop)
+                for page in range(pages.start, stop):
+                    self.tables.fill(page)
+                if strict and stop < pages.stop:
+                    return
+
+    def dontneed(self, start: int, length: int, *, locked: bool = False) -> None:
+        """MADV_DONTNEED, or with `locked` MADV_DONTNEED_LOCKED, up to a VMA that refuses."""
+        for vma, part in self._parts(start, length):
+            if vma.locked and not locked:
+                return
+            for slot, pages in self.tables.chunks(part):
+                kept = self.tables.marks(pages)
+                self.tables.clear(slot, set(pages) - kept)
+                if len(pages) == ENTRIES and not kept:
+                    self.tables.reclaim(slot)
+                self.tables.attempt(slot, switch_back=True)
+
+    def remove(self, start: int, length: int) -> None:
+        """MADV_REMOVE, up to a VMA that refuses: the pages go, but pt_reclaim does not look."""
+        for vma, part in self._parts(start, length):
+            if not vma.shared or not vma.writable or vma.locked:
+                return
+            self._zap(part)
+
+    def _zap(self, part: range) -> None:
+        """zap_page_range_single, without pt_reclaim's look."""
+        for slot, pages in self.tables.chunks(part):
+            self.tables.clear(slot, set(pages) - self.tables.marks(pages))
+            self.tables.attempt(slot, switch_back=True)
+
+    def guard(self, start: int, length: int) -> None:
+        """MADV_GUARD_INSTALL, up to a VMA that refuses."""
+        for vma, part in self._parts(start, length):
+            if vma.locked:
+                return
+            if self.tables.entries.keys() & set(part) - self.tables.marks(part):
+                self._zap(part)
+            self.vmas.prepare(vma)
+            for page in part:
+                self.tables.fill(page, Entry.MARKER)
+
+    def unguard(self, start: int, length: int) -> None:
+        """MADV_GUARD_REMOVE: markers become none."""
+        for _, part in self._parts(start, length):
+            for slot, pages in self.tables.chunks(part):
+                self.tables.clear(slot, self.tables.marks(pages))
+
+    def free(self, start: int, length: int) -> None:
+        """MADV_FREE, up to a VMA that refuses: stays atomic where a page was marked."""
+        for vma, part in self._parts(start, length):
+            if vma.shared or vma.locked:
+                return
+            for slot, pages in self.tables.chunks(part):
+                marked = self.tables.mark_lazy(slot, pages)
+                self.tables.attempt(slot, switch_back=not marked)
+
+    def page_out(self, start: int, length: int) -> None:
+        """MADV_PAGEOUT: lazyfree pages go, and the rmap walk frees a PTE page that it empties."""
+        for vma, part in self._parts(start, length):
+            if vma.locked:
+                return
+            for slot, pages in self.tables.chunks(part):
+                for page in pages:
+                    if self.tables.entries.get(page) is Entry.LAZYFREE:
+                        self.tables.clear(slot, range(page, page + 1))
+                if held := self.tables.visit(slot):
+                    held.ref.put()
+
+    def remap(
+        self, old: int, length: int, new: int, new_length: int, *, dontunmap: bool = False
+    ) -> None:
+        """Mremap that gave `new`, to another place or to the same."""
+        vma = self.vmas.at(old // PAGE)
+        assert vma is not None
+        if new == old:
+            if new_length < length:
+                self.unmap(old + new_length, length - new_length)
+            elif new_length > length:
+                end = (new + new_length) // PAGE
+                self.vmas.add(replace(vma, start=(old + length) // PAGE, end=end))
+                if vma.locked:
+                    self._populate(old + length, new_length - length, strict=False)
+            return
+        if new_length < length:
+            self.unmap(new, new_length)
+            self.unmap(old + new_length, length - new_length)
+            length = new_length
+        one = next(self._parts(old, length))[1] == range(old // PAGE, (old + length) // PAGE)
+        for _, part in list(self._parts(old, length)):
+            grown = new_length if one else len(part) * PAGE
+            self._move(part, (new - old) // PAGE, grown // PAGE, dontunmap=dontunmap)
+
+    def _move(self, pages: range, by: int, grown: int, *, dontunmap: bool) -> None:
+        """Move these pages of one VMA `by` so many pages; there are `grown` of them there.
+
+        What lies at the target of a hole between VMAs that are moved at once stays.
+        """
+        vma = self.vmas.at(pages.start)
+        assert vma is not None
+        first = pages.start + by
+        self.unmap(first * PAGE, grown * PAGE)
+        moved = replace(vma, start=first, end=first + grown)
+        moved.shift = 0 if vma.anon is None and not vma.shared else vma.shift - by
+        locked = vma.locked
+        self.vmas.add(moved)
+        move_page_tables(self.tables, self.vmas, pages, by)
+        if dontunmap:
+            left = self.vmas.at(pages.start)
+            assert left is not None
+            left.locked = left.on_fault = False
+            if (left.start, left.end) == (pages.start, pages.stop):
+                left.anon, left.forked = None, False
+        else:
+            self.unmap(pages.start * PAGE, len(pages) * PAGE)
+        if locked and grown > len(pages):
+            self._populate((first + len(pages)) * PAGE, (grown - len(pages)) * PAGE, strict=False)
+
+    def fork(self) -> "Process":
+        """The child, as dup_mmap makes it.
+
+        Only VMAs with an anon_vma are copied: what others map comes back by faults
+        (mm/memory.c, vma_needs_copy). Locks are not inherited.
+        """
+        child = Process(levels=self.tables.levels, switch_back=self.tables.switch_back)
+        child._break = self._break
+        child.vmas = Vmas(self.vmas.number())
+        for vma in self.vmas.all:
+            if "dontfork" in vma.hints:
+                continue
+            copy = replace(vma, locked=False, on_fault=False)
+            if "wipeonfork" in vma.hints:
+                copy.anon, copy.forked = None, False
+            elif vma.anon is not None:
+                copy.anon, copy.forked = child.vmas.number(), True
+                child.tables.copy_from(self.tables, range(vma.start, vma.end))
+            child.vmas.all.append(copy)
+        return child

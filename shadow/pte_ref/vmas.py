@@ -1,38 +1,88 @@
-"""VMAs of private anonymous memory: how they split, and when they merge again.
+"""VMAs: how they split, and when they merge again.
 
-What tells two neighbours apart besides their protection: VM_ACCOUNT, which
-mprotect drops from memory that was never written to and may not be any more
-(mm/mprotect.c, mprotect_fixup), and the anon_vma, which is given at the first write
-and shared with a neighbour where that is possible (mm/vma.c, find_mergeable_anon_vma,
-is_mergeable_anon_vma).
+Two neighbours merge when they are alike in everything that a VMA says of its
+pages, continue each other in page offset, and have no two anon_vmas. Alike means
+also VM_ACCOUNT, which mprotect drops from memory that was never written to and may
+not be any more (mm/mprotect.c, mprotect_fixup). The anon_vma is given at the first
+write and shared with a neighbour where that is possible; one that came by fork has
+parents, and merges with nothing that lacks one (mm/vma.c, find_mergeable_anon_vma,
+is_mergeable_anon_vma, vma_had_uncowed_parents).
+
+All places are page numbers.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 __all__ = ("Vma", "Vmas")
 
 
 @dataclass
 class Vma:
-    """Pages [start, end), by number."""
+    """Pages [start, end).
+
+    Attributes:
+        start: its first page.
+        end: the page after its last.
+        shared: which shared memory it maps, by number; 0: it is private.
+        shift: its page offset less its first page: 0 unless it was moved.
+        anon: its anon_vma, by number.
+        forked: that anon_vma has parents.
+        hints: VM_DONTFORK, VM_WIPEONFORK, VM_HUGEPAGE and VM_NOHUGEPAGE, by name.
+    """
 
     start: int
     end: int
     writable: bool = True
     accounted: bool = True
+    locked: bool = False
+    on_fault: bool = False
+    shared: int = 0
+    shift: int = 0
     anon: int | None = None
+    forked: bool = False
+    hints: frozenset[str] = field(default_factory=frozenset)
+
+    def part(self, start: int, end: int) -> range:
+        """Its pages in [start, end)."""
+        return range(max(self.start, start), min(self.end, end))
+
+    def alike(self, other: "Vma", **but: Any) -> bool:
+        """Whether it differs from `other` in nothing but place, anon_vma and these."""
+        place = {"start": 0, "end": 0, "anon": None, "forked": False, **but}
+        return replace(self, **place) == replace(other, **place)
 
 
 class Vmas:
-    """The VMAs of a process, ascending."""
+    """The VMAs of a process, ascending.
 
-    def __init__(self) -> None:
+    Args:
+        numbers: up to which anon_vmas and shared memory are numbered already.
+    """
+
+    def __init__(self, numbers: int = 0) -> None:
         self.all: list[Vma] = []
-        self._anon_vmas = 0
+        self._numbers = numbers
+
+    def number(self) -> int:
+        """A number that no anon_vma and no shared memory of this process had before."""
+        self._numbers += 1
+        return self._numbers
 
     def over(self, start: int, end: int) -> list[Vma]:
         """Those that overlap [start, end)."""
         return [vma for vma in self.all if vma.start < end and start < vma.end]
+
+    def at(self, page: int) -> Vma | None:
+        """The one that holds this page."""
+        return next(iter(self.over(page, page + 1)), None)
+
+    def first_hole(self, start: int, end: int) -> int:
+        """Where the VMAs that begin at `start` without a hole end, at most `end`."""
+        while start < end and (vma := self.at(start)):
+            start = vma.end
+        return min(start, end)
 
     def _cut(self, at: int) -> None:
         for i, vma in enumerate(self.all):
@@ -42,20 +92,20 @@ class Vmas:
                 return
 
     def _merge(self, at: int) -> None:
-        """Let the VMAs that meet at page `at` be one, if they are alike."""
+        """Let the VMAs that meet at page `at` be one, if they can."""
         for left, right in zip(self.all, self.all[1:], strict=False):
-            alike = (left.writable, left.accounted) == (right.writable, right.accounted)
-            anon = left.anon is None or right.anon is None or left.anon == right.anon
-            if left.end == right.start == at and alike and anon:
+            if left.end == right.start == at and left.alike(right) and _mergeable(left, right):
                 left.end = right.end
-                left.anon = right.anon if left.anon is None else left.anon
+                if left.anon is None:
+                    left.anon, left.forked = right.anon, right.forked
                 self.all.remove(right)
                 return
 
-    def map(self, start: int, end: int) -> None:
-        """A new mapping, readable and writable; what was there is gone already."""
-        self.all.append(Vma(start, end))
-        self.all.sort(key=lambda vma: vma.start)
+    def add(self, vma: Vma) -> None:
+        """A new one, where there is none."""
+        self.all.append(vma)
+        self.all.sort(key=lambda each: each.start)
+        start, end = vma.start, vma.end
         self._merge(start)
         self._merge(end)
 
@@ -65,38 +115,39 @@ class Vmas:
         self._cut(end)
         self.all = [vma for vma in self.all if not (start <= vma.start < end)]
 
-    def protect(self, start: int, end: int) -> None:
-        """Mprotect to PROT_NONE, up to the first hole."""
-        at = start
-        while at < end:
-            (vma, *_) = [*self.over(at, at + 1), None]
-            if vma is None:
-                return
-            last = min(vma.end, end)
-            if vma.writable:
-                self._cut(at)
-                self._cut(last)
-                (piece,) = self.over(at, last)
-                piece.writable = False
-                piece.accounted = piece.accounted and piece.anon is not None
-                self._merge(at)
-                self._merge(last)
-            at = last
+    def pieces(self, start: int, end: int) -> Iterator[Vma]:
+        """Each VMA in [start, end) in turn, cut to that range, and merged again afterwards."""
+        for vma in self.over(start, end):
+            part = vma.part(start, end)
+            self._cut(part.start)
+            self._cut(part.stop)
+            (piece,) = self.over(part.start, part.stop)
+            yield piece
+            self._merge(part.start)
+            self._merge(part.stop)
 
     def write(self, page: int) -> bool:
         """A write fault; returns whether it is allowed."""
-        vma = next(iter(self.over(page, page + 1)), None)
+        vma = self.at(page)
         if vma is None or not vma.writable:
             return False
-        if vma.anon is None:
-            vma.anon = self._anon_of_neighbour(vma)
+        self.prepare(vma)
         return True
 
-    def _anon_of_neighbour(self, vma: Vma) -> int:
-        """The next one's anon_vma, or the one before's, or a new one."""
+    def prepare(self, vma: Vma) -> None:
+        """anon_vma_prepare: the next one's anon_vma, or the one before's, or a new one."""
+        if vma.shared or vma.anon is not None:
+            return
         for page in (vma.end, vma.start - 1):
-            for near in self.over(page, page + 1):
-                if near.anon is not None and near.accounted == vma.accounted:
-                    return near.anon
-        self._anon_vmas += 1
-        return self._anon_vmas
+            near = self.at(page)
+            lends = near and near.anon is not None and not near.forked
+            if near and lends and near.alike(vma, writable=True):
+                vma.anon = near.anon
+                return
+        vma.anon = self.number()
+
+
+def _mergeable(left: Vma, right: Vma) -> bool:
+    if left.anon == right.anon:
+        return True
+    return not left.forked and not right.forked and None in (left.anon, right.anon)

@@ -76,16 +76,23 @@ def _tables(snapshot: Snapshot) -> list[str]:
 def _policies(snapshot: Snapshot) -> list[str]:
     lines = [
         "",
-        f"  {'policy':<47} PTE pages   empty   freed  allocated again",
+        f"  {'policy':<47} PTE pages   empty     peak     mean   freed  allocated again",
     ]
     for label, text in _POLICY_TEXT.items():
         outcome: PolicyOutcome = snapshot.policies[label]
         mark = "*" if label == snapshot.kernel.policy else " "
         lines.append(
-            f" {mark}{text:<46} {outcome.pte_pages:10,} {outcome.empty:7,} {outcome.freed:7,} "
-            f"{outcome.reallocated:10,}"
+            f" {mark}{text:<46} {outcome.pte_pages:10,} {outcome.empty:7,} {outcome.peak:8,} "
+            f"{outcome.mean:8,.0f} {outcome.freed:7,} {outcome.reallocated:10,}"
         )
     lines.append("  * this kernel; pte_ref is taken to have freed what was empty before the window")
+    for label in ("pt_reclaim", "pte_ref"):
+        outcome = snapshot.policies[label]
+        waits = f", {outcome.mode_switches:,} waits for RCU" if outcome.mode_switches else ""
+        lines.append(
+            f"  {label:<13} {outcome.saved_page_seconds:10,.0f} page-seconds less than none, "
+            f"for {outcome.attempts:,} attempts{waits}"
+        )
     return lines
 
 

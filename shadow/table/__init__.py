@@ -24,6 +24,7 @@ from shadow.table.adopt import (
     forget_untouched,
     set_runs,
 )
+from shadow.table.fork import copy_address_space
 from shadow.table.pages import Pages, Ranges, overlapping
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import (
@@ -104,6 +105,25 @@ class Table:
             self.state.counters[counter] = old.counters[counter]
         self.state.area[:] = old.area
 
+    def fork(self) -> "Table":
+        """The address space of a child that is forked now; nothing is counted in it yet."""
+        child = Table(
+            levels=self._levels,
+            running=self._running,
+            huge=self._huge_pages,
+            switch_back=self._switch_back,
+        )
+        used = self.state.counters
+        child.state = grown(
+            child.state,
+            tables=int(used[Counter.TABLES_USED]),
+            records=int(used[Counter.RECORDS_USED]),
+            vmas=int(used[Counter.VMAS]),
+            guards=2 * int(used[Counter.GUARDS]),
+        )
+        copy_address_space(self.state, child.state)
+        return child
+
     def feed(self, events: EventBatch) -> None:
         """Apply a batch of events, in order.
 
@@ -136,6 +156,7 @@ class Table:
             tables=int(counters[Counter.TABLES_USED]) + spare,
             records=int(counters[Counter.RECORDS_USED]) + spare,
             vmas=int(counters[Counter.VMAS]) + spare,
+            guards=int(counters[Counter.GUARDS]) + spare,
         )
 
     def seed_vmas(self, vmas: npt.NDArray[np.void], brk: int) -> None:
@@ -150,7 +171,7 @@ class Table:
             brk: the program break, bytes, or 0 if it is not known.
         """
         count = len(vmas)
-        self.state = grown(self.state, 0, 0, count + _FIRST_GROWTH)
+        self.state = grown(self.state, vmas=count + _FIRST_GROWTH)
         s = self.state
         s.vmas[:count] = vmas
         others = vmas["flags"] & ~(_ACCESS | VmaFlag.ACCOUNT)

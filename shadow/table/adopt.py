@@ -12,6 +12,7 @@ from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.compiled import compiled
+from shadow.table.markers import drop_guards
 from shadow.table.radix import (
     create_upper,
     drop_upper,
@@ -112,6 +113,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             free_huge(s, record)
             continue
         forget_entries(s, record)
+        drop_guards(s, slot, slot + SLOT)
         if not exact:
             continue
         if running == Policy.NONE:

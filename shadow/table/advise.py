@@ -9,6 +9,7 @@ from shadow.policy import Policy
 from shadow.table.bits import clear_range
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate
+from shadow.table.guards import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
 from shadow.table.radix import find, next_slot
 from shadow.table.records import (
     clear_entries,
@@ -20,7 +21,16 @@ from shadow.table.unmap import unmap
 from shadow.table.vmas import cut, first_overlap, insert, merge_around
 from shadow.table.zap import walker_visits
 
-__all__ = ("advise", "lock", "lock_all", "map_range", "populates", "protect", "unlock")
+__all__ = (
+    "advise",
+    "lock",
+    "lock_all",
+    "lock_fills",
+    "map_range",
+    "populates",
+    "protect",
+    "unlock",
+)
 
 _MAP_SHARED_TYPES = 0x01  # MAP_SHARED, MAP_SHARED_VALIDATE (0x03)
 _MAP_ANONYMOUS = 0x20
@@ -144,12 +154,20 @@ def _lock_vmas(s: State, start: int, end: int, on_fault: bool) -> None:
 
 
 @compiled
+def lock_fills(length: int, flags: int) -> bool:
+    """Whether an mlock, or with length 0 an mlockall, fills what it locks at once."""
+    if length:
+        return flags & _MLOCK_ONFAULT == 0
+    return flags & (_MCL_CURRENT | _MCL_ONFAULT) == _MCL_CURRENT
+
+
+@compiled
 def lock(s: State, start: int, end: int, flags: int) -> None:
     """mlock or mlock2 over a range; one that fails at a hole fills nothing."""
     done = _first_hole(s, start, end)
     if start < done:
         _lock_vmas(s, start, done, flags & _MLOCK_ONFAULT != 0)
-    if done == end and flags & _MLOCK_ONFAULT == 0:
+    if done == end and lock_fills(end - start, flags):
         populate(s, start, end, True)
 
 
@@ -159,7 +177,7 @@ def lock_all(s: State, flags: int) -> None:
     s.counters[Counter.LOCK_FUTURE] = flags & _MCL_FUTURE
     if flags & _MCL_CURRENT:
         _lock_vmas(s, 0, _EVERYWHERE, flags & _MCL_ONFAULT != 0)
-        if flags & _MCL_ONFAULT == 0:
+        if lock_fills(0, flags):
             populate(s, 0, _EVERYWHERE, False)
 
 
@@ -211,6 +229,20 @@ def _for_slots(s: State, start: int, end: int, advice: int) -> None:
 
 
 @compiled
+def _for_vmas(s: State, start: int, end: int, advice: int) -> None:
+    """MADV_PAGEOUT and MADV_COLLAPSE, VMA by VMA; the first stops at a locked one."""
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        _for_slots(s, start, end, advice)
+        return
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        if advice == _MADV_PAGEOUT and s.vmas[v].flags & VmaFlag.LOCKED:
+            return
+        _for_slots(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), advice)
+        v += 1
+
+
+@compiled
 def advise(s: State, start: int, end: int, advice: int) -> None:
     """madvise with advice that is no zap."""
     if advice == _MADV_HUGEPAGE:
@@ -225,5 +257,7 @@ def advise(s: State, start: int, end: int, advice: int) -> None:
         _change_flags(s, start, end, 0, VmaFlag.WIPEONFORK)
     elif advice == _MADV_KEEPONFORK:
         _change_flags(s, start, end, VmaFlag.WIPEONFORK, 0)
+    elif advice in (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE):
+        guard(s, start, end, advice)
     elif advice in (_MADV_PAGEOUT, _MADV_COLLAPSE):
-        _for_slots(s, start, end, advice)
+        _for_vmas(s, start, end, advice)

@@ -11,10 +11,11 @@ from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.bits import count_range
 from shadow.table.compiled import compiled, inlined
+from shadow.table.markers import next_guard
 from shadow.table.radix import find, find_or_create
 from shadow.table.records import allocate, has, make_huge, set_entries, set_entry
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
-from shadow.table.vmas import ensure_anon_vma, first_overlap
+from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits
 
 __all__ = ("ALL_POLICIES", "fault", "populate", "table_for")
@@ -56,9 +57,9 @@ def table_for(s: State, address: int, policies: int) -> int:
 
 @compiled
 def _may_be_huge(s: State, v: int, slot: int) -> bool:
-    """Whether a first fault in `slot` would be served by a THP."""
+    """Whether a first fault in `slot` would be served by a THP, which may be."""
     flags = s.vmas[v].flags
-    if s.counters[Counter.THP] == 0 or flags & VmaFlag.NOHUGEPAGE:
+    if flags & VmaFlag.NOHUGEPAGE:
         return False
     if s.counters[Counter.THP] == 1 and flags & VmaFlag.HUGEPAGE == 0:
         return False
@@ -71,7 +72,7 @@ def _may_be_huge(s: State, v: int, slot: int) -> bool:
 def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     """One page of VMA `v` (-1: unknown) gets its entry; with `around` its neighbours too."""
     slot = address & -SLOT
-    if v >= 0 and _may_be_huge(s, v, slot):
+    if s.counters[Counter.THP] and v >= 0 and _may_be_huge(s, v, slot):
         record = find(s, slot)
         # An empty PTE page that the kernel kept blocks the huge fault
         # (semantics D5, 55).
@@ -166,8 +167,8 @@ def fault(s: State, address: int, error: int) -> None:
         return
     if flags & VmaFlag.HUGETLB:
         return
-    if error & _ERROR_WRITE and flags & VmaFlag.SHARED == 0:
-        ensure_anon_vma(s, v)
+    if error & _ERROR_WRITE and flags & VmaFlag.SHARED == 0 and s.vmas[v].anon == 0:
+        give_anon_vma(s, v)
     around = flags & VmaFlag.CACHED != 0 and error & _ERROR_NOT_A_READ == 0
     _touch(s, v, address, error & _ERROR_WRITE != 0, around)
 
@@ -176,8 +177,8 @@ def fault(s: State, address: int, error: int) -> None:
 def populate(s: State, start: int, end: int, strict: bool) -> None:
     """Every accessible page of [start, end) gets an entry (mm/gup.c, __mm_populate).
 
-    With `strict` it ends at the first hole or VMA without access, as mlock and
-    MADV_POPULATE_* do; otherwise those are passed over.
+    With `strict` it ends at the first hole, VMA without access or guard, as mlock and
+    MADV_POPULATE_* do; otherwise it goes on with the next VMA.
     """
     v = first_overlap(s, start)
     at = start
@@ -187,15 +188,18 @@ def populate(s: State, start: int, end: int, strict: bool) -> None:
         if strict and (first > at or flags & _ANY_ACCESS == 0):
             return
         at = last
+        stops = next_guard(s, first, last) if s.counters[Counter.GUARDS] else last
         if flags & _ANY_ACCESS and flags & VmaFlag.HUGETLB == 0:
             if flags & VmaFlag.WRITE and flags & VmaFlag.SHARED == 0:
-                ensure_anon_vma(s, v)
-            for slot in range(first & -SLOT, last, SLOT):
+                give_anon_vma(s, v)
+            for slot in range(first & -SLOT, stops, SLOT):
                 low = max(slot, first)
                 _touch(s, v, low, False, False)
                 record = find(s, slot)
                 if s.records[record].huge == 0:
                     entry = (low & (SLOT - 1)) >> PAGE_SHIFT
-                    pages = (min(slot + SLOT, last) - low) >> PAGE_SHIFT
+                    pages = (min(slot + SLOT, stops) - low) >> PAGE_SHIFT
                     set_entries(s, record, entry, min(entry + pages, ENTRIES))
+        if strict and stops < last:
+            return
         v += 1

@@ -28,6 +28,7 @@ __all__ = (
     "free_record",
     "has_room",
     "next_slot",
+    "table_span",
     "upper_table",
 )
 
@@ -45,6 +46,12 @@ def _shift(level: int) -> int:
 @inlined
 def _index(address: int, level: int) -> int:
     return (address >> _shift(level)) & (ENTRIES - 1)
+
+
+@inlined
+def table_span(level: int) -> int:
+    """Bytes under one table of this level; PMD is 2."""
+    return 1 << _shift(level + 1)
 
 
 @compiled
@@ -183,7 +190,7 @@ def next_slot(s: State, address: int, end: int) -> int:
     return -1
 
 
-@compiled
+@inlined
 def has_room(s: State, records: int, upper: int) -> bool:
     """Whether so many records and upper tables can be added without growing."""
     return s.counters[Counter.RECORDS_USED] + records <= len(s.records) and s.counters[

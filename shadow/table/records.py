@@ -7,13 +7,14 @@ without a pass over the records.
 
 from shadow.geometry import ENTRIES
 from shadow.policy import POLICIES
-from shadow.table.bits import Map, clear_range, count_range, set_bit, set_range
+from shadow.table.bits import Map, clear_range, copy_range, count_range, set_bit, set_range
 from shadow.table.compiled import compiled, inlined
 from shadow.table.state import HUGE_ANON, WORDS, Counter, State
 
 __all__ = (
     "allocate",
     "clear_entries",
+    "copy_entries",
     "drop_all_policies",
     "forget_entries",
     "give_all_policies",
@@ -79,16 +80,29 @@ def _count_empty(s: State, record: int, change: int) -> None:
 
 
 @compiled
-def set_entries(s: State, record: int, low: int, high: int) -> None:
-    """Entries [low, high) are not none from now on, and not lazyfree."""
-    added = set_range(s.records[record].present, low, high)
-    if s.records[record].lazies:
-        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+def _count_added(s: State, record: int, added: int) -> None:
     if added:
         if s.records[record].refs == 0:
             _count_empty(s, record, -1)
         s.records[record].refs += added
         s.counters[Counter.REFS] += added
+
+
+@compiled
+def set_entries(s: State, record: int, low: int, high: int) -> None:
+    """Entries [low, high) are not none from now on, and not lazyfree."""
+    added = set_range(s.records[record].present, low, high)
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+    _count_added(s, record, added)
+
+
+@compiled
+def copy_entries(s: State, record: int, present: Map, lazy: Map, low: int, high: int) -> None:
+    """Entries [low, high) that `present` has are not none from now on, lazyfree as in `lazy`."""
+    added = copy_range(s.records[record].present, present, low, high)
+    s.records[record].lazies += copy_range(s.records[record].lazy, lazy, low, high)
+    _count_added(s, record, added)
 
 
 @inlined

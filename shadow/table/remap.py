@@ -12,6 +12,7 @@ from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, SLOT
 from shadow.table.bits import is_set, set_range
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate, table_for
+from shadow.table.markers import move_guards
 from shadow.table.radix import (
     PMD_LEVEL,
     PUD_LEVEL,
@@ -82,7 +83,8 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
             old += step
             new += step
             continue
-        create_upper(s, new, PUD_LEVEL, True)
+        whole = (old | new) & (PMD_SPAN - 1) == 0 and end - old >= PMD_SPAN
+        create_upper(s, new, PMD_LEVEL if whole else PUD_LEVEL, True)
         extent = min(SLOT - (old & (SLOT - 1)), SLOT - (new & (SLOT - 1)))
         extent = min(extent, end - old)
         record = find(s, old)
@@ -116,11 +118,14 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> 
     unmap(s, new, new + grown)  # MREMAP_FIXED; else there is nothing
     insert(s, new, new + grown, flags, file, pgoff, anon)
     _move_tables(s, old, new, length)
+    if s.counters[Counter.GUARDS]:
+        move_guards(s, old, old + length, new - old)
     if keep:
         v = vma_at(s, old)
         s.vmas[v].flags &= ~(VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)
         if s.vmas[v].start == old and s.vmas[v].end == old + length:
             s.vmas[v].anon = 0
+            s.vmas[v].flags &= ~VmaFlag.FORKED
     else:
         unmap(s, old, old + length)
     if flags & VmaFlag.LOCKED and grown > length:
@@ -145,6 +150,7 @@ def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags:
                     populate(s, old + old_length, old + new_length, False)
         return
     if new_length < old_length:
+        unmap(s, new, new + new_length)  # as mremap_to: first the target, then what is left over
         unmap(s, old + new_length, old + old_length)
         old_length = new_length
     keep = flags & _MREMAP_DONTUNMAP != 0

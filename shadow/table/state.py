@@ -89,7 +89,8 @@ class Counter(IntEnum):
     """Sizes of multi-size THP in pages, each a power of two, added up."""
     PAGES_MADVISE = 26
     """Those in VM_HUGEPAGE VMAs only."""
-    TABLES = 27
+    GUARDS = 27
+    TABLES = 28
     EMPTY = TABLES + _P
     FREED = EMPTY + _P
     REALLOCATED = FREED + _P
@@ -124,6 +125,8 @@ class VmaFlag(IntEnum):
     NORESERVE = 8192
     CACHED = 16384
     """A regular file: its pages are likely to be in the page cache."""
+    FORKED = 32768
+    """Its anon_vma came by fork and has parents (vma_had_uncowed_parents)."""
 
 
 class Pending(IntEnum):
@@ -156,7 +159,7 @@ RECORD = np.dtype(
 )
 """A PTE page."""
 
-UPPER = np.dtype([("child", "<i4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
+UPPER = np.dtype([("child", "<u4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
 """A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
 
 `real` is 1 where the running kernel has it: a table can also be here for the
@@ -181,16 +184,18 @@ class State(NamedTuple):
 
     upper: npt.NDArray[np.void]
     """(tables,) of UPPER"""
-    upper_pool: npt.NDArray[np.int32]
+    upper_pool: npt.NDArray[np.uint32]
     """(tables,) stack of free numbers of `upper`"""
     records: npt.NDArray[np.void]
     """(records,) of RECORD"""
-    record_pool: npt.NDArray[np.int32]
+    record_pool: npt.NDArray[np.uint32]
     """(records,) stack of free numbers of `records`"""
     vmas: npt.NDArray[np.void]
     """(vmas,) of VMA"""
     pending: npt.NDArray[np.int64]
     """(64, 5) see `Pending`"""
+    guards: npt.NDArray[np.int64]
+    """(guards, 2) ranges of guard markers, sorted: first address, end"""
     counters: npt.NDArray[np.int64]
     """see `Counter`"""
     area: npt.NDArray[np.float64]
@@ -223,11 +228,12 @@ def new_state(levels: int, running: int, huge: HugePages) -> State:
     counters[Counter.RECORDS_USED] = 1
     return State(
         upper=np.zeros(8, UPPER),
-        upper_pool=np.zeros(8, np.int32),
+        upper_pool=np.zeros(8, np.uint32),
         records=np.zeros(64, RECORD),
-        record_pool=np.zeros(64, np.int32),
+        record_pool=np.zeros(64, np.uint32),
         vmas=np.zeros(64, VMA),
         pending=np.zeros((_PENDING_ROWS, Pending.COLUMNS), np.int64),
+        guards=np.zeros((4, 2), np.int64),
         counters=counters,
         area=np.zeros(AREA_SIZE, np.float64),
     )
@@ -236,12 +242,12 @@ def new_state(levels: int, running: int, huge: HugePages) -> State:
 def _longer(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     if len(array) >= count:
         return array
-    new = np.zeros(max(count, len(array) * 5 // 4), array.dtype)
+    new = np.zeros((max(count, len(array) * 5 // 4), *array.shape[1:]), array.dtype)
     new[: len(array)] = array
     return new
 
 
-def grown(state: State, tables: int, records: int, vmas: int) -> State:
+def grown(state: State, tables: int = 0, records: int = 0, vmas: int = 0, guards: int = 0) -> State:
     """The same address space with at least these many places of each sort.
 
     An array that is long enough is kept; a longer one is at least a quarter
@@ -253,4 +259,5 @@ def grown(state: State, tables: int, records: int, vmas: int) -> State:
         records=_longer(state.records, records),
         record_pool=_longer(state.record_pool, records),
         vmas=_longer(state.vmas, vmas),
+        guards=_longer(state.guards, guards),
     )

@@ -13,6 +13,7 @@ from shadow.table.advise import (
     advise,
     lock,
     lock_all,
+    lock_fills,
     map_range,
     populates,
     protect,
@@ -20,6 +21,7 @@ from shadow.table.advise import (
 )
 from shadow.table.compiled import compiled, inlined, signed
 from shadow.table.fault import fault, populate
+from shadow.table.guards import MADV_GUARD_INSTALL
 from shadow.table.radix import has_room
 from shadow.table.remap import brk, remap
 from shadow.table.state import Counter, Pending, State, VmaFlag
@@ -34,6 +36,8 @@ _ERROR_BITS = 0x7FFFFFFF
 _UPPER_SPARE = 8
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _VMA_SPARE = 6
+_GUARD_SPARE = 2
+_ANY = -1
 
 
 @compiled
@@ -93,14 +97,25 @@ def _slots_with(s: State, start: int, end: int, flags: int) -> int:
 
 
 @inlined
-def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
-    """Whether the arrays are long enough for whatever this event may add."""
+def _fits(s: State, records: int, upper: int, vmas: int) -> bool:
+    return (
+        has_room(s, records, upper)
+        and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
+        and s.counters[Counter.GUARDS] + _GUARD_SPARE <= len(s.guards)
+    )
+
+
+@compiled
+def _has_room_for(s: State, kind: int, start: int, length: int, aux: int) -> bool:
+    """Whether the arrays are long enough for whatever a call that is no zap may add."""
     records, upper, vmas = 2, _UPPER_SPARE, _VMA_SPARE
-    if kind == Kind.MAP and populates(s, aux):
+    if kind == Kind.ADVISE and aux == MADV_GUARD_INSTALL:
+        records += _slots_with(s, start, start + length, _ANY)
+    elif kind == Kind.MAP and populates(s, aux):
         records += (length >> SLOT_SHIFT) + 2
     elif kind == Kind.BRK and s.counters[Counter.LOCK_FUTURE]:
         records += (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
-    elif kind == Kind.LOCK or kind == Kind.POPULATE:
+    elif kind == Kind.POPULATE or (kind == Kind.LOCK and lock_fills(length, aux)):
         end = start + length if length else 1 << 62
         records += _slots_with(s, start, end, _ACCESS)
         upper += _UPPER_SPARE * s.counters[Counter.VMAS]
@@ -110,8 +125,15 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
         records += 2 * s.counters[Counter.RECORDS_USED] + (length >> SLOT_SHIFT)
         upper += 2 * s.counters[Counter.TABLES_USED]
         vmas += s.counters[Counter.VMAS]
-    upper += 2 * (records >> ENTRY_BITS)
-    return has_room(s, records, upper) and s.counters[Counter.VMAS] + vmas <= len(s.vmas)
+    return _fits(s, records, upper + 2 * (records >> ENTRY_BITS), vmas)
+
+
+@inlined
+def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
+    """Whether the arrays are long enough for whatever this event may add."""
+    if kind <= Kind.TRUNCATE:
+        return _fits(s, 2, _UPPER_SPARE, _VMA_SPARE)
+    return _has_room_for(s, kind, start, length, aux)
 
 
 @inlined

@@ -10,6 +10,7 @@ Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 
 from shadow.geometry import PAGE_SHIFT, PMD_SPAN, SLOT
 from shadow.table.compiled import compiled
+from shadow.table.markers import drop_guards
 from shadow.table.radix import drop_empty_upper, find, free_record, next_slot
 from shadow.table.records import clear_entries, has
 from shadow.table.state import Counter, State
@@ -70,6 +71,8 @@ def unmap(s: State, start: int, end: int) -> None:
         _free_slots(s, start, end, start, end)
         _free_upper(s, start, end, start, end)
         return
+    if s.counters[Counter.GUARDS]:
+        drop_guards(s, start, end)
     v = first_overlap(s, start)
     if v == s.counters[Counter.VMAS] or s.vmas[v].start >= end:
         return

@@ -15,8 +15,8 @@ from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 
 __all__ = (
     "cut",
-    "ensure_anon_vma",
     "first_overlap",
+    "give_anon_vma",
     "insert",
     "merge_around",
     "remove_range",
@@ -108,7 +108,7 @@ def cut(s: State, address: int) -> None:
 def _continues(s: State, v: int, access: bool) -> bool:
     """Whether VMA v + 1 continues VMA v; with `access`, R, W and X may differ."""
     w = v + 1
-    differ = s.vmas[v].flags ^ s.vmas[w].flags
+    differ = (s.vmas[v].flags ^ s.vmas[w].flags) & ~VmaFlag.FORKED
     if access:
         differ &= ~_ACCESS
     return (
@@ -125,8 +125,10 @@ def merge_around(s: State, start: int, end: int) -> None:
     v = max(first_overlap(s, start - 1), 0)
     while v + 1 < s.counters[Counter.VMAS] and s.vmas[v + 1].start <= end:
         a, b = s.vmas[v].anon, s.vmas[v + 1].anon
+        either = s.vmas[v].flags | s.vmas[v + 1].flags
         special = s.vmas[v].flags & (VmaFlag.HUGETLB | VmaFlag.GROWSDOWN)
-        if special == 0 and (a == b or a == 0 or b == 0) and _continues(s, v, False):
+        shares = a == b or (either & VmaFlag.FORKED == 0 and (a == 0 or b == 0))
+        if special == 0 and shares and _continues(s, v, False):
             s.vmas[v].end = s.vmas[v + 1].end
             s.vmas[v].anon = max(a, b)
             _remove(s, v + 1, 1)
@@ -135,13 +137,19 @@ def merge_around(s: State, start: int, end: int) -> None:
 
 
 @compiled
-def ensure_anon_vma(s: State, v: int) -> None:
-    """First anonymous page of a VMA: share a neighbour's anon_vma or make one."""
+def _lends(s: State, v: int) -> bool:
+    """Whether VMA v has an anon_vma that a neighbour may share (reusable_anon_vma)."""
+    return s.vmas[v].anon != 0 and s.vmas[v].flags & VmaFlag.FORKED == 0
+
+
+@compiled
+def give_anon_vma(s: State, v: int) -> None:
+    """anon_vma_prepare: a VMA without one shares a neighbour's or gets its own."""
     if s.vmas[v].anon:
         return
-    if v + 1 < s.counters[Counter.VMAS] and s.vmas[v + 1].anon and _continues(s, v, True):
+    if v + 1 < s.counters[Counter.VMAS] and _lends(s, v + 1) and _continues(s, v, True):
         s.vmas[v].anon = s.vmas[v + 1].anon
-    elif v > 0 and s.vmas[v - 1].anon and _continues(s, v - 1, True):
+    elif v > 0 and _lends(s, v - 1) and _continues(s, v - 1, True):
         s.vmas[v].anon = s.vmas[v - 1].anon
     else:
         s.counters[Counter.ANON_VMAS] += 1

@@ -12,14 +12,17 @@ from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
 from shadow.table.compiled import compiled, inlined
+from shadow.table.markers import clear_but_guards, unmark_guards
 from shadow.table.radix import find, free_record, next_slot
 from shadow.table.records import clear_entries, has, release
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, split_huge
 
-__all__ = ("dontneed", "free_huge", "free_lazily", "truncate", "walker_visits")
+__all__ = ("dontneed", "free_huge", "free_lazily", "truncate", "walker_visits", "zap_piece")
 
 _MADV_DONTNEED_LOCKED = 24
+_SHARED_WRITABLE = VmaFlag.SHARED | VmaFlag.WRITE
+_NOT_FREED_LAZILY = VmaFlag.SHARED | VmaFlag.HUGETLB | VmaFlag.LOCKED
 
 
 @compiled
@@ -76,9 +79,13 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
         if not split_huge(s, record):
             return
     walker_visits(s, record)
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    clear_entries(s, record, low, low + ((end - start) >> PAGE_SHIFT))
-    if reclaim and whole and has(s, record, Policy.PT_RECLAIM):
+    left = False
+    if s.counters[Counter.GUARDS]:
+        left = clear_but_guards(s, record, start, end)
+    else:
+        low = (start & (SLOT - 1)) >> PAGE_SHIFT
+        clear_entries(s, record, low, low + ((end - start) >> PAGE_SHIFT))
+    if reclaim and whole and not left and has(s, record, Policy.PT_RECLAIM):
         s.counters[Counter.ATTEMPTS + Policy.PT_RECLAIM] += 1
         if s.records[record].refs == 0:
             _count_freed(s, record, Policy.PT_RECLAIM)
@@ -86,7 +93,8 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
 
 
 @compiled
-def _dontneed_piece(s: State, start: int, end: int, reclaim: bool) -> None:
+def zap_piece(s: State, start: int, end: int, reclaim: bool) -> None:
+    """zap_page_range_single: [start, end) of one VMA; `reclaim`: the whole-slot rule may apply."""
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
         _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + SLOT, end), reclaim)
@@ -102,7 +110,7 @@ def dontneed(s: State, start: int, end: int, advice: int) -> None:
     which is what it has done when it returns ENOMEM.
     """
     if s.counters[Counter.VMAS_KNOWN] == 0:
-        _dontneed_piece(s, start, end, True)
+        zap_piece(s, start, end, True)
         return
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
@@ -110,14 +118,25 @@ def dontneed(s: State, start: int, end: int, advice: int) -> None:
         if flags & VmaFlag.LOCKED and advice != _MADV_DONTNEED_LOCKED:
             return
         if flags & VmaFlag.HUGETLB == 0:
-            _dontneed_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), True)
+            zap_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), True)
         v += 1
 
 
 @compiled
 def truncate(s: State, start: int, end: int) -> None:
-    """MADV_REMOVE: the pages go, and pt_reclaim does not look (semantics C3)."""
-    _dontneed_piece(s, start, end, False)
+    """MADV_REMOVE: the pages go, and pt_reclaim does not look (semantics C3).
+
+    VMA by VMA, up to the first that refuses (madvise_remove).
+    """
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        zap_piece(s, start, end, False)
+        return
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        if s.vmas[v].flags & (_SHARED_WRITABLE | VmaFlag.LOCKED) != _SHARED_WRITABLE:
+            return
+        zap_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), False)
+        v += 1
 
 
 @compiled
@@ -133,7 +152,9 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
     s.records[record].lazies += copy_range(
         s.records[record].lazy, s.records[record].present, low, high
     )
-    marked = count_range(s.records[record].present, low, high) > 0
+    if s.counters[Counter.GUARDS]:
+        unmark_guards(s, record, start, end)
+    marked = count_range(s.records[record].lazy, low, high) > 0
     _attempt_pte_ref(s, record, not marked)
 
 
@@ -141,14 +162,14 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
 def free_lazily(s: State, start: int, end: int) -> None:
     """MADV_FREE over [start, end): anonymous entries become lazyfree.
 
-    The kernel refuses file mappings with EINVAL after the VMAs before them.
+    The kernel refuses file mappings and locked ones with EINVAL after the VMAs before them.
     """
     v = first_overlap(s, start)
     known = s.counters[Counter.VMAS_KNOWN]
     while not known or (v < s.counters[Counter.VMAS] and s.vmas[v].start < end):
         first, last = start, end
         if known:
-            if s.vmas[v].file or s.vmas[v].flags & (VmaFlag.SHARED | VmaFlag.HUGETLB):
+            if s.vmas[v].file or s.vmas[v].flags & _NOT_FREED_LAZILY:
                 return
             first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
         slot = next_slot(s, first & -SLOT, last)

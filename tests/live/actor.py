@@ -10,12 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 __all__ = ("SLOT", "Actor")
 
 SLOT = 2 << 20
 _PAGE = 4096
+_MAP_FIXED = 0x10
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _MADVISE, _MMAP, _MUNMAP, _MPROTECT, _MREMAP = 28, 9, 11, 10, 25
@@ -50,6 +52,14 @@ def _advise_many(advice: int, *ranges: int) -> int:
     return result
 
 
+def _map_file(address: int, length: int, prot: int) -> int:
+    """A private mapping of a file that is nowhere else."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(length)
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        return _call(_MMAP, address, length, prot, flags, file.fileno(), 0)
+
+
 def _fork() -> int:
     """A child that does nothing until it is killed with its parent's pipe."""
     child = os.fork()
@@ -63,6 +73,7 @@ def _main() -> None:
         "fork": _fork,
         "process_madvise": _advise_many,
         "mlock2": lambda *a: _call(_MLOCK2, *a),
+        "map_file": _map_file,
         "mmap": lambda *a: _call(_MMAP, *a),
         "munmap": lambda *a: _call(_MUNMAP, *a),
         "madvise": lambda *a: _call(_MADVISE, *a),
@@ -112,7 +123,7 @@ class Actor:
         fixed: bool = True,
     ) -> int:
         """Map anonymous memory, in place of whatever is there."""
-        flags |= mmap.MAP_ANONYMOUS | (0x10 if fixed else 0)
+        flags |= mmap.MAP_ANONYMOUS | (_MAP_FIXED if fixed else 0)
         return self.do("mmap", address, length, prot, flags, 2**64 - 1, 0)
 
     def touch(self, address: int, length: int, step: int = _PAGE) -> None:

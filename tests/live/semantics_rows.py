@@ -6,9 +6,9 @@ with the reason:
 
 - 84, two threads that race: no one outcome; tests/live/test_threads.py has it;
 - 82, 83, swap: no event tells which pages a PAGEOUT has swapped, an audit does;
-- 66, 68, 69, 90, files: how many entries a fault makes is up to the page cache, and
-  a truncation by ftruncate is no call on the mapping;
-- 43, 44, guard markers, and 71 to 73, userfaultfd: not modelled; read again after the call;
+- 66, 68, 69 and most of 90, files: how many entries a fault makes is up to the page
+  cache, and a truncation by ftruncate is no call on the mapping;
+- 71 to 73, userfaultfd: its markers are set by ioctl, which no probe sees;
 - 58b, a child that writes to a forked huge page: it is the child's history;
 - 81, multi-size THP: needs the host's settings changed; tools/accuracy does that;
 - 80, khugepaged: no event, 75 s; 97: another process's madvise is refused by the kernel.
@@ -31,6 +31,7 @@ _HALF = SLOT // 2
 _DONTNEED, _FREE, _REMOVE, _HUGEPAGE = 4, 8, 9, 14
 _PAGEOUT, _POPULATE_READ, _DONTNEED_LOCKED, _COLLAPSE = 21, 22, 24, 25
 _MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4
+_GUARD_INSTALL, _GUARD_REMOVE = 102, 103
 _NONE, _READ, _RW = 0, 1, 3
 _FULL = 512
 
@@ -163,6 +164,17 @@ def _shared(actor: Actor) -> Actor:
     return actor
 
 
+def _private_file(actor: Actor) -> Actor:
+    """A private mapping of a file, written to: a page of its own at each fault."""
+    assert actor.do("map_file", BASE, 2 * SLOT, _RW) == BASE
+    actor.touch(BASE, 2 * SLOT)
+    return actor
+
+
+def _guarded(actor: Actor) -> Actor:
+    return _purge(_mapped(actor), 0, 1, _GUARD_INSTALL)
+
+
 def _moved(actor: Actor, first: float, length: int, to: float, flags: int = 0) -> None:
     flags |= _MAYMOVE | (0 if flags & _DONTUNMAP and to < 0 else _FIXED)
     assert actor.do("mremap", _at(first), length, length, flags, _at(to)) == _at(to)
@@ -270,6 +282,14 @@ ROWS = (
     Row("32a", lambda a: _mapped(a).do("mlock", BASE, 2 * SLOT), _all(2, _FULL), {0, 1}),
     Row("32b", lambda a: _mapped(a).do("mlock2", BASE, 2 * SLOT, 1)),
     Row("70", lambda a: _purge(_shared(a), 0, 2, _REMOVE), {0: 0, 1: 0}),
+    Row("43a", _guarded, {0: _FULL}, {0}),
+    Row("43b", lambda a: _purge(_guarded(a), 0, 1), {0: _FULL}, {0}),
+    Row(
+        "43c", lambda a: _purge(_purge(_filled(a, 1), 0, 0.25, _GUARD_INSTALL), 0, 1), {0: 128}, {0}
+    ),
+    Row("44", lambda a: _purge(_guarded(a), 0, 1, _GUARD_REMOVE), {0: 0}, {0}),
+    Row("90", _private_file, _all(2, _FULL), {0, 1}),
+    Row("67", lambda a: _purge(_private_file(a), 0, 2)),
     Row("50", lambda a: _huge(a, 4), huge={0, 1, 2, 3}),
     Row("51", lambda a: _purge(_huge(a), 0, _PAGE / SLOT), {0: 511}, {0}),
     Row("52", lambda a: _purge(_huge(a), 0, 1)),

@@ -18,6 +18,7 @@ from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, Row
 from tracer.kernel import kernel_facts
 from tracer.session import Session
 
+_MAYMOVE, _FIXED = 1, 2
 _WINDOW = np.array([BASE]), np.array([BASE + (FAR + SLOTS) * SLOT])
 
 
@@ -72,7 +73,7 @@ def test_kernel_and_table_do_the_same(row: Row, attach: Callable[[int], Session]
 def test_a_forked_child_has_what_the_kernel_copies(
     row: Row, attach: Callable[[int], Session]
 ) -> None:
-    """The child is seeded as it is, and the parent's shadow stays right."""
+    """As read from the child, and as copied from the parent's shadow, which stays right."""
     actor = Actor()
     try:
         session = attach(actor.pid)
@@ -88,6 +89,7 @@ def test_a_forked_child_has_what_the_kernel_copies(
         while session.take():
             pass
         assert session.children == [child]
+        assert _entries(session.table.fork().pages()) == row.kernel
         assert _entries(session.table.pages()) == _entries(_real(session)) == before
     finally:
         actor.close()
@@ -96,17 +98,18 @@ def test_a_forked_child_has_what_the_kernel_copies(
 def test_a_pmd_page_outlives_its_pte_pages_until_munmap(
     attach: Callable[[int], Session],
 ) -> None:
-    """Row 93: a GiB touched, purged, unmapped."""
-    actor = Actor()
+    """Row 93: a GiB touched, purged, moved with nothing but its PMD page, unmapped."""
+    actor, gib = Actor(), 512 * SLOT
     try:
         session = attach(actor.pid)
         counts = []
         for act in (
-            lambda: actor.map(BASE, 512 * SLOT),
-            lambda: actor.advise(BASE, 512 * SLOT, mmap.MADV_NOHUGEPAGE),
-            lambda: actor.touch(BASE, 512 * SLOT, SLOT),
-            lambda: actor.advise(BASE, 512 * SLOT, mmap.MADV_DONTNEED),
-            lambda: actor.do("munmap", BASE, 512 * SLOT),
+            lambda: actor.map(BASE, gib),
+            lambda: actor.advise(BASE, gib, mmap.MADV_NOHUGEPAGE),
+            lambda: actor.touch(BASE, gib, SLOT),
+            lambda: actor.advise(BASE, gib, mmap.MADV_DONTNEED),
+            lambda: actor.do("mremap", BASE, gib, gib, _MAYMOVE | _FIXED, BASE + gib),
+            lambda: actor.do("munmap", BASE + gib, gib),
         ):
             act()
             while session.take():
@@ -118,7 +121,7 @@ def test_a_pmd_page_outlives_its_pte_pages_until_munmap(
             counts.append((census.pte_pages, census.pmd_pages))
         pte, pmd = counts[0]
         assert counts[2] == (pte + 512, pmd + 1)
-        assert counts[3] == (pte, pmd + 1)
-        assert counts[4] == (pte, pmd)
+        assert counts[3] == counts[4] == (pte, pmd + 1)
+        assert counts[5] == (pte, pmd)
     finally:
         actor.close()

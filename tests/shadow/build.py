@@ -29,9 +29,11 @@ class History:
         self._rows.append((time, address, length, 1, tid, kind, 0, aux))
         return self
 
-    def map(self, start: int, length: int, prot: int = RW) -> "History":
-        """Mmap of private anonymous memory at a fixed place."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    def map(
+        self, start: int, length: int, prot: int = RW, flags: int = mmap.MAP_PRIVATE
+    ) -> "History":
+        """Mmap of anonymous memory at a fixed place."""
+        flags |= mmap.MAP_ANONYMOUS
         return self.add(Kind.MAP, start, length, flags << MAP_FLAGS_SHIFT | prot)
 
     def touch(self, start: int, length: int, step: int = PAGE) -> "History":
@@ -44,9 +46,9 @@ class History:
         """MADV_DONTNEED."""
         return self.add(Kind.DONTNEED, start, length, DONTNEED)
 
-    def protect(self, start: int, length: int) -> "History":
-        """Mprotect to PROT_NONE, which ends at the first hole."""
-        return self.add(Kind.PROTECT, start, length, PARTLY)
+    def protect(self, start: int, length: int, prot: int = 0) -> "History":
+        """Mprotect, which ends at the first hole."""
+        return self.add(Kind.PROTECT, start, length, PARTLY | prot)
 
     def free(self, start: int, length: int) -> "History":
         """MADV_FREE."""

@@ -1,0 +1,261 @@
+"""The page tables of one address space under each policy, as plainly as it can be said.
+
+Entries are the same under all policies: what differs is which tables are there.
+Under `none` and `pt_reclaim` the PTE pages are a set of slots; under `pte_ref` they
+are an `Mm` that nothing but the ten helpers touch. Which helper a kernel path calls,
+and with which `switch_back`, is the RFC's patches 11 to 15 (reference/semantics.md A3
+and A4). The tables above the PTE pages are named by (level, first address): a PMD
+page is of level 2.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+
+from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE, SLOT
+from shadow.policy import Policy
+from shadow.pte_ref.helpers import (
+    alone,
+    pte_put,
+    pte_ref_init,
+    pte_tryget_map_lock,
+    track_pte_clear,
+    track_pte_set,
+    try_to_free_user_pte,
+)
+from shadow.pte_ref.mm import Entry, Mm, PtePage
+
+__all__ = ("GIB", "Tables", "covers")
+
+PAGES = SLOT // PAGE
+
+
+def covers(level: int) -> int:
+    """Bytes under one table of this level."""
+    return SLOT << (ENTRY_BITS * (level - 1))
+
+
+GIB = covers(2)
+
+
+def slot_of(page: int) -> int:
+    """First address of the slot that this page lies in."""
+    return page * PAGE // SLOT * SLOT
+
+
+class Tables:
+    """What is there, and what was done to get there.
+
+    Args:
+        levels: of the page table.
+        switch_back: whether a failed attempt of pte_ref goes back to percpu mode,
+            as the series was posted; otherwise as its author corrected it.
+
+    Attributes:
+        mm: the PTE pages of pte_ref.
+        kept: slots with a PTE page under `none` and `pt_reclaim`.
+        upper: the tables above them, but the PGD.
+        entries: pages that have an entry, by number, and which are lazyfree.
+        freed: PTE pages that each policy freed, other than by free_pgtables.
+        attempts: how often each policy looked.
+        grace_periods: RCU grace periods that switches to atomic mode waited for.
+    """
+
+    def __init__(self, *, levels: int, switch_back: bool) -> None:
+        self.levels, self.switch_back = levels, switch_back
+        self.mm = Mm()
+        self.kept: dict[Policy, set[int]] = {Policy.NONE: set(), Policy.PT_RECLAIM: set()}
+        self.upper: dict[Policy, set[tuple[int, int]]] = {policy: set() for policy in Policy}
+        self.entries: dict[int, Entry] = {}
+        self.freed = dict.fromkeys(Policy, 0)
+        self.attempts = dict.fromkeys(Policy, 0)
+        self.grace_periods = 0
+
+    def slots(self, policy: Policy) -> set[int]:
+        """First addresses of the slots that have a PTE page."""
+        return set(self.mm.pmds) if policy is Policy.PTE_REF else self.kept[policy]
+
+    def empty(self, policy: Policy) -> set[int]:
+        """Those of `slots` that map nothing."""
+        return self.slots(policy) - {slot_of(page) for page in self.entries}
+
+    def chunks(self, pages: range) -> Iterator[tuple[int, range]]:
+        """What a walker over these pages comes by: slots with a PTE page, and its part of each."""
+        for slot in sorted(self.slots(Policy.NONE)):
+            first = slot // PAGE
+            part = range(max(first, pages.start), min(first + PAGES, pages.stop))
+            if part:
+                yield slot, part
+
+    def visit(self, slot: int) -> PtePage | None:
+        """A walker enters under pte_ref; what it frees on the way is counted."""
+        before = self.mm.freed
+        page = alone(pte_tryget_map_lock(self.mm, slot))
+        self.freed[Policy.PTE_REF] += self.mm.freed - before
+        return page
+
+    def _enter(self, slot: int) -> PtePage:
+        """The same, with a new PTE page where there is none (pte_alloc)."""
+        held = self.visit(slot)
+        if held is None:
+            new = PtePage()
+            pte_ref_init(new)
+            self.mm.pmds[slot] = new
+            self.mm.nr_ptes += 1
+            held = self.visit(slot)
+            assert held is new
+        return held
+
+    def _grow(self, policy: Policy, slot: int, down_to: int = 2) -> None:
+        """The tables from the PGD down to this level."""
+        for level in range(down_to, self.levels):
+            self.upper[policy].add((level, slot // covers(level) * covers(level)))
+
+    def fill(self, page: int, entry: Entry = Entry.PRESENT) -> None:
+        """A fault at this page, or what populates it, sets its entry."""
+        slot = slot_of(page)
+        held = self._enter(slot)
+        track_pte_set(self.mm, held, page % ENTRIES, entry)
+        pte_put(held)
+        for kept in self.kept.values():
+            kept.add(slot)
+        for policy in Policy:
+            self._grow(policy, slot)
+        self.entries[page] = entry
+
+    def marks(self, pages: range) -> set[int]:
+        """Those of these pages that have a guard marker."""
+        return {page for page in pages if self.entries.get(page) is Entry.MARKER}
+
+    def clear(self, slot: int, pages: Collection[int]) -> None:
+        """These pages of one slot become none."""
+        held = self.visit(slot)
+        for page in pages:
+            self.entries.pop(page, None)
+            if held:
+                track_pte_clear(self.mm, held, page % ENTRIES)
+        if held:
+            pte_put(held)
+
+    def mark_lazy(self, slot: int, pages: range) -> bool:
+        """MADV_FREE over these pages of one slot; returns whether it marked any."""
+        held = self.visit(slot)
+        marked = (self.entries.keys() & set(pages)) - self.marks(pages)
+        for page in marked:
+            self.entries[page] = Entry.LAZYFREE
+            if held:
+                track_pte_set(self.mm, held, page % ENTRIES, Entry.LAZYFREE)
+        if held:
+            pte_put(held)
+        return bool(marked)
+
+    def reclaim(self, slot: int) -> None:
+        """pt_reclaim's look at a slot that one DONTNEED has covered as a whole."""
+        if slot in self.kept[Policy.PT_RECLAIM]:
+            self.attempts[Policy.PT_RECLAIM] += 1
+            self.freed[Policy.PT_RECLAIM] += 1
+            self.kept[Policy.PT_RECLAIM].discard(slot)
+
+    def attempt(self, slot: int, *, switch_back: bool) -> None:
+        """pte_ref's look at a slot; `switch_back` as this path has it in the posted series."""
+        page = self.mm.pmds.get(slot)
+        if not isinstance(page, PtePage):
+            return
+        counted = page.ref
+        before, waited = self.mm.freed, counted.grace_periods
+        alone(try_to_free_user_pte(self.mm, slot, switch_back=switch_back and self.switch_back))
+        self.attempts[Policy.PTE_REF] += 1
+        self.freed[Policy.PTE_REF] += self.mm.freed - before
+        self.grace_periods += counted.grace_periods - waited
+
+    def free_between(self, gone: list[range], mapped: Callable[[int, int], object]) -> None:
+        """free_pgtables: tables over what is `gone`, where nothing over their span is mapped."""
+
+        def goes(first: int, span: int) -> bool:
+            over = any(p.start * PAGE < first + span and first < p.stop * PAGE for p in gone)
+            return over and not mapped(first // PAGE, (first + span) // PAGE)
+
+        for policy in Policy:
+            for slot in [slot for slot in self.slots(policy) if goes(slot, SLOT)]:
+                self._take(policy, slot)
+            self.upper[policy] -= {t for t in self.upper[policy] if goes(t[1], covers(t[0]))}
+
+    def _take(self, policy: Policy, slot: int) -> None:
+        """No PTE page there any more, other than by an attempt."""
+        if policy is Policy.PTE_REF:
+            del self.mm.pmds[slot]
+            self.mm.nr_ptes -= 1
+        else:
+            self.kept[policy].discard(slot)
+
+    def move_pud_entry(self, old: int, new: int) -> None:
+        """A PMD page goes from `old` to `new` with all below it (move_normal_pud)."""
+        for upper in self.upper.values():
+            if (2, old) in upper:
+                upper.remove((2, old))
+                upper.add((2, new))
+        for policy in Policy:
+            if (2, new) in self.upper[policy]:
+                self._grow(policy, new)
+        for slot in [slot for slot in self.slots(Policy.NONE) if old <= slot < old + GIB]:
+            self._move_pmd_entry(slot, slot - old + new)
+
+    def _move_pmd_entry(self, old: int, new: int) -> None:
+        """A PTE page goes from slot `old` to `new` with all its entries (move_normal_pmd)."""
+        for policy in Policy:
+            if old in self.slots(policy):
+                self._grow(policy, new)
+        for kept in self.kept.values():
+            if old in kept:
+                kept.remove(old)
+                kept.add(new)
+        if old in self.mm.pmds:
+            self.mm.pmds[new] = self.mm.pmds.pop(old)
+        for page in [page for page in self.entries if slot_of(page) == old]:
+            self.entries[page + (new - old) // PAGE] = self.entries.pop(page)
+
+    def move(self, old: int, new: int, count: int) -> None:
+        """Move `count` pages from `old` to `new`, within one slot on either side."""
+        source, target = slot_of(old), slot_of(new)
+        for policy in Policy:
+            if (2, source // GIB * GIB) in self.upper[policy]:
+                self._grow(policy, target, down_to=3)
+        if count == PAGES and target not in self.slots(Policy.NONE):
+            self._move_pmd_entry(source, target)
+            return
+        held = self.visit(source)
+        onto = None
+        if held:
+            self._grow(Policy.PTE_REF, target)
+            onto = self._enter(target)
+        for policy, kept in self.kept.items():
+            if source in kept:
+                self._grow(policy, target)
+                kept.add(target)
+        for page in range(old, old + count):
+            entry = self.entries.pop(page, None)
+            if entry:
+                assert held is not None
+                assert onto is not None
+                self.entries[page - old + new] = entry
+                track_pte_clear(self.mm, held, page % ENTRIES)
+                track_pte_set(self.mm, onto, (page - old + new) % ENTRIES, entry)
+        if held and onto:
+            pte_put(onto)
+            pte_put(held)
+
+    def copy_from(self, parent: "Tables", pages: range) -> None:
+        """copy_page_range: what the parent has over these pages, empty PTE pages included."""
+        start, end = pages.start * PAGE, pages.stop * PAGE
+        for policy in Policy:
+            for level, first in parent.upper[policy]:
+                if start < first + covers(level) and first < end:
+                    self.upper[policy].add((level, first))
+        for slot, part in parent.chunks(pages):
+            for policy, kept in self.kept.items():
+                if slot in parent.kept[policy]:
+                    kept.add(slot)
+            if slot in parent.mm.pmds:
+                held = self._enter(slot)
+                for page in parent.entries.keys() & set(part):
+                    track_pte_set(self.mm, held, page % ENTRIES, parent.entries[page])
+                    self.entries[page] = parent.entries[page]
+                pte_put(held)

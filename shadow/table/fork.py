@@ -1,0 +1,102 @@
+"""fork: the address space that a child starts with.
+
+What has an anon_vma is copied, empty PTE pages included (semantics D3, 38-40 and 62);
+what else was mapped comes back by faults.
+
+Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
+"""
+
+from shadow.geometry import PAGE_SHIFT, SLOT
+from shadow.policy import POLICIES
+from shadow.table.compiled import compiled
+from shadow.table.markers import add_guard
+from shadow.table.radix import (
+    PMD_LEVEL,
+    create_upper,
+    find,
+    find_or_create,
+    next_slot,
+    table_span,
+    upper_table,
+)
+from shadow.table.records import allocate, copy_entries, has, make_huge
+from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+
+__all__ = ("copy_address_space",)
+
+_POLICIES = len(POLICIES)
+_NOT_INHERITED = VmaFlag.LOCKED | VmaFlag.LOCKONFAULT
+
+
+@compiled
+def _copy_upper(parent: State, child: State, start: int, end: int) -> None:
+    """The upper tables over [start, end), those that have nothing below them too."""
+    for level in range(PMD_LEVEL, parent.counters[Counter.LEVELS]):
+        span = table_span(level)
+        for address in range(start & -span, end, span):
+            table = upper_table(parent, address, level)
+            if table and parent.upper[table].real:
+                create_upper(child, address, level, True)
+
+
+@compiled
+def _copy_record(parent: State, child: State, source: int, start: int, end: int) -> None:
+    """The part [start, end) of one slot."""
+    if parent.records[source].huge:
+        # A file's is left to faults (copy_huge_pmd).
+        if parent.records[source].huge == HUGE_ANON and end - start == SLOT:
+            make_huge(child, find_or_create(child, start, True), HUGE_ANON)
+        return
+    real = has(parent, source, parent.counters[Counter.RUNNING])
+    target = find_or_create(child, start, real)
+    low = (start & (SLOT - 1)) >> PAGE_SHIFT
+    high = low + ((end - start) >> PAGE_SHIFT)
+    for policy in range(_POLICIES):
+        if has(parent, source, policy) and not has(child, target, policy):
+            allocate(child, target, policy)
+    copy_entries(
+        child, target, parent.records[source].present, parent.records[source].lazy, low, high
+    )
+
+
+@compiled
+def _copy_tables(parent: State, child: State, start: int, end: int) -> None:
+    """copy_page_range for one VMA."""
+    _copy_upper(parent, child, start, end)
+    slot = next_slot(parent, start & -SLOT, end)
+    while slot >= 0:
+        first, last = max(slot, start), min(slot + SLOT, end)
+        _copy_record(parent, child, find(parent, slot), first, last)
+        slot = next_slot(parent, slot + SLOT, end)
+
+
+@compiled
+def _copy_guards(parent: State, child: State, start: int, end: int) -> None:
+    for g in range(parent.counters[Counter.GUARDS]):
+        first, last = max(parent.guards[g, 0], start), min(parent.guards[g, 1], end)
+        if first < last:
+            add_guard(child, first, last)
+
+
+@compiled
+def copy_address_space(parent: State, child: State) -> None:
+    """dup_mmap: fill the new address space `child`, whose arrays are as long as the parent's."""
+    for counter in (Counter.VMAS_KNOWN, Counter.NOW, Counter.BRK, Counter.ANON_VMAS, Counter.FILES):
+        child.counters[counter] = parent.counters[counter]
+    for v in range(parent.counters[Counter.VMAS]):
+        flags = parent.vmas[v].flags
+        if flags & VmaFlag.DONTFORK:
+            continue
+        copy = child.counters[Counter.VMAS]
+        child.counters[Counter.VMAS] += 1
+        child.vmas[copy] = parent.vmas[v]
+        child.vmas[copy].flags = flags & ~_NOT_INHERITED
+        if flags & VmaFlag.WIPEONFORK:
+            child.vmas[copy].flags &= ~VmaFlag.FORKED
+            child.vmas[copy].anon = 0
+        elif parent.vmas[v].anon:
+            _copy_guards(parent, child, parent.vmas[v].start, parent.vmas[v].end)
+            child.counters[Counter.ANON_VMAS] += 1
+            child.vmas[copy].flags |= VmaFlag.FORKED
+            child.vmas[copy].anon = child.counters[Counter.ANON_VMAS]
+            _copy_tables(parent, child, parent.vmas[v].start, parent.vmas[v].end)

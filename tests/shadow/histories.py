@@ -1,0 +1,295 @@
+"""Random histories of processes: each call told to a table and to the specification.
+
+Calls that the kernel would refuse are left out, those that it carries out in part are not.
+"""
+
+import mmap
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from shadow.events import PARTLY, EventBatch, Kind
+from shadow.policy import Policy
+from shadow.pte_ref.process import Hint, Process
+from shadow.pte_ref.tables import covers
+from shadow.table import Counter, Table
+from tests.shadow.build import PAGE, RW, SLOT, History
+
+__all__ = ("Action", "Both", "actions", "places")
+
+_AROUND = 2 * SLOT
+_EDGES = sorted(
+    {
+        slot * SLOT + page * PAGE
+        for slot in range(-2, 3)
+        for page in (-2, -1, 0, 1, 2, 255, 256, 257)
+        if abs(slot * SLOT + page * PAGE) <= _AROUND
+    }
+)
+_MOVED_AT_MOST = 1 << 40
+"""Bytes: the specification walks an mremap by GiB."""
+_SMALL = 2 * _AROUND
+_HINTS: tuple[tuple[int, Hint, bool], ...] = (
+    (10, "dontfork", True),
+    (11, "dontfork", False),
+    (14, "hugepage", True),
+    (15, "nohugepage", True),
+    (18, "wipeonfork", True),
+    (19, "wipeonfork", False),
+)
+"""madvise values, and what they set or clear."""
+_MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
+_MCL_FUTURE, _MLOCK_ONFAULT = 2, 1
+_DONTNEED, _DONTNEED_LOCKED, _POPULATE_WRITE, _PAGEOUT = 4, 24, 23, 21
+_GUARD_INSTALL, _GUARD_REMOVE = 102, 103
+_MAYMOVE, _DONTUNMAP = 1, 4
+
+
+def places(levels: int) -> list[int]:
+    """Addresses that histories are around: a table of each level ends there."""
+    return [64 * covers(2), *(covers(level) for level in range(3, levels))]
+
+
+@dataclass(frozen=True)
+class Action:
+    """A call: what, by which process, over what, and what else it needs.
+
+    `target` is where an mremap goes, and `choice` picks a variant.
+    """
+
+    name: str
+    who: int
+    over: tuple[int, int]
+    target: int
+    choice: int
+
+    @property
+    def start(self) -> int:
+        """First address of its range."""
+        return self.over[0]
+
+    @property
+    def end(self) -> int:
+        """The address after its last."""
+        return self.over[1]
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+_CLOSE = (
+    "guard",
+    "touch",
+    "touch",
+    "dontneed",
+    "free",
+    "map",
+    "unmap",
+    "protect",
+    "populate",
+    "lock",
+)
+_ANYWHERE = ("dontneed", "dontneed", "free", "map", "unmap", "protect", "advise", "remove")
+_OTHERS = ("unguard", "unlock", "lock_future", "brk", "page_out", "remap", "remap", "fork")
+
+
+def actions(levels: int) -> st.SearchStrategy[Action]:
+    """Calls in and across the places of page tables with so many levels."""
+    place, edge = st.sampled_from(places(levels)), st.sampled_from(_EDGES)
+    somewhere = st.builds(int.__add__, place, edge)
+
+    def calls(
+        names: tuple[str, ...], ranges: st.SearchStrategy[tuple[int, int]]
+    ) -> st.SearchStrategy[Action]:
+        who, choice = st.integers(0, 2), st.integers(0, 5)
+        return st.builds(Action, st.sampled_from(names), who, ranges, somewhere, choice)
+
+    pair = st.lists(edge, min_size=2, max_size=2, unique=True).map(sorted)
+    close = st.builds(lambda at, ends: (at + ends[0], at + ends[1]), place, pair)
+    far = st.lists(somewhere, min_size=2, max_size=2, unique=True).map(
+        lambda ends: (min(ends), max(ends))
+    )
+    few = st.builds(lambda at, pages: (at, at + pages * PAGE), somewhere, st.integers(1, 4))
+    return st.one_of(
+        calls(("touch",), few),
+        calls(_CLOSE, close),
+        calls(_ANYWHERE + _OTHERS, close),
+        calls((*_ANYWHERE, "page_out", "remap"), far),
+    )
+
+
+class Both:
+    """One process, as the table has it and as the specification has it."""
+
+    def __init__(self, table: Table, process: Process, levels: int) -> None:
+        self.table, self.process, self._levels = table, process, levels
+        self._break = places(levels)[0] + 8 * _AROUND
+        self._locks_all = False
+        self.told: list[EventBatch] = []
+        """What the table was fed with."""
+
+    def begin(self) -> None:
+        """Memory around each place."""
+        for place in places(self._levels):
+            self.do(Action("map", 0, (place - _AROUND, place + _AROUND), 0, 0))
+
+    def do(self, action: Action) -> "Both | None":
+        """Carry it out on both; a fork returns the child."""
+        child: Both | None = getattr(self, f"_{action.name}")(action)
+        return child
+
+    def _tell(self, history: History) -> None:
+        self.told.append(history.batch())
+        self.table.feed(self.told[-1])
+
+    def _mapped(self, start: int, length: int) -> bool:
+        return bool(self.process.vmas.over(start // PAGE, (start + length) // PAGE))
+
+    def _touch(self, a: Action) -> None:
+        self._tell(History().touch(a.start, min(a.length, _SMALL)))
+        self.process.touch(a.start, min(a.length, _SMALL))
+
+    def _map(self, a: Action) -> None:
+        fills = {3: _MAP_POPULATE, 4: _MAP_LOCKED}.get(a.choice, 0)
+        if (fills or self._locks_all) and a.length > _SMALL:
+            return
+        writable, shared = a.choice != 1, a.choice == 2
+        kind = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
+        self._tell(History().map(a.start, a.length, RW if writable else 0, kind | fills))
+        self.process.map(
+            a.start,
+            a.length,
+            writable=writable,
+            shared=shared,
+            locked=fills == _MAP_LOCKED,
+            populate=fills == _MAP_POPULATE,
+        )
+
+    def _unmap(self, a: Action) -> None:
+        self._tell(History().unmap(a.start, a.length))
+        self.process.unmap(a.start, a.length)
+
+    def _protect(self, a: Action) -> None:
+        writable = a.choice > 2
+        self._tell(History().protect(a.start, a.length, RW if writable else 0))
+        self.process.protect(a.start, a.length, writable=writable)
+
+    def _dontneed(self, a: Action) -> None:
+        locked = a.choice == 0
+        advice = _DONTNEED_LOCKED if locked else _DONTNEED
+        self._tell(History().add(Kind.DONTNEED, a.start, a.length, advice))
+        self.process.dontneed(a.start, a.length, locked=locked)
+
+    def _free(self, a: Action) -> None:
+        self._tell(History().free(a.start, a.length))
+        self.process.free(a.start, a.length)
+
+    def _remove(self, a: Action) -> None:
+        self._tell(History().add(Kind.TRUNCATE, a.start, a.length))
+        self.process.remove(a.start, a.length)
+
+    def _page_out(self, a: Action) -> None:
+        self._tell(History().add(Kind.ADVISE, a.start, a.length, _PAGEOUT))
+        self.process.page_out(a.start, a.length)
+
+    def _guard(self, a: Action) -> None:
+        if a.length <= _SMALL:
+            self._tell(History().add(Kind.ADVISE, a.start, a.length, _GUARD_INSTALL))
+            self.process.guard(a.start, a.length)
+
+    def _unguard(self, a: Action) -> None:
+        self._tell(History().add(Kind.ADVISE, a.start, a.length, _GUARD_REMOVE))
+        self.process.unguard(a.start, a.length)
+
+    def _populate(self, a: Action) -> None:
+        self._tell(History().add(Kind.POPULATE, a.start, a.length, _POPULATE_WRITE))
+        self.process.populate(a.start, a.length)
+
+    def _advise(self, a: Action) -> None:
+        advice, hint, on = _HINTS[a.choice]
+        vmas = self.process.vmas.over(a.start // PAGE, a.end // PAGE)
+        if hint == "wipeonfork" and any(vma.shared for vma in vmas):
+            return
+        self._tell(History().add(Kind.ADVISE, a.start, a.length, advice))
+        self.process.advise(a.start, a.length, hint, on=on)
+
+    def _lock(self, a: Action) -> None:
+        on_fault = a.choice > 3
+        flags = PARTLY | (_MLOCK_ONFAULT if on_fault else 0)
+        self._tell(History().add(Kind.LOCK, a.start, a.length, flags))
+        self.process.lock(a.start, a.length, on_fault=on_fault)
+
+    def _unlock(self, a: Action) -> None:
+        if a.choice:
+            self._tell(History().add(Kind.UNLOCK, a.start, a.length, PARTLY))
+            self.process.unlock(a.start, a.length)
+        else:
+            self._locks_all = False
+            self._tell(History().add(Kind.UNLOCK))
+            self.process.unlock_all()
+
+    def _lock_future(self, _: Action) -> None:
+        self._locks_all = True
+        self._tell(History().add(Kind.LOCK, aux=_MCL_FUTURE))
+        self.process.lock_future()
+
+    def _brk(self, a: Action) -> None:
+        heap = places(self._levels)[0] + 8 * _AROUND
+        new = heap + a.start % _AROUND
+        if new > self._break and self._mapped(self._break, new - self._break):
+            return
+        self._break = new
+        self._tell(History().add(Kind.BRK, new))
+        self.process.brk(new)
+
+    def _remap(self, a: Action) -> None:
+        """Grown, shrunk or as long as it was; moved, or at its place; VMA by VMA if as long."""
+        vma = self.process.vmas.at(a.start // PAGE)
+        if vma is None or a.length > _MOVED_AT_MOST:
+            return
+        within = min(a.length, vma.end * PAGE - a.start)
+        lengths = (a.length, within, within, within, within + 3 * PAGE, max(within // 2, 1))
+        length = a.length if a.choice == 0 else within
+        new_length = (lengths[a.choice] + PAGE - 1) // PAGE * PAGE
+        keeps = a.choice == 1
+        target = a.start if a.choice > 3 and a.target > a.start else a.target
+        if target == a.start:
+            free_above = not self._mapped(a.start + length, max(new_length - length, PAGE))
+            ends = a.start + length == vma.end * PAGE
+            if a.choice < 4 or (new_length > length and not (ends and free_above)):
+                return
+        elif target < a.start + length and a.start < target + new_length:
+            return
+        flags = _MAYMOVE | (_DONTUNMAP if keeps else 0)
+        self._tell(History().remap(a.start, length, target, new_length, flags))
+        self.process.remap(a.start, length, target, new_length, dontunmap=keeps)
+
+    def _fork(self, _: Action) -> "Both":
+        child = Both(self.table.fork(), self.process.fork(), self._levels)
+        child._break = self._break
+        return child
+
+    def assert_same(self) -> None:
+        """Everything that both know is equal."""
+        table, process = self.table, self.process
+        pages = table.pages()
+        bits = np.unpackbits(pages.present.view(np.uint8), axis=1, bitorder="little")
+        rows, entries = np.nonzero(bits)
+        assert (pages.slots[rows] // PAGE + entries).tolist() == sorted(process.tables.entries)
+        for policy in Policy:
+            assert table.slots_of(policy).tolist() == sorted(process.tables.slots(policy))
+            assert table.counter(Counter.EMPTY + policy) == len(process.tables.empty(policy))
+            assert table.counter(Counter.FREED + policy) == process.tables.freed[policy]
+            assert table.counter(Counter.ATTEMPTS + policy) == process.tables.attempts[policy]
+        assert table.counter(Counter.SWITCHES) == process.tables.grace_periods
+        upper = process.tables.upper[table.running]
+        for level in range(2, self._levels):
+            bases = sorted(base for at, base in upper if at == level)
+            assert table.upper_bases(level).tolist() == bases
+        known = table.state.vmas[: table.counter(Counter.VMAS)]
+        spans = zip((known["start"] // PAGE).tolist(), (known["end"] // PAGE).tolist(), strict=True)
+        assert list(spans) == [(vma.start, vma.end) for vma in process.vmas.all]
+        assert process.tables.mm.nr_ptes == len(process.tables.mm.pmds)
