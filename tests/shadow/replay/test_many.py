@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,19 @@ def test_a_cluster_says_what_one_process_says_though_a_worker_dies(
     found += outcomes
     for begin in range(0, len(found), len(traces)):
         assert _told(found[begin : begin + len(traces)]) == alone
+
+
+def test_a_worker_that_ends_is_told_and_no_more(traces: list[str]) -> None:
+    """As when the kernel kills it for want of memory."""
+    (outcome,) = [many._result(traces[0], _broken)]
+    assert outcome.status == 1
+    assert outcome.problem is not None
+    assert "BrokenProcessPool" in outcome.problem
+
+
+def _broken() -> Outcome:
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(os._exit, 9).result()
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
