@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from pyarrow import parquet
 
@@ -13,15 +12,20 @@ from shadow.records import Facts
 from shadow.replay.one import Replay
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceReader
-from shadow.trace.layout import SCHEMA, encode
+from shadow.trace.encode import encode
+from shadow.trace.layout import SCHEMA
 
 __all__ = ("to_parquet", "to_perfetto")
 
 _NS_PER_US = 1e3
 
 
-def to_parquet(reader: TraceReader, path: Path) -> DamagedTraceError | None:
+def to_parquet(reader: TraceReader, file: BinaryIO) -> DamagedTraceError | None:
     """All rows of a trace, as `shadow.trace.layout` has them.
+
+    Args:
+        reader: the trace.
+        file: where to.
 
     Returns:
         Why these are not all, if they are not.
@@ -30,7 +34,7 @@ def to_parquet(reader: TraceReader, path: Path) -> DamagedTraceError | None:
         OSError: the file cannot be written.
     """
     pids: dict[int, int] = {}
-    with parquet.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+    with parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         try:
             for entry in reader:
                 if isinstance(entry.record, Facts):
@@ -53,14 +57,14 @@ def _counters(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     yield {"name": "entries", "args": {"entries": snapshot.now.refs}, **common}
 
 
-def to_perfetto(reader: TraceReader, path: Path, interval: float) -> DamagedTraceError | None:
+def to_perfetto(reader: TraceReader, file: TextIO, interval: float) -> DamagedTraceError | None:
     """Counter tracks over time, in the Trace Event Format that the Perfetto UI opens.
 
     Per process and policy: PTE pages and empty ones; and entries.
 
     Args:
         reader: the trace.
-        path: the JSON file.
+        file: where to, as JSON.
         interval: seconds between two values.
 
     Returns:
@@ -70,21 +74,26 @@ def to_perfetto(reader: TraceReader, path: Path, interval: float) -> DamagedTrac
         OSError: the file cannot be written.
     """
     named: set[int] = set()
-    with path.open("w") as file:
-        file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
+    separator = ""
 
-        def write(_number: int, snapshot: Snapshot) -> None:
-            process = snapshot.process
-            events = list(_counters(snapshot))
-            if process.pid not in named:
-                named.add(process.pid)
-                name = {"name": "process_name", "ph": "M", "args": {"name": process.comm}}
-                events.insert(0, name | {"pid": process.pid})
-            file.writelines(json.dumps(event) + ",\n" for event in events)
+    def put(event: dict[str, Any]) -> None:
+        nonlocal separator
+        file.write(separator + json.dumps(event))
+        separator = ",\n"
 
-        replay = Replay(reader, interval=interval, row=write)
-        replay.run()
-        for number, snapshot in enumerate(replay.snapshots(), 1):
-            write(number, snapshot)
-        file.write('{"name":"ptescope","ph":"M","pid":0,"args":{}}]}\n')
+    def write(_number: int, snapshot: Snapshot) -> None:
+        process = snapshot.process
+        if process.pid not in named:
+            named.add(process.pid)
+            name = {"name": process.comm}
+            put({"name": "process_name", "ph": "M", "pid": process.pid, "args": name})
+        for counter in _counters(snapshot):
+            put(counter)
+
+    file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
+    replay = Replay(reader, interval=interval, row=write)
+    replay.run()
+    for number, snapshot in enumerate(replay.snapshots(), 1):
+        write(number, snapshot)
+    file.write("]}\n")
     return replay.damage

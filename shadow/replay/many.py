@@ -4,10 +4,9 @@ Each trace is replayed by itself, in one process, by the same code; only where
 that happens differs. Results come in the order of the traces.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -102,6 +101,14 @@ def replay_one(url: str, question: Question) -> Outcome:
         return Outcome(url, problem=str(error), status=error.status)
 
 
+def _result(url: str, wait: Callable[[], Outcome]) -> Outcome:
+    """What a worker says, or why it says nothing: it ended, or has no ptescope."""
+    try:
+        return wait()
+    except Exception as error:
+        return Outcome(url, problem=f"{url} could not be replayed: {error!r}.", status=1)
+
+
 def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterator[Outcome]:
     """Replay traces on this machine.
 
@@ -113,13 +120,14 @@ def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterat
     Yields:
         The outcome of each trace, in order.
     """
-    ask = partial(replay_one, question=question)
     if jobs == 1:
-        yield from map(ask, urls)
+        yield from (replay_one(url, question) for url in urls)
         return
     # Not forked: this process may have threads by now, of Arrow for instance.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(ask, urls)
+        futures = [pool.submit(replay_one, url, question) for url in urls]
+        for url, future in zip(urls, futures, strict=True):
+            yield _result(url, future.result)
 
 
 def replay_on_cluster(urls: Sequence[str], question: Question, address: str) -> Iterator[Outcome]:
@@ -151,5 +159,6 @@ def replay_on_cluster(urls: Sequence[str], question: Question, address: str) -> 
         raise UsageError(f"There is no Dask scheduler at {address}: {error}.") from error
     with client:
         # pure=False: a trace of the same name may have other contents by now.
-        for future in client.map(replay_one, urls, question=question, pure=False):
-            yield future.result()
+        futures = client.map(replay_one, urls, question=question, pure=False)
+        for url, future in zip(urls, futures, strict=True):
+            yield _result(url, future.result)

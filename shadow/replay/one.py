@@ -72,11 +72,11 @@ class Replay:
             self._show(process, self._end_of(process))
 
     def _take(self, process: int, record: Record) -> None:
+        if process in self._past:
+            return
         following = self.followings.get(process)
         if following is None:
             self._begin(process, record)
-        elif process in self._past:
-            pass
         elif isinstance(record, Events) and not record.counted:
             self._events(process, following, record.batch)
         else:
@@ -92,6 +92,9 @@ class Replay:
             raise DamagedTraceError(f"Process {process} of the trace has no beginning.")
         if not self.followings and self._at is not None:
             self._limit = record.start_ns + round(self._at * _NS)
+        if record.start_ns > self._limit:
+            self._past.add(process)
+            return
         self.followings[process] = Following(record)
         if self._interval is not None:
             self._ticks[process] = record.start_ns + round(self._interval * _NS)

@@ -1,8 +1,7 @@
 """Many processes as one table: a row for each, as text or as columns for Parquet."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -78,10 +77,10 @@ def table_row(row: dict[str, Any]) -> str:
     )
 
 
-def write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows of `as_row` as a Parquet file.
+def write_parquet(rows: list[dict[str, Any]], file: BinaryIO) -> None:
+    """Write rows of `as_row` as Parquet.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: they cannot be written.
     """
-    parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), path)
+    parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file)

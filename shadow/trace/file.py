@@ -1,31 +1,15 @@
 """A trace file that is being written: made safely, whole at every message."""
 
 import os
-import stat
 from pathlib import Path
 
-from shadow.errors import UsageError
+from shadow.output import create
 from shadow.records import Events, Record
-from shadow.trace.layout import encode, name_of
+from shadow.trace.encode import encode
+from shadow.trace.layout import name_of
 from shadow.trace.stream import Encoder
 
 __all__ = ("TraceFile",)
-
-
-def _make(path: Path, force: bool) -> int:
-    """A new file that only its owner may read: a trace tells a lot about a process."""
-    try:
-        if force and stat.S_ISREG(path.lstat().st_mode):
-            path.unlink()
-    except FileNotFoundError:
-        pass
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        hint = "it is no regular file" if force else "--force replaces it"
-        raise UsageError(f"{path} is there already ({hint}).") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 class TraceFile:
@@ -43,7 +27,7 @@ class TraceFile:
         self.path = path
         self.size = self.events = 0
         """Bytes and events written."""
-        self._fd = _make(path, force)
+        self._fd = create(path, force=force)
         self._encoder = Encoder()
         self._put(self._encoder.schema())
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from shadow.errors import DamagedTraceError, UsageError
 from shadow.records import Record
-from shadow.trace.layout import SCHEMA, VERSION, decode
+from shadow.trace.decode import decode
+from shadow.trace.layout import SCHEMA, VERSION
 from shadow.trace.seal import END, BrokenSealError, check, length_of, opened
 
 __all__ = ("Entry", "TraceReader")

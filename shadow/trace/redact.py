@@ -29,6 +29,7 @@ _ROOM = PUD_SPAN // 2
 _LONGEST = 32 << 40
 """The longest range that is kept whole."""
 _LIMIT = np.uint64(user_address_limit(5))
+_LOCKS = (Kind.LOCK, Kind.UNLOCK)
 _NOT_ADDRESSES = (Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.LOSS)
 _Addresses = npt.NDArray[np.int64]
 
@@ -123,7 +124,8 @@ class Redactor:
     def _events(self, events: EventBatch) -> EventBatch:
         events = events.copy()
         placed = ~np.isin(events["kind"], _NOT_ADDRESSES)
-        placed &= (events["address"] != 0) & (events["address"] < _LIMIT)
+        everything = np.isin(events["kind"], _LOCKS) & (events["length"] == 0)  # mlockall
+        placed &= ~everything & (events["address"] < _LIMIT)
         starts = events["address"][placed].astype(np.int64)
         lengths = np.minimum(events["length"][placed], _LIMIT).astype(np.int64)
         starts, ends = self._windows.moved(starts, starts + lengths)

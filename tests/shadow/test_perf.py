@@ -164,7 +164,8 @@ def test_an_execve_begins_a_new_address_space() -> None:
         "  other     7/7 [001] 2.000000000: sched:sched_process_exec: filename=/bin/x pid=7 "
         "old_pid=7\n"
     )
-    text = _fault(1, 0x7000000000) + exec_line + _fault(3, 0x9000000000)
+    after = _fault(3, 0x9000000000).replace("my server", "other")
+    text = _fault(1, 0x7000000000) + exec_line + after
     records = [record for _, _, record in PerfScript((_HEADER + text).splitlines()).records()]
     first, *others = records
     assert isinstance(first, Facts)

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from shadow.errors import PtescopeError
 from shadow.trace import TraceReader
-from shadow.trace.layout import encode
+from shadow.trace.encode import encode
 from tests.shadow.trace.traces import write_trace
 
 _CRC, _LENGTH = len(b'{"crc32":"'), len(b'{"crc32":"00000000","bytes":"')

@@ -1,10 +1,12 @@
 """`ptescope export`: a trace in the forms of other tools."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from shadow.errors import UsageError
+from shadow.output import create
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.table import prepare
 from tracer.commands import positive
@@ -26,6 +28,7 @@ class Export:
         parser.add_argument("trace", metavar="TRACE", help="the trace, or a URL of it")
         parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all rows")
         parser.add_argument("--perfetto", type=Path, metavar="FILE", help="write counters, as JSON")
+        parser.add_argument("--force", action="store_true", help="replace files that are there")
         parser.add_argument(
             "-i",
             "--interval",
@@ -46,14 +49,20 @@ class Export:
         damage = None
         try:
             if args.parquet:
-                with open_trace(args.trace) as reader:
-                    damage = to_parquet(reader, args.parquet)
+                with (
+                    open_trace(args.trace) as reader,
+                    os.fdopen(create(args.parquet, force=args.force), "wb") as table,
+                ):
+                    damage = to_parquet(reader, table)
             if args.perfetto:
                 prepare()
-                with open_trace(args.trace) as reader:
-                    damage = to_perfetto(reader, args.perfetto, args.interval)
+                with (
+                    open_trace(args.trace) as reader,
+                    os.fdopen(create(args.perfetto, force=args.force), "w") as counters,
+                ):
+                    damage = to_perfetto(reader, counters, args.interval)
         except OSError as error:
-            raise UsageError(f"{error.filename} cannot be written: {error.strerror}.") from error
+            raise UsageError(f"It cannot be written to its end: {error.strerror}.") from error
         if damage is None:
             return 0
         print(f"ptescope: {damage}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """`ptescope replay`: what a trace tells, on any machine."""
 
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from rich.progress import Progress, track
 
 from shadow import replay
 from shadow.errors import UsageError
+from shadow.output import create
 from shadow.policy import POLICIES, Policy
 from shadow.report.table import as_row, table_header, table_row, write_parquet
 from shadow.report.text import interval_header, interval_row, render
@@ -67,6 +69,7 @@ class Replay:
         parser.add_argument(
             "--parquet", type=Path, metavar="FILE", help="write that table as Parquet, too"
         )
+        parser.add_argument("--force", action="store_true", help="replace a file that is there")
         parser.add_argument(
             "--jobs", type=_jobs, default=1, metavar="N", help="replay on so many processors"
         )
@@ -146,10 +149,8 @@ def _report(outcomes: list[replay.Outcome], args: Namespace) -> None:
         for url, each in followed
     ]
     if args.parquet:
-        try:
-            write_parquet(table, args.parquet)
-        except OSError as error:
-            raise UsageError(f"{args.parquet} cannot be written: {error.strerror}.") from error
+        with os.fdopen(create(args.parquet, force=args.force), "wb") as file:
+            write_parquet(table, file)
     if args.json:
         json.dump(document([each.snapshot for _, each in followed]), sys.stdout)
         print()

@@ -19,8 +19,8 @@ def trace(tmp_path: Path) -> str:
 
 def test_parquet_has_the_rows_of_the_trace(trace: str, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    with open_trace(trace) as reader:
-        assert to_parquet(reader, path) is None
+    with open_trace(trace) as reader, path.open("wb") as file:
+        assert to_parquet(reader, file) is None
     rows = polars.read_ipc_stream(trace).sort("tgid", maintain_order=True)
     assert polars.read_parquet(path).sort("tgid", maintain_order=True).equals(rows)
     assert (rows["kind"] == Kind.FAULT).sum() > 0
@@ -28,8 +28,8 @@ def test_parquet_has_the_rows_of_the_trace(trace: str, tmp_path: Path) -> None:
 
 def test_perfetto_gets_counters_of_each_process(trace: str, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
-    with open_trace(trace) as reader:
-        assert to_perfetto(reader, path, 0.001) is None
+    with open_trace(trace) as reader, path.open("w") as file:
+        assert to_perfetto(reader, file, 0.001) is None
     events = json.loads(path.read_text())["traceEvents"]
     names = {event["pid"]: event["args"]["name"] for event in events if "name" in event["args"]}
     assert names == {7: "server", 8: "server"}
@@ -45,7 +45,7 @@ def test_perfetto_gets_counters_of_each_process(trace: str, tmp_path: Path) -> N
 def test_what_precedes_the_damage_is_exported(trace: str, tmp_path: Path) -> None:
     whole = Path(trace).read_bytes()
     Path(trace).write_bytes(whole[:-300])
-    with open_trace(trace) as reader:
-        damage = to_parquet(reader, tmp_path / "t.parquet")
+    with open_trace(trace) as reader, (tmp_path / "t.parquet").open("wb") as file:
+        damage = to_parquet(reader, file)
     assert damage is not None
     assert polars.read_parquet(tmp_path / "t.parquet").height > 0

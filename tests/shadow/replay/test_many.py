@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def test_a_table_has_a_row_for_each_process(traces: list[str], tmp_path: Path) -
         for outcome in replay_all(traces, _QUESTION)
         for each in outcome.followed
     ]
-    write_parquet(rows, tmp_path / "t.parquet")
+    with (tmp_path / "t.parquet").open("wb") as file:
+        write_parquet(rows, file)
     frame = polars.read_parquet(tmp_path / "t.parquet")
     assert frame.height == 13
     assert frame["host"].unique().to_list() == ["there"]
@@ -114,6 +116,19 @@ def test_a_cluster_says_what_one_process_says_though_a_worker_dies(
     found += outcomes
     for begin in range(0, len(found), len(traces)):
         assert _told(found[begin : begin + len(traces)]) == alone
+
+
+def test_a_worker_that_ends_is_told_and_no_more(traces: list[str]) -> None:
+    """As when the kernel kills it for want of memory."""
+    (outcome,) = [many._result(traces[0], _broken)]
+    assert outcome.status == 1
+    assert outcome.problem is not None
+    assert "BrokenProcessPool" in outcome.problem
+
+
+def _broken() -> Outcome:
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(os._exit, 9).result()
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

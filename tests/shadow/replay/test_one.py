@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shadow.policy import POLICIES, Policy
-from shadow.records import Events
+from shadow.records import Events, Facts
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceFile
@@ -45,6 +45,21 @@ def test_a_moment_may_lie_within_a_batch(trace: str) -> None:
     found, other = _at(trace, (1_010_000 - _START) / 1e9)
     assert found.window.events == {"fault": 3 + 10}
     assert other.window.events == found.window.events
+
+
+def test_a_process_that_came_later_is_not_there_yet(tmp_path: Path) -> None:
+    path = tmp_path / "t.arrows"
+    file = TraceFile(path)
+    for number, pid in ((1, 7), (2, 8)):
+        first, *others = records(pid)
+        assert isinstance(first, Facts)
+        file.write(number, pid, replace(first, start_ns=_START + (number - 1) * 2_000_000))
+        for record in others:
+            file.write(number, pid, record)
+    file.end()
+    file.close()
+    assert [found.process.pid for found in _at(str(path), 0.001)] == [7]
+    assert [found.process.pid for found in _at(str(path), 0.003)] == [7, 8]
 
 
 def test_a_moment_after_the_end_is_the_end(trace: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shadow.errors import DamagedTraceError, PtescopeError
 from shadow.replay import Question, replay_one
 from shadow.trace import TraceReader
-from shadow.trace.layout import encode
+from shadow.trace.encode import encode
 from tests.shadow.trace.traces import write_trace
 
 _Read = list[tuple[int, list[pa.RecordBatch]]]

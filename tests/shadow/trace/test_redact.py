@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadow.events import EVENT, Kind
@@ -59,6 +59,7 @@ _STARTS = st.one_of(
 ).map(lambda page: page * PAGE & (1 << 47) - 1)
 
 
+@example([(0, 2)])
 @given(st.lists(st.tuples(_STARTS, st.integers(1, 600)), min_size=1, max_size=12))
 def test_mappings_anywhere_keep_their_page_tables(mapped: list[tuple[int, int]]) -> None:
     """PTE pages and PMD pages of memory that is mapped and touched anywhere in user space."""

@@ -15,7 +15,8 @@ from shadow.records import Events, Record
 from shadow.replay import Question, replay_one
 from shadow.snapshot import document
 from shadow.trace import Row, TraceFile
-from shadow.trace.layout import encode, name_of
+from shadow.trace.encode import encode
+from shadow.trace.layout import name_of
 from tests.shadow.trace.traces import live_document, read_all, records, write_trace
 
 _GOLDEN = Path(__file__).parent / "golden"

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import UsageError
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind
+from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE
+from shadow.perf.calls import Event, entered, returned
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record
 from shadow.snapshot import Kernel, Process
@@ -38,78 +39,8 @@ _ARGUMENT = re.compile(r"\w+: (0x[0-9a-f]+|-?\d+)")
 _LOST = re.compile(r"lost\s+(\d+)")
 _HEADER = re.compile(r"# (hostname|os release|captured on)\s*: (.*)")
 _KERNEL_FAULT = 1 << 31
-_MAX_ERRNO = 4095
-_ENOMEM, _EINVAL = 12, 22
-_PROT = 0xFF
-_DONTNEED, _FREE, _REMOVE = 4, 8, 9
-_POPULATES = (22, 23)
-_DONTNEED_LOCKED = 24
 _RECLAIMS_SINCE = (6, 14)
 _RWX = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC | VmaFlag.ACCOUNT
-
-_Event = tuple[Kind, int, int, int]
-"""Kind, address, length, aux."""
-
-
-def _page_up(length: int) -> int:
-    return (length + PAGE - 1) & -PAGE
-
-
-def _advice(start: int, length: int, advice: int, result: int) -> _Event | None:
-    """As on_advice of the probes."""
-    if start % PAGE:
-        return None
-    zapped = result in (0, -_ENOMEM, -_EINVAL)
-    done = result in (0, -_ENOMEM)
-    kind, happened = Kind.ADVISE, done
-    if advice in (_DONTNEED, _DONTNEED_LOCKED):
-        kind, happened = Kind.DONTNEED, zapped
-    elif advice == _FREE:
-        kind, happened = Kind.FREE, zapped
-    elif advice in _POPULATES:
-        kind, happened = Kind.POPULATE, True
-    elif advice == _REMOVE:
-        kind = Kind.TRUNCATE
-    return (kind, start, _page_up(length), advice) if happened else None
-
-
-def _entered(call: str, a: list[int]) -> _Event | None:
-    """The event of a call that gives addresses away before it returns."""
-    if call == "munmap":
-        return Kind.UNMAP_BEGIN, a[0], _page_up(a[1]), 0
-    if call == "mremap":
-        return Kind.REMAP_FROM, a[0], _page_up(a[1]), a[3]
-    return None
-
-
-def _returned(call: str, a: list[int], result: int) -> _Event | None:
-    """The event of a call that returned, as on_sys_exit of the probes."""
-    failed = -_MAX_ERRNO <= result < 0
-    partly = PARTLY if failed else 0
-    if call == "madvise":
-        return _advice(a[0], a[1], a[2], result)
-    if call == "munmap":
-        return Kind.UNMAP, a[0], 0 if failed else _page_up(a[1]), 0
-    if call == "mremap":
-        return Kind.REMAP_TO, a[0] if failed else result, 0 if failed else _page_up(a[2]), 0
-    if failed and result != -_ENOMEM:
-        return None
-    if call in ("mprotect", "pkey_mprotect"):
-        return Kind.PROTECT, a[0], _page_up(a[1]), a[2] | partly
-    if call in ("mlock", "mlock2", "munlock"):
-        start = a[0] & -PAGE
-        length = _page_up(a[0] + a[1]) - start
-        flags = a[2] if call == "mlock2" else 0
-        return Kind.UNLOCK if call == "munlock" else Kind.LOCK, start, length, flags | partly
-    if failed:
-        return None
-    if call == "mmap":
-        return Kind.MAP, result, _page_up(a[1]), a[2] & _PROT | a[3] << MAP_FLAGS_SHIFT
-    if call == "brk":
-        return (Kind.BRK, result, 0, 0) if a[0] in (0, result) else None
-    if call == "mlockall":
-        return Kind.LOCK, 0, 0, a[0]
-    return (Kind.UNLOCK, 0, 0, 0) if call == "munlockall" else None
 
 
 def _inferred(events: EventBatch) -> npt.NDArray[np.void]:
@@ -192,14 +123,14 @@ class PerfScript:
         pid, tid = int(match["pid"]), int(match["tid"])
         time = int(match["seconds"]) * 10**9 + int(match["fraction"].ljust(9, "0"))
         process = self._processes.setdefault(pid, _Process(match["comm"]))
+        if tid == pid:  # threads may have names of their own
+            process.comm = match["comm"]
         event = self._event(process, tid, match["event"], match["fields"])
         if event is not None:
             kind, address, length, aux = event
-            if kind == Kind.EXEC:
-                process.comm = match["comm"]
             process.rows.append((time, address, length, pid, tid, kind, int(match["cpu"]), aux))
 
-    def _event(self, process: _Process, tid: int, name: str, fields: str) -> _Event | None:
+    def _event(self, process: _Process, tid: int, name: str, fields: str) -> Event | None:
         if name.startswith("exceptions:page_fault_"):
             fault = _FAULT.search(fields)
             if fault is None:
@@ -213,13 +144,13 @@ class PerfScript:
             call = name.removeprefix("syscalls:sys_enter_")
             arguments = [int(text, 0) for text in _ARGUMENT.findall(fields)]
             process.calls[tid] = call, arguments
-            return _entered(call, arguments)
+            return entered(call, arguments)
         if name.startswith("syscalls:sys_exit_"):
             call, arguments = process.calls.pop(tid, ("", []))
             if call != name.removeprefix("syscalls:sys_exit_"):
                 return None  # it was entered before the recording began
             result = int(fields, 0)
-            return _returned(call, arguments, result - (1 << 64) * (result >= 1 << 63))
+            return returned(call, arguments, result - (1 << 64) * (result >= 1 << 63))
         if name == "sched:sched_process_exec":
             return Kind.EXEC, 0, 0, 0
         lost = _LOST.search(fields) if name == "PERF_RECORD_LOST" else None

@@ -1,0 +1,114 @@
+"""Records as the Arrow record batches of a trace."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from shadow.events import EVENT, EventBatch
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.table import Pages
+from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, SCHEMA, Read, Row
+
+__all__ = ("encode",)
+
+_MOST_ROWS = 1 << 20
+"""Rows of a batch; a longer record is several batches."""
+
+_Bytes = npt.NDArray[np.uint8]
+_Addresses = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one kind, with payloads of one width or none."""
+
+    rows: EventBatch
+    payload: _Bytes | None = None
+
+    def pieces(self) -> Iterator["_Part"]:
+        for begin in range(0, len(self.rows), _MOST_ROWS):
+            piece = slice(begin, begin + _MOST_ROWS)
+            yield _Part(self.rows[piece], None if self.payload is None else self.payload[piece])
+
+    def batch(self) -> pa.RecordBatch:
+        columns = [pa.array(np.ascontiguousarray(self.rows[name])) for name in COLUMNS]
+        count = len(self.rows)
+        if self.payload is None:
+            payload = pa.nulls(count, pa.binary())
+        else:
+            ends = np.arange(count + 1, dtype=np.int32) * np.int32(self.payload.shape[1])
+            data = pa.py_buffer(np.ascontiguousarray(self.payload))
+            payload = pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(ends), data])
+        return pa.record_batch([*columns, payload], schema=SCHEMA)
+
+
+def _rows(kind: Row, addresses: npt.ArrayLike, **columns: npt.ArrayLike) -> EventBatch:
+    starts = np.atleast_1d(np.asarray(addresses))
+    rows = np.zeros(len(starts), EVENT)
+    rows["kind"], rows["address"] = kind, starts
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
+
+
+def _page_parts(pages: Pages) -> Iterator[_Part]:
+    maps = np.ascontiguousarray(pages.present).view(np.uint8).reshape(-1, MAP_BYTES)
+    yield _Part(_rows(Row.PTE_PAGE, pages.slots), maps)
+    yield _Part(_rows(Row.HUGE, pages.huge, aux=pages.huge_kind))
+    if pages.within is not None:
+        starts, ends = pages.within
+        yield _Part(_rows(Row.RANGE, starts, length=ends - starts))
+
+
+def _vma_part(vmas: npt.NDArray[np.void]) -> _Part:
+    rows = _rows(Row.VMA, vmas["start"], length=vmas["end"] - vmas["start"], aux=vmas["flags"])
+    file = np.empty(len(vmas), FILE)
+    file["file"], file["pgoff"] = vmas["file"], vmas["pgoff"]
+    return _Part(rows, file.view(np.uint8).reshape(-1, FILE.itemsize))
+
+
+def _upper_parts(pmds: _Addresses | None, puds: _Addresses | None) -> Iterator[_Part]:
+    if pmds is not None and puds is not None:
+        yield _Part(_rows(Row.PMD_PAGE, pmds))
+        yield _Part(_rows(Row.PUD_PAGE, puds))
+
+
+def _reading(record: Seed | Repair | Mappings) -> Iterator[_Part]:
+    what, parts = Read(0), list[_Part]()
+    time, brk = record.time, 0
+    if isinstance(record, Mappings):
+        upper = record.pmd_bases, record.pud_bases
+    else:
+        upper = record.pages.pmd_bases, record.pages.pud_bases
+        what |= Read.PAGES | (Read.EXACT if record.pages.exact else Read(0))
+        what |= Read(0) if record.pages.within is None else Read.RANGES
+        parts += _page_parts(record.pages)
+    if upper[0] is not None:
+        what |= Read.UPPER
+    parts += _upper_parts(*upper)
+    if not isinstance(record, Repair) and record.vmas is not None:
+        what, brk = what | Read.VMAS, record.brk
+        parts.append(_vma_part(record.vmas))
+    yield _Part(_rows(Row.READING, brk, time=time, aux=what))
+    yield from parts
+
+
+def encode(record: Record, pid: int) -> Iterator[pa.RecordBatch]:
+    """The batches of a record of the process `pid`, one or several."""
+    parts: Iterable[_Part]
+    if isinstance(record, Events):
+        parts = [_Part(record.batch)]
+    elif isinstance(record, Facts):
+        text = json.dumps(asdict(record), separators=(",", ":")).encode()
+        row = _rows(Row.FACTS, 0, time=record.told_ns or record.start_ns)
+        parts = [_Part(row, np.frombuffer(text, np.uint8).reshape(1, -1))]
+    else:
+        parts = _reading(record)
+    for part in parts:
+        if not isinstance(record, Events):
+            part.rows["tgid"] = pid
+        yield from (piece.batch() for piece in part.pieces())
