@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from shadow.geometry import PAGE
 from shadow.host import Cost, HostProcess, HostView
 from shadow.policy import POLICIES
+from shadow.snapshot import Snapshot
 
 __all__ = ("HostCollector",)
 
@@ -23,37 +24,29 @@ _KIB = 1024
 _LABELS = [policy.label for policy in POLICIES]
 
 
-def _now(process: HostProcess, field: str) -> int:
-    return getattr(process.snapshot.now, field) or 0 if process.snapshot else 0
-
-
-def _reclaimable(process: HostProcess, policy: str) -> int:
+def _reclaimable(snapshot: Snapshot, policy: str) -> int:
     """Bytes of PTE pages that it has now and would not have under this policy."""
-    if process.snapshot is None:
-        return 0
-    fewer = process.snapshot.now.pte_pages - process.snapshot.policies[policy].pte_pages
+    fewer = snapshot.now.pte_pages - snapshot.policies[policy].pte_pages
     return max(fewer, 0) * PAGE
 
 
 @dataclass(frozen=True)
 class _Gauge:
-    """A metric that processes have each, and that can be summed."""
+    """A metric that followed processes have each, and that can be summed."""
 
     name: str
     text: str
-    value: Callable[[HostProcess], float]
+    value: Callable[[Snapshot], float]
 
 
 _SUMMED = (
-    _Gauge("page_table_bytes", "VmPTE as the kernel states it.", lambda p: p.vm_pte_kib * _KIB),
-    _Gauge("pte_pages", "PTE pages; of followed processes.", lambda p: _now(p, "pte_pages")),
-    _Gauge("empty_pte_pages", "PTE pages that map nothing.", lambda p: _now(p, "empty")),
+    _Gauge("pte_pages", "PTE pages.", lambda s: s.now.pte_pages),
+    _Gauge("empty_pte_pages", "PTE pages that map nothing.", lambda s: s.now.empty),
     _Gauge(
         "lazyfree_pte_pages",
         "PTE pages whose every entry is under MADV_FREE.",
-        lambda p: _now(p, "lazyfree_only"),
+        lambda s: s.now.lazyfree_only or 0,
     ),
-    _Gauge("events_per_second", "Events lately.", lambda p: p.events_per_second),
 )
 
 
@@ -77,19 +70,28 @@ def _summed(
     labels: list[str],
     groups: list[tuple[tuple[str, ...], list[HostProcess]]],
 ) -> Iterator[Metric]:
+    """All that can be summed; what is not followed has nothing but its size."""
+    size = GaugeMetricFamily(
+        f"ptescope_{what}_page_table_bytes", "VmPTE as the kernel states it.", labels=labels
+    )
+    for key, processes in groups:
+        size.add_metric(key, sum(process.vm_pte_kib for process in processes) * _KIB)
+    yield size
+    followed = [(key, [p.snapshot for p in processes if p.snapshot]) for key, processes in groups]
+    followed = [(key, snapshots) for key, snapshots in followed if snapshots]
     for gauge in _SUMMED:
         family = GaugeMetricFamily(f"ptescope_{what}_{gauge.name}", gauge.text, labels=labels)
-        for key, processes in groups:
-            family.add_metric(key, sum(map(gauge.value, processes)))
+        for key, snapshots in followed:
+            family.add_metric(key, sum(map(gauge.value, snapshots)))
         yield family
     family = GaugeMetricFamily(
         f"ptescope_{what}_reclaimable_bytes",
         "PTE pages that are there now and would not be under this policy.",
         labels=[*labels, "policy"],
     )
-    for key, processes in groups:
+    for key, snapshots in followed:
         for policy in _LABELS:
-            total = sum(_reclaimable(process, policy) for process in processes)
+            total = sum(_reclaimable(snapshot, policy) for snapshot in snapshots)
             family.add_metric([*key, policy], total)
     yield family
 

@@ -162,7 +162,7 @@ class Daemon:
                 traces.start()
             server.start()
             notify("READY=1")
-            _log.info("watching; metrics on http://%s:%s/metrics", *args.listen)
+            _log.info("watching; metrics on http://%s:%s/metrics", args.listen[0], server.port)
             self._watch(host, desk, stop, args.duration)
             notify("STOPPING=1")
             if args.json:

@@ -28,6 +28,8 @@ class Heartbeat:
         self._next, self._sent = 0.0, 0.0
         self.alive = False
         """Whether the last one came back."""
+        self.missed = False
+        """Whether the last one did not, though it had the time."""
 
     def beat(self, now: float) -> None:
         """Send one, or look whether the last one has come back; `now` in monotonic seconds."""
@@ -44,4 +46,5 @@ class Heartbeat:
 
     def _end(self, now: float, *, alive: bool) -> None:
         self._probes.remove(self._pid)
-        self.alive, self._sent, self._next = alive, 0.0, now + _EVERY
+        self.alive, self.missed = alive, not alive
+        self._sent, self._next = 0.0, now + _EVERY

@@ -97,6 +97,15 @@ class Host:
         self._next_list = self._next_audit = self._next_rates = 0.0
         self._gone_events = self._gone_lost = self._unseen_forks = 0
 
+    @property
+    def sessions(self) -> dict[int, Session]:
+        """Those that are followed, by pid."""
+        return {pid: followed.session for pid, followed in self._followed.items()}
+
+    def resting(self, pid: int) -> bool:
+        """Whether this process is sampled and left alone now."""
+        return self._sampling.resting(pid)
+
     def step(self) -> int:
         """Do what is due; returns how many processes had events."""
         now = time.monotonic()
@@ -331,7 +340,7 @@ class Host:
                 f"{self._sampling.count} processes are sampled in time: to follow them all the "
                 f"time would take more than the {self._limits.cpu:.0%} of a CPU of --max-cpu."
             )
-        if not self._heartbeat.alive:
+        if self._heartbeat.missed:
             notes.append("No event of our own came back lately: the probes may be detached.")
         if self._traces and self._traces.problem:
             notes.append(self._traces.problem)

@@ -15,9 +15,6 @@ from shadow.report.metrics import HostCollector
 
 __all__ = ("MetricsServer",)
 
-_PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
-
-
 class _Server(ThreadingMixIn, WSGIServer):
     """A thread for each request, so that a slow reader stops nobody."""
 
@@ -73,7 +70,7 @@ class MetricsServer:
             status, text = self._health()
         else:
             status, text = "404 Not Found", "There are /metrics and /healthz."
-        start_response(status, _PLAIN)
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [text.encode() + b"\n"]
 
     def _health(self) -> tuple[str, str]:

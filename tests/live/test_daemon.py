@@ -1,0 +1,234 @@
+"""A whole host: real programs side by side, a storm of forks, limits, an end on SIGTERM."""
+
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shadow.table import prepare
+from tests.live.actor import SLOT, Actor
+from tools.workloads.redis import private_redis
+from tracer.census import open_reader
+from tracer.daemon import Choice, Host, Limits
+from tracer.daemon.limits import memory_bytes
+from tracer.kernel import kernel_facts
+from tracer.probes import Probes
+from tracer.session import Session
+
+_PTESCOPE = str(Path(sys.executable).parent / "ptescope")
+_BASE = 0x10_0000_0000
+_NORESERVE = 0x4000  # MAP_NORESERVE, which Python 3.11 does not name
+_SECONDS = float(os.environ.get("PTESCOPE_SOAK", "15"))
+"""How long the programs run side by side."""
+_FORKS = """
+import os, time
+end = time.monotonic() + {seconds}
+while time.monotonic() < end:
+    pid = os.fork()
+    if pid == 0:
+        bytearray(8 << 20)
+        os._exit(0)
+    os.waitpid(pid, 0)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def _hosted(choice: Choice, *, room: int = 1 << 30, cpu: float = 2.0) -> Iterator[Host]:
+    """A host that is watched; `room` is how much memory it has besides what it starts with."""
+    kernel = kernel_facts()
+    prepare()
+    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    limits = Limits(memory_bytes() + room, cpu)
+    host = Host(probes, kernel, reader, choice=choice, limits=limits)
+    try:
+        yield host
+    finally:
+        host.close()
+        reader.close()
+        probes.close()
+
+
+def _watch(host: Host, until: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.005 if host.step() else 0.05)
+
+
+def _for(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def _assert_equals_its_census(session: Session) -> None:
+    """PTE pages, and which of them are empty; the process is quiet."""
+    while session.take():
+        pass
+    census = session.reader.census(session.target)
+    now = session.snapshot(slots=True)
+    assert census.sum_kib == census.vm_pte_kib
+    assert now.now.pte_pages == census.pte_pages
+    assert census.empty_slots is not None
+    assert now.empty_slots == census.empty_slots.tolist()
+
+
+def _python(script: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", script])
+
+
+def test_real_programs_side_by_side_equal_their_census() -> None:
+    churn = {"LD_PRELOAD": "libjemalloc.so.2", "MALLOC_CONF": "dirty_decay_ms:200"}
+    programs = [
+        _python(_FORKS.format(seconds=_SECONDS)),
+        subprocess.Popen(
+            [sys.executable, "-m", "tools.workloads.churn", "2", str(_SECONDS)],
+            env=os.environ | churn,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        ),
+    ]
+    try:
+        with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis:
+            mine = {redis.pid, *(program.pid for program in programs)}
+            with _hosted(Choice(min_vmpte_kib=64)) as host:
+                _watch(host, lambda: mine <= host.sessions.keys())
+                memory = []
+                end = time.monotonic() + _SECONDS
+                while time.monotonic() < end:
+                    redis.fill(200_000, 200)
+                    redis.flush()
+                    _watch(host, _for(1.5))
+                    memory.append(memory_bytes())
+                _watch(host, _for(4.0))
+                for pid in mine:
+                    _assert_equals_its_census(host.sessions[pid])
+                view = host.view()
+                assert view.cost.events > 500_000
+                assert view.cost.lost <= view.cost.events / 100_000
+                assert view.cost.sees_events
+                assert memory[-1] < memory[len(memory) // 2] * 1.1
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+def test_a_process_that_is_too_large_is_counted_and_that_is_said() -> None:
+    small, large = Actor(), Actor()
+    try:
+        small.map(_BASE, 300 * SLOT)
+        small.touch(_BASE, 300 * SLOT, SLOT)
+        large.map(_BASE, 40_000 * SLOT, flags=mmap.MAP_PRIVATE | _NORESERVE)
+        large.touch(_BASE, 40_000 * SLOT, SLOT)
+        with _hosted(Choice(), room=32 << 20) as host:
+            _watch(host, lambda: small.pid in host.sessions)
+            _watch(host, _for(2.0))
+            processes = {process.pid: process for process in host.view().processes}
+            assert processes[large.pid].following == "counted"
+            assert processes[large.pid].snapshot is None
+            assert processes[large.pid].vm_pte_kib > 40_000 * 4
+            assert any("only counted" in note for note in host.notes())
+    finally:
+        small.close()
+        large.close()
+
+
+def test_too_much_cpu_makes_the_busiest_sampled_and_it_is_right_again_afterwards() -> None:
+    script = (
+        "import mmap,time\n"
+        "m=mmap.mmap(-1,1<<30,mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS)\n"
+        "m.madvise(mmap.MADV_NOHUGEPAGE)\n"
+        "end=time.monotonic()+12\n"
+        "while time.monotonic()<end:\n"
+        "  for p in range(0,1<<30,1<<16): m[p]=1\n"
+        "  for p in range(0,1<<30,1<<20): m.madvise(mmap.MADV_DONTNEED,p,1<<20)\n"
+        "time.sleep(60)\n"
+    )
+    program = _python(script)
+    try:
+        with _hosted(Choice(names=("python*",)), cpu=0.01) as host:
+            _watch(host, lambda: program.pid in host.sessions)
+            _watch(host, lambda: any("sampled" in note for note in host.notes()), 30)
+            watched = {p.pid: p.watched for p in host.view().processes}[program.pid]
+            assert 0.0 < watched <= 1.0
+            _watch(host, _for(10.0))
+            _watch(host, lambda: not host.resting(program.pid))
+            _assert_equals_its_census(host.sessions[program.pid])
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_the_command_serves_records_and_ends(tmp_path: Path) -> None:
+    actor = Actor()
+    actor.map(_BASE, 300 * SLOT)
+    actor.touch(_BASE, 300 * SLOT, SLOT)
+    with subprocess.Popen(
+        [
+            *(_PTESCOPE, "daemon", "--listen", "127.0.0.1:0", "--json", "--name", "python*"),
+            *("--record-dir", str(tmp_path), "--record-size", "4K", "--record-keep", "2"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as daemon:
+        try:
+            assert daemon.stderr
+            address = daemon.stderr.readline().split()[-1]
+            deadline = time.monotonic() + 30
+            while f'pid="{actor.pid}"' not in (text := _get(address)) or "empty_pte" not in text:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert "events come in" in _healthy(address.replace("/metrics", "/healthz"))
+            for _ in range(300):
+                actor.advise(_BASE, SLOT // 2, 4)
+                actor.touch(_BASE, SLOT // 2)
+            time.sleep(2)
+            for half in range(2):
+                actor.advise(_BASE + half * (SLOT // 2), SLOT // 2, 4)
+            time.sleep(1)
+        finally:
+            begin = time.monotonic()
+            daemon.send_signal(signal.SIGTERM)
+            out, errors = daemon.communicate(timeout=20)
+            took = time.monotonic() - begin
+            actor.close()
+    assert daemon.returncode == 0, errors
+    assert took < 2
+    (process,) = [p for p in json.loads(out)["processes"] if p["process"]["pid"] == actor.pid]
+    assert process["now"]["empty"] >= 1
+    assert process["audit"]["empty_missing"] == process["audit"]["empty_extra"] == 0
+    traces = sorted(tmp_path.glob("*.arrows"))
+    assert 1 <= len(traces) <= 2
+    for trace in traces:
+        done = subprocess.run([_PTESCOPE, "replay", "--json", str(trace)], capture_output=True)
+        assert done.returncode == 0, done.stderr
+    replayed = {p["process"]["pid"]: p for p in json.loads(done.stdout)["processes"]}
+    assert replayed[actor.pid]["now"]["empty"] == process["now"]["empty"]
+
+
+def _get(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def _healthy(address: str) -> str:
+    """What /healthz says, once it is well."""
+    for _ in range(50):
+        try:
+            return _get(address)
+        except urllib.error.HTTPError:
+            time.sleep(0.2)
+    pytest.fail("never healthy")
