@@ -5,24 +5,29 @@ have left some 130 MiB of their text and constants mapped, and free heap.
 """
 
 import ctypes
+import mmap
 import re
 from pathlib import Path
 
 __all__ = ("give_back",)
 
-_MADV_PAGEOUT = 21
-_COMPILERS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r.* \S*/lib(?:bcc|clang|LLVM|llvmlite)\S*$")
+_COMPILERS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) .* \S*/lib(?:bcc|clang|LLVM|llvmlite)\S*$")
 
 
 def give_back() -> None:
-    """Let clean pages of the compilers' files go, and the heap's free ones.
+    """Let go of the compilers' files, where they are as they are on disk, and of free heap.
 
-    What is needed after all comes back from the files; pages that were written to
-    stay (MADV_PAGEOUT), and a kernel that refuses costs nothing but memory.
+    What is needed after all comes back from the files.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.malloc_trim(0)
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if match := _COMPILERS.match(line):
-            start, end = int(match[1], 16), int(match[2], 16)
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
+    span: tuple[int, int] | None = None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            match = _COMPILERS.match(line)
+            unwritable = match and "w" not in match[3]
+            span = (int(match[1], 16), int(match[2], 16)) if match and unwritable else None
+        elif span and line.startswith("Anonymous:") and line.split()[1] == "0":
+            # Relocated constants are not as on disk: those have anonymous pages.
+            start, end = ctypes.c_void_p(span[0]), ctypes.c_size_t(span[1] - span[0])
+            libc.madvise(start, end, mmap.MADV_DONTNEED)

@@ -43,7 +43,7 @@ class CpuBudget:
         share: of one CPU.
     """
 
-    window = 1.0
+    window = 5.0
     """Seconds over which use is looked at."""
 
     def __init__(self, share: float) -> None:

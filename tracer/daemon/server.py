@@ -15,6 +15,7 @@ from shadow.report.metrics import HostCollector
 
 __all__ = ("MetricsServer",)
 
+
 class _Server(ThreadingMixIn, WSGIServer):
     """A thread for each request, so that a slow reader stops nobody."""
 

@@ -56,13 +56,15 @@ def test_processes_come_and_go() -> None:
 def test_what_changes_is_seen_within_ten_seconds() -> None:
     processes = Processes()
     child = subprocess.Popen(["sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE)
+    comm = Path(f"/proc/{child.pid}/comm")
     try:
+        while comm.read_text() != "sh\n":
+            time.sleep(0.01)
         processes.look(0.0)
         assert processes.seen[child.pid].comm == "sh"
         assert child.stdin
         child.stdin.write(b"\n")
         child.stdin.close()
-        comm = Path(f"/proc/{child.pid}/comm")
         while comm.read_text() != "sleep\n":
             time.sleep(0.01)
         for now in range(1, 11):
