@@ -1,0 +1,101 @@
+"""A real Prometheus scrapes; its rules and the dashboard use what is there."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.shadow.hosts import host_view
+from tracer.daemon.server import MetricsServer
+
+_TOOLS = Path(__file__).parents[2] / "tools"
+_RULES = _TOOLS / "prometheus" / "ptescope.rules.yml"
+_CONFIG = """
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: ptescope
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+rule_files: ["{rules}"]
+"""
+
+
+def _get(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def _query(port: int, expression: str) -> list[tuple[dict[str, str], float]]:
+    query = urllib.parse.urlencode({"query": expression})
+    answer = json.loads(_get(f"http://127.0.0.1:{port}/api/v1/query?{query}"))
+    return [(each["metric"], float(each["value"][1])) for each in answer["data"]["result"]]
+
+
+@pytest.mark.parametrize("check", [["check", "rules"], ["test", "rules"]], ids="-".join)
+def test_the_rules_hold(check: list[str]) -> None:
+    path = _RULES if check[0] == "check" else _RULES.with_suffix(".test.yml")
+    done = subprocess.run(["promtool", *check, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_and_dashboard_use_metrics_that_are_there() -> None:
+    server = MetricsServer(host_view, "127.0.0.1", 0, top=3)
+    server.start()
+    try:
+        text = _get(f"http://127.0.0.1:{server.port}/metrics")
+    finally:
+        server.stop()
+    there = {s.name for family in text_string_to_metric_families(text) for s in family.samples}
+    for path in (_RULES, _TOOLS / "grafana" / "ptescope.json"):
+        used = set(re.findall(r"\bptescope_\w+", path.read_text()))
+        assert used
+        assert used <= there
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_real_prometheus_scrapes(tmp_path: Path) -> None:
+    prometheus = shutil.which("prometheus")
+    assert prometheus, "apt-get install prometheus"
+    server = MetricsServer(host_view, "127.0.0.1", 0, top=3)
+    server.start()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(_CONFIG.format(port=server.port, rules=_RULES))
+    with subprocess.Popen(
+        [
+            *(prometheus, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}"),
+            "--web.listen-address=127.0.0.1:19467",
+        ],
+        stderr=subprocess.DEVNULL,
+    ) as scraper:
+        try:
+            deadline = time.monotonic() + 30
+            found: list[tuple[dict[str, str], float]] = []
+            while not found:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+                try:
+                    found = _query(19467, 'ptescope_process_empty_pte_pages{name="server-0"}')
+                except OSError:
+                    continue
+            ((labels, value),) = found
+            view = host_view()
+            (process,) = [p for p in view.processes if p.comm == "server-0"]
+            assert process.snapshot
+            assert value == process.snapshot.now.empty
+            assert labels["pid"] == str(process.pid)
+            (_, total) = _query(19467, "sum(ptescope_process_page_table_bytes)")[0]
+            assert total == sum(p.vm_pte_kib for p in view.processes) * 1024
+            assert [value for _, value in _query(19467, "up")] == [1.0]
+        finally:
+            scraper.terminate()
+            server.stop()

@@ -1,0 +1,69 @@
+"""Metrics say what the view has, and there is a bounded number of them."""
+
+from prometheus_client import CollectorRegistry
+
+from shadow.report.metrics import HostCollector
+from tests.shadow.hosts import host_view
+
+
+def _registry(top: int) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector(host_view, top))
+    return registry
+
+
+def _value(registry: CollectorRegistry, metric: str, **labels: str) -> float | None:
+    return registry.get_sample_value(f"ptescope_{metric}", labels)
+
+
+def test_a_followed_process_has_all_of_its_figures() -> None:
+    registry, process = _registry(10), host_view().processes[0]
+    assert process.snapshot
+    mine = {"name": "server-0", "pid": "1000", "cgroup": "/"}
+    assert _value(registry, "process_pte_pages", **mine) == process.snapshot.now.pte_pages == 40
+    assert _value(registry, "process_empty_pte_pages", **mine) == 10
+    assert _value(registry, "process_page_table_bytes", **mine) == 4096 * 42
+    reclaimable = {
+        policy: _value(registry, "process_reclaimable_bytes", **mine, policy=policy)
+        for policy in ("none", "pt_reclaim", "pte_ref")
+    }
+    assert reclaimable == {"none": 0, "pt_reclaim": 0, "pte_ref": 10 * 4096}
+    assert _value(registry, "process_freed_pte_pages_total", **mine, policy="pt_reclaim") == 10
+
+
+def test_what_is_only_counted_has_its_size_and_nothing_made_up() -> None:
+    registry = _registry(10)
+    mine = {"name": "server-4", "pid": "1004", "cgroup": "/"}
+    assert _value(registry, "process_page_table_bytes", **mine) == 4096 * 22
+    assert _value(registry, "process_pte_pages", **mine) is None
+    assert _value(registry, "processes", following="counted") == 2
+    assert _value(registry, "processes", following="sampled") == 1
+
+
+def test_the_rest_is_one_series_and_nothing_is_lost_in_it() -> None:
+    few, all_apart = _registry(2), _registry(10)
+    other = {"name": "other", "pid": "", "cgroup": ""}
+    for name in ("process_page_table_bytes", "process_pte_pages", "process_empty_pte_pages"):
+        apart = [
+            sample.value
+            for family in all_apart.collect()
+            for sample in family.samples
+            if sample.name == f"ptescope_{name}"
+        ]
+        kept = [
+            sample.value
+            for family in few.collect()
+            for sample in family.samples
+            if sample.name == f"ptescope_{name}"
+        ]
+        assert len(kept) == 3
+        assert sum(kept) == sum(apart)
+        assert _value(few, name, **other)
+
+
+def test_its_own_cost_is_told() -> None:
+    registry = _registry(1)
+    assert _value(registry, "self_cpu_seconds_total") == 3.5
+    assert _value(registry, "self_lost_events_total") == 2
+    assert _value(registry, "self_sees_events") == 1
+    assert _value(registry, "kernel_info", release="6.18.0", policy="pt_reclaim") == 1
