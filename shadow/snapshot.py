@@ -49,7 +49,8 @@ class Allocator:
 
     `settings` are the variables of its environment that set it, `options` what it
     is set to. `serves` is "malloc", "not malloc", or calls under names of its own;
-    None where that is not known. `page_size` is its own page, bytes. `unknown` has
+    None where that is not known. `variables` of the environment are what this build
+    reads. `page_size` is its own page, bytes. `unknown` has
     sentences on what could not be found out.
     """
 
@@ -58,9 +59,15 @@ class Allocator:
     linked: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     serves: str | None = None
+    variables: list[str] = field(default_factory=list)
     options: dict[str, AllocatorOption] = field(default_factory=dict)
     page_size: int | None = None
     unknown: list[str] = field(default_factory=list)
+
+    @property
+    def variable(self) -> str | None:
+        """The first of the variables that set it."""
+        return self.variables[0] if self.variables else None
 
     def option(self, name: str) -> str | None:
         """The value of an option, or None if it is not known."""

@@ -10,13 +10,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from shadow.errors import PtescopeError
 from tracer.commands import Command
+from tracer.commands.advise import Advise
 from tracer.commands.attach import Attach
 from tracer.commands.census import Census
 from tracer.commands.doctor import Doctor
 
 __all__ = ("main",)
 
-_COMMANDS: tuple[Command, ...] = (Attach(), Census(), Doctor())
+_COMMANDS: tuple[Command, ...] = (Attach(), Census(), Advise(), Doctor())
 
 
 def _parser() -> argparse.ArgumentParser:

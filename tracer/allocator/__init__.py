@@ -133,6 +133,7 @@ def find_allocators(pid: int) -> list[Allocator]:
                             if name in view.environment
                         },
                         serves=_serves(build, mapped, serving),
+                        variables=list(build.variables),
                         options=options,
                         page_size=_page_size(build, own, view),
                         unknown=unknown,

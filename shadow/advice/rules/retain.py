@@ -1,0 +1,66 @@
+"""jemalloc's retain:false: munmap in place of MADV_DONTNEED, and when not to."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.rules.jemalloc import decay_ms, setting
+from shadow.whatif import returned
+
+__all__ = ("retain",)
+
+_MAPS_SHARE = 0.5
+"""Of vm.max_map_count; more mappings than that and the change is not advised."""
+_MORE = 1.1
+
+
+def retain(evidence: Evidence) -> Finding | None:
+    """Between unmapping what was purged where it was, and all empty PTE pages gone."""
+    allocator = evidence.allocator
+    if decay_ms(evidence) is None or allocator is None or allocator.option("retain") == "false":
+        return None
+    empty = len(evidence.slots.whole) if evidence.slots else evidence.snapshot.now.empty
+    future, saved = evidence.under(returned), evidence.saved(returned)
+    if future is None or saved is None or saved <= 0 or empty <= 0:
+        return None
+    most = round(max(saved, empty) * _MORE)
+    least = max(min(round(saved / _MORE), most), (most + 1) // 2)
+    numbers = {
+        "empty": empty,
+        "vmas": evidence.host.vmas,
+        "vmas_predicted": future.vmas,
+        "max_map_count": evidence.host.max_map_count,
+    }
+    mappings = (
+        f"{future.vmas:,} mappings are to be expected, {evidence.host.vmas:,} are there now, "
+        f"vm.max_map_count is {evidence.host.max_map_count:,}."
+    )
+    if future.vmas > _MAPS_SHARE * evidence.host.max_map_count:
+        return Finding(
+            rule="retain",
+            title="retain:false would help, but make too many mappings: do not use it here",
+            why=mappings,
+            numbers=dict(numbers),
+            change=None,
+            risks=["mmap and munmap fail at vm.max_map_count, and allocations with them."],
+            source="jemalloc issues 970, 1011, 1328",
+        )
+    return Finding(
+        rule="retain",
+        title="retain:true keeps mapped what is purged, and its PTE pages with it",
+        why=f"{empty:,} PTE pages are empty under mappings that jemalloc keeps. {mappings}",
+        numbers=dict(numbers),
+        change=Change("Let jemalloc unmap what it purges.", [setting(evidence, "retain:false")]),
+        effect=Effect(
+            least,
+            most,
+            "from what it purged, unmapped instead, run through the shadow, to all of its empty "
+            "PTE pages; at least half of that",
+        ),
+        risks=[
+            mappings,
+            "munmap and mmap take the mmap lock for writing: threads that fault wait for it.",
+            "Memory that is used again is mapped and faulted in anew.",
+        ],
+        verify="Restart with it, run the same load, wait for 1.5 decay times at rest, then "
+        "ptescope census; wc -l /proc/PID/maps.",
+        source="jemalloc man page (opt.retain); issues 970, 1011, 1328 on max_map_count",
+    )
