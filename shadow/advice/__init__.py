@@ -23,9 +23,14 @@ __all__ = (
 )
 
 
+_FEW = 16
+"""A change that saves fewer PTE pages, 64 KiB, is not worth a restart."""
+
+
 def advise(evidence: Evidence) -> list[Finding]:
     """All findings, the weightiest first; where little is at stake, that one first."""
     found = [finding for rule in RULES if (finding := rule(evidence))]
+    found = [one for one in found if one.effect is None or one.effect.most >= _FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
     nothing = nothing_to_do(evidence)
     return [nothing, *found] if nothing else found

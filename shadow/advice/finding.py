@@ -68,6 +68,7 @@ class Finding:
         verify: how to see that it worked.
         source: where the facts come from.
         urgent: whether it goes first whatever it saves.
+        slots: first addresses of the slots that it is about, where they matter.
     """
 
     rule: str
@@ -80,6 +81,7 @@ class Finding:
     verify: str = ""
     source: str = ""
     urgent: bool = False
+    slots: list[int] = field(default_factory=list)
 
     @property
     def weight(self) -> tuple[bool, int]:

@@ -4,14 +4,18 @@
 //
 // Prints "ready" and waits for a line on stdin. Then each thread fills its share of MIB with buffers of SMALLEST to LARGEST bytes, frees all but
 // each KEEP-th (0: all) in random order, spread over SECONDS, with some use again in between.
-// Prints "done", then waits for another line.
+// Prints "done", then takes lines until the end: "release" calls the gperftools function that
+// returns free memory, an address discards the 2 MiB there, which must be free.
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+extern void MallocExtension_ReleaseFreeMemory(void) __attribute__((weak));
 
 static size_t share, smallest, largest, keep;
 static double seconds;
@@ -65,13 +69,18 @@ int main(int argc, char **argv) {
     smallest = atol(argv[3]), largest = atol(argv[4]), keep = atol(argv[5]), seconds = atof(argv[6]);
     puts("ready");
     fflush(stdout);
-    getchar();
+    getchar();  // the line that starts it
     for (int i = 0; i < count && i < 64; i++)
         pthread_create(&threads[i], NULL, phase, (void *)(size_t)(i + 1));
     for (int i = 0; i < count && i < 64; i++)
         pthread_join(threads[i], NULL);
     puts("done");
     fflush(stdout);
-    getchar();
+    for (char line[64]; fgets(line, sizeof line, stdin);) {
+        if (strcmp(line, "release\n") == 0 && MallocExtension_ReleaseFreeMemory)
+            MallocExtension_ReleaseFreeMemory();
+        else if (line[0] == '0')
+            madvise((void *)strtoul(line, NULL, 16), 2 << 20, MADV_DONTNEED);
+    }
     return 0;
 }

@@ -24,8 +24,9 @@ def other_allocator(evidence: Evidence) -> Finding | None:
             "Try mimalloc, which purges segments that are aligned to slots. Link google/tcmalloc "
             "instead where the program can be rebuilt: it releases 2 MiB at a time.",
             [
-                "LD_PRELOAD=libmimalloc.so.2  # version 2.1 or later",
-                "MIMALLOC_PURGE_DELAY=0  # version 2.0: MIMALLOC_DECOMMIT_DELAY=0",
+                "LD_PRELOAD=libmimalloc.so.2",
+                "MIMALLOC_PURGE_DELAY=0",
+                "MIMALLOC_DECOMMIT_DELAY=0  # its name before version 2.1",
             ],
         ),
         effect=within_a_factor_of_two(

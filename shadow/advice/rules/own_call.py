@@ -38,6 +38,7 @@ def own_call(evidence: Evidence) -> Finding | None:
             "keeps from being handed out until it returns.",
             "No other process can do it: process_madvise with MADV_DONTNEED is refused (EINVAL).",
         ],
+        slots=slots.whole,
         verify="ptescope census PID before and after: empty falls by as much, RSS does not.",
         source="mm/memory.c, zap_pte_range (v6.14): an empty slot is freed too; observed on 6.18",
     )

@@ -1,7 +1,7 @@
 """jemalloc's retain:false: munmap in place of MADV_DONTNEED, and when not to."""
 
 from shadow.advice.evidence import Evidence
-from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.finding import Change, Finding, within_a_factor_of_two
 from shadow.advice.rules.jemalloc import decay_ms, setting
 from shadow.whatif import returned
 
@@ -9,11 +9,10 @@ __all__ = ("retain",)
 
 _MAPS_SHARE = 0.5
 """Of vm.max_map_count; more mappings than that and the change is not advised."""
-_MORE = 1.1
 
 
 def retain(evidence: Evidence) -> Finding | None:
-    """Between unmapping what was purged where it was, and all empty PTE pages gone."""
+    """Nearly all empty PTE pages go, if the number of mappings allows it."""
     allocator = evidence.allocator
     if decay_ms(evidence) is None or allocator is None or allocator.option("retain") == "false":
         return None
@@ -21,8 +20,6 @@ def retain(evidence: Evidence) -> Finding | None:
     future, saved = evidence.under(returned), evidence.saved(returned)
     if future is None or saved is None or saved <= 0 or empty <= 0:
         return None
-    most = round(max(saved, empty) * _MORE)
-    least = max(min(round(saved / _MORE), most), (most + 1) // 2)
     numbers = {
         "empty": empty,
         "vmas": evidence.host.vmas,
@@ -49,11 +46,11 @@ def retain(evidence: Evidence) -> Finding | None:
         why=f"{empty:,} PTE pages are empty under mappings that jemalloc keeps. {mappings}",
         numbers=dict(numbers),
         change=Change("Let jemalloc unmap what it purges.", [setting(evidence, "retain:false")]),
-        effect=Effect(
-            least,
-            most,
-            "from what it purged, unmapped instead, run through the shadow, to all of its empty "
-            "PTE pages; at least half of that",
+        effect=within_a_factor_of_two(
+            max(saved, empty),
+            f"all of its empty PTE pages; {saved:,} go where what it purged is unmapped in the "
+            "shadow, and the more the less is mapped that it never uses; some come back, because "
+            "blocks lie elsewhere then",
         ),
         risks=[
             mappings,
