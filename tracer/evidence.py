@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from shadow.advice import Evidence, Host, classify_slots
+from shadow.errors import NoSuchTargetError
 from shadow.whatif import Future
 from tracer.kernel import KernelFacts
 from tracer.session import Session
@@ -21,14 +22,21 @@ def collect(session: Session, kernel: KernelFacts, future: Future | None) -> Evi
         future: what was kept of the window's events.
 
     Raises:
-        OSError: the process has ended, so its mappings are gone.
+        NoSuchTargetError: the process has ended, and its page tables with it.
     """
     snapshot = session.snapshot(slots=True)
-    vmas = session.target.vmas()
+    target = session.target
+    ended = f"Process {target.pid} has ended, and its page tables with it."
+    try:
+        vmas, resident = target.vmas(), target.resident_and_swapped()
+    except OSError as error:
+        raise NoSuchTargetError(ended) from error
+    if not target.alive():  # a zombie reads as a process without memory
+        raise NoSuchTargetError(ended)
     host = Host(
         max_map_count=int(_MAX_MAP_COUNT.read_text()),
         thp=kernel.thp,
-        resident=session.target.resident_and_swapped(),
+        resident=resident,
         vmas=len(vmas),
     )
     placed = session.unplaced == 0 and snapshot.empty_slots is not None

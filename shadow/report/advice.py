@@ -45,13 +45,14 @@ def _trust(evidence: Evidence) -> str:
     window = evidence.snapshot.window
     seconds = (window.end_ns - window.start_ns) / _NS
     kept = len(evidence.future.events) if evidence.future else 0
-    seen = f"{seconds:.1f} s, {kept:,} events kept"
+    lost = f", {window.lost:,} lost" if window.lost else ""
+    seen = f"{seconds:.1f} s, {kept:,} events kept{lost}"
     if evidence.baseline is not None:
         return f"{seen}; run again they lead to the {evidence.baseline.pte_pages:,} PTE pages"
-    if evidence.future is None or not kept:
-        return f"{seen}: nothing is predicted"
-    if not evidence.future.complete:
+    if evidence.future is not None and not evidence.future.complete:
         return f"{seen}, then no more: nothing is predicted (--keep takes more of them)"
+    if not kept:
+        return f"{seen}: nothing is predicted"
     return (
         f"{seen}; run again they do not lead to what there is (lost events, exec, or changes "
         "that no event tells): nothing is predicted"

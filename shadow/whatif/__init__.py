@@ -10,8 +10,6 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.policy import Policy
 from shadow.table import Counter, Table
@@ -20,6 +18,9 @@ from shadow.whatif.held import held
 from shadow.whatif.returned import returned
 
 __all__ = ("Future", "Outcome", "Transform", "eagerly", "held", "look", "returned", "unchanged")
+
+_LOST = 0.001
+"""The share of events that may be missing: fewer than a prediction is wrong by anyway."""
 
 Transform = Callable[[EventBatch], EventBatch]
 
@@ -55,10 +56,15 @@ class Future:
     events: EventBatch
     complete: bool = True
 
+    @property
+    def lost(self) -> int:
+        """Events that are missing in it."""
+        return int(self.events["length"][self.events["kind"] == Kind.LOSS].sum())
+
     def usable(self) -> bool:
-        """Whether one history leads from the seed to the end: no loss and no execve in it."""
-        broken = np.isin(self.events["kind"], (Kind.LOSS, Kind.EXEC)).any()
-        return len(self.events) > 0 and not broken
+        """Whether one history leads from the seed to the end: no execve, hardly any loss."""
+        begun_anew = (self.events["kind"] == Kind.EXEC).any()
+        return len(self.events) > 0 and not begun_anew and self.lost <= len(self.events) * _LOST
 
 
 def unchanged(events: EventBatch) -> EventBatch:

@@ -85,12 +85,12 @@ CASES = (
     Case("Redis, 1,500,000 x 500 B, FLUSHALL", "retain", redis(_small_values)),
     Case("Redis, 600,000 x 2 kB, most deleted", "retain", redis(_mostly_deleted)),
     Case(
-        "polars, 8 s of joins",
+        "polars, 4 joins of 6,000,000 rows",
         "immediate_purge",
-        polars(8),
+        polars(6_000_000, 4),
         {"_RJEM_MALLOC_CONF": "dirty_decay_ms:0"},
     ),
-    Case("polars, 8 s of joins", "retain", polars(8)),
+    Case("polars, 4 joins of 6,000,000 rows", "retain", polars(6_000_000, 4)),
     Case(
         "C, 4 threads, jemalloc, buffers",
         "immediate_purge",

@@ -100,9 +100,9 @@ def _python(module: str, arguments: list[str], *, gated: bool) -> Start:
     return lambda env: _piped(command, env, gated=gated)
 
 
-def polars(seconds: int) -> Start:
+def polars(rows: int, rounds: int) -> Start:
     """Joins, groups and sorts: see tools/workloads/frames.py."""
-    return _python("frames", [str(seconds)], gated=False)
+    return _python("frames", ["600", str(rows), str(rounds)], gated=False)
 
 
 def cover(gib: int) -> Start:

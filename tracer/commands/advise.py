@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from types import FrameType
 
 from shadow.advice import Evidence, advise
-from shadow.errors import NoSuchTargetError, UsageError
+from shadow.errors import UsageError
 from shadow.report.advice import render_advice
 from shadow.snapshot import document
 from shadow.table import prepare
@@ -109,9 +109,4 @@ class Advise:
             while not (session.ended or interrupted.is_set()) and time.monotonic() < deadline:
                 time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)
             session.stop()
-            try:
-                return collect(session, kernel, probes.future())
-            except (OSError, NoSuchTargetError) as error:
-                raise NoSuchTargetError(
-                    f"Process {target.pid} ended before its mappings could be looked at."
-                ) from error
+            return collect(session, kernel, probes.future())

@@ -154,7 +154,9 @@ def test_unmapped_memory_is_mapped_again_where_it_is_used() -> None:
     assert (after.pte_pages, after.refs) == (1, 1)
 
 
-def test_a_history_with_a_gap_is_not_run() -> None:
+def test_a_history_that_begins_anew_or_has_a_gap_is_not_run() -> None:
     assert _future(_touch(0, 1)).usable()
-    for kind in (Kind.LOSS, Kind.EXEC):
-        assert not _future([*_touch(0, 1), (kind, 0, 1)]).usable()
+    assert not _future([*_touch(0, 1), (Kind.EXEC, 0, 1)]).usable()
+    gap = _future([*_touch(0, 1), (Kind.LOSS, 0, 1)])
+    assert gap.lost == PAGE  # the length of a loss is how many
+    assert not gap.usable()
