@@ -14,10 +14,20 @@ from shadow.events import EVENT, EventBatch, Kind
 from shadow.policy import Policy
 from shadow.table import Counter, Table
 from shadow.whatif.eager import eagerly
-from shadow.whatif.held import held
+from shadow.whatif.held import FOREVER, held
 from shadow.whatif.returned import returned
 
-__all__ = ("Future", "Outcome", "Transform", "eagerly", "held", "look", "returned", "unchanged")
+__all__ = (
+    "FOREVER",
+    "Future",
+    "Outcome",
+    "Transform",
+    "eagerly",
+    "held",
+    "look",
+    "returned",
+    "unchanged",
+)
 
 _LOST = 0.001
 """The share of events that may be missing: fewer than a prediction is wrong by anyway."""

@@ -6,6 +6,10 @@ starts anew when they merge (jemalloc 5.3, src/extent.c: extents coalesce while 
 dirty, and a merged one goes to the young end of the list that decay works off). They do
 not merge across the beginning of a mapping (`extent_neighbor_head_state_mergeable`), and
 one that has grown to oversize_threshold is purged at once (`extent_record`).
+
+This is the most that waiting can bring. jemalloc purges in steps before the time is over
+(src/decay.c), how much depends on how fast memory is freed, and a process that purges at
+once is slower at that than it will be under the change.
 """
 
 import numpy as np
@@ -16,10 +20,13 @@ from shadow.geometry import PAGE, PAGE_SHIFT
 from shadow.table.compiled import compiled, signed
 from shadow.whatif.purged import Numbers, number_of, purged_by
 
-__all__ = ("held",)
+__all__ = ("FOREVER", "held")
 
 _MADV_DONTNEED = 4
-_FOREVER = (1 << 63) - 1
+FOREVER = 1 << 62
+"""A time to wait: until the process rests."""
+_END = (1 << 63) - 1
+"""After all that waits."""
 _OUT, _HEAD, _TAIL = 0, 1, 2
 
 Flags = npt.NDArray[np.bool_]
@@ -154,7 +161,7 @@ def _hold(
                 barrier[page] = True
         out[places[_OUT]] = event
         places[_OUT] += 1
-    _purge_due(address, barrier, due, queue, out, places, events, _FOREVER, last)
+    _purge_due(address, barrier, due, queue, out, places, events, _END, last)
 
 
 def held(events: EventBatch, wait_ns: int, limit_bytes: int = 0) -> EventBatch:
@@ -181,7 +188,7 @@ def held(events: EventBatch, wait_ns: int, limit_bytes: int = 0) -> EventBatch:
     out = np.empty(2 * len(events), EVENT)
     places = np.zeros(3, np.int64)
     _hold(
-        events, wait_ns, limit_bytes >> PAGE_SHIFT or _FOREVER,
+        events, wait_ns, limit_bytes >> PAGE_SHIFT or FOREVER,
         ranges.start, ranges.end, ranges.first, address,
         np.zeros(ranges.pages, np.bool_), np.zeros(ranges.pages, np.int64),
         np.empty((purges, 3), np.int64), out, places,

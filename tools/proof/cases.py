@@ -54,11 +54,6 @@ def _small_values(server: Redis) -> None:
     server.flush()
 
 
-def _mostly_deleted(server: Redis) -> None:
-    server.fill(600_000, 2_000)
-    server.delete_most(600_000, 5_000)
-
-
 def _sweep(program: Program, finding: Finding) -> None:
     for slot in finding.slots:
         program.tell(f"{slot:#x}")
@@ -83,7 +78,6 @@ CASES = (
     ),
     Case("Redis, 40,000 x 30 kB, FLUSHALL", "retain", redis(_large_values)),
     Case("Redis, 1,500,000 x 500 B, FLUSHALL", "retain", redis(_small_values)),
-    Case("Redis, 600,000 x 2 kB, most deleted", "retain", redis(_mostly_deleted)),
     Case(
         "polars, 4 joins of 6,000,000 rows",
         "immediate_purge",

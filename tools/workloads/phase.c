@@ -53,9 +53,9 @@ static void *phase(void *number) {
             memset(again, 7, size);
             free(again);
         }
-        double due = begin + seconds * i / count;
-        if (now() < due)
-            usleep((due - now()) * 1e6 + 1);
+        double early = begin + seconds * i / count - now();
+        if (early > 0)
+            usleep(early * 1e6);
     }
     return held;
 }

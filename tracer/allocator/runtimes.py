@@ -18,10 +18,11 @@ _GO_VARIABLES = ("GOGC", "GOMEMLIMIT", "GODEBUG")
 _JVM = re.compile(rb"64-Bit Server VM \(([\w.+-]+)")
 _JVM_BARE = b"64-Bit Server VM\0"
 _JVM_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
-_JVM_ARGUMENT = re.compile(
-    r"-X(mx|ms|mn)\w+|-XX:[+-]?(Use\w+GC|AlwaysPreTouch|UseTransparentHugePages|"
-    r"(Max|Initial)RAMPercentage=.*|(Soft)?MaxHeap\w+=.*|ZUncommit\w*(=.*)?)"
+_JVM_SIZE = re.compile(r"-(X(?:mx|ms|mn))(\w+)")
+_JVM_SWITCH = re.compile(
+    r"-XX:([+-])(Use\w+GC|AlwaysPreTouch|UseTransparentHugePages|UseLargePages|ZUncommit)"
 )
+_JVM_VALUE = re.compile(r"-XX:(\w*Heap\w*|\w*RAMPercentage|\w*Uncommit\w*)=(\S+)")
 
 
 def recognise_go(image: Image) -> Build | None:
@@ -60,19 +61,24 @@ def go_options(view: View) -> dict[str, AllocatorOption]:
     }
 
 
+def _jvm_option(word: str) -> tuple[str, str] | None:
+    """Name and value of an argument about the heap."""
+    switch = _JVM_SWITCH.fullmatch(word)
+    if switch:
+        return switch[2], "true" if switch[1] == "+" else "false"
+    given = _JVM_SIZE.fullmatch(word) or _JVM_VALUE.fullmatch(word)
+    return (given[1], given[2]) if given else None
+
+
 def jvm_options(view: View) -> dict[str, AllocatorOption]:
-    """What arguments and environment set of the heap; later ones win."""
-    found = {}
-    sources = [(name, view.environment.get(name, "").split()) for name in _JVM_VARIABLES[:2]]
-    sources += [
-        ("command line", view.arguments),
-        ("_JAVA_OPTIONS", view.environment.get("_JAVA_OPTIONS", "").split()),
-    ]
-    for source, words in sources:
-        for word in words:
-            if _JVM_ARGUMENT.fullmatch(word):
-                name, _, value = word.removeprefix("-XX:").partition("=")
-                found[name if value or word.startswith("-XX") else word[:4]] = AllocatorOption(
-                    value or word, source
-                )
-    return found
+    """What variables and arguments set of the heap; later ones win."""
+    before, after = _JVM_VARIABLES[:2], _JVM_VARIABLES[2]
+    sources = [(name, view.environment.get(name, "").split()) for name in before]
+    sources.append(("command line", view.arguments))
+    sources.append((after, view.environment.get(after, "").split()))
+    return {
+        option[0]: AllocatorOption(option[1], source)
+        for source, words in sources
+        for word in words
+        if (option := _jvm_option(word))
+    }

@@ -2,11 +2,9 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
-from shadow.whatif import held
+from shadow.whatif import FOREVER, held
 
 __all__ = ("aggressive_decommit",)
-
-_NEVER_NS = 1 << 62
 
 
 def aggressive_decommit(evidence: Evidence) -> Finding | None:
@@ -16,7 +14,7 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         return None
     if allocator.option("aggressive_decommit") != "true":
         return None
-    saved = evidence.saved(lambda events: held(events, _NEVER_NS))
+    saved = evidence.saved(lambda events: held(events, FOREVER))
     effect: Effect | None = None
     if saved is not None and saved > 0:
         effect = within_a_factor_of_two(

@@ -2,11 +2,10 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
-from shadow.whatif import held
+from shadow.whatif import FOREVER, held
 
 __all__ = ("small_purges",)
 
-_NEVER_NS = 1 << 62
 _OWN_RULES = ("jemalloc", "gperftools")
 
 
@@ -17,7 +16,7 @@ def small_purges(evidence: Evidence) -> Finding | None:
         return None
     if purges is None or purges.dontneed == 0 or now.empty == 0:
         return None
-    saved = evidence.saved(lambda events: held(events, _NEVER_NS))
+    saved = evidence.saved(lambda events: held(events, FOREVER))
     if saved is None or saved <= 0:
         return None
     return Finding(
