@@ -1,5 +1,7 @@
 """Advice as text: each finding in a few lines, or with everything that is known of it."""
 
+from textwrap import wrap
+
 from shadow.advice import Evidence, Finding
 from shadow.advice.finding import Effect
 from shadow.report.parts import origin_lines, share, size
@@ -7,6 +9,9 @@ from shadow.report.parts import origin_lines, share, size
 __all__ = ("render_advice",)
 
 _NS = 1e9
+_WIDTH = 87
+_SHORT = 2
+"""Lines of a change that are shown without being asked for."""
 
 
 def _saves(effect: Effect) -> str:
@@ -21,24 +26,28 @@ def _saves(effect: Effect) -> str:
 
 
 def _finding(number: int, finding: Finding, *, detail: bool) -> list[str]:
-    lines = ["", f"{number}. {finding.title}", f"     why     {finding.why}"]
+    lines = ["", f"{number}. {finding.title}", *_part("why", [finding.why])]
     if finding.effect:
-        lines.append(f"     saves   {_saves(finding.effect)}")
-        if detail:
-            lines.append(f"     basis   {finding.effect.basis}")
+        lines += _part("saves", [_saves(finding.effect)])
+        lines += _part("basis", [finding.effect.basis] if detail else [])
     if finding.change:
-        what = [finding.change.what] if detail or not finding.change.how else []
-        how = finding.change.how if detail else finding.change.how[:2]
-        lines += [
-            f"     {'do' if i == 0 else '':<7} {line}" for i, line in enumerate([*what, *how])
-        ]
-    risks = finding.risks if detail else finding.risks[:1]
-    lines += [f"     {'costs' if i == 0 else '':<7} {risk}" for i, risk in enumerate(risks)]
-    if detail and finding.verify:
-        lines.append(f"     verify  {finding.verify}")
-    if detail and finding.source:
-        lines.append(f"     source  {finding.source}")
+        how = finding.change.how
+        lines += _part("do", [finding.change.what, *how] if detail or not how else how[:_SHORT])
+    lines += _part("costs", finding.risks if detail else finding.risks[:1])
+    if detail:
+        lines += _part("verify", [finding.verify] if finding.verify else [])
+        lines += _part("source", [finding.source] if finding.source else [])
     return lines
+
+
+def _part(name: str, sentences: list[str]) -> list[str]:
+    """The sentences in lines of their own, the first one under its name."""
+    lines = [
+        part
+        for sentence in sentences
+        for part in wrap(sentence, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    ]
+    return [f"     {'' if i else name:<7} {line}" for i, line in enumerate(lines)]
 
 
 def _trust(evidence: Evidence) -> str:

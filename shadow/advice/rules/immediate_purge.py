@@ -2,19 +2,28 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import DEFAULT_DECAY_MS, decay_ms, oversize_bytes, setting
+from shadow.advice.rules.jemalloc import (
+    DEFAULT_DECAY_MS,
+    SHORT_DECAY_MS,
+    decay_ms,
+    oversize_bytes,
+    setting,
+)
 from shadow.whatif import held
 
 __all__ = ("immediate_purge",)
 
-_SHORT_MS = 1000
 _NS_PER_MS = 1_000_000
 
 
 def immediate_purge(evidence: Evidence) -> Finding | None:
     """The frees are known exactly then, so the default decay can be played on them."""
     decay, purges = decay_ms(evidence), evidence.purges
-    if decay is None or not 0 <= decay < _SHORT_MS or evidence.snapshot.kernel.policy == "none":
+    if (
+        decay is None
+        or not 0 <= decay < SHORT_DECAY_MS
+        or evidence.snapshot.kernel.policy == "none"
+    ):
         return None
     wait = (DEFAULT_DECAY_MS - decay) * _NS_PER_MS
     saved = evidence.saved(lambda events: held(events, wait, oversize_bytes(evidence)))

@@ -2,9 +2,11 @@
 
 from shadow.advice.evidence import Evidence
 
-__all__ = ("DEFAULT_DECAY_MS", "decay_ms", "oversize_bytes", "setting")
+__all__ = ("DEFAULT_DECAY_MS", "SHORT_DECAY_MS", "decay_ms", "oversize_bytes", "setting")
 
 DEFAULT_DECAY_MS = 10_000
+SHORT_DECAY_MS = 1000
+"""Below this hardly anything merges before it is purged."""
 _OVERSIZE = 8 << 20
 
 

@@ -2,12 +2,11 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import decay_ms, oversize_bytes, setting
+from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, oversize_bytes, setting
 from shadow.whatif import held
 
 __all__ = ("longer_decay",)
 
-_SHORTEST_MS = 1000
 _TIMES = 3
 _NS_PER_MS = 1_000_000
 _WORTH = 0.1
@@ -16,7 +15,7 @@ _WORTH = 0.1
 def longer_decay(evidence: Evidence) -> Finding | None:
     """Judge only where the window shows that it would help."""
     decay = decay_ms(evidence)
-    if decay is None or decay < _SHORTEST_MS or evidence.snapshot.kernel.policy == "none":
+    if decay is None or decay < SHORT_DECAY_MS or evidence.snapshot.kernel.policy == "none":
         return None
     longer = decay * _TIMES
     wait = (longer - decay) * _NS_PER_MS

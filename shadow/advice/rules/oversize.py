@@ -2,12 +2,11 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import decay_ms, oversize_bytes, setting
+from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, oversize_bytes, setting
 from shadow.whatif import held
 
 __all__ = ("oversize",)
 
-_SHORTEST_MS = 1000
 _NS_PER_MS = 1_000_000
 _WORTH = 0.1
 
@@ -15,7 +14,7 @@ _WORTH = 0.1
 def oversize(evidence: Evidence) -> Finding | None:
     """Judge by what the window's purges become when none is hurried."""
     decay, limit = decay_ms(evidence), oversize_bytes(evidence)
-    if decay is None or decay < _SHORTEST_MS or not limit:
+    if decay is None or decay < SHORT_DECAY_MS or not limit:
         return None
     if evidence.snapshot.kernel.policy == "none":
         return None

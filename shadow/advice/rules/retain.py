@@ -2,7 +2,7 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import decay_ms, setting
+from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, setting
 from shadow.whatif import returned
 
 __all__ = ("retain",)
@@ -14,8 +14,11 @@ _MAPS_SHARE = 0.5
 def retain(evidence: Evidence) -> Finding | None:
     """Nearly all empty PTE pages go, if the number of mappings allows it."""
     allocator = evidence.allocator
-    if decay_ms(evidence) is None or allocator is None or allocator.option("retain") == "false":
+    decay = decay_ms(evidence)
+    if decay is None or allocator is None or allocator.option("retain") == "false":
         return None
+    if 0 <= decay < SHORT_DECAY_MS:
+        return None  # each free would be a munmap: let it wait first, then look again
     empty = len(evidence.slots.whole) if evidence.slots else evidence.snapshot.now.empty
     future, saved = evidence.under(returned), evidence.saved(returned)
     if future is None or saved is None or saved <= 0 or empty <= 0:
@@ -53,7 +56,6 @@ def retain(evidence: Evidence) -> Finding | None:
             "blocks lie elsewhere then",
         ),
         risks=[
-            mappings,
             "munmap and mmap take the mmap lock for writing: threads that fault wait for it.",
             "Memory that is used again is mapped and faulted in anew.",
         ],

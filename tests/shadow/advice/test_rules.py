@@ -102,6 +102,7 @@ def test_retain_and_when_not() -> None:
     assert found.effect is not None
     assert found.change is not None
     assert found.change.how == ["MALLOC_CONF=retain:false"]
+    assert _by("retain", evidence(jemalloc(dirty_decay_ms=0), pieces(20))) is None
     few = replace(given, host=replace(given.host, max_map_count=1))
     assert _said("retain", few).change is None
     assert _by("retain", evidence(jemalloc(retain="false"), pieces(20))) is None
@@ -124,7 +125,14 @@ def test_aggressive_decommit() -> None:
 
 
 def test_other_allocator_only_where_malloc_can_be_replaced() -> None:
-    assert _said("other_allocator", evidence(jemalloc(), pieces(20))).effect is not None
+    linked = _said("other_allocator", evidence(jemalloc(), pieces(20)))
+    assert linked.effect is not None
+    assert linked.change is not None
+    assert not any("LD_PRELOAD" in line for line in linked.change.how)
+    preloaded = replace(jemalloc(), linked="preloaded: /usr/lib/libjemalloc.so.2")
+    change = _said("other_allocator", evidence(preloaded, pieces(20))).change
+    assert change is not None
+    assert change.how[0] == "LD_PRELOAD=libmimalloc.so.2"
     prefixed = replace(jemalloc(), serves="calls of _rjem_*")
     assert _by("other_allocator", evidence(prefixed, pieces(20))) is None
 
