@@ -1,5 +1,6 @@
 """Evidence for advice, collected from a session and the host."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from shadow.advice import Evidence, Host, classify_slots
@@ -41,4 +42,4 @@ def collect(session: Session, kernel: KernelFacts, future: Future | None) -> Evi
     )
     placed = session.unplaced == 0 and snapshot.empty_slots is not None
     slots = classify_slots(snapshot.empty_slots or [], vmas, kernel.thp) if placed else None
-    return Evidence(snapshot, host, slots, future)
+    return Evidence(replace(snapshot, empty_slots=None), host, slots, future)

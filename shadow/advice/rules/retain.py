@@ -20,8 +20,11 @@ def retain(evidence: Evidence) -> Finding | None:
     if 0 <= decay < SHORT_DECAY_MS:
         return None  # each free would be a munmap: let it wait first, then look again
     empty = len(evidence.slots.whole) if evidence.slots else evidence.snapshot.now.empty
-    future, saved = evidence.under(returned), evidence.saved(returned)
-    if future is None or saved is None or saved <= 0 or empty <= 0:
+    baseline, future = evidence.baseline, evidence.under(returned)
+    if baseline is None or future is None or empty <= 0:
+        return None
+    saved = baseline.pte_pages - future.pte_pages
+    if saved <= 0:
         return None
     numbers = {
         "empty": empty,

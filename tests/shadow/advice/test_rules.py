@@ -9,6 +9,7 @@ from shadow.advice.rules import RULES
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, AllocatorOption
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots, with_now
+from tests.shadow.build import BASE, PAGE, SLOT
 
 _MANY = 1000
 
@@ -49,9 +50,8 @@ def test_kernel_flushes_wrong(release: str, concerned: bool) -> None:
 
 def test_kernel_frees_none() -> None:
     history = pieces(4)
-    for slot in range(4):
-        history.touch(history.batch()["address"].min() + slot * (2 << 20), 4096)
-        history.dontneed(int(history.batch()["address"].min()) + slot * (2 << 20), 2 << 20)
+    for slot in range(BASE, BASE + 4 * SLOT, SLOT):
+        history.touch(slot, PAGE).dontneed(slot, SLOT)
     found = _said("kernel_frees_none", evidence(history=history, policy=Policy.NONE))
     assert found.numbers["freed_by_pt_reclaim"] == 4
     assert found.effect is not None
