@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given as whatever
+from hypothesis import strategies as st
 
-from shadow.advice import Evidence, Finding, advise
+from shadow.advice import Evidence, Finding, Slots, advise
 from shadow.advice.rules import RULES
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, AllocatorOption
@@ -225,3 +227,50 @@ def test_every_finding_has_what_a_reader_needs() -> None:
         if finding.effect:
             assert 0 <= finding.effect.least <= finding.effect.most
             assert plain["effect"]["bytes"] == [4096 * n for n in plain["effect"]["pte_pages"]]
+
+
+_ALLOCATORS = st.sampled_from(
+    [
+        None,
+        jemalloc(),
+        jemalloc(dirty_decay_ms=0, muzzy_decay_ms=-1),
+        jemalloc(dirty_decay_ms="nonsense", oversize_threshold="x"),
+        replace(jemalloc(), options={}, variables=[], version=None),
+        _gperftools(True),
+        Allocator("mimalloc"),
+        Allocator("Go", serves="calls of runtime.*"),
+        Allocator("glibc", serves="malloc"),
+    ]
+)
+
+
+@whatever(
+    allocator=_ALLOCATORS,
+    policy=st.sampled_from(Policy),
+    release=st.text(max_size=8),
+    number=st.integers(0, 20),
+    kind=st.sampled_from(["dontneed", "free"]),
+    known=st.sampled_from([None, slots(), slots(whole=20, huge=20), slots(split=300)]),
+    kept=st.booleans(),
+    now=st.fixed_dictionaries(
+        {}, optional={"pte_pages": st.integers(0, 99), "empty": st.integers(0, 99)}
+    ),
+)
+def test_whatever_is_known_rules_judge_it_and_promise_no_wide_range(
+    allocator: Allocator | None,
+    policy: Policy,
+    release: str,
+    number: int,
+    kind: str,
+    known: Slots | None,
+    kept: bool,
+    now: dict[str, int],
+) -> None:
+    history = pieces(number, kind=kind)
+    given = evidence(allocator, history, policy=policy, release=release, known=known, forks=2)
+    given = with_now(given if kept else replace(given, future=None), **now)
+    for finding in advise(given):
+        assert finding.title
+        effect = finding.effect
+        if effect and effect.least:
+            assert effect.least <= effect.most <= 2 * effect.least
