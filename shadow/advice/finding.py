@@ -84,9 +84,10 @@ class Finding:
     slots: list[int] = field(default_factory=list)
 
     @property
-    def weight(self) -> tuple[bool, int]:
-        """What findings are ranked by: urgency, then the least that they save."""
-        return self.urgent, self.effect.least + self.effect.most if self.effect else -1
+    def weight(self) -> tuple[bool, int, int]:
+        """What findings are ranked by: urgency, then the least and the most they save."""
+        least, most = (self.effect.least, self.effect.most) if self.effect else (-1, -1)
+        return self.urgent, least, most
 
     def as_json(self) -> dict[str, Any]:
         """As schema 1 has it."""

@@ -23,7 +23,7 @@ def without_effect(evidence: Evidence) -> Finding | None:
     return Finding(
         rule="without_effect",
         title=f"{' and '.join(tried)} does nothing for PTE pages",
-        why="2 GiB of buffers freed: 303 PTE pages left by default, 304 with narenas:1, 305 with "
+        why="2 GiB of buffers freed: 304 PTE pages left with neither, 304 with narenas:1, 305 with "
         "hpa:true.",
         numbers={
             name: allocator.options[name].value for name in _MEASURED if name in allocator.options

@@ -202,7 +202,7 @@ def test_findings_are_ranked_by_what_they_save_and_urgent_ones_first() -> None:
     )
     found = advise(given)
     assert found[0].rule == "kernel_flushes_wrong"
-    saves = [f.effect.least + f.effect.most for f in found[1:] if f.effect]
+    saves = [(f.effect.least, f.effect.most) for f in found[1:] if f.effect]
     assert saves == sorted(saves, reverse=True)
     assert len(saves) > 2
 
