@@ -124,10 +124,10 @@ CASES = (
     Case(
         "C churn, 4 threads, jemalloc",
         "immediate_purge",
-        churn(4, 8),
+        churn(4, 4),
         _jemalloc(",dirty_decay_ms:0"),
     ),
-    Case("C churn, 4 threads, jemalloc", "retain", churn(4, 8), _jemalloc("")),
+    Case("C churn, 4 threads, jemalloc", "retain", churn(4, 4), _jemalloc("")),
     Case(
         "C, 4 threads, gperftools, buffers",
         "aggressive_decommit",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,12 +66,15 @@ _STEPS = st.lists(
 )
 
 
-@given(steps=_STEPS, wait=st.integers(0, 70), limit=st.integers(0, 900))
+@given(steps=_STEPS, wait=st.integers(0, 70), limit=st.integers(0, 900), stepped=st.booleans())
 def test_purging_later_leaves_the_same_pages_in_the_end(
-    steps: list[Step], wait: int, limit: int
+    steps: list[Step], wait: int, limit: int, stepped: bool
 ) -> None:
+    def later(events: EventBatch) -> EventBatch:
+        return held(events, wait * _SECOND, limit * PAGE, steps=stepped)
+
     future = _future(steps)
-    assert look(future, _held(wait, limit)).refs == look(future, unchanged).refs
+    assert look(future, later).refs == look(future, unchanged).refs
 
 
 @given(steps=_STEPS)
@@ -123,6 +127,19 @@ def test_a_free_range_waits_for_its_newest_part() -> None:
     changed = held(_future(steps).events, 3 * _SECOND)
     assert _purges(changed) == [(400, 100), (0, 200)]
     assert changed["time"][changed["kind"] == Kind.DONTNEED].tolist() == [5 * _SECOND, 6 * _SECOND]
+
+
+def test_in_steps_half_of_what_was_freed_at_once_waits_for_half_of_the_time() -> None:
+    slots, pages = 100, 100 * 256
+    steps = [_purge(2 * page, 1) for page in range(pages)]  # no neighbours
+    steps += _touch(512 * slots, 1)
+    events = _future(steps).events
+    events["time"] = np.arange(len(events)) + _SECOND
+    events["time"][-1] = 100 * _SECOND
+    purged = held(events, 10 * _SECOND, steps=True)["time"][:pages].astype(np.int64)
+    assert np.median(purged) / _SECOND == pytest.approx(1 + 10 / 2, abs=0.3)
+    whole = held(events, 10 * _SECOND)["time"][:pages].astype(np.int64)
+    assert whole.min() >= 11 * _SECOND
 
 
 def test_a_range_that_has_reached_the_limit_is_purged_at_once() -> None:
