@@ -1,7 +1,7 @@
 """A longer decay time: more merges before it is purged."""
 
 from shadow.advice.evidence import Evidence
-from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.finding import Change, Finding, within_a_factor_of_two
 from shadow.advice.rules.jemalloc import (
     DEFAULT_DECAY_MS,
     SHORT_DECAY_MS,
@@ -37,11 +37,10 @@ def longer_decay(evidence: Evidence) -> Finding | None:
         change=Change(
             f"Let it wait {longer / 1000:g} s.", [setting(evidence, f"dirty_decay_ms:{longer}")]
         ),
-        effect=Effect(
-            least,
+        effect=within_a_factor_of_two(
             min(max(least, most), 2 * least),
-            f"the purges of the window held {wait / 1e9:g} s longer, run through the shadow: from "
-            "purging in steps as jemalloc does to twice that, or the most that waiting can bring",
+            f"the purges of the window held {wait / 1e9:g} s longer, run through the shadow: twice "
+            "what is saved if jemalloc purges in steps, or the most that waiting can bring",
         ),
         risks=["Freed memory stays in RSS for up to that time."],
         verify=f"Restart with it, run the same load, wait {longer * 1.5 / 1000:g} s at rest, "
