@@ -92,7 +92,7 @@ def phase(*arguments: object) -> Start:
 
 def churn(threads: int, seconds: int) -> Start:
     """Threads that allocate and free all the time: see tools/workloads/churn.c."""
-    return lambda env: _compiled("churn", [str(threads), str(seconds)], env, gated=False)
+    return lambda env: _compiled("churn", [str(threads), str(seconds), "wait"], env, gated=True)
 
 
 def _python(module: str, arguments: list[str], *, gated: bool) -> Start:

@@ -38,9 +38,9 @@ def longer_decay(evidence: Evidence) -> Finding | None:
             f"Let it wait {longer / 1000:g} s.", [setting(evidence, f"dirty_decay_ms:{longer}")]
         ),
         effect=within_a_factor_of_two(
-            min(max(least, most), 2 * least),
-            f"the purges of the window held {wait / 1e9:g} s longer, run through the shadow: twice "
-            "what is saved if jemalloc purges in steps, or the most that waiting can bring",
+            (least + max(least, most)) // 2,
+            f"the purges of the window held {wait / 1e9:g} s longer, run through the shadow: "
+            f"halfway between {least:,}, if it purges in steps, and {most:,}, if it only waits",
         ),
         risks=["Freed memory stays in RSS for up to that time."],
         verify=f"Restart with it, run the same load, wait {longer * 1.5 / 1000:g} s at rest, "
