@@ -84,7 +84,6 @@ CASES = (
         polars(6_000_000, 4),
         {"_RJEM_MALLOC_CONF": "dirty_decay_ms:0"},
     ),
-    Case("polars, 4 joins of 6,000,000 rows", "retain", polars(6_000_000, 4)),
     Case(
         "C, 4 threads, jemalloc, buffers",
         "immediate_purge",

@@ -23,7 +23,7 @@ def _applies(evidence: Evidence) -> bool:
 
 def retain(evidence: Evidence) -> Finding | None:
     """Nearly all empty PTE pages go, if the number of mappings allows it."""
-    empty = len(evidence.slots.whole) if evidence.slots else evidence.snapshot.now.empty
+    empty = evidence.snapshot.now.empty  # those that mappings share go as well
     if not _applies(evidence) or not empty:
         return None
     baseline, future = evidence.baseline, evidence.under(returned)
@@ -32,9 +32,7 @@ def retain(evidence: Evidence) -> Finding | None:
     numbers = {"empty": empty, "vmas": vmas, "max_map_count": limit}
     mappings = f"{vmas:,} mappings are there now, vm.max_map_count is {limit:,}."
     if baseline is not None and future is not None:
-        saved = baseline.pte_pages - future.pte_pages
-        if saved <= 0:
-            return None
+        saved = max(baseline.pte_pages - future.pte_pages, 0)
         numbers["vmas_predicted"] = future.vmas
         mappings = f"{future.vmas:,} mappings are to be expected, {mappings}"
         effect = within_a_factor_of_two(

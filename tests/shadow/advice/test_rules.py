@@ -105,7 +105,7 @@ def test_retain_and_when_not() -> None:
     assert found.change is not None
     assert found.change.how == ["MALLOC_CONF=retain:false"]
     assert _by("retain", evidence(jemalloc(dirty_decay_ms=0), pieces(20))) is None
-    idle = with_now(evidence(jemalloc(), known=slots(whole=20)), empty=20, pte_pages=40)
+    idle = with_now(evidence(jemalloc()), empty=20, pte_pages=40)
     assert _said("retain", idle).effect is None  # nothing happened, so nothing is predicted
     few = replace(given, host=replace(given.host, max_map_count=1))
     assert _said("retain", few).change is None
