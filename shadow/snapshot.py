@@ -16,6 +16,7 @@ from shadow.table import Counter, Table
 __all__ = (
     "SCHEMA",
     "Allocator",
+    "AllocatorOption",
     "Audit",
     "Kernel",
     "Now",
@@ -35,24 +36,58 @@ _KIB_PER_PAGE = 4
 
 
 @dataclass(frozen=True)
+class AllocatorOption:
+    """The value of an option, and what told it: memory, a variable, a default ..."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Allocator:
-    """The memory allocator of a process, as far as it was found out."""
+    """A memory allocator of a process, as far as it was found out.
+
+    `settings` are the variables of its environment that set it, `options` what it
+    is set to. `serves` is "malloc", "not malloc", or calls under names of its own;
+    None where that is not known. `variables` of the environment are what this build
+    reads. `page_size` is its own page, bytes. `unknown` has
+    sentences on what could not be found out.
+    """
 
     name: str
     version: str | None = None
     linked: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    serves: str | None = None
+    variables: list[str] = field(default_factory=list)
+    options: dict[str, AllocatorOption] = field(default_factory=dict)
+    page_size: int | None = None
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def variable(self) -> str | None:
+        """The first of the variables that set it."""
+        return self.variables[0] if self.variables else None
+
+    def option(self, name: str) -> str | None:
+        """The value of an option, or None if it is not known."""
+        found = self.options.get(name)
+        return found.value if found else None
 
 
 @dataclass(frozen=True)
 class Process:
-    """Who is observed; `start_time` is clock ticks after boot, as in /proc/PID/stat."""
+    """Who is observed; `start_time` is clock ticks after boot, as in /proc/PID/stat.
+
+    `allocator` is that of most of its memory, `other_allocators` are there besides.
+    """
 
     pid: int
     comm: str
     start_time: int
     exe: str | None
     allocator: Allocator | None
+    other_allocators: list[Allocator] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

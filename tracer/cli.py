@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from shadow.errors import PtescopeError
 from tracer.commands import Command
+from tracer.commands.advise import Advise
 from tracer.commands.attach import Attach
 from tracer.commands.census import Census
 from tracer.commands.daemon import Daemon
@@ -28,6 +29,7 @@ _COMMANDS: tuple[Command, ...] = (
     Replay(),
     Import(),
     Export(),
+    Advise(),
     Daemon(),
     Doctor(),
 )

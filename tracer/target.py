@@ -18,7 +18,7 @@ from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
 from shadow.geometry import PAGE_SHIFT
 from shadow.snapshot import Process
 from shadow.table import VMA, VmaFlag
-from tracer.allocator import find_allocator
+from tracer.allocator import find_allocators
 
 __all__ = ("Target", "find_by_name", "open_target")
 
@@ -76,12 +76,14 @@ class Target:
             exe = str(self._file("exe").readlink())
         except OSError:
             exe = None
+        allocators = find_allocators(self.pid)
         return Process(
             pid=self.pid,
             comm=self._file("comm").read_text(errors="replace").rstrip("\n"),
             start_time=self.start_time,
             exe=exe,
-            allocator=find_allocator(self.pid),
+            allocator=allocators[0] if allocators else None,
+            other_allocators=allocators[1:],
         )
 
     def thp_disabled(self) -> bool:

@@ -110,5 +110,5 @@ def test_the_document_has_schema_1() -> None:
     outcome = {"pte_pages", "empty", "freed", "reallocated", "attempts", "mode_switches"}
     for policy in process["policies"].values():
         assert policy.keys() == outcome | {"peak", "saved_page_seconds", "mean"}
-    assert process["process"]["allocator"].keys() == {"name", "version", "linked", "settings"}
+    assert process["process"]["allocator"].keys() >= {"name", "version", "linked", "settings"}
     assert process["empty_slots"] == [BASE]

@@ -1,7 +1,8 @@
 // Threads that allocate, fill and free blocks of mixed sizes, then come to rest.
 //
-//     churn THREADS SECONDS
+//     churn THREADS SECONDS [wait]
 //
+// With "wait" they begin when a line comes on stdin.
 // Prints "done" when the threads have ended, then waits for a line on stdin. Half
 // of the blocks are freed by another thread than the one that made them.
 
@@ -60,8 +61,11 @@ static void *churn(void *number) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
+    if (argc == 4)
+        for (int c = 0; c != '\n' && c != EOF;)
+            c = getchar();
     pthread_t threads[64];
     int count = atoi(argv[1]) < 64 ? atoi(argv[1]) : 64;
     deadline = time(NULL) + atoi(argv[2]);

@@ -1,9 +1,9 @@
 """A polars program: joins, groups and sorts that grow and shrink.
 
-    python -m tools.workloads.frames SECONDS
+    python -m tools.workloads.frames SECONDS [ROWS ROUNDS]
 
 polars brings its own jemalloc, linked into its extension. Prints "done" when
-the time is over, then waits for a line on stdin.
+the time or the rounds are over, then waits for a line on stdin.
 """
 
 import sys
@@ -26,9 +26,10 @@ def _round(rows: int, seed: int) -> int:
 def main() -> None:
     """Work, say so, wait to be ended."""
     deadline = time.monotonic() + float(sys.argv[1])
+    rows, rounds = map(int, sys.argv[2:] or (1_000_000, sys.maxsize))
     seed = 0
-    while time.monotonic() < deadline:
-        _round(1_000_000 if seed % 3 == 0 else 200_000, seed)
+    while time.monotonic() < deadline and seed < rounds:
+        _round(rows if seed % 3 == 0 else rows // 5, seed)
         seed += 1
     print("done", flush=True)
     sys.stdin.readline()

@@ -1,0 +1,29 @@
+"""Nothing to do, said plainly: where empty PTE pages are a small share."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Finding
+from shadow.geometry import PAGE
+
+__all__ = ("nothing_to_do",)
+
+_SMALL = 1 << 20
+_SHARE = 0.001
+
+
+def nothing_to_do(evidence: Evidence) -> Finding | None:
+    """Less than 1 MiB, or than a thousandth of what the process has resident.
+
+    A PTE page is a 512th of what it maps, so page tables of twice the necessary size
+    are worth 0.2 % of RSS.
+    """
+    now = evidence.snapshot.now
+    idle = (now.empty + (now.lazyfree_only or 0)) * PAGE
+    if idle >= max(_SMALL, _SHARE * evidence.host.resident):
+        return None
+    return Finding(
+        rule="nothing_to_do",
+        title="nothing to do: empty PTE pages are a small share",
+        why=f"They take {idle >> 10:,} KiB; the process has {evidence.host.resident >> 20:,} MiB "
+        f"resident and {now.pte_pages * PAGE >> 10:,} KiB of PTE pages.",
+        numbers={"idle_bytes": idle, "resident_bytes": evidence.host.resident},
+    )

@@ -1,0 +1,46 @@
+"""What the rules about jemalloc have in common."""
+
+from shadow.advice.evidence import Evidence
+
+__all__ = ("DEFAULT_DECAY_MS", "SHORT_DECAY_MS", "decay_ms", "oversize_bytes", "setting")
+
+DEFAULT_DECAY_MS = 10_000
+SHORT_DECAY_MS = 1000
+"""Below this hardly anything merges before it is purged."""
+_OVERSIZE = 8 << 20
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def decay_ms(evidence: Evidence, kind: str = "dirty") -> int | None:
+    """How long freed memory waits, or None where that or jemalloc is not known."""
+    if not evidence.runs("jemalloc") or evidence.allocator is None:
+        return None
+    live = _number(evidence.allocator.option(f"arenas.{kind}_decay_ms"))
+    return _number(evidence.allocator.option(f"{kind}_decay_ms")) if live is None else live
+
+
+def oversize_bytes(evidence: Evidence) -> int:
+    """The size at which a free extent is purged at once; 0: never."""
+    found = evidence.allocator.option("oversize_threshold") if evidence.allocator else None
+    size = _number(found)
+    return _OVERSIZE if size is None else size
+
+
+def setting(evidence: Evidence, option: str) -> str:
+    """The setting as this very build takes it, with what is set there already."""
+    allocator = evidence.allocator
+    assert allocator is not None
+    variable = allocator.variable or "MALLOC_CONF"
+    name = option.partition(":")[0]
+    kept = [
+        pair
+        for pair in allocator.settings.get(variable, "").split(",")
+        if pair and pair.partition(":")[0].strip() != name
+    ]
+    return f"{variable}={','.join([*kept, option])}"

@@ -1,0 +1,35 @@
+"""Linux 7.0 to 7.1.8 free PTE pages and flush the wrong slot (CVE-2026-74674)."""
+
+import re
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Finding
+
+__all__ = ("kernel_flushes_wrong",)
+
+_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_FIRST, _FIXED = (7, 0, 0), (7, 1, 9)
+
+
+def kernel_flushes_wrong(evidence: Evidence) -> Finding | None:
+    """Judge by the release; distributions may have the fix under an older number."""
+    release = evidence.snapshot.kernel.release
+    match = _RELEASE.match(release)
+    if match is None or evidence.snapshot.kernel.policy != "pt_reclaim":
+        return None
+    if not _FIRST <= tuple(int(part or 0) for part in match.groups()) < _FIXED:
+        return None
+    return Finding(
+        rule="kernel_flushes_wrong",
+        title="this kernel can corrupt memory when it frees a PTE page (CVE-2026-74674)",
+        why=f"{release} lies in 7.0 to 7.1.8, and it frees PTE pages on MADV_DONTNEED.",
+        numbers={"release": release},
+        change=Change("Run 7.1.9, 7.2 or later, or a kernel whose vendor has the fix."),
+        risks=[
+            "Until then, more purges of whole slots make the fault more likely: do not sweep.",
+            "Only the release number is judged; a vendor may have fixed it under this one.",
+        ],
+        verify="uname -r, and the vendor's changelog for CVE-2026-74674.",
+        source="CVE-2026-74674: 7.0 flushed the paging-structure cache of the end address.",
+        urgent=True,
+    )

@@ -1,0 +1,40 @@
+"""A kernel that never frees an empty PTE page before munmap or exit."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Effect, Finding
+
+__all__ = ("kernel_frees_none",)
+
+_LOW, _HIGH = 0.9, 1.1
+
+
+def kernel_frees_none(evidence: Evidence) -> Finding | None:
+    """The same events under pt_reclaim tell what a newer kernel would have freed."""
+    snapshot = evidence.snapshot
+    if snapshot.kernel.policy != "none" or not snapshot.now.empty:
+        return None
+    effect, numbers = None, {"empty": snapshot.now.empty}
+    if snapshot.policies:
+        freed = snapshot.policies["none"].pte_pages - snapshot.policies["pt_reclaim"].pte_pages
+        if freed > 0:
+            basis = (
+                "the same events under the rule of Linux 6.14; what was empty before "
+                "the window is not in it"
+            )
+            effect = Effect(round(freed * _LOW), round(freed * _HIGH), basis)
+        numbers["freed_by_pt_reclaim"] = freed
+    return Finding(
+        rule="kernel_frees_none",
+        title="this kernel keeps every empty PTE page until munmap or exit",
+        why=f"{snapshot.now.empty:,} of {snapshot.now.pte_pages:,} PTE pages map nothing.",
+        numbers=dict(numbers),
+        change=Change(
+            "Run Linux 6.14 or later, built with CONFIG_PT_RECLAIM.",
+            ["zgrep PT_RECLAIM /proc/config.gz || grep PT_RECLAIM /boot/config-$(uname -r)"],
+        ),
+        effect=effect,
+        risks=["Not 7.0 to 7.1.8: CVE-2026-74674.", "A new kernel for the whole machine."],
+        verify="ptescope doctor says when the kernel frees; attach shows its policy.",
+        source='Linux commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in '
+        'madvise(MADV_DONTNEED)" (v6.14)',
+    )

@@ -1,0 +1,47 @@
+"""An allocator that releases whole slots: mimalloc, or google/tcmalloc."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Finding, within_a_factor_of_two
+
+__all__ = ("other_allocator",)
+
+_MANY = 0.25
+_SETTINGS = (
+    "MIMALLOC_PURGE_DELAY=0",
+    "MIMALLOC_DECOMMIT_DELAY=0  # its name before version 2.1",
+)
+
+
+def other_allocator(evidence: Evidence) -> Finding | None:
+    """An option where a large part is empty and the allocator serves malloc."""
+    now, allocator = evidence.snapshot.now, evidence.allocator
+    if not evidence.runs("jemalloc", "gperftools") or allocator is None:
+        return None
+    if allocator.serves != "malloc" or now.empty < _MANY * now.pte_pages:
+        return None
+    preloaded = (allocator.linked or "").startswith("preloaded")
+    return Finding(
+        rule="other_allocator",
+        title=f"{allocator.name} purges without regard to slots; other allocators do not",
+        why=f"{now.empty:,} of {now.pte_pages:,} PTE pages are empty.",
+        numbers={"empty": now.empty, "pte_pages": now.pte_pages},
+        change=Change(
+            "Try mimalloc with a purge delay of 0, which purges segments that are aligned to "
+            "slots, or google/tcmalloc, which releases 2 MiB at a time."
+            + ("" if preloaded else " The program is linked with this one: it has to be rebuilt."),
+            ["LD_PRELOAD=libmimalloc.so.2", *_SETTINGS] if preloaded else [],
+        ),
+        effect=within_a_factor_of_two(
+            now.empty,
+            "nearly all empty PTE pages go, and some more are used: where another allocator "
+            "puts its blocks no history of this one tells",
+        ),
+        risks=[
+            "Another allocator changes speed and fragmentation: measure under your own load.",
+            "A program that calls functions of its allocator (mallctl, sdallocx) must not lose it.",
+            "With a delay of 0 each free of a page run is a system call; without it mimalloc "
+            "purges only while it is used, and an idle process keeps its memory.",
+        ],
+        verify="Restart with it, run the same load, then ptescope census and compare RSS.",
+        source="mimalloc readme (MIMALLOC_PURGE_DELAY); google/tcmalloc docs/design.md",
+    )

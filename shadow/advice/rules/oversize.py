@@ -1,0 +1,43 @@
+"""jemalloc purges an extent that has grown to oversize_threshold at once, and so in pieces."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Finding, within_a_factor_of_two
+from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, oversize_bytes, setting
+from shadow.whatif import held
+
+__all__ = ("oversize",)
+
+_NS_PER_MS = 1_000_000
+_WORTH = 0.1
+
+
+def oversize(evidence: Evidence) -> Finding | None:
+    """Judge by what the window's purges become when none is hurried."""
+    decay, limit = decay_ms(evidence), oversize_bytes(evidence)
+    if decay is None or decay < SHORT_DECAY_MS or not limit:
+        return None
+    if evidence.snapshot.kernel.policy == "none":
+        return None
+    saved = evidence.saved(lambda events: held(events, decay * _NS_PER_MS))
+    if saved is None or saved < _WORTH * evidence.snapshot.now.empty or saved <= 0:
+        return None
+    return Finding(
+        rule="oversize",
+        title=f"free extents are purged as soon as they reach {limit >> 20} MiB",
+        why=f"{evidence.snapshot.now.empty:,} PTE pages are empty; each such purge leaves an edge.",
+        numbers={"oversize_threshold": limit, "empty": evidence.snapshot.now.empty},
+        change=Change(
+            "Switch that off: extents merge without limit until their decay time is over, and "
+            "large requests come from the ordinary arenas.",
+            [setting(evidence, "oversize_threshold:0")],
+        ),
+        effect=within_a_factor_of_two(
+            saved,
+            f"the purges of the window held {decay / 1000:g} s longer and merged without that "
+            "limit, run through the shadow",
+        ),
+        risks=["Freed memory, large buffers above all, stays in RSS for up to the decay time."],
+        verify="Restart with it, run the same load, wait for 1.5 decay times at rest, then "
+        "ptescope census.",
+        source="jemalloc 5.3 src/extent.c, extent_record; man page (opt.oversize_threshold)",
+    )

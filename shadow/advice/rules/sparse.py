@@ -1,0 +1,35 @@
+"""PTE pages with a few entries left: no policy frees them."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Finding, at_most
+from shadow.geometry import ENTRIES
+from shadow.snapshot import SPARSE_BELOW
+
+__all__ = ("sparse",)
+
+_MANY, _SHARE = 64, 0.25
+
+
+def sparse(evidence: Evidence) -> Finding | None:
+    """Survivors scattered over many slots."""
+    now = evidence.snapshot.now
+    if now.sparse < max(_MANY, _SHARE * now.pte_pages):
+        return None
+    entries = sum(refs * pages for refs, pages in enumerate(now.occupancy[:SPARSE_BELOW]))
+    needed = -(-entries // ENTRIES)
+    return Finding(
+        rule="sparse",
+        title="survivors are scattered: PTE pages with a few entries that no policy frees",
+        why=f"{now.sparse:,} PTE pages hold {entries:,} entries; {needed:,} would do.",
+        numbers={"sparse": now.sparse, "entries": entries, "needed": needed},
+        change=Change(
+            "Bring survivors together: active defragmentation where the program has it (Redis: "
+            "CONFIG SET activedefrag yes, with its own jemalloc), or a restart that loads them "
+            "anew. MADV_COLLAPSE or khugepaged replaces such a PTE page by a huge page: more "
+            "resident memory, not less."
+        ),
+        effect=at_most(now.sparse - needed, "counted; what comes together is up to the program"),
+        risks=["Moving objects takes CPU time; a restart takes the service down."],
+        verify="ptescope census: `sparse` falls.",
+        source="pte_ref and PT_RECLAIM both free at no entry only",
+    )

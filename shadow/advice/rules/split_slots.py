@@ -1,0 +1,29 @@
+"""Guard pages and other boundaries that divide a slot, so that no call can cover it."""
+
+from shadow.advice.evidence import Evidence
+from shadow.advice.finding import Change, Finding, at_most
+
+__all__ = ("split_slots",)
+
+_MANY, _SHARE = 16, 0.1
+
+
+def split_slots(evidence: Evidence) -> Finding | None:
+    """A zap ends at the end of a mapping, and with it the whole-slot rule."""
+    slots, now = evidence.slots, evidence.snapshot.now
+    if slots is None or slots.split < max(_MANY, _SHARE * now.empty):
+        return None
+    return Finding(
+        rule="split_slots",
+        title="boundaries of mappings divide slots: no MADV_DONTNEED can free their PTE pages",
+        why=f"{slots.split:,} of {now.empty:,} empty PTE pages lie under more than one mapping.",
+        numbers={"split": slots.split, "empty": now.empty},
+        change=Change(
+            "Align what is mapped to 2 MiB, and put guard pages beside, not inside, the 2 MiB that "
+            "are purged together; unmap stacks and arenas that are not used any more."
+        ),
+        effect=at_most(slots.split, "counted; how many a new layout frees is not known"),
+        risks=["More address space, for the alignment."],
+        verify="ptescope census --slots PID: the mappings over each empty slot.",
+        source="mm/madvise.c, madvise_walk_vmas; observed on 6.18 with a guard page per slot",
+    )

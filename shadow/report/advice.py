@@ -1,0 +1,97 @@
+"""Advice as text: each finding in a few lines, or with everything that is known of it."""
+
+from textwrap import wrap
+
+from shadow.advice import Evidence, Finding
+from shadow.advice.finding import Effect
+from shadow.report.parts import origin_lines, share, size
+
+__all__ = ("render_advice",)
+
+_NS = 1e9
+_WIDTH = 87
+_SHORT = 2
+"""Lines of a change that are shown without being asked for."""
+
+
+def _saves(effect: Effect) -> str:
+    if effect.least == effect.most:
+        return f"{effect.most:,} PTE pages, {size(effect.most)}"
+    if effect.least == 0:
+        return f"at most {effect.most:,} PTE pages, {size(effect.most)}"
+    return (
+        f"{effect.least:,} to {effect.most:,} PTE pages, {size(effect.least)} to "
+        f"{size(effect.most)}"
+    )
+
+
+def _finding(number: int, finding: Finding, *, detail: bool) -> list[str]:
+    lines = ["", f"{number}. {finding.title}", *_part("why", [finding.why])]
+    if finding.effect:
+        lines += _part("saves", [_saves(finding.effect)])
+        lines += _part("basis", [finding.effect.basis] if detail else [])
+    if finding.change:
+        how = finding.change.how
+        lines += _part("do", [finding.change.what, *how] if detail or not how else how[:_SHORT])
+    lines += _part("costs", finding.risks if detail else finding.risks[:1])
+    if detail:
+        lines += _part("verify", [finding.verify] if finding.verify else [])
+        lines += _part("source", [finding.source] if finding.source else [])
+    return lines
+
+
+def _part(name: str, sentences: list[str]) -> list[str]:
+    """The sentences in lines of their own, the first one under its name."""
+    lines = [
+        part
+        for sentence in sentences
+        for part in wrap(sentence, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    ]
+    return [f"     {'' if i else name:<7} {line}" for i, line in enumerate(lines)]
+
+
+def _trust(evidence: Evidence) -> str:
+    window = evidence.snapshot.window
+    seconds = (window.end_ns - window.start_ns) / _NS
+    kept = len(evidence.future.events) if evidence.future else 0
+    lost = f", {window.lost:,} lost" if window.lost else ""
+    seen = f"{seconds:.1f} s, {kept:,} events kept{lost}"
+    if evidence.baseline is not None:
+        return f"{seen}; run again they lead to the {evidence.baseline.pte_pages:,} PTE pages"
+    if evidence.future is not None and not evidence.future.complete:
+        return f"{seen}, then no more: nothing is predicted (--keep takes more of them)"
+    if not kept:
+        return f"{seen}: nothing is predicted"
+    return (
+        f"{seen}; run again they do not lead to what there is (lost events, exec, or changes "
+        "that no event tells): nothing is predicted"
+    )
+
+
+def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) -> str:
+    """All findings.
+
+    Args:
+        evidence: what they were found in.
+        findings: ranked.
+        detail: whether to show everything.
+    """
+    snapshot = evidence.snapshot
+    process, now = snapshot.process, snapshot.now
+    lines = [
+        f"{process.comm} (pid {process.pid}): {now.pte_pages:,} PTE pages, "
+        f"{size(now.pte_pages)}; {now.empty:,} empty, {share(now.empty, now.pte_pages)}",
+        *origin_lines(process, snapshot.kernel),
+        f"  window        {_trust(evidence)}",
+    ]
+    if detail and process.allocator:
+        options = (f"{k}:{v.value} ({v.source})" for k, v in process.allocator.options.items())
+        lines += [f"  option        {option}" for option in options]
+        lines += [f"  not known     {sentence}" for sentence in process.allocator.unknown]
+    for number, finding in enumerate(findings, 1):
+        lines += _finding(number, finding, detail=detail)
+    if not findings:
+        lines += ["", "No rule has anything to say about this."]
+    elif not detail:
+        lines += ["", "--detail has the bases, all risks, how to verify, and sources."]
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""What would have become of the page tables, had the process purged otherwise.
+
+A change is a transform: events in, the events of the changed process out. Both run
+through the shadow table from the same seed, so the difference is that of the change
+and not of the model. What no transform can tell is where another allocator would have
+put its blocks; predictions say so.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shadow.events import EVENT, EventBatch, Kind
+from shadow.policy import Policy
+from shadow.table import Counter, Table
+from shadow.whatif.eager import eagerly
+from shadow.whatif.held import FOREVER, held
+from shadow.whatif.returned import returned
+
+__all__ = (
+    "FOREVER",
+    "Future",
+    "Outcome",
+    "Transform",
+    "eagerly",
+    "held",
+    "look",
+    "returned",
+    "unchanged",
+)
+
+_LOST = 0.001
+"""The share of events that may be missing: fewer than a prediction is wrong by anyway."""
+
+Transform = Callable[[EventBatch], EventBatch]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Page tables of the running kernel at the end of a run.
+
+    Attributes:
+        pte_pages: PTE pages there are.
+        empty: those of them that map nothing.
+        vmas: mappings.
+        refs: entries that are not none.
+    """
+
+    pte_pages: int
+    empty: int
+    vmas: int
+    refs: int
+
+
+@dataclass(frozen=True)
+class Future:
+    """What was kept of a process: where it began, and what it did.
+
+    Attributes:
+        seed: the shadow at the beginning; it is not changed.
+        events: (n,) of `EVENT` since then, in order.
+        complete: whether these are all events up to the end of the window.
+    """
+
+    seed: Table
+    events: EventBatch
+    complete: bool = True
+
+    @property
+    def lost(self) -> int:
+        """Events that are missing in it."""
+        return int(self.events["length"][self.events["kind"] == Kind.LOSS].sum())
+
+    def usable(self) -> bool:
+        """Whether one history leads from the seed to the end: no execve, hardly any loss."""
+        begun_anew = (self.events["kind"] == Kind.EXEC).any()
+        return len(self.events) > 0 and not begun_anew and self.lost <= len(self.events) * _LOST
+
+
+def unchanged(events: EventBatch) -> EventBatch:
+    """The transform that leaves all as it was."""
+    return events
+
+
+def look(future: Future, change: Transform, policy: Policy | None = None) -> Outcome:
+    """Run the process under a change.
+
+    Args:
+        future: what the process did.
+        change: what it would have done instead.
+        policy: that of another kernel; None: that of the kernel the events come from.
+    """
+    table = copy.deepcopy(future.seed)
+    events = change(future.events)
+    assert events.dtype == EVENT
+    table.feed(events)
+    running = table.running if policy is None else policy
+    return Outcome(
+        pte_pages=table.counter(Counter.TABLES + running),
+        empty=table.counter(Counter.EMPTY + running),
+        vmas=table.counter(Counter.VMAS),
+        refs=table.counter(Counter.REFS),
+    )

@@ -1,0 +1,100 @@
+"""ELF images, whole and damaged; binutils are the other opinion on whole ones."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tracer.allocator.facts import Facts, facts_of
+from tracer.allocator.image import Image
+
+_LIBRARY = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+_WHOLE = Path(_LIBRARY).read_bytes()
+_HEADERS = 4096
+"""Most of what a parser trusts is at the beginning."""
+
+
+def _nm(path: str) -> dict[str, int]:
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True
+    )
+    rows = [line.split() for line in listed.stdout.splitlines()]
+    return {name.split("@")[0]: int(value, 16) for value, _, name in rows}
+
+
+def test_symbols_are_those_of_nm() -> None:
+    expected = _nm(_LIBRARY)
+    with Image(_LIBRARY) as image:
+        found = {symbol.name: symbol.value for symbol in image.symbols("alloc")}
+    assert found == {name: value for name, value in expected.items() if name.endswith("alloc")}
+    assert "malloc" in found
+
+
+def test_a_name_is_found_at_the_end_of_another() -> None:
+    with Image(_LIBRARY) as image:
+        names = {symbol.name for symbol in image.symbols("malloc_conf")}
+        assert image.symbol("conf") is None
+    assert names == {"malloc_conf"}
+
+
+def test_calls_of_malloc_are_those_that_readelf_lists() -> None:
+    program = "/usr/bin/redis-server"
+    listed = subprocess.run(["readelf", "-rW", program], capture_output=True, text=True, check=True)
+    rows = re.findall(r"^([0-9a-f]{16}) .*? malloc(?:@\S+)? \+ 0$", listed.stdout, re.M)
+    with Image(program) as image:
+        assert sorted(image.linked_slots("malloc")) == sorted(int(row, 16) for row in rows)
+    assert rows
+
+
+def test_text_is_found_across_the_pieces_in_which_a_file_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pattern = re.compile(rb"<jemalloc>: [^\0]*")
+    with Image(_LIBRARY) as image:
+        at_once = [match[0] for match in image.find(pattern)]
+        monkeypatch.setattr("tracer.allocator.image._CHUNK", 4096)
+        assert [match[0] for match in image.find(pattern)] == at_once
+    assert len(at_once) > 20
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", _WHOLE[:100], _WHOLE[:5000]])
+def test_what_is_no_whole_image_is_an_error_or_holds_nothing(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    facts = facts_of(str(path), "image")
+    assert facts.builds == ()
+    assert facts.problem is None or "image" in facts.problem
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    assert "could not be read" in (facts_of("/nowhere", "/nowhere").problem or "")
+
+
+_FLIPS = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, _HEADERS), st.integers(0, len(_WHOLE) - 1)), st.integers(0, 255)
+    ),
+    min_size=1,
+    max_size=24,
+)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=_FLIPS, cut=st.one_of(st.none(), st.integers(0, len(_WHOLE))))
+def test_a_damaged_image_gives_facts_or_our_error(
+    tmp_path: Path, flips: list[tuple[int, int]], cut: int | None
+) -> None:
+    damaged = bytearray(_WHOLE)
+    for at, value in flips:
+        damaged[at] = value
+    path = tmp_path / "damaged"
+    path.write_bytes(bytes(damaged[:cut]))
+    facts = facts_of(str(path), "damaged")
+    assert isinstance(facts, Facts)
+    assert facts.problem is None or facts.builds == ()
+    assert facts.problem is None or facts.problem.startswith("damaged ")

@@ -1,0 +1,56 @@
+"""What is found in the images of real programs; see `programs`."""
+
+import re
+
+import pytest
+
+from tests.tracer.allocator.programs import CORPUS, LARGE, PROGRAMS, Holds, Program
+from tracer.allocator.build import Build
+from tracer.allocator.facts import read_facts
+from tracer.allocator.image import Image
+
+_FETCHED = [program for program in LARGE if (CORPUS / program.package).exists()]
+
+
+def _agrees(build: Build, holds: Holds) -> bool:
+    version = (
+        build.version is None
+        if holds.version is None
+        else (build.version is not None and re.fullmatch(holds.version, build.version) is not None)
+    )
+    return (
+        version
+        and build.name == holds.name
+        and build.prefix == holds.prefix
+        and (holds.variable is None or holds.variable in build.variables)
+        and (holds.live is None or holds.live in build.places)
+    )
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS, *_FETCHED], ids=lambda program: program.file)
+def test_the_allocators_in_a_real_image_are_found(program: Program) -> None:
+    folder = CORPUS / program.package
+    assert folder.exists(), "it is not there yet: .venv/bin/python -m tools.fetch"
+    path = next(folder.glob(program.file))
+    with Image(str(path)) as image:
+        builds = read_facts(image).builds
+    assert len(builds) == len(program.holds), builds
+    for build, holds in zip(builds, program.holds, strict=True):
+        assert _agrees(build, holds), build
+
+
+def test_what_is_stripped_is_told_and_not_guessed() -> None:
+    mold = next(program for program in PROGRAMS if program.package == "mold")
+    with Image(str(mold.path)) as image:
+        (build,) = read_facts(image).builds
+    assert build.version is None
+    assert any("version" in sentence for sentence in build.unknown)
+    assert any("live options" in sentence for sentence in build.unknown)
+
+
+def test_a_version_is_known_or_told_to_be_unknown() -> None:
+    for program in PROGRAMS:
+        with Image(str(next((CORPUS / program.package).glob(program.file)))) as image:
+            for build in read_facts(image).builds:
+                told = any("version" in sentence for sentence in build.unknown)
+                assert (build.version is None) == told

@@ -1,0 +1,1 @@
+"""Proof of advice: take it, run again, compare what it predicted with what is measured."""

@@ -1,0 +1,150 @@
+"""Which memory allocators a process runs, and how they are set.
+
+Looked at are the images that it has mapped (`facts`), its environment, its root and,
+read only, its memory (`view`); the process is neither stopped nor asked. There may be
+several: one serves malloc, others are called by names of their own. What could not be
+found out is told in `Allocator.unknown`, not guessed.
+"""
+
+from pathlib import PurePath
+
+from shadow.snapshot import Allocator, AllocatorOption
+from tracer.allocator import jemalloc, libc, mimalloc, runtimes, tcmalloc
+from tracer.allocator.build import Build, live_options
+from tracer.allocator.facts import Facts, facts_of
+from tracer.allocator.mapped import Mapped, mapped_images
+from tracer.allocator.serving import serving_image
+from tracer.allocator.view import View
+
+__all__ = ("find_allocators",)
+
+_GENERAL = ("jemalloc", "gperftools", "google tcmalloc", "mimalloc")
+_LIBC = ("glibc", "musl")
+_NAMED_AFTER = {"gperftools": "libtcmalloc", "google tcmalloc": "libtcmalloc"}
+_PAGE_SIZES = "sz_pind2sz_tab"
+"""jemalloc's table of page size classes: the first is its page."""
+
+_Image = tuple[Mapped, Facts]
+
+
+def _linked(build: Build, mapped: Mapped, executable: bool, view: View) -> str:
+    """Where it is, in words."""
+    name = f"{mapped.name} (deleted)" if mapped.deleted else mapped.name
+    if executable:
+        return "in the executable"
+    file = PurePath(mapped.name).name
+    preloaded = view.environment.get("LD_PRELOAD", "").replace(":", " ").split()
+    if any(PurePath(path).name in file for path in preloaded):
+        return f"preloaded: {name}"
+    own = file.startswith((_NAMED_AFTER.get(build.name, f"lib{build.name}"), "libc.", "ld-"))
+    return f"shared: {name}" if own else f"inside: {name}"
+
+
+def _conf_symbol(build: Build, own: _Image, executable: _Image) -> int | None:
+    """The address of malloc_conf in the process: one of the executable's goes first."""
+    for mapped, facts in (executable, own):
+        bias = mapped.bias(facts.loaded)
+        for symbol in facts.conf_symbols:
+            if symbol.name == f"{build.prefix}malloc_conf" and bias is not None:
+                return symbol.value + bias
+    return None
+
+
+def _options(
+    build: Build, own: _Image, executable: _Image, view: View
+) -> dict[str, AllocatorOption]:
+    mapped, facts = own
+    bias = mapped.bias(facts.loaded)
+    if build.name == "mimalloc":
+        return mimalloc.options(build, view, bias)
+    live = live_options(build, view, bias)
+    if build.name == "jemalloc":
+        return jemalloc.options(build, view, live, _conf_symbol(build, own, executable))
+    if build.name == "gperftools":
+        return tcmalloc.gperftools_options(build, view, live)
+    if build.name == "glibc":
+        return libc.glibc_options(view)
+    if build.name == "Go":
+        return runtimes.go_options(view)
+    return runtimes.jvm_options(view) if build.name == "JVM" else {}
+
+
+def _page_size(build: Build, own: _Image, view: View) -> int | None:
+    """The page of a jemalloc, which may be larger than the kernel's; bytes."""
+    mapped, facts = own
+    place = {name: place for name, place in build.places.items() if name == _PAGE_SIZES}
+    live = live_options(Build("", places=place), view, mapped.bias(facts.loaded))
+    size = int(live[_PAGE_SIZES].value) if live else 0
+    return size if size and size & (size - 1) == 0 else None
+
+
+def _serves(build: Build, mapped: Mapped, serving: Mapped | None) -> str | None:
+    if mapped is serving and not build.prefix:
+        return "malloc"
+    if build.prefix:
+        return f"calls of {build.prefix}*"
+    return None if serving is None else "not malloc"
+
+
+def _rank(allocator: Allocator) -> tuple[bool, ...]:
+    """What is most of the process comes first (False before True)."""
+    general = allocator.name in _GENERAL
+    return (
+        not (general and allocator.serves == "malloc"),
+        not (general and allocator.linked == "in the executable"),
+        not (general and allocator.serves != "not malloc"),
+        allocator.name in _GENERAL or allocator.name in _LIBC,  # a runtime of its own first
+        allocator.serves != "malloc",
+        allocator.serves == "not malloc",
+    )
+
+
+def find_allocators(pid: int) -> list[Allocator]:
+    """The allocators of a process, that of most of its memory first.
+
+    Empty where nothing can be found out, as of a process that has ended.
+    """
+    view = View(pid)
+    try:
+        images = [(mapped, facts_of(mapped.path, mapped.name)) for mapped in mapped_images(pid)]
+        view.environ_at = [
+            bias + address
+            for mapped, facts in images
+            if facts.environ and (bias := mapped.bias(facts.loaded)) is not None
+            for address in facts.environ
+        ]
+        serving = serving_image(images, view)
+        found = []
+        for own in images:
+            mapped, facts = own
+            for build in facts.builds:
+                options = _options(build, own, images[0], view)
+                unknown = list(build.unknown)
+                if serving is None and not build.prefix:
+                    unknown.append("whether malloc is served by it: no call of malloc is bound yet")
+                found.append(
+                    Allocator(
+                        name=build.name,
+                        version=build.version,
+                        linked=_linked(build, mapped, own is images[0], view),
+                        settings={
+                            name: view.environment[name]
+                            for name in build.variables
+                            if name in view.environment
+                        },
+                        serves=_serves(build, mapped, serving),
+                        variables=list(build.variables),
+                        options=options,
+                        page_size=_page_size(build, own, view),
+                        unknown=unknown,
+                    )
+                )
+        problems = [facts.problem for _, facts in images if facts.problem]
+        if serving and not any(facts.builds for mapped, facts in images if mapped is serving):
+            problems.append(f"malloc is served by {serving.name}, an allocator that is not known.")
+    except OSError:
+        return []
+    found.sort(key=_rank)
+    if found and problems:
+        found[0].unknown.extend(problems)
+    return found

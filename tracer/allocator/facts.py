@@ -1,0 +1,90 @@
+"""What the image of a file holds, found out once for each file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.allocator.build import Build
+from tracer.allocator.image import DamagedImageError, Image, Symbol
+from tracer.allocator.jemalloc import conf_symbols
+from tracer.allocator.jemalloc import recognise as recognise_jemalloc
+from tracer.allocator.libc import recognise_glibc, recognise_musl
+from tracer.allocator.mimalloc import recognise as recognise_mimalloc
+from tracer.allocator.runtimes import recognise_go, recognise_jvm
+from tracer.allocator.tcmalloc import recognise_google, recognise_gperftools
+
+__all__ = ("Facts", "facts_of", "read_facts")
+
+_RECOGNISERS: tuple[Callable[[Image], Build | None], ...] = (
+    recognise_jemalloc,
+    recognise_gperftools,
+    recognise_google,
+    recognise_mimalloc,
+    recognise_go,
+    recognise_jvm,
+    recognise_glibc,
+    recognise_musl,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What matters of an image; addresses are those before relocation.
+
+    Attributes:
+        builds: the allocators in it.
+        loaded: (file offset, address) of its loaded segments.
+        conf_symbols: symbols by which it brings settings of jemalloc along.
+        malloc: addresses of the malloc that it defines.
+        malloc_slots: where the address of the malloc that it calls is.
+        environ: addresses of the C library's pointer to the environment.
+        problem: why nothing is known of it, if that is so.
+    """
+
+    builds: tuple[Build, ...] = ()
+    loaded: tuple[tuple[int, int], ...] = ()
+    conf_symbols: tuple[Symbol, ...] = ()
+    malloc: tuple[int, ...] = ()
+    malloc_slots: tuple[int, ...] = ()
+    environ: tuple[int, ...] = ()
+    problem: str | None = None
+
+
+_known: dict[tuple[int, int, int, int], Facts] = {}
+
+
+def _addresses(image: Image, name: str) -> tuple[int, ...]:
+    return tuple({symbol.value for symbol in image.symbols(name) if symbol.name == name})
+
+
+def read_facts(image: Image) -> Facts:
+    """Look through an image.
+
+    Raises:
+        DamagedImageError: it cannot be read.
+        OSError: likewise.
+    """
+    builds = [recognise(image) for recognise in _RECOGNISERS]
+    return Facts(
+        builds=tuple(build for build in builds if build),
+        loaded=tuple(image.loaded()),
+        conf_symbols=tuple(conf_symbols(image)),
+        malloc=_addresses(image, "malloc"),
+        environ=_addresses(image, "environ"),
+        malloc_slots=tuple(image.linked_slots("malloc")),
+    )
+
+
+def facts_of(path: str, name: str) -> Facts:
+    """What the file at `path` holds; a file that was looked at before is not read again."""
+    try:
+        status = Path(path).stat()
+        key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if key not in _known:
+            with Image(path, name) as image:
+                _known[key] = read_facts(image)
+        return _known[key]
+    except DamagedImageError as error:
+        return Facts(problem=str(error))
+    except OSError as error:
+        return Facts(problem=f"{name} could not be read: {error.strerror}.")

@@ -1,0 +1,101 @@
+"""mimalloc, shared or linked in, and its options.
+
+Options are MIMALLOC_ and the name of the option in the environment, and while the
+process runs a table in memory (src/options.c, `mi_option_desc_t`). The version is a
+number that mi_version returns and that no table has, so it is read from the code of
+that function.
+"""
+
+import re
+import struct
+
+from shadow.snapshot import AllocatorOption
+from tracer.allocator.build import Build, Place
+from tracer.allocator.image import Image
+from tracer.allocator.view import View
+
+__all__ = ("options", "recognise")
+
+_MARK = b"mimalloc: warning: \0"
+_RETURNS_A_NUMBER = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xb8(....)\xc3", re.S)
+"""[endbr64] mov imm32, %eax; ret"""
+_NAMES = (
+    "purge_delay",
+    "purge_decommits",
+    "minimal_purge_size",
+    "allow_thp",
+    "arena_purge_mult",
+    "decommit_delay",
+    "allow_decommit",
+    "reset_delay",
+)
+_ROW = struct.Struct("<qiiQQ")
+"""`mi_option_desc_t`: value, state, option, name, older name."""
+_TABLE = "mi_options"
+_MOST_ROWS = 128
+_OPTION_NAME = re.compile(r"[a-z0-9_]{3,40}")
+
+
+def _version(image: Image) -> str | None:
+    """From 3.0 on the number is 10000 major + 100 minor + patch, before that 100, 10 and 1."""
+    symbol = image.symbol("mi_version")
+    code = _RETURNS_A_NUMBER.match(image.at(symbol.value, 16)) if symbol else None
+    if code is None:
+        return None
+    number = int.from_bytes(code[1], "little")
+    if number >= 10000:
+        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+    return f"{number // 100}.{number // 10 % 10}.{number % 10}"
+
+
+def recognise(image: Image) -> Build | None:
+    """The mimalloc in an image.
+
+    Raises:
+        DamagedImageError: the image cannot be read.
+        OSError: likewise.
+    """
+    if not image.says(_MARK):
+        return None
+    version, table = _version(image), image.symbol(_TABLE)
+    unknown = []
+    if version is None:
+        unknown.append("its version: the function mi_version is stripped")
+    if table is None:
+        unknown.append("its live options: their symbol is stripped; shown is the environment")
+    read = [name for name in _NAMES if image.says(name.encode() + b"\0")]
+    return Build(
+        name="mimalloc",
+        version=version,
+        prefix="" if image.symbol("malloc") else "mi_",
+        variables=tuple(f"MIMALLOC_{name.upper()}" for name in read),
+        places={_TABLE: Place(table.value, f"{table.size}s")} if table else {},
+        unknown=tuple(unknown),
+    )
+
+
+def _live(build: Build, view: View, bias: int | None) -> dict[str, AllocatorOption]:
+    place = build.places.get(_TABLE)
+    if place is None or bias is None:
+        return {}
+    size = min(struct.calcsize(place.kind), _MOST_ROWS * _ROW.size)
+    raw = view.read(place.address + bias, size - size % _ROW.size)
+    found = {}
+    for value, state, _, pointer, _ in _ROW.iter_unpack(raw or b""):
+        name = view.read_text(pointer, 64) if pointer else None
+        if name is None or not _OPTION_NAME.fullmatch(name):
+            return {}  # a table of another form than the one that is known
+        if state and name in _NAMES:  # 0: not looked up yet
+            found[name] = AllocatorOption(str(value), "memory")
+    return found
+
+
+def options(build: Build, view: View, bias: int | None) -> dict[str, AllocatorOption]:
+    """How it is set; what is not set has the defaults of its version, which are not told."""
+    found = {}
+    for variable in build.variables:
+        for name in (variable, variable.lower()):
+            if name in view.environment:
+                option = variable.removeprefix("MIMALLOC_").lower()
+                found[option] = AllocatorOption(view.environment[name], name)
+    return found | _live(build, view, bias)
