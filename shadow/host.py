@@ -93,6 +93,8 @@ class HostView:
         processes: in no order.
         cost: of the watching.
         notes: what limits have made of it, in sentences.
+        slots: entries of each PTE page of the process that was asked for, by the first
+            address of its slot.
     """
 
     time_ns: int
@@ -102,3 +104,4 @@ class HostView:
     processes: list[HostProcess]
     cost: Cost
     notes: list[str] = field(default_factory=list)
+    slots: dict[int, int] = field(default_factory=dict)

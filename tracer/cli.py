@@ -19,6 +19,7 @@ from tracer.commands.export import Export
 from tracer.commands.import_ import Import
 from tracer.commands.record import Record
 from tracer.commands.replay import Replay
+from tracer.commands.top import Top
 
 __all__ = ("main",)
 
@@ -31,6 +32,7 @@ _COMMANDS: tuple[Command, ...] = (
     Export(),
     Advise(),
     Daemon(),
+    Top(),
     Doctor(),
 )
 

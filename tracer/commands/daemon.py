@@ -26,9 +26,9 @@ from tracer.notify import notify, watchdog_seconds
 from tracer.probes import DEFAULT_RING, Probes
 from tracer.rights import drop_rights
 
-__all__ = ("Daemon", "add_choice", "choice_of")
+__all__ = ("BUSY_WAIT", "IDLE_WAIT", "Daemon", "add_choice", "choice_of")
 
-_BUSY_WAIT, _IDLE_WAIT = 0.005, 0.2
+BUSY_WAIT, IDLE_WAIT = 0.005, 0.2
 """Seconds between two steps: events come in, or nothing does."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LISTEN = "127.0.0.1:9467"
@@ -153,7 +153,7 @@ class Daemon:
             undo.callback(reader.close)
             host = Host(probes, kernel, reader, choice=choice, limits=limits, traces=traces)
             undo.callback(host.close)
-            desk = Desk(host.view)
+            desk = Desk(lambda pid: host.view(slots_of=pid))
             server = MetricsServer(desk.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
             give_back()
@@ -186,4 +186,4 @@ class Daemon:
                 said = notes
                 for note in notes:
                     _log.warning("%s", note)
-            desk.wait(_BUSY_WAIT if busy else _IDLE_WAIT)
+            desk.wait(BUSY_WAIT if busy else IDLE_WAIT)

@@ -20,11 +20,13 @@ class Desk:
     """Between the thread that watches and those that show.
 
     Args:
-        view: makes a view; called by the thread that watches only.
+        view: makes a view, with the slots of the process with this pid; called by the
+            thread that watches only.
     """
 
-    def __init__(self, view: Callable[[], HostView]) -> None:
+    def __init__(self, view: Callable[[int | None], HostView]) -> None:
         self._view = view
+        self._opened: int | None = None
         self._asked, self._answered = threading.Event(), threading.Condition()
         self._last: HostView | None = None
 
@@ -33,13 +35,18 @@ class Desk:
             return self._last
         return None
 
-    def ask(self) -> HostView:
+    def ask(self, slots_of: int | None = None) -> HostView:
         """A view that is at most a second old; for any thread.
+
+        Args:
+            slots_of: whose slots are to be in it, if anybody's; one asker at a time.
 
         Raises:
             TimeoutError: none was made in ten seconds.
         """
         with self._answered:
+            if slots_of != self._opened:
+                self._opened, self._last = slots_of, None
             self._asked.set()
             if not self._answered.wait_for(lambda: self._fresh() is not None, _PATIENCE):
                 raise TimeoutError("the host could not be looked at in 10 s")
@@ -51,7 +58,7 @@ class Desk:
         if self._asked.is_set():
             self._asked.clear()
             if self._fresh() is None:
-                self._last = self._view()
+                self._last = self._view(self._opened)
             with self._answered:
                 self._answered.notify_all()
 

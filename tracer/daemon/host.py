@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from socket import gethostname
 
+import numpy as np
+
 from shadow.errors import PtescopeError
 from shadow.host import Cost, Following, HostProcess, HostView
 from shadow.table import Counter
@@ -276,7 +278,7 @@ class Host:
             self._traces.close()
 
     def view(self, *, slots_of: int | None = None) -> HostView:
-        """All that is known now; with the empty slots of the process `slots_of`."""
+        """All that is known now; with the slots of the process `slots_of`."""
         now = time.monotonic()
         processes = []
         for pid, seen in self._processes.seen.items():
@@ -295,7 +297,7 @@ class Host:
                     following=following,
                     watched=self._sampling.watched(pid, followed.found, now),
                     vm_pte_kib=seen.vm_pte_kib,
-                    snapshot=followed.session.snapshot(slots=pid == slots_of),
+                    snapshot=followed.session.snapshot(),
                     events_per_second=followed.events_per_second,
                     pte_pages_per_second=followed.pages_per_second,
                 )
@@ -308,7 +310,16 @@ class Host:
             processes=processes,
             cost=self._cost(),
             notes=self.notes(),
+            slots=self._slots(slots_of),
         )
+
+    def _slots(self, pid: int | None) -> dict[int, int]:
+        """Entries of each PTE page of a process that is followed."""
+        if pid not in self._followed:
+            return {}
+        pages = self._followed[pid].session.table.pages()
+        entries = np.bitwise_count(pages.present).sum(axis=1)
+        return dict(zip(pages.slots.tolist(), entries.tolist(), strict=True))
 
     def _cost(self) -> Cost:
         tables = [followed.session.table for followed in self._followed.values()]

@@ -1,0 +1,187 @@
+"""The screens: a table of processes, and one process."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Input, Static
+
+from shadow.host import HostProcess, HostView
+from shadow.report.parts import size
+from shadow.report.top.detail import detail
+from shadow.report.top.rows import COLUMNS, ORDERS, cells, matches
+
+__all__ = ("TopApp",)
+
+_HISTORY = 60
+_KIB_PER_PAGE = 4
+Look = Callable[[int | None], HostView]
+"""Gives a view of the host, with the slots of the process with this pid, if one is named."""
+
+
+def summary(view: HostView, order: str, *, paused: bool) -> str:
+    """The lines above the table."""
+    followed = [p.snapshot for p in view.processes if p.snapshot]
+    pages = sum(snapshot.now.pte_pages for snapshot in followed)
+    empty = sum(snapshot.now.empty for snapshot in followed)
+    kib = sum(process.vm_pte_kib for process in view.processes)
+    lines = [
+        f"{view.hostname}  {view.release}, frees by {view.policy}   "
+        f"{len(view.processes)} processes, {len(followed)} followed   by {order}"
+        f"{'   PAUSED' if paused else ''}",
+        f"VmPTE {size(kib // _KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
+        f"lost {view.cost.lost:,}   own memory {view.cost.memory_bytes >> 20} MiB",
+    ]
+    return "\n".join(lines + view.notes)
+
+
+class _Process(Screen[None]):
+    """One process, until Escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "app.pop_screen", "Back")]
+
+    def compose(self) -> ComposeResult:
+        """A text that scrolls."""
+        yield VerticalScroll(Static(id="detail", markup=False))
+        yield Footer()
+
+    def show(self, text: str) -> None:
+        """Show this."""
+        self.query_one("#detail", Static).update(text)
+
+
+class TopApp(App[None]):
+    """The host, looked at again and again.
+
+    Args:
+        look: gives views; called in a thread, may take its time.
+        every: seconds between two.
+    """
+
+    CSS = "#filter { display: none; } #summary { height: auto; padding: 0 1; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("e", "order('empty')", "Empty"),
+        ("s", "order('size')", "Size"),
+        ("g", "order('growth')", "Growth"),
+        ("v", "order('events')", "Events"),
+        ("slash", "filter", "Filter"),
+        ("p", "pause", "Pause"),
+        ("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, look: Look, every: float = 2.0) -> None:
+        super().__init__()
+        self._look, self._every = look, every
+        self._order, self._filter, self._paused = "empty", "", False
+        self._view: HostView | None = None
+        self._opened: int | None = None
+        self._events: dict[int, deque[float]] = {}
+
+    def compose(self) -> ComposeResult:
+        """Summary, filter, table, keys."""
+        yield Static(id="summary", markup=False)
+        yield Input(id="filter", placeholder="name, cgroup or pid; Enter to keep, empty for all")
+        yield DataTable[str](id="table", cursor_type="row", zebra_stripes=True)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self._table.add_columns(*COLUMNS)
+        self._table.focus()
+        self.set_interval(self._every, self._refresh)
+        self._refresh()
+
+    @property
+    def _table(self) -> "DataTable[str]":
+        table: DataTable[str] = self.screen_stack[0].query_one("#table", DataTable)
+        return table
+
+    def _refresh(self) -> None:
+        if not self._paused:
+            self._fetch()
+
+    @work(thread=True, exclusive=True)
+    def _fetch(self) -> None:
+        """Look, in a thread of its own; the screens stay as they are meanwhile."""
+        try:
+            view = self._look(self._opened)
+        except TimeoutError:
+            return
+        self.call_from_thread(self._take, view)
+
+    def _take(self, view: HostView) -> None:
+        self._view = view
+        alive = {process.pid for process in view.processes}
+        self._events = {pid: rates for pid, rates in self._events.items() if pid in alive}
+        for process in view.processes:
+            rates = self._events.setdefault(process.pid, deque(maxlen=_HISTORY))
+            rates.append(process.events_per_second)
+        self._show()
+
+    def _show(self) -> None:
+        if self._view is None:
+            return
+        top = self.screen_stack[0]
+        top.query_one("#summary", Static).update(
+            summary(self._view, self._order, paused=self._paused)
+        )
+        shown = [p for p in self._view.processes if matches(p, self._filter)]
+        shown.sort(key=lambda p: (ORDERS[self._order](p), p.vm_pte_kib), reverse=True)
+        table, row, scroll = self._table, self._table.cursor_row, self._table.scroll_offset
+        table.clear()
+        for process in shown:
+            table.add_row(*cells(process), key=str(process.pid))
+        table.move_cursor(row=min(row, max(len(shown) - 1, 0)))
+        table.scroll_to(scroll.x, scroll.y, animate=False)
+        if isinstance(self.screen, _Process):
+            self._show_process(self.screen)
+
+    def _show_process(self, screen: _Process) -> None:
+        assert self._view
+        found = [p for p in self._view.processes if p.pid == self._opened]
+        if not found:
+            screen.show(f"Process {self._opened} has ended.")
+            return
+        process: HostProcess = found[0]
+        rates = list(self._events.get(process.pid, ()))
+        screen.show(detail(process, self._view.slots, rates, self.size.width))
+
+    def action_order(self, order: str) -> None:
+        """Sort by this."""
+        self._order = order
+        self._show()
+
+    def action_pause(self) -> None:
+        """Look no more, until asked again."""
+        self._paused = not self._paused
+        self._show()
+
+    def action_filter(self) -> None:
+        """Ask which processes to show."""
+        box = self.query_one("#filter", Input)
+        box.display = True
+        box.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Show those."""
+        self._filter = event.value.strip()
+        event.input.display = False
+        self._table.focus()
+        self._show()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Open a process."""
+        assert event.row_key.value
+        self._opened = int(event.row_key.value)
+        screen = _Process()
+        self.push_screen(screen, callback=lambda _: self._close())
+        self.call_after_refresh(self._show)
+        self._refresh()
+
+    def _close(self) -> None:
+        self._opened = None

@@ -1,0 +1,93 @@
+"""What is known of one process, as text: policies, occupancy, and its slots as a map."""
+
+from collections.abc import Mapping, Sequence
+
+from shadow.geometry import SLOT
+from shadow.host import HostProcess
+from shadow.report.parts import occupancy_lines, origin_lines, share, size
+
+__all__ = ("detail", "slot_map", "sparkline")
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SHADES = ".:-=+*#%@"
+"""Of 512 entries, from few to all; a blank is an empty PTE page's own sign."""
+_EMPTY = "o"
+_FULL = 512
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as bars, the largest as the highest."""
+    most = max(values, default=0.0)
+    if not most:
+        return _BARS[0] * len(values)
+    return "".join(_BARS[min(int(value / most * len(_BARS)), len(_BARS) - 1)] for value in values)
+
+
+def _sign(entries: int) -> str:
+    if entries == 0:
+        return _EMPTY
+    return _SHADES[min(entries * len(_SHADES) // (_FULL + 1), len(_SHADES) - 1)]
+
+
+def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
+    """PTE pages in the order of their addresses, a sign each; runs without any are left out.
+
+    Args:
+        slots: entries of each PTE page, by the first address of its slot.
+        width: signs in a line.
+    """
+    lines: list[str] = []
+    row, first, previous = "", 0, -SLOT
+    for address in sorted(slots):
+        if row and (address != previous + SLOT or len(row) == width):
+            lines.append(f"  {first:#014x}  {row}")
+            row = ""
+        if not row:
+            first = address
+        row += _sign(slots[address])
+        previous = address
+    return [*lines, f"  {first:#014x}  {row}"] if row else lines
+
+
+def detail(
+    process: HostProcess, slots: Mapping[int, int], events: Sequence[float], width: int
+) -> str:
+    """The screen of one process.
+
+    Args:
+        process: it.
+        slots: entries of each of its PTE pages, by first address of the slot.
+        events: events a second, one for each view lately.
+        width: columns of the screen.
+    """
+    snapshot = process.snapshot
+    head = [f"{process.comm} (pid {process.pid})   {process.cgroup}"]
+    if snapshot is None:
+        return "\n".join(
+            [*head, "", "  It is only counted: its VmPTE is all that is known, "
+             f"{process.vm_pte_kib:,} kB."]
+        )  # fmt: skip
+    now = snapshot.now
+    lines = head + origin_lines(snapshot.process, snapshot.kernel)
+    lines += [
+        f"  PTE pages     {now.pte_pages:,}, {size(now.pte_pages)}; "
+        f"{now.empty:,} empty, {share(now.empty, now.pte_pages)}",
+        f"  events        {sparkline(events)}  {process.events_per_second:,.0f} a second",
+        f"  lost          {snapshot.window.lost:,}; audits {snapshot.audit.runs}, empty missing "
+        f"{snapshot.audit.empty_missing}, extra {snapshot.audit.empty_extra}",
+        "",
+        "  policy        PTE pages    empty    freed  again",
+    ]
+    for label, outcome in snapshot.policies.items():
+        mark = "*" if label == snapshot.kernel.policy else " "
+        lines.append(
+            f" {mark}{label:<12} {outcome.pte_pages:>10,} {outcome.empty:>8,} "
+            f"{outcome.freed:>8,} {outcome.reallocated:>6,}"
+        )
+    lines += occupancy_lines(now.occupancy)
+    lines += [
+        "",
+        f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries to {_SHADES[-1]} all",
+    ]
+    lines += slot_map(slots, max(width - 20, 16))
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""The screens of `top`, at several sizes, compared with what was looked at and found good.
+
+With PTESCOPE_UPDATE=1 the stored texts are written anew; look at them then.
+"""
+
+import asyncio
+import html
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shadow.geometry import SLOT
+from shadow.host import HostView
+from shadow.report.top import TopApp
+from shadow.report.top.detail import slot_map, sparkline
+from tests.shadow.build import BASE
+from tests.shadow.hosts import host_view
+
+_SCREENS = Path(__file__).with_name("screens")
+_TEXT = re.compile(r'<text class="\S*-r\d+" [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
+
+
+def _view(pid: int | None) -> HostView:
+    slots = {BASE + i * SLOT: 0 if i % 4 == 0 else i * 37 % 513 for i in range(90) if i % 50}
+    return replace(host_view(), slots=slots if pid else {})
+
+
+def _lines(svg: str) -> list[str]:
+    """The text of a screenshot."""
+    rows: dict[float, list[tuple[float, str]]] = {}
+    for x, y, text in _TEXT.findall(svg.partition("-matrix")[2]):
+        rows.setdefault(float(y), []).append((float(x), html.unescape(text).replace("\xa0", " ")))
+    return [
+        "".join(text for _, text in sorted(parts)).rstrip() for _, parts in sorted(rows.items())
+    ]
+
+
+async def _screen(size: tuple[int, int], keys: Sequence[str]) -> tuple[TopApp, list[str]]:
+    app = TopApp(_view, every=3600.0)
+    async with app.run_test(size=size) as pilot:
+        await app.workers.wait_for_complete()
+        for key in keys:
+            await pilot.press(key)
+            await app.workers.wait_for_complete()
+        await pilot.pause()
+        return app, _lines(app.export_screenshot())
+
+
+def _pressed(*keys: str, size: tuple[int, int] = (120, 24)) -> list[str]:
+    return asyncio.run(_screen(size, keys))[1]
+
+
+def _names(lines: list[str]) -> list[str]:
+    return [name for line in lines for name in re.findall(r"server-\d(?!\.)", line[:30])]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "keys"),
+    [
+        ("table-80x24", (80, 24), []),
+        ("table-160x40", (160, 40), []),
+        ("process-80x40", (80, 40), ["enter"]),
+        ("process-140x50", (140, 50), ["enter"]),
+        ("counted-80x24", (80, 24), ["s", "down", "down", "down", "down", "enter"]),
+    ],
+)
+def test_it_looks_as_it_did(name: str, size: tuple[int, int], keys: list[str]) -> None:
+    lines = _pressed(*keys, size=size)
+    assert max(map(len, lines)) <= size[0]
+    path = _SCREENS / f"{name}.txt"
+    text = "\n".join(lines).rstrip() + "\n"
+    if os.environ.get("PTESCOPE_UPDATE"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_keys_sort() -> None:
+    assert _names(_pressed("g")) == [f"server-{i}" for i in (0, 1, 4, 5, 2, 3)]
+    assert _names(_pressed("g", "s")) == [f"server-{i}" for i in range(6)]
+    assert _names(_pressed("v"))[:4] == [f"server-{i}" for i in range(4)]
+
+
+def test_a_filter_is_a_name_a_cgroup_or_a_pid() -> None:
+    assert _names(_pressed("slash", *"er-3", "enter")) == ["server-3"]
+    assert _names(_pressed("slash", *"/system", "enter")) == ["server-1", "server-3", "server-5"]
+    assert _names(_pressed("slash", *"1002", "enter")) == ["server-2"]
+
+
+def test_paused_it_looks_no_more() -> None:
+    looks = []
+
+    def look(pid: int | None) -> HostView:
+        looks.append(pid)
+        return _view(pid)
+
+    async def run() -> list[str]:
+        app = TopApp(look, every=0.05)
+        async with app.run_test(size=(100, 24)) as pilot:
+            await pilot.pause(0.3)
+            await pilot.press("p")
+            await app.workers.wait_for_complete()
+            before = len(looks)
+            await pilot.pause(0.3)
+            assert len(looks) == before > 1
+            return _lines(app.export_screenshot())
+
+    assert any("PAUSED" in line for line in asyncio.run(run()))
+
+
+def test_back_from_a_process_is_the_table() -> None:
+    assert len(_names(_pressed("enter"))) == 1
+    assert len(_names(_pressed("enter", "escape"))) == 6
+
+
+def test_a_map_has_a_sign_for_each_pte_page_and_breaks_at_gaps() -> None:
+    slots = {BASE: 0, BASE + SLOT: 512, BASE + 2 * SLOT: 1, BASE + 5 * SLOT: 0}
+    assert slot_map(slots, 80) == ["  0x001000000000  o@.", "  0x001000a00000  o"]
+    assert [line.split()[1] for line in slot_map(slots, 2)] == ["o@", ".", "o"]
+    assert slot_map({}, 80) == []
+
+
+def test_a_sparkline_is_as_high_as_its_largest() -> None:
+    assert sparkline([0.0, 5.0, 10.0]) == "▁▅█"
+    assert sparkline([0.0, 0.0]) == "▁▁"

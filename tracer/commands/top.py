@@ -1,0 +1,86 @@
+"""`ptescope top`: the host on a terminal, by who wastes most page tables."""
+
+import threading
+from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
+
+from shadow.report.top import TopApp
+from shadow.table import prepare
+from tracer.census import open_reader
+from tracer.commands import positive
+from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, choice_of
+from tracer.daemon import Host
+from tracer.daemon.desk import Desk
+from tracer.kernel import kernel_facts
+from tracer.probes import Probes
+from tracer.rights import drop_rights
+
+__all__ = ("Top",)
+
+
+class _Watcher(threading.Thread):
+    """Watches the host while the screen is shown."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(name="watch")
+        self.desk = Desk(lambda pid: host.view(slots_of=pid))
+        self.problem: Exception | None = None
+        self._host, self._stopped = host, False
+
+    def run(self) -> None:
+        """Until it is stopped."""
+        try:
+            while not self._stopped:
+                busy = self._host.step()
+                self.desk.answer()
+                self.desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
+        except Exception as error:  # told when the screen is closed
+            self.problem = error
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped = True
+        self.join()
+
+
+class Top:
+    """Show the processes of the host by who wastes most page tables.
+
+    Keys sort, filter, pause, and open a process: its occupancy, its slots as a map, its
+    events, and what each policy would save.
+    """
+
+    name = "top"
+
+    def prepare_parser(self, parser: ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        add_choice(parser)
+        parser.add_argument(
+            "-i", "--interval", type=positive, default=2.0, metavar="SECONDS",
+            help="seconds between two looks (default: 2)",
+        )  # fmt: skip
+
+    def run(self, args: Namespace) -> int:
+        """Carry it out; returns the exit status.
+
+        Raises:
+            PtescopeError: see the exit statuses of the output contract.
+        """
+        kernel = kernel_facts()
+        choice, limits = choice_of(args)
+        prepare()
+        with ExitStack() as undo:
+            probes = Probes(levels=kernel.levels)
+            undo.callback(probes.close)
+            reader = open_reader(kernel.levels)
+            undo.callback(reader.close)
+            host = Host(probes, kernel, reader, choice=choice, limits=limits)
+            undo.callback(host.close)
+            drop_rights()
+            watcher = _Watcher(host)
+            watcher.start()
+            undo.callback(watcher.stop)
+            TopApp(watcher.desk.ask, args.interval).run()
+        if watcher.problem:
+            raise watcher.problem
+        return 0
