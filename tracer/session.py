@@ -8,6 +8,7 @@ that coincides with one is repeated.
 """
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from socket import gethostname
@@ -19,7 +20,7 @@ from shadow.events import EVENT, EventBatch, Kind, kinds_of
 from shadow.follow import Following, Tee
 from shadow.geometry import PAGE
 from shadow.records import Events, Facts, Seed
-from shadow.snapshot import Audit, Kernel, Snapshot
+from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
@@ -32,6 +33,8 @@ __all__ = ("Session",)
 
 _TRIES = 5
 _SECONDS_TO_LOAD = 0.3
+_DESCRIBER = ThreadPoolExecutor(1, "describe")
+"""Looks into a process's images while its events are taken; starts after rights are dropped."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """What reading a process raises when it ends meanwhile."""
 
@@ -70,9 +73,10 @@ class Session:
         self._probes = probes
         self.reader = reader
         self._describe_at = 0.0
+        self._described: Future[Process] | None = None
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
         facts = Facts(
-            process=target.describe(),
+            process=target.identify(),
             kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, PAGE, "none"),
             huge=huge,
             host=gethostname(),
@@ -98,6 +102,11 @@ class Session:
     def events(self) -> int:
         """How many events there were."""
         return self.following.events
+
+    @property
+    def described(self) -> bool:
+        """Whether all is known of it that can be found out."""
+        return not self._describe_at and self._described is None
 
     @property
     def pte_pages(self) -> int:
@@ -144,8 +153,17 @@ class Session:
     def _seeded_by(self, how: str) -> None:
         self.following.update(kernel=replace(self.following.facts.kernel, seed=how))
 
-    def _describe(self) -> None:
-        self.following.update(process=self.target.describe())
+    def _identify(self) -> None:
+        self.following.update(process=self.target.identify())
+
+    def _look_who_it_is(self) -> None:
+        """Begin to find out, or take over what was found out, in a thread of its own."""
+        if self._describe_at and time.monotonic() > self._describe_at:
+            self._describe_at = 0.0
+            self._described = _DESCRIBER.submit(self.target.describe)
+        if self._described and self._described.done():
+            described, self._described = self._described, None
+            self.following.update(process=described.result())
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
@@ -198,9 +216,7 @@ class Session:
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
-                if self._describe_at and time.monotonic() > self._describe_at:
-                    self._describe_at = 0.0
-                    self._describe()
+                self._look_who_it_is()
         return count
 
     def take(self) -> int:
@@ -217,7 +233,7 @@ class Session:
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
             with suppress(*_ENDED):
-                self._describe()
+                self._identify()
             self.seed(events[after:])
             return
         self._feed(events)
@@ -258,11 +274,13 @@ class Session:
             pass
         self.audit()
         with suppress(*_ENDED):  # libraries may have been loaded since the attach
-            self._describe()
+            self.following.update(process=self.target.describe())
         self.end()
 
     def end(self) -> None:
         """End of the window, as it stands."""
+        if self._described:
+            self._described.cancel()
         self.following.update(end_ns=time.monotonic_ns())
 
     def rest(self) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +66,8 @@ class Target:
     def _file(self, name: str) -> Path:
         return Path(f"/proc/{self.pid}/{name}")
 
-    def describe(self) -> Process:
-        """Its name, executable and allocator, as they are now.
+    def identify(self) -> Process:
+        """Its name and executable, as they are now.
 
         Raises:
             OSError: it has ended.
@@ -76,12 +76,23 @@ class Target:
             exe = str(self._file("exe").readlink())
         except OSError:
             exe = None
-        allocators = find_allocators(self.pid)
         return Process(
             pid=self.pid,
             comm=self._file("comm").read_text(errors="replace").rstrip("\n"),
             start_time=self.start_time,
             exe=exe,
+            allocator=None,
+        )
+
+    def describe(self) -> Process:
+        """Its allocators too; that takes a second where its images were never looked at.
+
+        Raises:
+            OSError: it has ended.
+        """
+        allocators = find_allocators(self.pid)
+        return replace(
+            self.identify(),
             allocator=allocators[0] if allocators else None,
             other_allocators=allocators[1:],
         )

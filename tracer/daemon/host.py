@@ -132,11 +132,11 @@ class Host:
         """Give each process its events, and time to read again what they left uncertain."""
         ready = set(self._probes.poll())
         for pid, followed in list(self._followed.items()):
+            session = followed.session
             if pid in ready:
                 followed.active = now
-            elif now - followed.active > _LINGER or self._sampling.resting(pid):
+            elif self._sampling.resting(pid) or (now - followed.active > _LINGER and session.described):
                 continue
-            session = followed.session
             session.pump()
             for child in session.children:
                 self._unseen_forks += self._processes.look_at(child) is None
