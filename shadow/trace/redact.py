@@ -20,10 +20,13 @@ import numpy.typing as npt
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE_SHIFT, PMD_SPAN, PUD_SPAN, user_address_limit
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.snapshot import Process
+from shadow.snapshot import Allocator, Process
 from shadow.table import Pages
 
 __all__ = ("Redactor",)
+
+_NOT_SETTINGS = {"default", "memory"}
+"""Sources of an option's value that are the program's own."""
 
 _ROOM = PUD_SPAN // 2
 _LONGEST = 32 << 40
@@ -170,9 +173,25 @@ class Redactor:
 
 
 def _nameless(process: Process) -> Process:
-    """A process without paths and settings; the name of its allocator stays."""
-    allocator = process.allocator
-    if allocator is not None:
-        linked = allocator.linked.split(":")[0] if allocator.linked else None
-        allocator = replace(allocator, linked=linked, settings={})
-    return replace(process, exe=None, allocator=allocator)
+    """A process without paths and settings; the names of its allocators stay."""
+    return replace(
+        process,
+        exe=None,
+        allocator=_unset(process.allocator) if process.allocator else None,
+        other_allocators=[_unset(allocator) for allocator in process.other_allocators],
+    )
+
+
+def _unset(allocator: Allocator) -> Allocator:
+    """An allocator without what it was told by settings, which may say anything."""
+    return replace(
+        allocator,
+        linked=allocator.linked.split(":")[0] if allocator.linked else None,
+        settings={},
+        options={
+            name: option
+            for name, option in allocator.options.items()
+            if option.source in _NOT_SETTINGS
+        },
+        unknown=[],
+    )

@@ -5,10 +5,12 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
-from tests.live.attached import attached, hardly_any_lost, quiet_truth
+from tests.live.attached import hardly_any_lost, quiet_truth, watching
+from tracer.session import Session
 
 _LIBRARY = "libjemalloc.so.2"
 # Two background threads purge while four others fault; no THP, so that pagemap
@@ -17,6 +19,11 @@ _SETTINGS = "background_thread:true,dirty_decay_ms:300,muzzy_decay_ms:0"
 
 
 def test_four_threads_and_background_purging() -> None:
+    with watching() as attach:
+        _follow(attach)
+
+
+def _follow(attach: Callable[[int], Session]) -> None:
     environment = os.environ | {"LD_PRELOAD": _LIBRARY, "MALLOC_CONF": _SETTINGS}
     program = subprocess.Popen(
         [sys.executable, "-m", "tools.workloads.churn", "4", "6"],
@@ -26,17 +33,17 @@ def test_four_threads_and_background_purging() -> None:
     )
     try:
         time.sleep(1)
-        with attached(program.pid) as session:
-            assert program.stdout
-            while not select.select([program.stdout], [], [], 0.002)[0]:
-                session.pump()
-            deadline = time.monotonic() + 3  # let the background threads purge
-            while time.monotonic() < deadline:
-                session.pump()
-                time.sleep(0.01)
-            found = quiet_truth(session)
-            session.stop()
-            report = session.snapshot()
+        session = attach(program.pid)
+        assert program.stdout
+        while not select.select([program.stdout], [], [], 0.002)[0]:
+            session.pump()
+        deadline = time.monotonic() + 3  # let the background threads purge
+        while time.monotonic() < deadline:
+            session.pump()
+            time.sleep(0.01)
+        found = quiet_truth(session)
+        session.stop()
+        report = session.snapshot()
     finally:
         program.kill()
         program.communicate()

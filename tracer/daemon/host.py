@@ -135,7 +135,8 @@ class Host:
             session = followed.session
             if pid in ready:
                 followed.active = now
-            elif self._sampling.resting(pid) or (now - followed.active > _LINGER and session.described):
+            quiet = session.described and now - followed.active > _LINGER
+            if quiet or self._sampling.resting(pid):
                 continue
             session.pump()
             for child in session.children:
