@@ -100,6 +100,11 @@ class Auditor:
         self._motion.note(events)
         self._lost = self._lost or Kind.LOSS in kinds_of(events)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is to be read again at the next occasion."""
+        return self._lost or bool(self._motion.doubtful)
+
     def _placed(self) -> int:
         return self._table.counter(Counter.TABLES + self._table.running)
 

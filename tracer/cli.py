@@ -8,43 +8,44 @@ from collections.abc import Sequence
 # Capabilities are dropped per thread, so numpy must not start any of its own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from pkgutil import resolve_name
+
 from shadow.errors import PtescopeError
 from tracer.commands import Command
-from tracer.commands.advise import Advise
-from tracer.commands.attach import Attach
-from tracer.commands.census import Census
-from tracer.commands.daemon import Daemon
-from tracer.commands.doctor import Doctor
-from tracer.commands.export import Export
-from tracer.commands.import_ import Import
-from tracer.commands.record import Record
-from tracer.commands.replay import Replay
-from tracer.commands.top import Top
 
 __all__ = ("main",)
 
-_COMMANDS: tuple[Command, ...] = (
-    Attach(),
-    Census(),
-    Record(),
-    Replay(),
-    Import(),
-    Export(),
-    Advise(),
-    Daemon(),
-    Top(),
-    Doctor(),
-)
+_COMMANDS = {
+    "attach": "attach:Attach",
+    "census": "census:Census",
+    "record": "record:Record",
+    "replay": "replay:Replay",
+    "import": "import_:Import",
+    "export": "export:Export",
+    "advise": "advise:Advise",
+    "daemon": "daemon:Daemon",
+    "top": "top:Top",
+    "doctor": "doctor:Doctor",
+}
+"""Where in `tracer.commands` each is. Only the one that is asked for is loaded: a daemon
+is not to carry what draws on terminals, for months."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _command(name: str) -> Command:
+    command: Command = resolve_name(f"tracer.commands.{_COMMANDS[name]}")()
+    return command
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ptescope", description=__doc__)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
+    asked = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in asked:
+        command = _command(name)
         text = (command.__doc__ or "").strip()
         subparser = commands.add_parser(
-            command.name,
+            name,
             help=text.splitlines()[0],
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Errors that the user can act on are one line on stderr.
     """
-    args = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser(arguments).parse_args(arguments)
     try:
         status: int = args.run(args)
     except PtescopeError as error:

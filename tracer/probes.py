@@ -118,7 +118,9 @@ class Probes:
         begin = 0
         for end in ends.tolist():
             if (waiting := self._waiting.get(int(tgids[begin]))) is not None:
-                waiting.append(events[begin:end])
+                # A part is copied, lest it keep the whole in memory.
+                part = events[begin:end]
+                waiting.append(part if end - begin == len(events) else part.copy())
             begin = end
 
     def untold_loss(self, pid: int, now: int) -> EventBatch:

@@ -104,9 +104,9 @@ class Session:
         return self.following.events
 
     @property
-    def described(self) -> bool:
-        """Whether all is known of it that can be found out."""
-        return not self._describe_at and self._described is None
+    def unsettled(self) -> bool:
+        """Whether there is something to do for it though no event comes."""
+        return self._auditor.unsettled or bool(self._describe_at or self._described)
 
     @property
     def pte_pages(self) -> int:

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shadow.table import prepare
 from tests.live.actor import SLOT, Actor
+from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import private_redis
 from tracer.census import open_reader
 from tracer.daemon import Choice, Host, Limits
+from tracer.daemon.lean import give_back
 from tracer.daemon.limits import memory_bytes
 from tracer.kernel import kernel_facts
 from tracer.probes import Probes
@@ -49,6 +52,7 @@ def _hosted(choice: Choice, *, room: int = 1 << 30, cpu: float = 2.0) -> Iterato
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    give_back()  # as the command does, lest the host find more room than it was given
     limits = Limits(memory_bytes() + room, cpu)
     host = Host(probes, kernel, reader, choice=choice, limits=limits)
     try:
@@ -83,6 +87,12 @@ def _assert_equals_its_census(session: Session) -> None:
     assert now.empty_slots == census.empty_slots.tolist()
 
 
+def _backends(host: Host, parent: int) -> list[int]:
+    """Those of its children that are followed."""
+    children = {child.pid for child in psutil.Process(parent).children()}
+    return [pid for pid in host.sessions if pid in children]
+
+
 def _python(script: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", script])
 
@@ -91,18 +101,27 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
     churn = {"LD_PRELOAD": "libjemalloc.so.2", "MALLOC_CONF": "dirty_decay_ms:200"}
     programs = [
         _python(_FORKS.format(seconds=_SECONDS)),
-        subprocess.Popen(
-            [sys.executable, "-m", "tools.workloads.churn", "2", str(_SECONDS)],
-            env=os.environ | churn,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+        *(
+            subprocess.Popen(
+                [sys.executable, "-m", f"tools.workloads.{name}", *arguments],
+                env=os.environ | environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
+            for name, arguments, environment in (
+                ("churn", ["1", str(_SECONDS)], churn),
+                ("frames", [str(_SECONDS)], {}),
+            )
         ),
     ]
     try:
-        with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis:
-            mine = {redis.pid, *(program.pid for program in programs)}
-            with _hosted(Choice(min_vmpte_kib=64)) as host:
+        with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis, private_postgres() as pg:
+            mine = {redis.pid, pg.pid, *(program.pid for program in programs)}
+            with _hosted(Choice(min_vmpte_kib=16)) as host:
                 _watch(host, lambda: mine <= host.sessions.keys())
+                programs.append(pg.load(clients=3, seconds=int(_SECONDS) + 30))
+                _watch(host, lambda: len(_backends(host, pg.pid)) > 3)
+                mine |= set(_backends(host, pg.pid))
                 memory = []
                 end = time.monotonic() + _SECONDS
                 while time.monotonic() < end:
@@ -110,8 +129,9 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
                     redis.flush()
                     _watch(host, _for(1.5))
                     memory.append(memory_bytes())
+                programs[-1].kill()
                 _watch(host, _for(4.0))
-                for pid in mine:
+                for pid in mine & host.sessions.keys():
                     _assert_equals_its_census(host.sessions[pid])
                 view = host.view()
                 assert view.cost.events > 500_000

@@ -51,6 +51,9 @@ def test_kernel_and_table_do_the_same(row: Row, attach: Callable[[int], Session]
     if kernel_facts().policy is not Policy.PT_RECLAIM:
         pytest.fail("the rows are those of Linux 6.14 and later")
     actor = Actor()
+    # New pages wait for the LRU on their CPU, where MADV_PAGEOUT of another does not find
+    # them (mm/swap.c, cpu_fbatches).
+    os.sched_setaffinity(actor.pid, {min(os.sched_getaffinity(actor.pid))})
     try:
         session = attach(actor.pid)
         row.act(actor)

@@ -10,78 +10,41 @@
 
 import os
 import re
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from shadow.replay import Question, replay_one
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
-from tools.workloads.redis import Redis, private_redis
+from tools.bench.around import PERF_EVENTS, REQUESTS, interrupted, requests_per_second
+from tools.workloads.redis import private_redis
 from tools.workloads.storm import PAGES, Storm
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
-_REQUESTS = 2_000_000
 _STORM_ROUNDS = 250
-_PERF_EVENTS = ",".join(
-    [
-        "exceptions:page_fault_user",
-        "exceptions:page_fault_kernel",
-        *(f"syscalls:sys_exit_{call}" for call in ("madvise", "munmap", "mmap", "mremap", "brk")),
-        *(f"syscalls:sys_enter_{call}" for call in ("madvise", "munmap", "mmap", "mremap", "brk")),
-    ]
-)
-_SETTLE_SECONDS = 2.0
-_START_SECONDS = 60.0
 
 
-def _requests_per_second(redis: Redis) -> float:
-    done = subprocess.run(
-        [
-            *("redis-benchmark", "-s", str(redis.socket), "-t", "set", "-n", str(_REQUESTS)),
-            *("-r", "2000000", "-d", "500", "-P", "16", "--csv"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rate = float(done.stdout.splitlines()[-1].split(",")[1].strip('"'))
-    redis.flush()
-    time.sleep(_SETTLE_SECONDS)  # jemalloc gives the memory back
-    return rate
-
-
-@contextmanager
-def _ended_by_interrupt(command: list[str], output: Path, ready: int) -> Iterator[None]:
-    """A recorder that runs during the block; it is ready when its file has `ready` bytes."""
-    recorder = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and not (output.exists() and output.stat().st_size >= ready):
-        time.sleep(0.05)
-    time.sleep(0.5)
-    yield
-    recorder.send_signal(signal.SIGINT)
-    _, said = recorder.communicate()
-    if recorder.returncode not in (0, -signal.SIGINT):  # perf ends by the signal it was sent
-        raise RuntimeError(f"{' '.join(command[:2])} failed: {said}")
+def _has(path: Path, size: int) -> Callable[[], bool]:
+    """Whether a file has grown to so many bytes."""
+    return lambda: path.exists() and path.stat().st_size >= size
 
 
 def _ptescope(pid: int, trace: Path) -> AbstractContextManager[None]:
     command = [_PTESCOPE, "record", "--force", "-o", str(trace), "-p", str(pid)]
     trace.unlink(missing_ok=True)
-    return _ended_by_interrupt(command, trace, 2000)
+    return interrupted(command, _has(trace, 2000))
 
 
 def _perf(pid: int, data: Path) -> AbstractContextManager[None]:
-    command = ["perf", "record", "-q", "-c", "1", "-o", str(data), "-e", _PERF_EVENTS]
+    command = ["perf", "record", "-q", "-c", "1", "-o", str(data), "-e", PERF_EVENTS]
     data.unlink(missing_ok=True)
-    return _ended_by_interrupt([*command, "-p", str(pid)], data, 1)
+    return interrupted([*command, "-p", str(pid)], _has(data, 1))
 
 
 def _perf_samples(data: Path) -> int:
@@ -115,12 +78,12 @@ def _redis(rounds: int, folder: Path) -> None:
             "ptescope record": lambda: _ptescope(pid, trace),
             "perf record": lambda: _perf(pid, data),
         }
-        _requests_per_second(redis)  # once, to warm up
+        requests_per_second(redis)  # once, to warm up
         for _ in range(rounds):
             for name, recorder in around.items():
                 with recorder():
-                    rates[name].append(_requests_per_second(redis))
-    print(f"redis-benchmark, {rounds} alternating rounds of {_REQUESTS:,} SETs")
+                    rates[name].append(requests_per_second(redis))
+    print(f"redis-benchmark, {rounds} alternating rounds of {REQUESTS:,} SETs")
     for name, values in rates.items():
         ratios = [b / a for a, b in zip(values, rates["untraced"], strict=True)]
         print(

@@ -17,8 +17,6 @@ def positive(text: str) -> float:
 class Command(Protocol):
     """What `tracer.cli` needs of a command; its docstring is its help."""
 
-    name: str
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
 

@@ -48,8 +48,6 @@ class Advise:
     before the load that leaves empty PTE pages, and end when the process rests.
     """
 
-    name = "advise"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument("-p", "--pid", type=int, required=True, help="the process")

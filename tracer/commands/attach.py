@@ -144,8 +144,6 @@ class Attach:
     is over, when the process ends, or on Ctrl-C.
     """
 
-    name = "attach"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.usage = (

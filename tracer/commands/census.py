@@ -97,8 +97,6 @@ class Census:
     and the reading repeated while a process changes its tables under it.
     """
 
-    name = "census"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument("pids", nargs="*", type=int, metavar="PID", help="a process to read")

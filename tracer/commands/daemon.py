@@ -20,7 +20,6 @@ from tracer.daemon import Choice, Host, Limits
 from tracer.daemon.desk import Desk
 from tracer.daemon.lean import give_back
 from tracer.daemon.server import MetricsServer
-from tracer.daemon.traces import Traces
 from tracer.kernel import kernel_facts
 from tracer.notify import notify, watchdog_seconds
 from tracer.probes import DEFAULT_RING, Probes
@@ -99,8 +98,6 @@ class Daemon:
     written where asked. It ends on SIGTERM or Ctrl-C.
     """
 
-    name = "daemon"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         add_choice(parser)
@@ -143,9 +140,11 @@ class Daemon:
         choice, limits = choice_of(args)
         traces = None
         if args.record_dir:
+            from tracer.daemon.traces import Traces  # pyarrow takes 25 MiB
+
             traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
         kernel = kernel_facts()
-        prepare()
+        prepare(lean=True)
         with ExitStack() as undo:
             probes = Probes(levels=kernel.levels, ring_bytes=DEFAULT_RING)
             undo.callback(probes.close)

@@ -70,8 +70,6 @@ _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
 class Doctor:
     """Print what this host offers and what is missing."""
 
-    name = "doctor"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """It has no arguments."""
 

@@ -21,8 +21,6 @@ class Export:
     under each policy, a track each.
     """
 
-    name = "export"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument("trace", metavar="TRACE", help="the trace, or a URL of it")

@@ -20,8 +20,6 @@ class Import:
     in the report.
     """
 
-    name = "import"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument(

@@ -18,8 +18,6 @@ class Record:
     is what `ptescope attach` would have reported.
     """
 
-    name = "record"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.usage = (

@@ -38,8 +38,6 @@ class Replay:
     gives a report, several give a table with a row for each process.
     """
 
-    name = "replay"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument(

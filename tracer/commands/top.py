@@ -50,8 +50,6 @@ class Top:
     events, and what each policy would save.
     """
 
-    name = "top"
-
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         add_choice(parser)

@@ -1,8 +1,7 @@
 """All processes of a host: chosen, followed, audited in turn, let go.
 
 Only those that have something new cost anything: the ring is emptied for all at once,
-and a process is looked at again for a while after its last event, because that is when
-what its calls have left uncertain is read.
+and without events a process is looked at only while something is left to be read.
 """
 
 import os
@@ -11,6 +10,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from socket import gethostname
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from shadow.host import Cost, Following, HostProcess, HostView
 from shadow.table import Counter
 from tracer.census import Reader
 from tracer.daemon.heartbeat import Heartbeat
+from tracer.daemon.lean import give_back
 from tracer.daemon.limits import CpuBudget, Limits, memory_bytes, shadow_cost
 from tracer.daemon.processes import Choice, Processes, Seen
 from tracer.daemon.sampling import Sampling
-from tracer.daemon.traces import Traces
 from tracer.kernel import KernelFacts
 from tracer.probes import Probes
 from tracer.session import Session
@@ -30,13 +30,16 @@ from tracer.target import open_target
 
 __all__ = ("Host",)
 
+if TYPE_CHECKING:  # it brings pyarrow, which a daemon that writes no traces does without
+    from tracer.daemon.traces import Traces
+
 _SELF = os.getpid()
 """Not followed: each event would make another."""
 _LIST_EVERY = 1.0
-_LINGER = 2.0
-"""Seconds after its last event for which a process is still looked at."""
 _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
+_TRY_AGAIN = 60.0
+"""Seconds until one that could not be followed is tried again: it may have been in exec."""
 _AUDIT_SHARE = 0.02
 """Share of one CPU that audits may take: the next one waits accordingly."""
 _DRIFT_EVERY = 10.0
@@ -46,6 +49,14 @@ _RATE_OVER = 10.0
 """Seconds over which rates are told."""
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a process is not followed, and until when it is not tried again."""
+
+    why: str
+    until: float
+
+
 @dataclass
 class _Followed:
     """A process that is followed, and when what was done to it (monotonic seconds)."""
@@ -53,7 +64,6 @@ class _Followed:
     seen: Seen
     session: Session
     found: float
-    active: float = 0.0
     audited: float = 0.0
     audited_events: int = 0
     rate_since: float = 0.0
@@ -83,14 +93,16 @@ class Host:
         *,
         choice: Choice,
         limits: Limits,
-        traces: Traces | None = None,
+        traces: "Traces | None" = None,
     ) -> None:
         self._probes, self._kernel, self._reader = probes, kernel, reader
         self._choice, self._limits, self._traces = choice, limits, traces
         self._processes = Processes()
+        self._unsettled: set[int] = set()
+        """Those that are looked at though they have no events."""
         self._followed: dict[int, _Followed] = {}
         self._waiting: deque[Seen] = deque()
-        self._refused: dict[tuple[int, int], str] = {}
+        self._refused: dict[tuple[int, int], _Refusal] = {}
         """Who cannot be followed, and why; not asked again."""
         self._for_want_of_memory: set[tuple[int, int]] = set()
         self._heartbeat = Heartbeat(probes)
@@ -111,12 +123,12 @@ class Host:
     def step(self) -> int:
         """Do what is due; returns how many processes had events."""
         now = time.monotonic()
-        busy = self._pump(now)
+        busy = self._pump()
         self._seed(now)
         if now >= self._next_list:
             self._next_list = now + _LIST_EVERY
-            self._processes.look(now)
-            self._choose()
+            self._processes.look(now, seldom=self._followed.keys())
+            self._choose(now)
             self._stay_within(now)
         if now >= self._next_rates:
             self._next_rates = now + _RATE_OVER
@@ -128,17 +140,15 @@ class Host:
             self._traces.turn_over()
         return busy
 
-    def _pump(self, now: float) -> int:
+    def _pump(self) -> int:
         """Give each process its events, and time to read again what they left uncertain."""
-        ready = set(self._probes.poll())
-        for pid, followed in list(self._followed.items()):
-            session = followed.session
-            if pid in ready:
-                followed.active = now
-            quiet = session.described and now - followed.active > _LINGER
-            if quiet or self._sampling.resting(pid):
+        ready = self._probes.poll()
+        for pid in self._unsettled.union(ready) & self._followed.keys():
+            if self._sampling.resting(pid):
                 continue
+            session = self._followed[pid].session
             session.pump()
+            (self._unsettled.add if session.unsettled else self._unsettled.discard)(pid)
             for child in session.children:
                 self._unseen_forks += self._processes.look_at(child) is None
             session.children.clear()
@@ -146,7 +156,7 @@ class Host:
                 self._let_go(pid)
         return len(ready)
 
-    def _choose(self) -> None:
+    def _choose(self, now: float) -> None:
         """Who is new, who is gone, who has been replaced under the same pid."""
         seen = self._processes.seen
         for pid, followed in list(self._followed.items()):
@@ -158,8 +168,8 @@ class Host:
             else:
                 followed.seen = there
         known = {process.identity for process in self._waiting}
+        known |= {i for i, refusal in self._refused.items() if now < refusal.until}
         self._refused = {i: why for i, why in self._refused.items() if i[0] in seen}
-        known |= self._refused.keys()
         for pid, process in seen.items():
             if pid == _SELF or pid in self._followed or process.identity in known:
                 continue
@@ -178,6 +188,8 @@ class Host:
 
     def _seed(self, now: float) -> None:
         """Begin to follow those that wait, for a while."""
+        if not self._waiting:
+            return
         deadline = time.monotonic() + _SEEDING_SECONDS
         while self._waiting and time.monotonic() < deadline:
             process = self._waiting.popleft()
@@ -185,7 +197,9 @@ class Host:
                 self._follow(process, now)
             except (PtescopeError, OSError) as error:
                 self._probes.remove(process.pid)
-                self._refused[process.identity] = str(error)
+                self._refused[process.identity] = _Refusal(str(error), now + _TRY_AGAIN)
+        if not self._waiting:
+            give_back()  # what readings needed
 
     def _follow(self, process: Seen, now: float) -> None:
         target = open_target(process.pid)
@@ -197,9 +211,9 @@ class Host:
             target, self._probes, self._kernel, self._reader, tee, drift_every=_DRIFT_EVERY
         )
         session.seed()
-        self._followed[process.pid] = _Followed(
-            process, session, now, active=now, audited=now, rate_since=now
-        )
+        self._followed[process.pid] = _Followed(process, session, now, audited=now, rate_since=now)
+        self._unsettled.add(process.pid)
+        self._refused.pop(process.identity, None)
 
     def _let_go(self, pid: int) -> None:
         """It has ended, or there is no memory left for it."""
@@ -208,6 +222,7 @@ class Host:
             session.rest()
         session.end()
         self._sampling.forget(pid)
+        self._unsettled.discard(pid)
         self._gone_events += session.events
         self._gone_lost += session.table.counter(Counter.LOST)
         if self._traces:
@@ -218,7 +233,7 @@ class Host:
         while memory_bytes() > self._limits.memory_bytes and self._followed:
             least = min(self._followed.values(), key=lambda f: f.session.empty)
             self._for_want_of_memory.add(least.seen.identity)
-            self._refused[least.seen.identity] = "memory"
+            self._refused[least.seen.identity] = _Refusal("for want of memory", now + _TRY_AGAIN)
             self._let_go(least.seen.pid)
         over = self._budget.over()
         if over is None:
@@ -235,7 +250,7 @@ class Host:
             else:
                 with suppress(PtescopeError, OSError):
                     followed.session.resume()
-                    followed.active = now
+                    self._unsettled.add(pid)
 
     def _audit_one(self, now: float) -> None:
         """Audit whoever was not audited for the longest time, if it did anything since."""
@@ -346,6 +361,12 @@ class Host:
             notes.append(
                 f"{len(wanting)} processes are only counted: to follow them would take more than "
                 f"the {self._limits.memory_bytes >> 20} MiB of --max-memory."
+            )
+        unread = self._refused.keys() - self._for_want_of_memory
+        if unread:
+            notes.append(
+                f"{len(unread)} processes cannot be followed and are only counted; of one of "
+                f"them: {self._refused[min(unread)].why}"
             )
         if self._sampling.count:
             notes.append(

@@ -1,7 +1,7 @@
 """Memory that only the start needed, given back: a daemon runs for months.
 
-The compilers of BPF (libbcc, libclang, libLLVM) and of the shadow table (llvmlite)
-have left some 130 MiB of their text and constants mapped, and free heap.
+Compilers (libclang, libLLVM, llvmlite) leave some 130 MiB of their text and constants
+mapped, and free heap.
 """
 
 import ctypes
@@ -11,23 +11,23 @@ from pathlib import Path
 
 __all__ = ("give_back",)
 
-_COMPILERS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) .* \S*/lib(?:bcc|clang|LLVM|llvmlite)\S*$")
+_LIBRARY = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) .* \S*\.so[.\d]*$")
 
 
 def give_back() -> None:
-    """Let go of the compilers' files, where they are as they are on disk, and of free heap.
+    """Let go of libraries' pages that are as they are on disk, and of free heap.
 
     What is needed after all comes back from the files.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.malloc_trim(0)
     span: tuple[int, int] | None = None
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if "-" in line.split(" ", 1)[0]:
-            match = _COMPILERS.match(line)
+            match = _LIBRARY.match(line)
             unwritable = match and "w" not in match[3]
             span = (int(match[1], 16), int(match[2], 16)) if match and unwritable else None
         elif span and line.startswith("Anonymous:") and line.split()[1] == "0":
             # Relocated constants are not as on disk: those have anonymous pages.
             start, end = ctypes.c_void_p(span[0]), ctypes.c_size_t(span[1] - span[0])
             libc.madvise(start, end, mmap.MADV_DONTNEED)
+    libc.malloc_trim(0)

@@ -5,14 +5,18 @@ is read when it is new and every few seconds from then on, a part of them at a t
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+
+import psutil
 
 __all__ = ("Choice", "Processes", "Seen")
 
 _LOOK_EVERY = 10.0
 """Seconds between two looks at the same process."""
+_SELDOM = 60.0
+"""The same for one of which events tell."""
 _STATUS = re.compile(r"^(Name|NSpid|VmPTE):\t\s*(.*)$", re.MULTILINE)
 
 
@@ -61,16 +65,20 @@ def _within(cgroup: str, pattern: str) -> bool:
     return fnmatch(cgroup, pattern) or fnmatch(cgroup, pattern + "/*")
 
 
+def _text(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/{name}", errors="replace") as file:
+        return file.read()
+
+
 def _look(pid: int) -> Seen | None:
     """The process; None: it has no address space, or it is gone."""
-    folder = Path(f"/proc/{pid}")
     try:
-        status = dict(_STATUS.findall((folder / "status").read_text(errors="replace")))
+        status = dict(_STATUS.findall(_text(pid, "status")))
         if "VmPTE" not in status:
             return None
-        stat = (folder / "stat").read_text(errors="replace")
-        cgroups = (folder / "cgroup").read_text(errors="replace").splitlines()
-    except (OSError, ProcessLookupError):
+        stat = _text(pid, "stat")
+        cgroups = _text(pid, "cgroup").splitlines()
+    except OSError:
         return None
     unified = [line[3:] for line in cgroups if line.startswith("0::")]
     return Seen(
@@ -91,20 +99,22 @@ class Processes:
         """By pid; those that have an address space."""
         self._looked: dict[int, float] = {}
 
-    def look(self, now: float) -> None:
+    def look(self, now: float, seldom: Collection[int] = ()) -> None:
         """List them, and look at those that are new or were not looked at for some time.
 
         Args:
             now: monotonic seconds.
+            seldom: pids of those that need not be looked at so often.
         """
-        there = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        there = set(psutil.pids())
         for pid in self._looked.keys() - there:
             del self._looked[pid]
             self.seen.pop(pid, None)
         for pid in there:
-            if now - self._looked.get(pid, -_LOOK_EVERY) >= _LOOK_EVERY:
+            every = _SELDOM if pid in seldom else _LOOK_EVERY
+            if now - self._looked.get(pid, -_SELDOM) >= every:
                 # Spread, so that not all are looked at again at once.
-                spread = _LOOK_EVERY * (pid % 16) / 64 if pid not in self._looked else 0
+                spread = every * (pid % 16) / 64 if pid not in self._looked else 0
                 self._looked[pid] = now - spread
                 self.look_at(pid)
 

@@ -1,0 +1,171 @@
+"""What watching a whole host costs: python -m tools.bench.daemon [ROUNDS].
+
+1. redis-benchmark in turn with nothing, with `ptescope daemon`, and with `perf record -a`
+   of the same tracepoints; medians of the alternating rounds and of their ratios.
+2. The same for a page-fault storm.
+3. CPU and memory of the daemon with 10, 100 and 1,000 processes of 300 PTE pages, which
+   are idle, or touch and give back 30 pages a second each.
+"""
+
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import psutil
+
+from tools.bench.around import PERF_EVENTS, REQUESTS, interrupted, requests_per_second
+from tools.workloads.redis import private_redis
+from tools.workloads.storm import PAGES, Storm
+
+_PTESCOPE = str(Path(sys.executable).parent / "ptescope")
+_STORM_ROUNDS = 100
+_CROWD = """
+import mmap, os, time
+slots, busy = 300, {busy}
+area = mmap.mmap(-1, slots << 21, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+for _ in range({count} - 1):
+    if os.fork() == 0:
+        break
+for slot in range(slots):
+    area[slot << 21] = 1
+while True:
+    time.sleep(1)
+    for page in range(1, 31 if busy else 0):
+        area[page << 12] = 1
+    if busy:
+        area.madvise(mmap.MADV_DONTNEED, 4096, 30 << 12)
+"""
+_MEASURED_SECONDS = 20.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _metric(port: int, pattern: str) -> float:
+    """A number of the daemon's; 0 where it does not answer yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            found = re.search(f"^{pattern} (\\S+)$", answer.read().decode(), re.MULTILINE)
+    except OSError:
+        return 0.0
+    return float(found[1]) if found else 0.0
+
+
+def _followed(port: int) -> float:
+    return _metric(port, r'ptescope_processes\{following="followed"\}')
+
+
+def _daemon(*options: str) -> AbstractContextManager[None]:
+    port = _free_port()
+    command = [_PTESCOPE, "daemon", "--listen", f"127.0.0.1:{port}", *options]
+    return interrupted(command, lambda: _followed(port) > 0)
+
+
+def _perf(folder: Path) -> AbstractContextManager[None]:
+    data = folder / "perf.data"
+    data.unlink(missing_ok=True)
+    command = ["perf", "record", "-q", "-a", "-c", "1", "-o", str(data), "-e", PERF_EVENTS]
+    return interrupted(command, lambda: data.exists() and data.stat().st_size > 0)
+
+
+def _compare(what: str, unit: str, rounds: int, folder: Path, measure: Callable[[], float]) -> None:
+    """Print what `measure`, in `unit` of time, is with each of the three."""
+    around: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "nothing": nullcontext,
+        "ptescope daemon": _daemon,
+        "perf record -a": lambda: _perf(folder),
+    }
+    times: dict[str, list[float]] = {name: [] for name in around}
+    measure()  # once, to warm up
+    for _ in range(rounds):
+        for name, watcher in around.items():
+            with watcher():
+                times[name].append(measure())
+    print(f"{what}, {rounds} alternating rounds")
+    for name, values in times.items():
+        ratios = [b / a for a, b in zip(times["nothing"], values, strict=True)]
+        print(
+            f"  {name:16} {statistics.median(values):9,.1f} {unit} (min {min(values):,.1f}, "
+            f"max {max(values):,.1f}), {statistics.median(ratios):.2f} x with nothing",
+            flush=True,
+        )
+
+
+def _storm_ns(storm: Storm) -> float:
+    storm.start(_STORM_ROUNDS)
+    return int(storm.answer.readline()) / (_STORM_ROUNDS * PAGES)
+
+
+@contextmanager
+def _crowd(count: int, *, busy: bool) -> Iterator[None]:
+    program = subprocess.Popen(
+        [sys.executable, "-c", _CROWD.format(count=count, busy=busy)], start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
+def _own_cost(count: int, *, busy: bool) -> None:
+    port = _free_port()
+    with _crowd(count, busy=busy):
+        time.sleep(3 + count / 200)
+        command = [_PTESCOPE, "daemon", "--listen", f"127.0.0.1:{port}", "--max-cpu", "100"]
+        daemon = psutil.Popen([*command, "--max-memory", "2G"], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while _followed(port) < count and time.monotonic() < deadline:
+            time.sleep(1)
+        time.sleep(5)
+        before, began = sum(daemon.cpu_times()[:2]), time.monotonic()
+        time.sleep(_MEASURED_SECONDS)
+        share = (sum(daemon.cpu_times()[:2]) - before) / (time.monotonic() - began)
+        memory = daemon.memory_info().rss
+        events = _metric(port, "ptescope_self_events_total")
+        lost = _metric(port, "ptescope_self_lost_events_total")
+        followed = _followed(port)
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait()
+    print(
+        f"  {count:5,} {'busy' if busy else 'idle'}  {followed:5,.0f} followed  "
+        f"{share:6.2%} of a CPU  {memory / (1 << 20):5.0f} MiB  {lost:,.0f} of {events:,.0f} lost",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(f"the daemon alone, {_MEASURED_SECONDS:.0f} s each")
+    for count in (10, 100, 1000):
+        for busy in (False, True):
+            _own_cost(count, busy=busy)
+    with tempfile.TemporaryDirectory(prefix="ptescope-bench-") as folder:
+        with private_redis(MALLOC_CONF="dirty_decay_ms:1000") as redis:
+            _compare(
+                f"redis-benchmark, {REQUESTS:,} SETs", "us a request", rounds, Path(folder),
+                lambda: 1e6 / requests_per_second(redis),
+            )  # fmt: skip
+        storm = Storm()
+        _compare("page-fault storm", "ns a fault", rounds, Path(folder), lambda: _storm_ns(storm))
+        storm.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A private PostgreSQL on a Unix socket, under load of pgbench."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ("Postgres", "private_postgres")
+
+_START_SECONDS = 30.0
+_USER = "postgres"
+_AS_USER = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups")
+
+
+def _binaries() -> Path:
+    """Debian keeps them out of PATH, a folder for each version."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
+    return found[-1].parent
+
+
+class Postgres:
+    """A running server.
+
+    Args:
+        pid: of its postmaster.
+        binaries: where its programs are.
+        folder: of its socket.
+    """
+
+    def __init__(self, pid: int, binaries: Path, folder: Path) -> None:
+        self.pid = pid
+        self._binaries, self._folder = binaries, folder
+
+    def _pgbench(self, *arguments: str) -> list[str]:
+        return [
+            str(self._binaries / "pgbench"), "-h", str(self._folder), "-U", _USER, *arguments,
+            "postgres",
+        ]  # fmt: skip
+
+    def load(self, clients: int, seconds: int) -> subprocess.Popen[bytes]:
+        """Begin so many clients' work."""
+        subprocess.run(self._pgbench("-i", "-q", "-s", "2"), check=True, capture_output=True)
+        return subprocess.Popen(
+            self._pgbench("-c", str(clients), "-T", str(seconds)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@contextmanager
+def private_postgres() -> Iterator[Postgres]:
+    """A server of one's own; it ends with the block. It does not run as root, which it refuses.
+
+    Raises:
+        RuntimeError: it is not installed or does not come up.
+    """
+    binaries, user = _binaries(), pwd.getpwnam(_USER)
+    folder = Path(tempfile.mkdtemp(prefix="ptescope-postgres-"))
+    try:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        data = folder / "data"
+        subprocess.run(
+            [*_AS_USER, binaries / "initdb", "-A", "trust", "-N", "-D", data],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+        )
+        server = subprocess.Popen(
+            [
+                *(*_AS_USER, binaries / "postgres", "-D", data, "-k", folder),
+                *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=64MB"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+        )
+        try:
+            deadline = time.monotonic() + _START_SECONDS
+            while not list(folder.glob(".s.PGSQL.*[0-9]")):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("PostgreSQL did not come up")
+                time.sleep(0.05)
+            yield Postgres(server.pid, binaries, folder)
+        finally:
+            server.terminate()
+            server.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
