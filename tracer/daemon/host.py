@@ -167,6 +167,8 @@ class Host:
                     self._let_go(pid)
             else:
                 followed.seen = there
+        alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
+        self._waiting = deque(alive)
         known = {process.identity for process in self._waiting}
         known |= {i for i, refusal in self._refused.items() if now < refusal.until}
         self._refused = {i: why for i, why in self._refused.items() if i[0] in seen}
