@@ -180,6 +180,28 @@ def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
     assert report.audit.runs == 0
 
 
+_ENDS_WHILE_READ = """
+import os, signal, sys, tracer.session
+from tracer.cli import main
+
+def too_late(pid):
+    os.kill(pid, signal.SIGKILL)
+    raise ProcessLookupError(pid)
+
+tracer.session.vm_pte_kib = too_late
+sys.exit(main(["attach", "-p", *sys.argv[1:]]))
+"""
+
+
+def test_a_process_that_ends_before_it_is_read_gives_no_report() -> None:
+    with subprocess.Popen(["sleep", "60"]) as program:
+        command = [sys.executable, "-c", _ENDS_WHILE_READ, str(program.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == f"ptescope: Process {program.pid} ended before it could be read.\n"
+    assert not done.stdout
+
+
 def test_a_program_without_rights_is_told_what_it_needs() -> None:
     """As nobody, on a process of root."""
     done = subprocess.run(
