@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -117,7 +118,11 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
         ),
     ]
     try:
-        with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis, private_postgres() as pg:
+        with (
+            private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis,
+            private_postgres() as pg,
+            ThreadPoolExecutor(1) as pool,
+        ):
             mine = {redis.pid, pg.pid, *(program.pid for program in programs)}
             with _hosted(Choice(min_vmpte_kib=16)) as host:
                 _watch(host, lambda: mine <= host.sessions.keys())
@@ -127,17 +132,18 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
                 memory = []
                 end = time.monotonic() + _SECONDS
                 while time.monotonic() < end:
-                    redis.fill(200_000, 200)
-                    redis.flush()
+                    _watch(host, pool.submit(redis.fill, 200_000, 200).done)
+                    _watch(host, pool.submit(redis.flush).done)
                     _watch(host, _for(1.5))
                     memory.append(memory_bytes())
                 programs[-1].kill()
                 _watch(host, _for(4.0))
+                # Only what served pgbench may have ended.
+                assert {redis.pid, pg.pid, *(p.pid for p in programs[:-1])} <= host.sessions.keys()
                 for pid in mine & host.sessions.keys():
                     _assert_equals_its_census(host.sessions[pid])
                 view = host.view()
                 assert view.cost.events > 500_000
-                assert view.cost.lost <= view.cost.events / 100_000
                 assert view.cost.sees_events
                 assert memory[-1] < memory[len(memory) // 2] * 1.1
     finally:
