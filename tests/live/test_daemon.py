@@ -229,6 +229,7 @@ def test_storms_of_forks_and_of_faults_are_survived_and_told_truly() -> None:
             os.killpg(forking.pid, signal.SIGKILL)
             assert all(int(storm.answer.readline()) > 0 for storm in storms)
             _watch(host, lambda: len(host.view().processes) < 100)
+            _watch(host, _for(2.0))
             for pid in mine:
                 _assert_equals_its_census(host.sessions[pid])
             cost = host.view().cost
