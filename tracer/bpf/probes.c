@@ -15,6 +15,7 @@
 #define PARTLY (1U << 31)
 #define IOVECS 1024  // UIO_MAXIOV
 #define RESERVE_TRIES 64
+#define RESERVE_TRIES_IN_LOOP 4
 
 struct event {
     u64 time;
@@ -44,61 +45,54 @@ BPF_HASH(targets, u32, struct target, MAX_TARGETS);
 
 static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
 
-static __always_inline void fill(struct event *e, u32 owner, u32 tid, u16 kind,
-                                 u64 address, u64 length, u32 aux) {
-    e->time = bpf_ktime_get_ns();
-    e->address = address;
-    e->length = length;
-    e->tgid = owner;
-    e->tid = tid;
-    e->kind = kind;
-    e->cpu = bpf_get_smp_processor_id();
-    e->aux = aux;
-}
-
 // A reserve fails when the ring is full, but not only then: where the ring's lock
 // is an rqspinlock ("bpf: Convert ringbuf map to rqspinlock", 2025), a guest's CPU
 // that finds it held may be told at once that this is a deadlock, which it is not
 // (repaired upstream by "rqspinlock: Fix TAS fallback lock entry creation").
 // Seen on 6.18: 11 of 5.6 million, each refused within 1 us, with the ring nearly
 // empty. The holder needs some 100 ns, or longer where the host took its CPU away.
-static __always_inline struct event *reserve(void) {
-    struct event *e = 0;
-    for (u32 i = 0; i < RESERVE_TRIES && !e; i++)
-        e = ring.ringbuf_reserve(sizeof(struct event));
-    return e;
+//
+// Before 6.4 the verifier forgets that a reserved event is not null when that is asked
+// twice, so all is done where it is asked once.
+static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 length, u32 aux,
+                                 u32 tries) {
+    for (u32 i = 0; i < tries; i++) {
+        struct event *e = ring.ringbuf_reserve(sizeof(struct event));
+        if (!e)
+            continue;
+        e->time = bpf_ktime_get_ns();
+        e->address = address;
+        e->length = length;
+        e->tgid = owner;
+        e->tid = tid;
+        e->kind = kind;
+        e->cpu = bpf_get_smp_processor_id();
+        e->aux = aux;
+        ring.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+        return true;
+    }
+    return false;
 }
 
 // Loss is told as a running total, so that two CPUs telling it at once do no
 // harm; the reader takes the difference.
 static __always_inline void tell_loss(struct target *target, u32 owner, u32 tid) {
     u64 total = target->lost;
-    if (total == target->told)
-        return;
-    struct event *e = reserve();
-    if (!e)
-        return;
-    target->told = total;
-    fill(e, owner, tid, KIND_LOSS, 0, total, 0);
-    ring.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+    if (total != target->told && send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES))
+        target->told = total;
 }
 
 static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64 address,
-                                   u64 length, u32 aux) {
-    struct event *e = reserve();
-    if (!e) {
+                                   u64 length, u32 aux, u32 tries) {
+    if (!send(target->owner, tid, kind, address, length, aux, tries))
         __sync_fetch_and_add(&target->lost, 1);
-        return;
-    }
-    fill(e, target->owner, tid, kind, address, length, aux);
-    ring.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void emit(struct target *target, u16 kind, u64 address, u64 length,
                                  u32 aux) {
     u32 tid = bpf_get_current_pid_tgid();
     tell_loss(target, target->owner, tid);
-    submit(target, tid, kind, address, length, aux);
+    submit(target, tid, kind, address, length, aux, RESERVE_TRIES);
 }
 
 static __always_inline u64 field(u64 base, u32 offset) {
@@ -216,7 +210,8 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
             return;
         if (bpf_probe_read_user(&range, sizeof(range), (void *)(call->b + i * sizeof(range))))
             return;
-        submit(target, tid, kind, range.start, page_up(range.length), advice);
+        submit(target, tid, kind, range.start, page_up(range.length), advice,
+               RESERVE_TRIES_IN_LOOP);
         left -= range.length;
     }
 }
