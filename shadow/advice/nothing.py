@@ -16,6 +16,8 @@ def nothing_to_do(evidence: Evidence) -> Finding | None:
     A PTE page is a 512th of what it maps, so page tables of twice the necessary size
     are worth 0.2 % of RSS.
     """
+    if not evidence.seeded:
+        return None
     now = evidence.snapshot.now
     idle = (now.empty + (now.lazyfree_only or 0)) * PAGE
     if idle >= max(_SMALL, _SHARE * evidence.host.resident):

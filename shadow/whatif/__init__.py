@@ -59,12 +59,12 @@ class Future:
     Attributes:
         seed: the shadow at the beginning; it is not changed.
         events: (n,) of `EVENT` since then, in order.
-        complete: whether these are all events up to the end of the window.
+        missing: why these are not all events up to the end of the window, if so.
     """
 
     seed: Table
     events: EventBatch
-    complete: bool = True
+    missing: str | None = None
 
     @property
     def lost(self) -> int:
@@ -73,8 +73,10 @@ class Future:
 
     def usable(self) -> bool:
         """Whether one history leads from the seed to the end: no execve, hardly any loss."""
+        if self.missing or not len(self.events):
+            return False
         begun_anew = (self.events["kind"] == Kind.EXEC).any()
-        return len(self.events) > 0 and not begun_anew and self.lost <= len(self.events) * _LOST
+        return not begun_anew and self.lost <= len(self.events) * _LOST
 
 
 def unchanged(events: EventBatch) -> EventBatch:

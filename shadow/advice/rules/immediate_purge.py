@@ -25,10 +25,12 @@ def immediate_purge(evidence: Evidence) -> Finding | None:
         or evidence.snapshot.kernel.policy == "none"
     ):
         return None
-    wait = (DEFAULT_DECAY_MS - decay) * _NS_PER_MS
-    saved = evidence.saved(lambda events: held(events, wait, oversize_bytes(evidence)))
+    wait, limit = (DEFAULT_DECAY_MS - decay) * _NS_PER_MS, oversize_bytes(evidence)
     effect: Effect | None = None
-    if saved is not None and saved > 0:
+    saved = None if limit is None else evidence.saved(lambda events: held(events, wait, limit))
+    if saved is not None and saved <= 0:
+        return None
+    if saved is not None:
         effect = within_a_factor_of_two(
             saved,
             f"the purges of the window held {DEFAULT_DECAY_MS / 1000:g} s, merged as jemalloc "

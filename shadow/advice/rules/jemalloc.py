@@ -7,7 +7,6 @@ __all__ = ("DEFAULT_DECAY_MS", "SHORT_DECAY_MS", "decay_ms", "oversize_bytes", "
 DEFAULT_DECAY_MS = 10_000
 SHORT_DECAY_MS = 1000
 """Below this hardly anything merges before it is purged."""
-_OVERSIZE = 8 << 20
 
 
 def _number(text: str | None) -> int | None:
@@ -25,11 +24,9 @@ def decay_ms(evidence: Evidence, kind: str = "dirty") -> int | None:
     return _number(evidence.allocator.option(f"{kind}_decay_ms")) if live is None else live
 
 
-def oversize_bytes(evidence: Evidence) -> int:
-    """The size at which a free extent is purged at once; 0: never."""
-    found = evidence.allocator.option("oversize_threshold") if evidence.allocator else None
-    size = _number(found)
-    return _OVERSIZE if size is None else size
+def oversize_bytes(evidence: Evidence) -> int | None:
+    """The size at which a free extent is purged at once; 0: never; None: not known."""
+    return _number(evidence.allocator.option("oversize_threshold")) if evidence.allocator else None
 
 
 def setting(evidence: Evidence, option: str) -> str:

@@ -25,6 +25,8 @@ def longer_decay(evidence: Evidence) -> Finding | None:
         return None
     longer = max(decay * _TIMES, DEFAULT_DECAY_MS)
     wait, limit = (longer - decay) * _NS_PER_MS, oversize_bytes(evidence)
+    if limit is None:
+        return None
     least = evidence.saved(lambda events: held(events, wait, limit, steps=True))
     most = evidence.saved(lambda events: held(events, wait, limit))
     if least is None or most is None or least < max(_WORTH * evidence.snapshot.now.empty, 1):

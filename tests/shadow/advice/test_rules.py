@@ -210,7 +210,7 @@ def test_findings_are_ranked_by_what_they_save_and_urgent_ones_first() -> None:
 def test_nothing_is_predicted_from_a_history_that_is_not_whole() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0), pieces(20))
     assert given.future is not None
-    cut = replace(given, future=replace(given.future, complete=False))
+    cut = replace(given, future=replace(given.future, missing="lost"))
     assert _said("immediate_purge", cut).effect is None
     astray = with_now(given, pte_pages=40)  # there are more than the history leads to
     assert _said("immediate_purge", astray).effect is None
