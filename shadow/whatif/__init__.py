@@ -15,6 +15,7 @@ from shadow.policy import Policy
 from shadow.table import Counter, Table
 from shadow.whatif.eager import eagerly
 from shadow.whatif.held import FOREVER, held
+from shadow.whatif.pace import hurried
 from shadow.whatif.returned import returned
 
 __all__ = (
@@ -24,6 +25,7 @@ __all__ = (
     "Transform",
     "eagerly",
     "held",
+    "hurried",
     "look",
     "returned",
     "unchanged",
