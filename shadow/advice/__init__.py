@@ -4,6 +4,8 @@ Pure: evidence in, findings out, ranked. A rule says nothing rather than guess, 
 prediction is a range with its basis.
 """
 
+from dataclasses import replace
+
 from shadow.advice.evidence import (
     FEW,
     Evidence,
@@ -33,9 +35,17 @@ __all__ = (
 )
 
 
+def _bounded(finding: Finding, evidence: Evidence) -> Finding:
+    """Ranges allow for runs that differ, but nobody saves more PTE pages than there are."""
+    there, effect = evidence.snapshot.now.pte_pages, finding.effect
+    if effect is None or effect.most <= there:
+        return finding
+    return replace(finding, effect=replace(effect, least=min(effect.least, there), most=there))
+
+
 def advise(evidence: Evidence) -> list[Finding]:
     """All findings, the weightiest first; where little is at stake, that one first."""
-    found = [finding for rule in RULES if (finding := rule(evidence))]
+    found = [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
     found = [one for one in found if one.effect is None or one.effect.most >= FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
     nothing = nothing_to_do(evidence)

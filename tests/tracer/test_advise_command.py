@@ -69,7 +69,7 @@ def test_a_trace_is_judged_as_its_process_would_be(
 ) -> None:
     (process,) = _advise(capsys, trace)
     found = _by_rule(process)
-    assert found["immediate_purge"]["effect"]["pte_pages"] == [330, 660]
+    assert found["immediate_purge"]["effect"]["pte_pages"] == [330, _SLOTS]
     assert len(found["own_call"]["slots"]) == _SLOTS
     assert process["advice_limits"] == []
     assert main(["advise", str(trace)]) == 0

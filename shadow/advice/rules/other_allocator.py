@@ -5,7 +5,8 @@ from shadow.advice.finding import Change, Finding, within_a_factor_of_two
 
 __all__ = ("other_allocator",)
 
-_MANY = 0.25
+_MANY, _BYTES = 0.25, 1 << 20
+"""Share and size of the empty PTE pages: for less nobody should change an allocator."""
 _SETTINGS = (
     "MIMALLOC_PURGE_DELAY=0",
     "MIMALLOC_DECOMMIT_DELAY=0  # its name before version 2.1",
@@ -19,6 +20,8 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         return None
     if allocator.serves != "malloc" or now.empty < _MANY * now.pte_pages:
         return None
+    if evidence.empty_bytes < _BYTES:
+        return None
     preloaded = (allocator.linked or "").startswith("preloaded")
     return Finding(
         rule="other_allocator",
@@ -28,7 +31,7 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         change=Change(
             "Try mimalloc with a purge delay of 0, which purges segments that are aligned to "
             "slots, or google/tcmalloc, which releases 2 MiB at a time."
-            + ("" if preloaded else " The program is linked with this one: it has to be rebuilt."),
+            + ("" if preloaded else " It is linked with this one: rebuild it."),
             ["LD_PRELOAD=libmimalloc.so.2", *_SETTINGS] if preloaded else [],
         ),
         effect=within_a_factor_of_two(

@@ -1,17 +1,21 @@
 """Each rule speaks where it should and is silent where it should be."""
 
+import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given as whatever
 from hypothesis import strategies as st
 
-from shadow.advice import Evidence, Finding, Slots, advise
+from shadow.advice import Evidence, Finding, Slots, advise, limits
 from shadow.advice.rules import RULES
+from shadow.events import Kind
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, AllocatorOption
+from shadow.whatif import Future, hurried
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots, with_now
-from tests.shadow.build import BASE, PAGE, SLOT
+from tests.shadow.build import BASE, PAGE, SLOT, History
 
 _MANY = 1000
 
@@ -69,6 +73,46 @@ def test_immediate_purge_is_predicted_from_the_history() -> None:
     assert (found.effect.least, found.effect.most) == (11, 22)
     assert found.change is not None
     assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000"]
+
+
+def test_small_frees_over_a_while_are_purged_in_steps_before_their_time_is_over() -> None:
+    """Single pages, in an order that leaves no neighbours until the end, for six seconds."""
+    number = 40
+    history = History().map(BASE, number * SLOT).touch(BASE, number * SLOT, PAGE)
+    for odd in (0, PAGE):
+        for page in range(BASE + odd, BASE + number * SLOT, 2 * PAGE):
+            history.dontneed(page, PAGE)
+    given = evidence(jemalloc(dirty_decay_ms=0), history)
+    assert given.future is not None
+    events = given.future.events
+    purges = np.flatnonzero(events["kind"] == Kind.DONTNEED)
+    assert hurried(events) > 0.99
+    each = 6 * 10**9 // len(purges)
+    events["time"][purges] = events["time"].max() + np.arange(len(purges)) * each
+    found = _said("immediate_purge", given).effect
+    assert found is not None
+    assert number // 4 < found.most < 0.9 * number
+    assert hurried(events) == 0
+
+
+def test_a_window_that_begins_too_late_predicts_nothing_and_says_so() -> None:
+    given = evidence(jemalloc(dirty_decay_ms=0), pieces(40))
+    assert given.future is not None
+    *_, last = np.split(given.future.events, [-1])
+    seed = copy.deepcopy(given.future.seed)
+    seed.feed(given.future.events)
+    late = replace(given, future=Future(seed, last))
+    assert late.late
+    assert _said("immediate_purge", late).effect is None
+    assert any("begin before the load" in limit for limit in limits(late))
+    assert not given.late
+
+
+def test_no_more_is_promised_than_there_is() -> None:
+    given = evidence(history=pieces(300))
+    found = next(finding for finding in advise(given) if finding.rule == "small_purges")
+    assert found.effect is not None
+    assert (found.effect.least, found.effect.most) == (165, 300)
 
 
 def test_a_setting_keeps_what_is_set_besides() -> None:
@@ -129,16 +173,17 @@ def test_aggressive_decommit() -> None:
 
 
 def test_other_allocator_only_where_malloc_can_be_replaced() -> None:
-    linked = _said("other_allocator", evidence(jemalloc(), pieces(20)))
+    linked = _said("other_allocator", evidence(jemalloc(), pieces(300)))
     assert linked.effect is not None
     assert linked.change is not None
     assert not any("LD_PRELOAD" in line for line in linked.change.how)
     preloaded = replace(jemalloc(), linked="preloaded: /usr/lib/libjemalloc.so.2")
-    change = _said("other_allocator", evidence(preloaded, pieces(20))).change
+    change = _said("other_allocator", evidence(preloaded, pieces(300))).change
     assert change is not None
     assert change.how[0] == "LD_PRELOAD=libmimalloc.so.2"
     prefixed = replace(jemalloc(), serves="calls of _rjem_*")
-    assert _by("other_allocator", evidence(prefixed, pieces(20))) is None
+    assert _by("other_allocator", evidence(prefixed, pieces(300))) is None
+    assert _by("other_allocator", evidence(preloaded, pieces(200))) is None  # not for 800 KiB
 
 
 def test_own_call_names_the_slots_and_the_race() -> None:

@@ -19,7 +19,7 @@ def test_each_finding_fits_a_short_look() -> None:
         assert len(block.splitlines()) <= 9, block
         assert all(len(line) <= 100 for line in block.splitlines())
         assert "     why     " in block
-    assert "saves   330 to 660 PTE pages, 1.3 MiB to 2.6 MiB" in text
+    assert "saves   330 to 600 PTE pages, 1.3 MiB to 2.3 MiB" in text
     assert "do      MALLOC_CONF=dirty_decay_ms:10000" in text
     assert "basis" not in text
 
