@@ -31,7 +31,7 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         change=Change(
             "Try mimalloc with a purge delay of 0, which purges segments that are aligned to "
             "slots, or google/tcmalloc, which releases 2 MiB at a time."
-            + ("" if preloaded else " It is linked with this one: rebuild it."),
+            + ("" if preloaded else " The program is linked with this one: it has to be rebuilt."),
             ["LD_PRELOAD=libmimalloc.so.2", *_SETTINGS] if preloaded else [],
         ),
         effect=within_a_factor_of_two(
