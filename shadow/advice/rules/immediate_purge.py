@@ -7,7 +7,8 @@ from shadow.advice.rules.jemalloc import (
     SHORT_DECAY_MS,
     decay_ms,
     oversize_bytes,
-    setting,
+    waiting,
+    waiting_risks,
 )
 from shadow.whatif import held, hurried
 
@@ -65,11 +66,11 @@ def immediate_purge(evidence: Evidence) -> Finding | None:
         change=Change(
             f"Let freed memory wait {DEFAULT_DECAY_MS / 1000:g} s, as jemalloc does by default, "
             "so that it merges before it is purged.",
-            [setting(evidence, f"dirty_decay_ms:{DEFAULT_DECAY_MS}")],
+            waiting(evidence, f"dirty_decay_ms:{DEFAULT_DECAY_MS}"),
         ),
         effect=effect,
         risks=[
-            "Freed memory stays in RSS for up to that time.",
+            *waiting_risks(evidence),
             "Fewer page faults and fewer madvise calls: it costs no speed.",
         ],
         verify="Restart with it, run the same load, wait 15 s at rest, then ptescope census.",

@@ -72,7 +72,7 @@ def test_immediate_purge_is_predicted_from_the_history() -> None:
     assert found.effect is not None
     assert (found.effect.least, found.effect.most) == (11, 22)
     assert found.change is not None
-    assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000"]
+    assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000,background_thread:true"]
 
 
 def test_small_frees_over_a_while_are_purged_in_steps_before_their_time_is_over() -> None:
@@ -119,7 +119,17 @@ def test_a_setting_keeps_what_is_set_besides() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0, narenas=4), pieces(4))
     change = _said("immediate_purge", given).change
     assert change is not None
-    assert change.how == ["MALLOC_CONF=narenas:4,dirty_decay_ms:10000"]
+    assert change.how == ["MALLOC_CONF=narenas:4,dirty_decay_ms:10000,background_thread:true"]
+
+
+def test_where_a_thread_purges_already_none_is_asked_for() -> None:
+    allocator = jemalloc(dirty_decay_ms=0)
+    running = {"background_thread": AllocatorOption("true", "its threads run")}
+    allocator = replace(allocator, options=allocator.options | running)
+    found = _said("immediate_purge", evidence(allocator, pieces(20)))
+    assert found.change is not None
+    assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000"]
+    assert not any("background_thread" in risk for risk in found.risks)
 
 
 def test_the_decay_that_new_arenas_have_goes_over_that_of_the_start() -> None:
