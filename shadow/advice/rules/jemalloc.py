@@ -53,8 +53,9 @@ def waiting_risks(evidence: Evidence) -> list[str]:
     risks = ["Freed memory stays in RSS for up to that time."]
     if evidence.allocator and evidence.allocator.option("background_thread") != "true":
         risks.append(
-            "background_thread:true makes a thread of jemalloc's own, or several; without it a "
-            "process that rests keeps in RSS what it freed last. Not every build has it (musl)."
+            "background_thread:true makes a thread of jemalloc's own, or several. Where there is "
+            "none (musl; a worker that was forked off, for it does not outlive a fork) a process "
+            "that rests keeps in RSS what it freed last."
         )
     return risks
 
