@@ -34,6 +34,8 @@ class Family:
         self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
         self._writer = writer
         self.sessions: list[Session] = []
+        """All that were ever followed, in order."""
+        self._running: dict[int, Session] = {}
         self.missed = 0
         """Forked processes that ended before they could be looked at."""
 
@@ -52,23 +54,37 @@ class Family:
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
         self.sessions.append(session)
+        self._running[target.pid] = session
 
     def pump(self) -> int:
         """Take the events that have come, for all; returns how many."""
         count = 0
-        for session in list(self.sessions):
+        for session in list(self._running.values()):
+            if self._running.get(session.target.pid) is not session:
+                continue  # let go of for another's sake
             got = session.pump()
             count += got
             if not got and not session.ended and not session.target.alive():
                 session.process_ended()
             if self._forks:
                 self._adopt(session)
+            if session.ended:
+                self._let_go(session)
         return count
+
+    def _let_go(self, ended: Session) -> None:
+        """Its window ends with it, and its pid may be another's from now on."""
+        ended.stop()
+        self._probes.remove(ended.target.pid)
+        del self._running[ended.target.pid]
 
     def _adopt(self, parent: Session) -> None:
         """A child's tables are read as they are: what it did until then is in them."""
         children, parent.children = parent.children, []
         for pid in children:
+            if pid in self._running:  # the pid's former process, whose end is not read yet
+                self._running[pid].process_ended()
+                self._let_go(self._running[pid])
             try:
                 self.add(open_target(pid))
             except (PtescopeError, OSError):
@@ -76,14 +92,14 @@ class Family:
 
     def ended(self) -> bool:
         """Whether none of them is there any more."""
-        return all(session.ended for session in self.sessions)
+        return not self._running
 
     def audit(self) -> None:
         """Audit all."""
-        for session in self.sessions:
+        for session in self._running.values():
             session.audit()
 
     def stop(self) -> None:
         """End the window of all."""
-        for session in self.sessions:
+        for session in self._running.values():
             session.stop()

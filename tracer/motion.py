@@ -89,7 +89,7 @@ class Motion:
             return
         self._recent.append(events)
         oldest = (self.reading_since or int(events["time"][-1])) - 2 * MARGIN_NS
-        while self._recent[0]["time"][-1] < oldest:
+        while self._recent and self._recent[0]["time"][-1] < oldest:
             self._recent.popleft()
         if not kinds_of(events) & _UNTOLD:
             return

@@ -180,6 +180,66 @@ def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
     assert report.audit.runs == 0
 
 
+_SAME_PID_TWICE = """
+import os, time
+def child(pages):
+    pid = os.fork()
+    if pid == 0:
+        room = bytearray(pages << 21)
+        time.sleep(1)
+        os._exit(0)
+    return pid
+time.sleep(0.5)
+first = child(4)
+os.waitpid(first, 0)
+open("/proc/sys/kernel/ns_last_pid", "w").write(str(first - 1))
+second = child(40)
+os.waitpid(second, 0)
+print(first, second)
+"""
+
+
+def test_a_pid_that_is_used_again_is_another_process() -> None:
+    for _ in range(5):  # somebody else's process may take the pid
+        done = subprocess.run(
+            [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", _SAME_PID_TWICE],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        first, second = map(int, done.stdout.splitlines()[0].split())
+        if first == second:
+            break
+    assert first == second
+    processes = json.loads(done.stdout.splitlines()[-1])["processes"]
+    one, other = [each for each in processes if each["process"]["pid"] == first]
+    assert one["process"]["start_time"] < other["process"]["start_time"]
+    peaks = [each["policies"]["none"]["peak"] for each in (one, other)]
+    assert 30 < peaks[1] - peaks[0] < 45, "each is its own"
+
+
+_ENDS_WHILE_READ = """
+import os, signal, sys, tracer.session
+from tracer.cli import main
+
+def too_late(pid):
+    os.kill(pid, signal.SIGKILL)
+    raise ProcessLookupError(pid)
+
+tracer.session.vm_pte_kib = too_late
+sys.exit(main(["attach", "-p", *sys.argv[1:]]))
+"""
+
+
+def test_a_process_that_ends_before_it_is_read_gives_no_report() -> None:
+    with subprocess.Popen(["sleep", "60"]) as program:
+        command = [sys.executable, "-c", _ENDS_WHILE_READ, str(program.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == f"ptescope: Process {program.pid} ended before it could be read.\n"
+    assert not done.stdout
+
+
 def test_a_program_without_rights_is_told_what_it_needs() -> None:
     """As nobody, on a process of root."""
     done = subprocess.run(

@@ -118,6 +118,13 @@ def test_a_slot_moves_for_a_while_after_an_event() -> None:
     assert not motion.mappings_moving(later)
 
 
+def test_what_is_told_late_of_before_a_reading_moves_nothing() -> None:
+    motion = Motion()
+    motion.reading_since = _NOW + 3 * MARGIN_NS
+    motion.note(np.array([(_NOW, BASE, 0, 1, 1, Kind.FAULT, 0, 6)], EVENT))
+    assert not motion.moving(np.array([BASE]), motion.reading_since).any()
+
+
 def test_ranges_of_calls_with_untold_effects_are_remembered() -> None:
     motion = Motion()
     motion.note(np.array([(_NOW, BASE, SLOT, 1, 1, Kind.POPULATE, 0, 22)], EVENT))

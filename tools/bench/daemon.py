@@ -4,7 +4,7 @@
    of the same tracepoints; medians of the alternating rounds and of their ratios.
 2. The same for a page-fault storm.
 3. CPU and memory of the daemon with 10, 100 and 1,000 processes of 300 PTE pages, which
-   are idle, or touch and give back 30 pages a second each.
+   are idle, or touch and give back 30 pages a second each; it follows no others.
 """
 
 import os
@@ -31,6 +31,7 @@ _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _STORM_ROUNDS = 100
 _CROWD = """
 import mmap, os, time
+open("/proc/self/comm", "w").write("crowd")
 slots, busy = 300, {busy}
 area = mmap.mmap(-1, slots << 21, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
 area.madvise(mmap.MADV_NOHUGEPAGE)
@@ -128,7 +129,8 @@ def _own_cost(count: int, *, busy: bool) -> None:
     with _crowd(count, busy=busy):
         time.sleep(3 + count / 200)
         command = [_PTESCOPE, "daemon", "--listen", f"127.0.0.1:{port}", "--max-cpu", "100"]
-        daemon = psutil.Popen([*command, "--max-memory", "2G"], stderr=subprocess.DEVNULL)
+        command += ["--max-memory", "2G", "--name", "crowd"]
+        daemon = psutil.Popen(command, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while _followed(port) < count and time.monotonic() < deadline:
             time.sleep(1)

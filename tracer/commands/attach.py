@@ -6,7 +6,7 @@ from argparse import REMAINDER, ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from shadow.errors import PtescopeError, UsageError
+from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
@@ -116,6 +116,8 @@ def run_family(args: Namespace, *, stop_without_trace: bool) -> tuple[Family, Tr
         family = Family(probes, kernel, reader, forks=args.follow, writer=writer)
         try:
             family.add(open_target(pid))
+            if family.sessions[0].following.facts.kernel.seed == "none":
+                raise NoSuchTargetError(f"Process {pid} ended before it could be read.")
         except PtescopeError:
             if writer:
                 writer.discard()

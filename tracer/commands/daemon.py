@@ -27,7 +27,7 @@ from tracer.rights import drop_rights
 
 __all__ = ("BUSY_WAIT", "IDLE_WAIT", "Daemon", "add_choice", "choice_of")
 
-BUSY_WAIT, IDLE_WAIT = 0.005, 0.2
+BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
 """Seconds between two steps: events come in, or nothing does."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LISTEN = "127.0.0.1:9467"

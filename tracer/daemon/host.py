@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # it brings pyarrow, which a daemon that writes no traces doe
 _SELF = os.getpid()
 """Not followed: each event would make another."""
 _LIST_EVERY = 1.0
+_TURNS = 16
+"""In how many seconds each is asked for losses, though it has no events."""
 _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
 _TRY_AGAIN = 60.0
@@ -99,15 +101,17 @@ class Host:
         self._choice, self._limits, self._traces = choice, limits, traces
         self._processes = Processes()
         self._unsettled: set[int] = set()
-        """Those that are looked at though they have no events."""
+        """Those that are looked at though they have no events: a loss is only told with the
+        next event, or when it is asked for."""
         self._followed: dict[int, _Followed] = {}
         self._waiting: deque[Seen] = deque()
         self._refused: dict[tuple[int, int], _Refusal] = {}
-        """Who cannot be followed, and why; not asked again."""
+        """Who cannot be followed."""
         self._for_want_of_memory: set[tuple[int, int]] = set()
         self._heartbeat = Heartbeat(probes)
         self._budget = CpuBudget(limits.cpu)
         self._sampling = Sampling()
+        self._turn = 0
         self._next_list = self._next_audit = self._next_rates = 0.0
         self._gone_events = self._gone_lost = self._unseen_forks = 0
 
@@ -127,6 +131,8 @@ class Host:
         self._seed(now)
         if now >= self._next_list:
             self._next_list = now + _LIST_EVERY
+            self._turn = (self._turn + 1) % _TURNS
+            self._unsettled |= {pid for pid in self._followed if pid % _TURNS == self._turn}
             self._processes.look(now, seldom=self._followed.keys())
             self._choose(now)
             self._stay_within(now)
@@ -147,8 +153,8 @@ class Host:
             if self._sampling.resting(pid):
                 continue
             session = self._followed[pid].session
-            session.pump()
-            (self._unsettled.add if session.unsettled else self._unsettled.discard)(pid)
+            again = session.pump() or session.unsettled
+            (self._unsettled.add if again else self._unsettled.discard)(pid)
             for child in session.children:
                 self._unseen_forks += self._processes.look_at(child) is None
             session.children.clear()
@@ -167,6 +173,8 @@ class Host:
                     self._let_go(pid)
             else:
                 followed.seen = there
+        alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
+        self._waiting = deque(alive)
         known = {process.identity for process in self._waiting}
         known |= {i for i, refusal in self._refused.items() if now < refusal.until}
         self._refused = {i: why for i, why in self._refused.items() if i[0] in seen}

@@ -107,8 +107,8 @@ class Processes:
             seldom: pids of those that need not be looked at so often.
         """
         there = set(psutil.pids())
-        for pid in self._looked.keys() - there:
-            del self._looked[pid]
+        for pid in (self._looked.keys() | self.seen.keys()) - there:
+            self._looked.pop(pid, None)
             self.seen.pop(pid, None)
         for pid in there:
             every = _SELDOM if pid in seldom else _LOOK_EVERY

@@ -53,6 +53,18 @@ def test_processes_come_and_go() -> None:
     assert child.pid not in processes.seen
 
 
+def test_one_that_was_only_looked_at_goes_too() -> None:
+    processes = Processes()
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert processes.look_at(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    processes.look(1.0)
+    assert child.pid not in processes.seen
+
+
 def test_what_changes_is_seen_within_ten_seconds() -> None:
     processes = Processes()
     child = subprocess.Popen(["sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE)
