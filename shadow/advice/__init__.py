@@ -48,5 +48,5 @@ def advise(evidence: Evidence) -> list[Finding]:
     found = [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
     found = [one for one in found if one.effect is None or one.effect.most >= FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
-    nothing = nothing_to_do(evidence)
+    nothing = nothing_to_do(evidence, found)
     return [nothing, *found] if nothing else found

@@ -95,10 +95,13 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
         lines += [f"  option        {option}" for option in options]
         lines += [f"  not known     {sentence}" for sentence in process.allocator.unknown]
     lines += _margin("note", snapshot.notes) + _margin("limits", limits(evidence))
-    for number, finding in enumerate(findings, 1):
+    idle = not detail and findings[:1] and findings[0].rule == "nothing_to_do"
+    for number, finding in enumerate(findings[:1] if idle else findings, 1):
         lines += _finding(number, finding, detail=detail)
     if not findings:
         lines += ["", "No rule has anything to say about this."]
+    elif idle and len(findings) > 1:
+        lines += ["", f"--detail has {len(findings) - 1} more that would save little."]
     elif not detail:
         lines += ["", "--detail has the bases, all risks, how to verify, and sources."]
     return "\n".join(lines)

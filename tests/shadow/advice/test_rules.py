@@ -251,6 +251,15 @@ def test_nothing_to_do_is_said_first_and_plainly() -> None:
     )
 
 
+def test_there_is_something_to_do_where_much_can_be_saved_or_is_urgent() -> None:
+    few = with_now(evidence(), empty=20, pte_pages=10_000)
+    occupancy = [0, _MANY, *[0] * 511]
+    scattered = with_now(few, pte_pages=_MANY, sparse=_MANY, occupancy=occupancy)
+    assert [finding.rule for finding in advise(scattered)] == ["sparse"]
+    broken = with_now(evidence(release="7.0.1"), empty=20, pte_pages=10_000)
+    assert advise(broken)[0].rule == "kernel_flushes_wrong"
+
+
 def test_findings_are_ranked_by_what_they_save_and_urgent_ones_first() -> None:
     given = evidence(
         jemalloc(dirty_decay_ms=0), pieces(600), known=slots(whole=600), release="7.0.1"

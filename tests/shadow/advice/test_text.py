@@ -38,6 +38,16 @@ def test_the_basis_of_predictions_is_told() -> None:
     assert "nothing is predicted" in render_advice(astray, advise(astray), detail=False)
 
 
+def test_where_there_is_nothing_to_do_only_that_is_said() -> None:
+    given = evidence(jemalloc(dirty_decay_ms=0), pieces(30), known=slots(whole=30))
+    findings = advise(given)
+    short = render_advice(given, findings, detail=False)
+    assert "1. nothing to do" in short
+    assert "madvise" not in short
+    assert f"--detail has {len(findings) - 1} more that would save little" in short
+    assert "madvise" in render_advice(given, findings, detail=True)
+
+
 def test_no_finding_is_said_too() -> None:
     given = with_now(evidence(), empty=300)
     assert "No rule has anything to say" in render_advice(given, [], detail=False)
