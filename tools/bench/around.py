@@ -42,8 +42,10 @@ def requests_per_second(redis: Redis) -> float:
 
 
 @contextmanager
-def interrupted(command: list[str], ready: Callable[[], bool]) -> Iterator[None]:
-    """A recorder that runs during the block, from when it is ready on.
+def interrupted(
+    command: list[str], ready: Callable[[], bool], settle: float = 0.5
+) -> Iterator[None]:
+    """A recorder that runs during the block, from `settle` seconds after it is ready on.
 
     Raises:
         RuntimeError: it failed.
@@ -52,7 +54,7 @@ def interrupted(command: list[str], ready: Callable[[], bool]) -> Iterator[None]
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not ready():
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(settle)
     yield
     recorder.send_signal(signal.SIGINT)
     _, said = recorder.communicate()

@@ -48,6 +48,8 @@ while True:
         area.madvise(mmap.MADV_DONTNEED, 4096, 30 << 12)
 """
 _MEASURED_SECONDS = 20.0
+_FIRST_SECONDS = 5.0
+"""In which it looks at everybody's executable and libraries, once."""
 
 
 def _free_port() -> int:
@@ -74,7 +76,7 @@ def _followed(port: int) -> float:
 def _daemon(*options: str) -> AbstractContextManager[None]:
     port = _free_port()
     command = [_PTESCOPE, "daemon", "--listen", f"127.0.0.1:{port}", *options]
-    return interrupted(command, lambda: _followed(port) > 0)
+    return interrupted(command, lambda: _followed(port) > 0, settle=_FIRST_SECONDS)
 
 
 def _perf(folder: Path) -> AbstractContextManager[None]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it brings pyarrow, which a daemon that writes no traces doe
 _SELF = os.getpid()
 """Not followed: each event would make another."""
 _LIST_EVERY = 1.0
-_TURNS = 16
+_TURNS = 60
 """In how many seconds each is asked for losses, though it has no events."""
 _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
