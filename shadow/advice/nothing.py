@@ -15,8 +15,8 @@ _SHARE = 0.001
 def nothing_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None:
     """Where nothing is urgent, and neither what is empty nor what is `found` to save weighs.
 
-    To weigh is 1 MiB, and a thousandth of what the process has resident. A PTE page is a 512th of what it maps, so page tables of twice the necessary size
-    are worth 0.2 % of RSS.
+    To weigh is 1 MiB, and a thousandth of what the process has resident: a PTE page is a
+    512th of what it maps, so page tables of twice the necessary size are 0.2 % of RSS.
     """
     if not evidence.seeded:
         return None
