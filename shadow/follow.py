@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
 from shadow.policy import Policy
@@ -97,8 +98,12 @@ class Following:
             pmd_bases=table.upper_bases(PMD_LEVEL),
             pud_bases=table.upper_bases(PUD_LEVEL),
         )
-        vmas = table.state.vmas[: counters[Counter.VMAS]].copy()
-        return Seed(int(counters[Counter.NOW]), pages, vmas, int(counters[Counter.BRK]))
+        return Seed(int(counters[Counter.NOW]), pages, self.vmas(), int(counters[Counter.BRK]))
+
+    def vmas(self) -> npt.NDArray[np.void]:
+        """Its mappings: (n,) of `shadow.table.VMA`, sorted."""
+        state = self.table.state
+        return state.vmas[: state.counters[Counter.VMAS]].copy()
 
     @property
     def events(self) -> int:

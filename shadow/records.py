@@ -26,6 +26,7 @@ class Facts:
         process: who is followed.
         kernel: the kernel under it, and how the shadow was seeded.
         huge: where its anonymous faults map more than a page; the first word on it counts.
+        max_map_count: vm.max_map_count, the most mappings of a process; None: not known.
         host: name of the host.
         start_ns: begin of the window, CLOCK_MONOTONIC.
         wall_ns: the same moment since the epoch.
@@ -35,12 +36,14 @@ class Facts:
         unplaced: empty PTE pages that are counted without their addresses.
         audit: what comparisons with the real page tables have given so far.
         notes: sentences on how far the numbers can be trusted.
+        redacted: paths and settings were left out, and addresses are not its own.
         told_ns: when this became known.
     """
 
     process: Process
     kernel: Kernel
     huge: HugePages
+    max_map_count: int | None = None
     host: str = ""
     start_ns: int = 0
     wall_ns: int = 0
@@ -50,6 +53,7 @@ class Facts:
     unplaced: int = 0
     audit: Audit = field(default_factory=Audit)
     notes: tuple[str, ...] = ()
+    redacted: bool = False
     told_ns: int = 0
 
 

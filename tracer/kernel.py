@@ -21,6 +21,8 @@ _THP_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 THP = {"never": 0, "madvise": 1, "always": 2}
 """The setting of transparent huge pages, as `Counter.THP` has it."""
 
+_MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
+
 _PAST_4_LEVELS = 1 << 47
 _TRIED_SLOTS = 16
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -38,6 +40,7 @@ class KernelFacts:
         levels: page-table levels.
         thp: the setting of transparent huge pages, a key of `THP`.
         mthp: sizes in KiB of multi-size THP, by where they are used: a key of `THP`.
+        max_map_count: vm.max_map_count, the most mappings of a process.
     """
 
     release: str
@@ -45,6 +48,7 @@ class KernelFacts:
     levels: int
     thp: str
     mthp: dict[str, tuple[int, ...]]
+    max_map_count: int
 
 
 def vm_pte_kib(pid: int | str) -> int:
@@ -134,4 +138,11 @@ def kernel_facts() -> KernelFacts:
             "run ptescope on the host, or in a container started with --pid=host."
         )
     thp = _chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never"
-    return KernelFacts(os.uname().release, _policy(), _levels(), thp, _mthp(thp))
+    return KernelFacts(
+        release=os.uname().release,
+        policy=_policy(),
+        levels=_levels(),
+        thp=thp,
+        mthp=_mthp(thp),
+        max_map_count=int(_MAX_MAP_COUNT.read_text()),
+    )

@@ -79,6 +79,7 @@ class Session:
             process=target.identify(),
             kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, PAGE, "none"),
             huge=huge,
+            max_map_count=kernel.max_map_count,
             host=gethostname(),
             start_ns=time.monotonic_ns(),
             wall_ns=time.time_ns(),
@@ -274,7 +275,9 @@ class Session:
             pass
         self.audit()
         with suppress(*_ENDED):  # libraries may have been loaded since the attach
-            self.following.update(process=self.target.describe())
+            process = self.target.describe()
+            if self.target.alive():  # a zombie has no images, and nothing is known of it any more
+                self.following.update(process=process)
         self.end()
 
     def end(self) -> None:

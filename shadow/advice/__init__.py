@@ -4,8 +4,19 @@ Pure: evidence in, findings out, ranked. A rule says nothing rather than guess, 
 prediction is a range with its basis.
 """
 
-from shadow.advice.evidence import Evidence, Host, Purges, Slots, classify_slots, measure_purges
+from dataclasses import replace
+
+from shadow.advice.evidence import (
+    FEW,
+    Evidence,
+    Host,
+    Purges,
+    Slots,
+    classify_slots,
+    measure_purges,
+)
 from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.limits import limits
 from shadow.advice.nothing import nothing_to_do
 from shadow.advice.rules import RULES
 
@@ -19,18 +30,23 @@ __all__ = (
     "Slots",
     "advise",
     "classify_slots",
+    "limits",
     "measure_purges",
 )
 
 
-_FEW = 16
-"""A change that saves fewer PTE pages, 64 KiB, is not worth a restart."""
+def _bounded(finding: Finding, evidence: Evidence) -> Finding:
+    """Ranges allow for runs that differ, but nobody saves more PTE pages than there are."""
+    there, effect = evidence.snapshot.now.pte_pages, finding.effect
+    if effect is None or effect.most <= there:
+        return finding
+    return replace(finding, effect=replace(effect, least=min(effect.least, there), most=there))
 
 
 def advise(evidence: Evidence) -> list[Finding]:
     """All findings, the weightiest first; where little is at stake, that one first."""
-    found = [finding for rule in RULES if (finding := rule(evidence))]
-    found = [one for one in found if one.effect is None or one.effect.most >= _FEW]
+    found = [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
+    found = [one for one in found if one.effect is None or one.effect.most >= FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
-    nothing = nothing_to_do(evidence)
+    nothing = nothing_to_do(evidence, found)
     return [nothing, *found] if nothing else found

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
 from shadow.snapshot import Allocator, Snapshot
-from shadow.table import VmaFlag
+from shadow.table import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, look, unchanged
 
-__all__ = ("Evidence", "Host", "Purges", "Slots", "classify_slots", "measure_purges")
+__all__ = ("FEW", "Evidence", "Host", "Purges", "Slots", "classify_slots", "measure_purges")
 
+FEW = 16
+"""A change that saves fewer PTE pages, 64 KiB, is not worth a restart."""
 _CREDIBLE = 0.9
 """A history that ends with so much of the PTE pages there really are is believed."""
 
@@ -26,13 +28,13 @@ class Host:
     """The machine and its settings.
 
     Attributes:
-        max_map_count: vm.max_map_count, the most mappings of a process.
+        max_map_count: vm.max_map_count, the most mappings of a process; None: not known.
         thp: the setting of transparent huge pages.
-        resident: RSS and swap of the process, bytes.
+        resident: what the entries of the process map, in memory or swapped out, bytes.
         vmas: its mappings.
     """
 
-    max_map_count: int
+    max_map_count: int | None
     thp: str
     resident: int
     vmas: int
@@ -64,14 +66,12 @@ class Purges:
         covering: those of them that cover at least one slot whole.
         bytes: what they covered in all.
         median: bytes of the call in the middle.
-        free: calls of MADV_FREE.
     """
 
     dontneed: int
     covering: int
     bytes: int
     median: int
-    free: int
 
 
 def measure_purges(events: EventBatch) -> Purges:
@@ -84,7 +84,6 @@ def measure_purges(events: EventBatch) -> Purges:
         covering=int(np.count_nonzero(first_slot + SLOT <= start + length)),
         bytes=int(length.sum()),
         median=int(np.median(length)) if len(length) else 0,
-        free=int(np.count_nonzero(events["kind"] == Kind.FREE)),
     )
 
 
@@ -123,12 +122,18 @@ class Evidence:
         host: the machine.
         slots: its empty slots; None where their addresses are not known.
         future: what it did in the window, for trying changes on it.
+        seeded: whether its page tables of before the window are known.
+        ended: whether it has ended.
+        redacted: whether its settings were left out, and its addresses are others.
     """
 
     snapshot: Snapshot
     host: Host
     slots: Slots | None = None
     future: Future | None = None
+    seeded: bool = True
+    ended: bool = False
+    redacted: bool = False
 
     @property
     def allocator(self) -> Allocator | None:
@@ -142,7 +147,9 @@ class Evidence:
     @cached_property
     def purges(self) -> Purges | None:
         """What was purged in the window, where events were kept."""
-        return measure_purges(self.future.events) if self.future else None
+        if self.future is None or not len(self.future.events):
+            return None
+        return measure_purges(self.future.events)
 
     @cached_property
     def baseline(self) -> Outcome | None:
@@ -150,7 +157,7 @@ class Evidence:
 
         Then events are missing, or page tables changed in ways that no event tells.
         """
-        if self.future is None or not self.future.usable() or not self.future.complete:
+        if self.future is None or not self.future.usable():
             return None
         found = look(self.future, unchanged)
         known = self.snapshot.now.pte_pages
@@ -163,12 +170,21 @@ class Evidence:
             return None
         return look(self.future, change)
 
+    @property
+    def late(self) -> bool:
+        """Whether most of what is empty was so before the window, which cannot tell why."""
+        if self.future is None:
+            return False
+        seed = self.future.seed
+        return 2 * seed.counter(Counter.EMPTY + seed.running) > self.snapshot.now.empty > 0
+
     def saved(self, change: Transform) -> int | None:
         """PTE pages that a change would have saved, or None if that cannot be told."""
         changed = self.under(change)
         if changed is None or self.baseline is None:
             return None
-        return self.baseline.pte_pages - changed.pte_pages
+        saved = self.baseline.pte_pages - changed.pte_pages
+        return None if saved < FEW and self.late else saved
 
     @property
     def empty_bytes(self) -> int:

@@ -1,5 +1,7 @@
 """Nothing to do, said plainly: where empty PTE pages are a small share."""
 
+from collections.abc import Sequence
+
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Finding
 from shadow.geometry import PAGE
@@ -10,15 +12,19 @@ _SMALL = 1 << 20
 _SHARE = 0.001
 
 
-def nothing_to_do(evidence: Evidence) -> Finding | None:
-    """Less than 1 MiB, or than a thousandth of what the process has resident.
+def nothing_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None:
+    """Where nothing is urgent, and neither what is empty nor what is `found` to save weighs.
 
-    A PTE page is a 512th of what it maps, so page tables of twice the necessary size
-    are worth 0.2 % of RSS.
+    To weigh is 1 MiB, and a thousandth of what the process has resident: a PTE page is a
+    512th of what it maps, so page tables of twice the necessary size are 0.2 % of RSS.
     """
+    if not evidence.seeded:
+        return None
     now = evidence.snapshot.now
     idle = (now.empty + (now.lazyfree_only or 0)) * PAGE
-    if idle >= max(_SMALL, _SHARE * evidence.host.resident):
+    weighty = max(_SMALL, _SHARE * evidence.host.resident)
+    saved = max((one.effect.most * PAGE for one in found if one.effect), default=0)
+    if max(idle, saved) >= weighty or any(one.urgent for one in found):
         return None
     return Finding(
         rule="nothing_to_do",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from shadow.errors import DamagedTraceError
 from shadow.events import EventBatch
-from shadow.follow import Following
+from shadow.follow import Following, Tee
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Record
 from shadow.snapshot import Snapshot
@@ -38,6 +38,8 @@ class Replay:
         interval: seconds between two calls of `row` for a process.
         row: is given the number of a process and a snapshot of it, each `interval`.
         progress: is given the bytes read so far, now and then.
+        tee: is given the number of a process when it begins, and makes what is to be
+            told of all that its shadow takes over.
     """
 
     def __init__(
@@ -48,9 +50,10 @@ class Replay:
         interval: float | None = None,
         row: Callable[[int, Snapshot], object] = lambda _, __: None,
         progress: Callable[[int], object] = lambda _: None,
+        tee: Callable[[int], Tee | None] = lambda _: None,
     ) -> None:
         self._reader, self._row, self._progress = reader, row, progress
-        self._at, self._interval = at, interval
+        self._at, self._interval, self._tee = at, interval, tee
         self._limit = _FOREVER
         self._ticks: dict[int, int] = {}
         """When the next row of each process is due, ns."""
@@ -69,7 +72,7 @@ class Replay:
         except DamagedTraceError as error:
             self.damage = error
         for process in self.followings:
-            self._show(process, self._end_of(process))
+            self._show(process, self.end_of(process))
 
     def _take(self, process: int, record: Record) -> None:
         if process in self._past:
@@ -95,7 +98,7 @@ class Replay:
         if record.start_ns > self._limit:
             self._past.add(process)
             return
-        self.followings[process] = Following(record)
+        self.followings[process] = Following(record, self._tee(process))
         if self._interval is not None:
             self._ticks[process] = record.start_ns + round(self._interval * _NS)
 
@@ -119,7 +122,7 @@ class Replay:
             self._row(process, self.followings[process].snapshot(tick))
             self._ticks[process] = tick + round(self._interval * _NS)
 
-    def _end_of(self, process: int) -> int:
+    def end_of(self, process: int) -> int:
         """The end of its window, or the last that is known of it, or the limit."""
         if process in self._past:
             return self._limit
@@ -135,6 +138,6 @@ class Replay:
             policy: whose PTE pages to show instead of those of the kernel it ran on.
         """
         return [
-            following.snapshot(self._end_of(process), slots=slots, policy=policy)
+            following.snapshot(self.end_of(process), slots=slots, policy=policy)
             for process, following in self.followings.items()
         ]

@@ -2,7 +2,7 @@
 
 from textwrap import wrap
 
-from shadow.advice import Evidence, Finding
+from shadow.advice import Evidence, Finding, limits
 from shadow.advice.finding import Effect
 from shadow.report.parts import origin_lines, share, size
 
@@ -50,6 +50,12 @@ def _part(name: str, sentences: list[str]) -> list[str]:
     return [f"     {'' if i else name:<7} {line}" for i, line in enumerate(lines)]
 
 
+def _margin(name: str, sentences: list[str]) -> list[str]:
+    """The sentences under the head of the report."""
+    lines = [part for sentence in sentences for part in wrap(sentence, _WIDTH - 3)]
+    return [f"  {'' if i else name:<13} {line}" for i, line in enumerate(lines)]
+
+
 def _trust(evidence: Evidence) -> str:
     window = evidence.snapshot.window
     seconds = (window.end_ns - window.start_ns) / _NS
@@ -58,8 +64,8 @@ def _trust(evidence: Evidence) -> str:
     seen = f"{seconds:.1f} s, {kept:,} events kept{lost}"
     if evidence.baseline is not None:
         return f"{seen}; run again they lead to the {evidence.baseline.pte_pages:,} PTE pages"
-    if evidence.future is not None and not evidence.future.complete:
-        return f"{seen}, then no more: nothing is predicted (--keep takes more of them)"
+    if evidence.future is not None and evidence.future.missing:
+        return f"{seen}: nothing is predicted, {evidence.future.missing}"
     if not kept:
         return f"{seen}: nothing is predicted"
     return (
@@ -88,10 +94,14 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
         options = (f"{k}:{v.value} ({v.source})" for k, v in process.allocator.options.items())
         lines += [f"  option        {option}" for option in options]
         lines += [f"  not known     {sentence}" for sentence in process.allocator.unknown]
-    for number, finding in enumerate(findings, 1):
+    lines += _margin("note", snapshot.notes) + _margin("limits", limits(evidence))
+    idle = not detail and findings[:1] and findings[0].rule == "nothing_to_do"
+    for number, finding in enumerate(findings[:1] if idle else findings, 1):
         lines += _finding(number, finding, detail=detail)
     if not findings:
         lines += ["", "No rule has anything to say about this."]
+    elif idle and len(findings) > 1:
+        lines += ["", f"--detail has {len(findings) - 1} more that would save little."]
     elif not detail:
         lines += ["", "--detail has the bases, all risks, how to verify, and sources."]
     return "\n".join(lines)

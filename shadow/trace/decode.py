@@ -17,7 +17,7 @@ from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import SLOT
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.snapshot import Allocator, Audit, Kernel, Process
+from shadow.snapshot import Allocator, AllocatorOption, Audit, Kernel, Process
 from shadow.table import VMA, HugePages, Pages
 from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, Read, Row
 
@@ -94,11 +94,22 @@ def _known(cls: type[Any], told: dict[str, Any]) -> dict[str, Any]:
     return {field.name: told[field.name] for field in fields(cls) if field.name in told}
 
 
+def _allocator(told: dict[str, Any]) -> Allocator:
+    known = _known(Allocator, told)
+    options = {
+        name: AllocatorOption(**_known(AllocatorOption, option))
+        for name, option in dict(known.get("options", {})).items()
+    }
+    return Allocator(**known | {"options": options})
+
+
 def _facts(text: bytes) -> Facts:
     told = _known(Facts, json.loads(text))
     process = _known(Process, told["process"])
     if process["allocator"] is not None:
-        process["allocator"] = Allocator(**_known(Allocator, process["allocator"]))
+        process["allocator"] = _allocator(process["allocator"])
+    others = process.get("other_allocators", [])
+    process["other_allocators"] = [_allocator(other) for other in others]
     told["process"] = Process(**process)
     kernel = Kernel(**_known(Kernel, told["kernel"]))
     Policy.from_label(kernel.policy)
@@ -106,7 +117,10 @@ def _facts(text: bytes) -> Facts:
         raise ValueError(f"page tables of {kernel.levels} levels")
     told["kernel"] = kernel
     told["audit"] = Audit(**_known(Audit, told["audit"]))
-    return Facts(**told | {"huge": HugePages(*told["huge"]), "notes": tuple(told["notes"])})
+    huge = HugePages(*told["huge"])
+    if huge.thp not in (0, 1, 2):
+        raise ValueError(f"transparent huge pages set to {huge.thp}")
+    return Facts(**told | {"huge": huge, "notes": tuple(told["notes"])})
 
 
 def decode(name: str, batches: Sequence[pa.RecordBatch]) -> Record:

@@ -107,7 +107,8 @@ class Redactor:
         """The record without what is not to be told."""
         match record:
             case Facts():
-                return replace(record, host="", process=_nameless(record.process))
+                process = _nameless(record.process)
+                return replace(record, host="", process=process, redacted=True)
             case Events():
                 return replace(record, batch=self._events(record.batch))
             case Seed():

@@ -15,6 +15,7 @@ from shadow.policy import Policy
 from shadow.table import Counter, Table
 from shadow.whatif.eager import eagerly
 from shadow.whatif.held import FOREVER, held
+from shadow.whatif.pace import hurried
 from shadow.whatif.returned import returned
 
 __all__ = (
@@ -24,6 +25,7 @@ __all__ = (
     "Transform",
     "eagerly",
     "held",
+    "hurried",
     "look",
     "returned",
     "unchanged",
@@ -59,12 +61,12 @@ class Future:
     Attributes:
         seed: the shadow at the beginning; it is not changed.
         events: (n,) of `EVENT` since then, in order.
-        complete: whether these are all events up to the end of the window.
+        missing: why these are not all events up to the end of the window, if so.
     """
 
     seed: Table
     events: EventBatch
-    complete: bool = True
+    missing: str | None = None
 
     @property
     def lost(self) -> int:
@@ -73,8 +75,10 @@ class Future:
 
     def usable(self) -> bool:
         """Whether one history leads from the seed to the end: no execve, hardly any loss."""
+        if self.missing or not len(self.events):
+            return False
         begun_anew = (self.events["kind"] == Kind.EXEC).any()
-        return len(self.events) > 0 and not begun_anew and self.lost <= len(self.events) * _LOST
+        return not begun_anew and self.lost <= len(self.events) * _LOST
 
 
 def unchanged(events: EventBatch) -> EventBatch:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from shadow.follow import Tee
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
-from shadow.trace import TraceWriter
 from tracer.census import CountedReader, open_reader
 from tracer.kernel import kernel_facts
 from tracer.probes import DEFAULT_RING, Probes
@@ -29,16 +29,16 @@ def attached(
     *,
     ring_bytes: int = DEFAULT_RING,
     exact: bool = True,
-    writer: TraceWriter | None = None,
+    tee: Tee | None = None,
 ) -> Iterator[Session]:
     """A seeded session for a running process; unless `exact`, page tables are counted."""
-    with watching(ring_bytes=ring_bytes, exact=exact, writer=writer) as attach:
+    with watching(ring_bytes=ring_bytes, exact=exact, tee=tee) as attach:
         yield attach(pid)
 
 
 @contextmanager
 def watching(
-    *, ring_bytes: int = DEFAULT_RING, exact: bool = True, writer: TraceWriter | None = None
+    *, ring_bytes: int = DEFAULT_RING, exact: bool = True, tee: Tee | None = None
 ) -> Iterator[Callable[[int], Session]]:
     """Attached probes, and what makes a seeded session of a pid with them."""
     prepare()
@@ -49,7 +49,6 @@ def watching(
 
     def attach(pid: int) -> Session:
         probes.add(pid)
-        tee = writer.tee() if writer else None
         session = Session(open_target(pid), probes, kernel, reader, tee)
         session.seed()
         return session

@@ -33,7 +33,7 @@ def test_empty_pte_pages_equal_the_truth_and_a_replay_says_the_same(tmp_path: Pa
     writer.start()
     with (
         private_redis(MALLOC_CONF=settings) as redis,
-        attached(redis.pid, writer=writer) as session,
+        attached(redis.pid, tee=writer.tee()) as session,
     ):
         worker = threading.Thread(target=_work, args=(redis,))
         worker.start()

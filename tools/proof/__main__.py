@@ -12,13 +12,14 @@ import time
 from dataclasses import dataclass
 
 from shadow.advice import Evidence, Finding, advise
+from shadow.evidence import evidence_of
+from shadow.keeping import Keeping
 from shadow.table import prepare
 from tools.proof.cases import CASES, Case
 from tools.proof.programs import Program
 from tracer.census import Reader, open_reader
-from tracer.evidence import collect
-from tracer.keeping import KeepingProbes
 from tracer.kernel import KernelFacts, kernel_facts
+from tracer.probes import Probes
 from tracer.session import Session
 from tracer.target import open_target
 
@@ -53,12 +54,12 @@ def _measure(reader: Reader, pid: int) -> _Tables:
 
 def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) -> Evidence:
     """Follow a program through its work and its rest."""
-    probes = KeepingProbes(levels=kernel.levels)
+    kept = Keeping().process()
+    probes = Probes(levels=kernel.levels)
     try:
         probes.add(program.pid)
-        session = Session(open_target(program.pid), probes, kernel, reader)
+        session = Session(open_target(program.pid), probes, kernel, reader, kept)
         session.seed()
-        probes.keep_from(session.table)
         program.begin()
         resting_since = None
         while resting_since is None or time.monotonic() - resting_since < case.rest:
@@ -67,7 +68,7 @@ def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) ->
             if resting_since is None and program.done.is_set():
                 resting_since = time.monotonic()
         session.stop()
-        return collect(session, kernel, probes.future())
+        return evidence_of(session.following, time.monotonic_ns(), kept.take())
     finally:
         probes.close()
 

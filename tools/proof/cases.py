@@ -123,10 +123,10 @@ CASES = (
     Case(
         "C churn, 4 threads, jemalloc",
         "immediate_purge",
-        churn(4, 4),
+        churn(4, 60),
         _jemalloc(",dirty_decay_ms:0"),
     ),
-    Case("C churn, 4 threads, jemalloc", "retain", churn(4, 4), _jemalloc("")),
+    Case("C churn, 4 threads, jemalloc", "retain", churn(4, 240), _jemalloc("")),
     Case(
         "C, 4 threads, gperftools, buffers",
         "aggressive_decommit",

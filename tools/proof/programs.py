@@ -90,9 +90,9 @@ def phase(*arguments: object) -> Start:
     return lambda env: _compiled("phase", [str(word) for word in arguments], env, gated=True)
 
 
-def churn(threads: int, seconds: int) -> Start:
+def churn(threads: int, rounds: int) -> Start:
     """Threads that allocate and free all the time: see tools/workloads/churn.c."""
-    return lambda env: _compiled("churn", [str(threads), str(seconds), "wait"], env, gated=True)
+    return lambda env: _compiled("churn", [str(threads), "0", str(rounds)], env, gated=True)
 
 
 def _python(module: str, arguments: list[str], *, gated: bool) -> Start:

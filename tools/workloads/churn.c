@@ -1,8 +1,9 @@
 // Threads that allocate, fill and free blocks of mixed sizes, then come to rest.
 //
-//     churn THREADS SECONDS [wait]
+//     churn THREADS SECONDS [ROUNDS]
 //
-// With "wait" they begin when a line comes on stdin.
+// With ROUNDS they begin when a line comes on stdin, and each ends after so many rounds
+// of 1000 blocks, however long they take: the same work, whatever it costs.
 // Prints "done" when the threads have ended, then waits for a line on stdin. Half
 // of the blocks are freed by another thread than the one that made them.
 
@@ -17,6 +18,11 @@ enum { HELD = 4096, SHARED = 256 };
 static void *shared[SHARED];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static time_t deadline;
+static long rounds;
+
+static int goes_on(long round) {
+    return rounds ? round < rounds : time(NULL) < deadline;
+}
 
 static size_t some_size(unsigned *seed) {
     unsigned draw = rand_r(seed) % 100;
@@ -30,7 +36,7 @@ static size_t some_size(unsigned *seed) {
 static void *churn(void *number) {
     unsigned seed = (unsigned)(size_t)number;
     void **held = calloc(HELD, sizeof(*held));
-    while (time(NULL) < deadline) {
+    for (long round = 0; goes_on(round); round++) {
         for (int i = 0; i < 1000; i++) {
             int at = rand_r(&seed) % HELD;
             size_t size = some_size(&seed);
@@ -63,9 +69,11 @@ static void *churn(void *number) {
 int main(int argc, char **argv) {
     if (argc != 3 && argc != 4)
         return 2;
-    if (argc == 4)
+    if (argc == 4) {
+        rounds = atol(argv[3]);
         for (int c = 0; c != '\n' && c != EOF;)
             c = getchar();
+    }
     pthread_t threads[64];
     int count = atoi(argv[1]) < 64 ? atoi(argv[1]) : 64;
     deadline = time(NULL) + atoi(argv[2]);

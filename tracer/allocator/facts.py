@@ -1,7 +1,8 @@
-"""What the image of a file holds, found out once for each file."""
+"""What the image of a file holds, found out once for each file, as long as it is asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from tracer.allocator.build import Build
@@ -50,7 +51,20 @@ class Facts:
     problem: str | None = None
 
 
-_known: dict[tuple[int, int, int, int], Facts] = {}
+_REMEMBERED = 2048
+"""Files, about 1 KiB each: more than most hosts use; the longest unused go first."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """One content of a file: a path may lead to another one later, and several to this one."""
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+    path: str = field(compare=False)
+    name: str = field(compare=False)
 
 
 def _addresses(image: Image, name: str) -> tuple[int, ...]:
@@ -75,15 +89,19 @@ def read_facts(image: Image) -> Facts:
     )
 
 
+@lru_cache(_REMEMBERED)
+def _facts_in(file: _File) -> Facts:
+    with Image(file.path, file.name) as image:
+        return read_facts(image)
+
+
 def facts_of(path: str, name: str) -> Facts:
     """What the file at `path` holds; a file that was looked at before is not read again."""
     try:
-        status = Path(path).stat()
-        key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        if key not in _known:
-            with Image(path, name) as image:
-                _known[key] = read_facts(image)
-        return _known[key]
+        found = Path(path).stat()
+        return _facts_in(
+            _File(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, path, name)
+        )
     except DamagedImageError as error:
         return Facts(problem=str(error))
     except OSError as error:

@@ -179,6 +179,10 @@ def options(
             found[f"arenas.{name.removesuffix('_default')}"] = option
         elif name == "background_thread_enabled_state":
             found["background_thread"] = option
-    if "jemalloc_bg_thd" in view.threads():
+    threads, wanted = view.threads(), found.get("background_thread")
+    if "jemalloc_bg_thd" in threads:
         found["background_thread"] = AllocatorOption("true", "its threads run")
+    elif threads and wanted and wanted.value == "true" and wanted.source != "memory":
+        # They do not outlive a fork (background_thread_postfork_child).
+        found["background_thread"] = AllocatorOption("false", "none of its threads runs")
     return found

@@ -1,24 +1,31 @@
 """`ptescope advise`: what to change so that a process has fewer empty PTE pages."""
 
 import json
-import signal
 import sys
-import threading
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
-from types import FrameType
+from dataclasses import dataclass
+from typing import Any
 
-from shadow.advice import Evidence, advise
-from shadow.errors import UsageError
+from rich.console import Console
+from rich.progress import Progress
+
+from shadow import replay
+from shadow.advice import Evidence, Finding, advise, limits
+from shadow.errors import DamagedTraceError, NoSuchTargetError, PtescopeError, UsageError
+from shadow.evidence import evidence_of
+from shadow.keeping import KEPT_EVENTS, Keeping, Kept
 from shadow.report.advice import render_advice
-from shadow.snapshot import document
+from shadow.snapshot import SCHEMA
 from shadow.table import prepare
+from shadow.trace import TraceReader
 from tracer.census import open_reader
-from tracer.evidence import collect
-from tracer.keeping import KEPT_EVENTS, KeepingProbes
+from tracer.commands import positive
 from tracer.kernel import kernel_facts
+from tracer.probes import Probes
 from tracer.rights import drop_rights
+from tracer.run import Stop
 from tracer.session import Session
 from tracer.target import open_target
 
@@ -28,43 +35,57 @@ _SECONDS = 30.0
 _BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
 
 
-def _until_interrupted() -> threading.Event:
-    """Set by Ctrl-C, which ends the window; a second one ends the command."""
-    asked = threading.Event()
+@dataclass(frozen=True)
+class _Advised:
+    """One process, in both forms; what it did is not needed any more."""
 
-    def ask(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        asked.set()
+    text: str
+    plain: dict[str, Any]
 
-    signal.signal(signal.SIGINT, ask)
-    return asked
+
+def _advised(evidence: Evidence, args: Namespace) -> _Advised:
+    findings: list[Finding] = advise(evidence)
+    plain = evidence.snapshot.as_json()
+    plain["advice"] = [finding.as_json() for finding in findings]
+    plain["advice_limits"] = limits(evidence)
+    return _Advised(render_advice(evidence, findings, detail=args.detail), plain)
 
 
 class Advise:
     """Say what to change, what it saves, and what it costs.
 
-    The process is followed for a while, under its usual load; what it purged is
-    then run again under each change. It is neither stopped nor changed. Begin
-    before the load that leaves empty PTE pages, and end when the process rests.
+    A process is followed for a while, under its usual load; what it purged is then
+    run again under each change. It is neither stopped nor changed. Begin before the
+    load that leaves empty PTE pages, and end when the process rests. A trace is
+    judged likewise by what is in it, without any rights, on any machine.
     """
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument("-p", "--pid", type=int, required=True, help="the process")
+        parser.usage = (
+            "ptescope advise (-p PID [-d SECONDS] | TRACE ...) [--keep EVENTS] [--detail] [--json]"
+        )
+        parser.add_argument("-p", "--pid", type=int, help="the process")
         parser.add_argument(
             "-d",
             "--duration",
-            type=float,
-            default=_SECONDS,
+            type=positive,
             metavar="SECONDS",
             help=f"how long to follow it, or until Ctrl-C (default: {_SECONDS:g})",
+        )
+        parser.add_argument(
+            "traces",
+            nargs="*",
+            metavar="TRACE",
+            help="a trace, a folder of *.arrows, a pattern, or a URL of these",
         )
         parser.add_argument(
             "--keep",
             type=int,
             default=KEPT_EVENTS,
             metavar="EVENTS",
-            help=f"how many events to keep in memory, 40 bytes each (default: {KEPT_EVENTS:,})",
+            help="how many events to keep in memory, 40 bytes each, of all processes of a trace "
+            f"together (default: {KEPT_EVENTS:,})",
         )
         parser.add_argument("--detail", action="store_true", help="tell all that is known")
         parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
@@ -75,36 +96,87 @@ class Advise:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        if not args.duration > 0 or args.keep < 0:
-            raise UsageError("-d takes a number of seconds above 0, --keep a number of events.")
-        evidence = self._follow(args)
-        findings = advise(evidence)
-        if args.json:
-            plain = document([evidence.snapshot])
-            plain["processes"][0]["advice"] = [finding.as_json() for finding in findings]
-            json.dump(plain, sys.stdout)
-            print()
-        else:
-            print(render_advice(evidence, findings, detail=args.detail))
-        return 0
-
-    def _follow(self, args: Namespace) -> Evidence:
-        interrupted = _until_interrupted()
-        kernel = kernel_facts()
-        target = open_target(args.pid)  # refuse before anything is loaded
+        if (args.pid is not None) + bool(args.traces) != 1:
+            raise UsageError("Give one of -p PID and TRACE.")
+        if args.traces and args.duration:
+            raise UsageError("-d is for a process that is followed; a trace has its own end.")
+        if args.keep < 0:
+            raise UsageError("--keep takes a number of events.")
+        if args.pid is not None:
+            _print([_advised(_follow(args), args)], args)
+            return 0
+        urls = replay.find_traces(args.traces)
         prepare()
-        with ExitStack() as undo:
-            probes = KeepingProbes(levels=kernel.levels, most=args.keep)
-            undo.callback(probes.close)
-            reader = open_reader(kernel.levels)
-            undo.callback(reader.close)
-            probes.add(target.pid)
-            session = Session(target, probes, kernel, reader)
-            session.seed()
-            probes.keep_from(session.table)
-            drop_rights()
-            deadline = time.monotonic() + args.duration
-            while not (session.ended or interrupted.is_set()) and time.monotonic() < deadline:
-                time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)
-            session.stop()
-            return collect(session, kernel, probes.future())
+        advised = list[_Advised]()
+        problems = list[PtescopeError]()
+        for url in urls:
+            try:
+                with replay.open_trace(url) as reader:
+                    problems += _of_trace(reader, args, advised)
+            except PtescopeError as error:
+                problems.append(error)
+        if advised:
+            _print(advised, args)
+        for problem in problems:
+            print(f"ptescope: {problem}", file=sys.stderr)
+        return problems[0].status if problems else 0
+
+
+def _of_trace(
+    reader: TraceReader, args: Namespace, advised: list[_Advised]
+) -> list[DamagedTraceError]:
+    """Add advice on each process of a trace; returns why these are not all, if so."""
+    keeping, kept = Keeping(args.keep), dict[int, Kept]()
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("replaying", total=reader.size)
+        run = replay.Replay(
+            reader,
+            progress=lambda done: bar.update(task, completed=done),
+            tee=lambda number: kept.setdefault(number, keeping.process()),
+        )
+        run.run()
+    for number in list(run.followings):
+        end = run.end_of(number)
+        evidence = evidence_of(run.followings.pop(number), end, kept.pop(number).take())
+        advised.append(_advised(evidence, args))
+    return [run.damage] if run.damage else []
+
+
+def _print(advised: list[_Advised], args: Namespace) -> None:
+    if args.json:
+        json.dump({"schema": SCHEMA, "processes": [each.plain for each in advised]}, sys.stdout)
+        print()
+    else:
+        print("\n\n".join(each.text for each in advised))
+    sys.stdout.flush()
+
+
+def _follow(args: Namespace) -> Evidence:
+    """What is known of a process that was followed.
+
+    Raises:
+        PtescopeError: see the exit statuses of the output contract.
+    """
+    stop = Stop()
+    kernel = kernel_facts()
+    target = open_target(args.pid)  # refuse before anything is loaded
+    prepare()
+    kept = Keeping(args.keep).process()
+    with ExitStack() as undo:
+        probes = Probes(levels=kernel.levels)
+        undo.callback(probes.close)
+        reader = open_reader(kernel.levels)
+        undo.callback(reader.close)
+        probes.add(target.pid)
+        session = Session(target, probes, kernel, reader, kept)
+        session.seed()
+        drop_rights()
+        deadline = time.monotonic() + (args.duration or _SECONDS)
+        while not (session.ended or stop.asked) and time.monotonic() < deadline:
+            time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)
+        session.stop()
+    evidence = evidence_of(session.following, time.monotonic_ns(), kept.take())
+    if evidence.ended and not evidence.seeded:
+        raise NoSuchTargetError(f"Process {target.pid} ended before anything was known of it.")
+    return evidence

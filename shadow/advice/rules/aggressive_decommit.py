@@ -16,7 +16,9 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         return None
     saved = evidence.saved(lambda events: held(events, FOREVER))
     effect: Effect | None = None
-    if saved is not None and saved > 0:
+    if saved is not None and saved <= 0:
+        return None
+    if saved is not None:
         effect = within_a_factor_of_two(
             saved, "the window's releases made in one go at its end, run through the shadow"
         )

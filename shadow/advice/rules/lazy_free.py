@@ -24,9 +24,9 @@ def _change(evidence: Evidence) -> Change | None:
 
 def lazy_free(evidence: Evidence) -> Finding | None:
     """Judge by PTE pages that hold nothing but such pages, or by the calls of the window."""
-    now, purges = evidence.snapshot.now, evidence.purges
+    now = evidence.snapshot.now
     lazy = now.lazyfree_only or 0
-    calls = purges.free if purges else 0
+    calls = evidence.snapshot.window.events.get("free", 0)
     if not calls or lazy <= _FEW * now.pte_pages or decay_ms(evidence, "muzzy") == 0:
         return None
     saved = evidence.saved(eagerly)

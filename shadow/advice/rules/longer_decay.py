@@ -7,7 +7,8 @@ from shadow.advice.rules.jemalloc import (
     SHORT_DECAY_MS,
     decay_ms,
     oversize_bytes,
-    setting,
+    waiting,
+    waiting_risks,
 )
 from shadow.whatif import held
 
@@ -25,6 +26,8 @@ def longer_decay(evidence: Evidence) -> Finding | None:
         return None
     longer = max(decay * _TIMES, DEFAULT_DECAY_MS)
     wait, limit = (longer - decay) * _NS_PER_MS, oversize_bytes(evidence)
+    if limit is None:
+        return None
     least = evidence.saved(lambda events: held(events, wait, limit, steps=True))
     most = evidence.saved(lambda events: held(events, wait, limit))
     if least is None or most is None or least < max(_WORTH * evidence.snapshot.now.empty, 1):
@@ -35,14 +38,14 @@ def longer_decay(evidence: Evidence) -> Finding | None:
         why=f"{evidence.snapshot.now.empty:,} PTE pages are empty, edges of purges mostly.",
         numbers={"dirty_decay_ms": decay, "empty": evidence.snapshot.now.empty},
         change=Change(
-            f"Let it wait {longer / 1000:g} s.", [setting(evidence, f"dirty_decay_ms:{longer}")]
+            f"Let it wait {longer / 1000:g} s.", waiting(evidence, f"dirty_decay_ms:{longer}")
         ),
         effect=within_a_factor_of_two(
             (least + max(least, most)) // 2,
             f"the purges of the window held {wait / 1e9:g} s longer, run through the shadow: "
             f"halfway between {least:,}, if it purges in steps, and {most:,}, if it only waits",
         ),
-        risks=["Freed memory stays in RSS for up to that time."],
+        risks=waiting_risks(evidence),
         verify=f"Restart with it, run the same load, wait {longer * 1.5 / 1000:g} s at rest, "
         "then ptescope census.",
         source="jemalloc man page (opt.dirty_decay_ms); src/decay.c and src/extent.c of 5.3",

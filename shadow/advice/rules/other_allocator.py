@@ -5,7 +5,8 @@ from shadow.advice.finding import Change, Finding, within_a_factor_of_two
 
 __all__ = ("other_allocator",)
 
-_MANY = 0.25
+_MANY, _BYTES = 0.25, 1 << 20
+"""Share and size of the empty PTE pages: for less nobody should change an allocator."""
 _SETTINGS = (
     "MIMALLOC_PURGE_DELAY=0",
     "MIMALLOC_DECOMMIT_DELAY=0  # its name before version 2.1",
@@ -18,6 +19,8 @@ def other_allocator(evidence: Evidence) -> Finding | None:
     if not evidence.runs("jemalloc", "gperftools") or allocator is None:
         return None
     if allocator.serves != "malloc" or now.empty < _MANY * now.pte_pages:
+        return None
+    if evidence.empty_bytes < _BYTES:
         return None
     preloaded = (allocator.linked or "").startswith("preloaded")
     return Finding(

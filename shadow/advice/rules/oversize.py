@@ -2,7 +2,13 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, oversize_bytes, setting
+from shadow.advice.rules.jemalloc import (
+    SHORT_DECAY_MS,
+    decay_ms,
+    oversize_bytes,
+    waiting,
+    waiting_risks,
+)
 from shadow.whatif import held
 
 __all__ = ("oversize",)
@@ -29,14 +35,14 @@ def oversize(evidence: Evidence) -> Finding | None:
         change=Change(
             "Switch that off: extents merge without limit until their decay time is over, and "
             "large requests come from the ordinary arenas.",
-            [setting(evidence, "oversize_threshold:0")],
+            waiting(evidence, "oversize_threshold:0"),
         ),
         effect=within_a_factor_of_two(
             saved,
             f"the purges of the window held {decay / 1000:g} s longer and merged without that "
             "limit, run through the shadow",
         ),
-        risks=["Freed memory, large buffers above all, stays in RSS for up to the decay time."],
+        risks=["Large buffers above all wait for the decay time.", *waiting_risks(evidence)],
         verify="Restart with it, run the same load, wait for 1.5 decay times at rest, then "
         "ptescope census.",
         source="jemalloc 5.3 src/extent.c, extent_record; man page (opt.oversize_threshold)",

@@ -11,13 +11,14 @@ _SHOWN, _LISTED = 4, 100_000
 def own_call(evidence: Evidence) -> Finding | None:
     """Only the process itself may do it, since 6.13 not even root for another."""
     slots = evidence.slots
-    if slots is None or not slots.whole or evidence.snapshot.kernel.policy != "pt_reclaim":
+    if slots is None or not slots.whole or evidence.ended:
         return None
-    calls = [
-        f"madvise((void *){slot:#x}, 2097152, MADV_DONTNEED);" for slot in slots.whole[:_SHOWN]
-    ]
-    if len(slots.whole) > _SHOWN:
-        calls.append(f"/* and {len(slots.whole) - _SHOWN:,} more: ptescope census --slots PID */")
+    if evidence.snapshot.kernel.policy != "pt_reclaim":
+        return None
+    known = [] if evidence.redacted else slots.whole
+    calls = [f"madvise((void *){slot:#x}, 2097152, MADV_DONTNEED);" for slot in known[:_SHOWN]]
+    if len(known) > _SHOWN:
+        calls.append(f"/* and {len(known) - _SHOWN:,} more: ptescope census --slots PID */")
     return Finding(
         rule="own_call",
         title="the process can free its empty PTE pages itself, at once",
@@ -38,7 +39,7 @@ def own_call(evidence: Evidence) -> Finding | None:
             "keeps from being handed out until it returns.",
             "No other process can do it: process_madvise with MADV_DONTNEED is refused (EINVAL).",
         ],
-        slots=slots.whole[:_LISTED],
+        slots=known[:_LISTED],
         verify="ptescope census PID before and after: empty falls by as much, RSS does not.",
         source="mm/memory.c, zap_pte_range (v6.14): an empty slot is freed too; observed on 6.18",
     )

@@ -29,8 +29,11 @@ def retain(evidence: Evidence) -> Finding | None:
     baseline, future = evidence.baseline, evidence.under(returned)
     limit, vmas = evidence.host.max_map_count, evidence.host.vmas
     effect: Effect | None = None
-    numbers = {"empty": empty, "vmas": vmas, "max_map_count": limit}
-    mappings = f"{vmas:,} mappings are there now, vm.max_map_count is {limit:,}."
+    numbers = {"empty": empty, "vmas": vmas}
+    allowed = "not known"
+    if limit is not None:
+        numbers["max_map_count"], allowed = limit, f"{limit:,}"
+    mappings = f"{vmas:,} mappings are there now, vm.max_map_count is {allowed}."
     if baseline is not None and future is not None:
         saved = max(baseline.pte_pages - future.pte_pages, 0)
         numbers["vmas_predicted"] = future.vmas
@@ -44,7 +47,7 @@ def retain(evidence: Evidence) -> Finding | None:
     elif empty < _MANY * evidence.snapshot.now.pte_pages:
         return None
     source = "jemalloc man page (opt.retain); issues 970, 1011, 1328 on max_map_count"
-    if future is not None and future.vmas > _MAPS_SHARE * limit:
+    if future is not None and limit is not None and future.vmas > _MAPS_SHARE * limit:
         return Finding(
             rule="retain",
             title="retain:false would help, but make too many mappings: do not use it here",

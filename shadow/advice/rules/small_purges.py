@@ -1,12 +1,20 @@
 """Purges below 2 MiB on a kernel that frees by whole slots: the edges, whoever makes them."""
 
-from shadow.advice.evidence import Evidence
-from shadow.advice.finding import Change, Finding, within_a_factor_of_two
+from shadow.advice.evidence import Evidence, Purges
+from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
 from shadow.whatif import FOREVER, held
 
 __all__ = ("small_purges",)
 
 _OWN_RULES = ("jemalloc", "gperftools")
+_MANY = 0.1
+"""Of all PTE pages: so many empty ones are told of where nothing can be predicted."""
+
+
+def _stand_out(evidence: Evidence, purges: Purges) -> bool:
+    """Whether many PTE pages are empty, and few of the calls could have freed one."""
+    now = evidence.snapshot.now
+    return now.empty > _MANY * now.pte_pages and 2 * purges.covering < purges.dontneed
 
 
 def small_purges(evidence: Evidence) -> Finding | None:
@@ -17,8 +25,16 @@ def small_purges(evidence: Evidence) -> Finding | None:
     if purges is None or purges.dontneed == 0 or now.empty == 0:
         return None
     saved = evidence.saved(lambda events: held(events, FOREVER))
-    if saved is None or saved <= 0:
+    effect: Effect | None = None
+    if saved is None:
+        if not _stand_out(evidence, purges):
+            return None
+    elif saved <= 0:
         return None
+    else:
+        effect = within_a_factor_of_two(
+            saved, "all releases of the window made in one go at its end, run through the shadow"
+        )
     return Finding(
         rule="small_purges",
         title="MADV_DONTNEED in pieces that do not cover slots leaves their PTE pages",
@@ -35,9 +51,7 @@ def small_purges(evidence: Evidence) -> Finding | None:
             "ends on multiples of 2 MiB. An iovec of process_madvise does not help: each of its "
             "parts is judged alone.",
         ),
-        effect=within_a_factor_of_two(
-            saved, "all releases of the window made in one go at its end, run through the shadow"
-        ),
+        effect=effect,
         risks=["Memory stays in RSS until it is released."],
         verify="ptescope attach: `empty` under pt_reclaim comes near to that under pte_ref.",
         source="Linux commit 6375e95f381e (v6.14): one call must span the whole PTE page",

@@ -22,7 +22,12 @@ _RESIDENT = 64 << 20
 
 def jemalloc(**options: object) -> Allocator:
     """A jemalloc that serves malloc, set by MALLOC_CONF; defaults as in 5.3."""
-    known = {"dirty_decay_ms": 10000, "muzzy_decay_ms": 0, "retain": "true"} | options
+    known = {
+        "dirty_decay_ms": 10000,
+        "muzzy_decay_ms": 0,
+        "retain": "true",
+        "oversize_threshold": 8 << 20,
+    } | options
     conf = ",".join(f"{name}:{value}" for name, value in options.items())
     return Allocator(
         name="jemalloc",

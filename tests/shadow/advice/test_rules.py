@@ -1,17 +1,21 @@
 """Each rule speaks where it should and is silent where it should be."""
 
+import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given as whatever
 from hypothesis import strategies as st
 
-from shadow.advice import Evidence, Finding, Slots, advise
+from shadow.advice import Evidence, Finding, Slots, advise, limits
 from shadow.advice.rules import RULES
+from shadow.events import Kind
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, AllocatorOption
+from shadow.whatif import Future, hurried
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots, with_now
-from tests.shadow.build import BASE, PAGE, SLOT
+from tests.shadow.build import BASE, PAGE, SLOT, History
 
 _MANY = 1000
 
@@ -68,14 +72,64 @@ def test_immediate_purge_is_predicted_from_the_history() -> None:
     assert found.effect is not None
     assert (found.effect.least, found.effect.most) == (11, 22)
     assert found.change is not None
-    assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000"]
+    assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000,background_thread:true"]
+
+
+def test_small_frees_over_a_while_are_purged_in_steps_before_their_time_is_over() -> None:
+    """Single pages, in an order that leaves no neighbours until the end, for six seconds."""
+    number = 40
+    history = History().map(BASE, number * SLOT).touch(BASE, number * SLOT, PAGE)
+    for odd in (0, PAGE):
+        for page in range(BASE + odd, BASE + number * SLOT, 2 * PAGE):
+            history.dontneed(page, PAGE)
+    given = evidence(jemalloc(dirty_decay_ms=0), history)
+    assert given.future is not None
+    events = given.future.events
+    purges = np.flatnonzero(events["kind"] == Kind.DONTNEED)
+    assert hurried(events) > 0.99
+    each = 6 * 10**9 // len(purges)
+    events["time"][purges] = events["time"].max() + np.arange(len(purges)) * each
+    found = _said("immediate_purge", given).effect
+    assert found is not None
+    assert number // 4 < found.most < 0.9 * number
+    assert hurried(events) == 0
+
+
+def test_a_window_that_begins_too_late_predicts_nothing_and_says_so() -> None:
+    given = evidence(jemalloc(dirty_decay_ms=0), pieces(40))
+    assert given.future is not None
+    *_, last = np.split(given.future.events, [-1])
+    seed = copy.deepcopy(given.future.seed)
+    seed.feed(given.future.events)
+    late = replace(given, future=Future(seed, last))
+    assert late.late
+    assert _said("immediate_purge", late).effect is None
+    assert any("begin before the load" in limit for limit in limits(late))
+    assert not given.late
+
+
+def test_no_more_is_promised_than_there_is() -> None:
+    given = evidence(history=pieces(300))
+    found = next(finding for finding in advise(given) if finding.rule == "small_purges")
+    assert found.effect is not None
+    assert (found.effect.least, found.effect.most) == (165, 300)
 
 
 def test_a_setting_keeps_what_is_set_besides() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0, narenas=4), pieces(4))
     change = _said("immediate_purge", given).change
     assert change is not None
-    assert change.how == ["MALLOC_CONF=narenas:4,dirty_decay_ms:10000"]
+    assert change.how == ["MALLOC_CONF=narenas:4,dirty_decay_ms:10000,background_thread:true"]
+
+
+def test_where_a_thread_purges_already_none_is_asked_for() -> None:
+    allocator = jemalloc(dirty_decay_ms=0)
+    running = {"background_thread": AllocatorOption("true", "its threads run")}
+    allocator = replace(allocator, options=allocator.options | running)
+    found = _said("immediate_purge", evidence(allocator, pieces(20)))
+    assert found.change is not None
+    assert found.change.how == ["MALLOC_CONF=dirty_decay_ms:10000"]
+    assert not any("background_thread" in risk for risk in found.risks)
 
 
 def test_the_decay_that_new_arenas_have_goes_over_that_of_the_start() -> None:
@@ -129,16 +183,17 @@ def test_aggressive_decommit() -> None:
 
 
 def test_other_allocator_only_where_malloc_can_be_replaced() -> None:
-    linked = _said("other_allocator", evidence(jemalloc(), pieces(20)))
+    linked = _said("other_allocator", evidence(jemalloc(), pieces(300)))
     assert linked.effect is not None
     assert linked.change is not None
     assert not any("LD_PRELOAD" in line for line in linked.change.how)
     preloaded = replace(jemalloc(), linked="preloaded: /usr/lib/libjemalloc.so.2")
-    change = _said("other_allocator", evidence(preloaded, pieces(20))).change
+    change = _said("other_allocator", evidence(preloaded, pieces(300))).change
     assert change is not None
     assert change.how[0] == "LD_PRELOAD=libmimalloc.so.2"
     prefixed = replace(jemalloc(), serves="calls of _rjem_*")
-    assert _by("other_allocator", evidence(prefixed, pieces(20))) is None
+    assert _by("other_allocator", evidence(prefixed, pieces(300))) is None
+    assert _by("other_allocator", evidence(preloaded, pieces(200))) is None  # not for 800 KiB
 
 
 def test_own_call_names_the_slots_and_the_race() -> None:
@@ -196,6 +251,15 @@ def test_nothing_to_do_is_said_first_and_plainly() -> None:
     )
 
 
+def test_there_is_something_to_do_where_much_can_be_saved_or_is_urgent() -> None:
+    few = with_now(evidence(), empty=20, pte_pages=10_000)
+    occupancy = [0, _MANY, *[0] * 511]
+    scattered = with_now(few, pte_pages=_MANY, sparse=_MANY, occupancy=occupancy)
+    assert [finding.rule for finding in advise(scattered)] == ["sparse"]
+    broken = with_now(evidence(release="7.0.1"), empty=20, pte_pages=10_000)
+    assert advise(broken)[0].rule == "kernel_flushes_wrong"
+
+
 def test_findings_are_ranked_by_what_they_save_and_urgent_ones_first() -> None:
     given = evidence(
         jemalloc(dirty_decay_ms=0), pieces(600), known=slots(whole=600), release="7.0.1"
@@ -210,7 +274,7 @@ def test_findings_are_ranked_by_what_they_save_and_urgent_ones_first() -> None:
 def test_nothing_is_predicted_from_a_history_that_is_not_whole() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0), pieces(20))
     assert given.future is not None
-    cut = replace(given, future=replace(given.future, complete=False))
+    cut = replace(given, future=replace(given.future, missing="lost"))
     assert _said("immediate_purge", cut).effect is None
     astray = with_now(given, pte_pages=40)  # there are more than the history leads to
     assert _said("immediate_purge", astray).effect is None

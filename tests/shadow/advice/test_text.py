@@ -19,7 +19,7 @@ def test_each_finding_fits_a_short_look() -> None:
         assert len(block.splitlines()) <= 9, block
         assert all(len(line) <= 100 for line in block.splitlines())
         assert "     why     " in block
-    assert "saves   330 to 660 PTE pages, 1.3 MiB to 2.6 MiB" in text
+    assert "saves   330 to 600 PTE pages, 1.3 MiB to 2.3 MiB" in text
     assert "do      MALLOC_CONF=dirty_decay_ms:10000" in text
     assert "basis" not in text
 
@@ -36,6 +36,16 @@ def test_the_basis_of_predictions_is_told() -> None:
     assert "run again they lead to the 600 PTE pages" in _render(detail=False)
     astray = with_now(_GIVEN, pte_pages=900)
     assert "nothing is predicted" in render_advice(astray, advise(astray), detail=False)
+
+
+def test_where_there_is_nothing_to_do_only_that_is_said() -> None:
+    given = evidence(jemalloc(dirty_decay_ms=0), pieces(30), known=slots(whole=30))
+    findings = advise(given)
+    short = render_advice(given, findings, detail=False)
+    assert "1. nothing to do" in short
+    assert "madvise" not in short
+    assert f"--detail has {len(findings) - 1} more that would save little" in short
+    assert "madvise" in render_advice(given, findings, detail=True)
 
 
 def test_no_finding_is_said_too() -> None:

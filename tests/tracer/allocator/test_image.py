@@ -98,3 +98,14 @@ def test_a_damaged_image_gives_facts_or_our_error(
     assert isinstance(facts, Facts)
     assert facts.problem is None or facts.builds == ()
     assert facts.problem is None or facts.problem.startswith("damaged ")
+
+
+def test_a_file_is_read_once_under_any_path_and_again_when_it_changes(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(Path("/bin/true").read_bytes())
+    second.hardlink_to(first)
+    facts = facts_of(str(first), "first")
+    assert facts.problem is None
+    assert facts_of(str(second), "second") is facts
+    first.write_bytes(b"something else")
+    assert facts_of(str(second), "second").problem is not None

@@ -64,6 +64,13 @@ def test_memory_goes_over_all_that_jemalloc_was_started_with() -> None:
     assert told["background_thread"] == ("true", "its threads run")
 
 
+def test_threads_that_ended_with_a_fork_are_not_taken_from_the_settings() -> None:
+    build = Build("jemalloc", "5.3.0", variables=("MALLOC_CONF",))
+    view = _view({"MALLOC_CONF": "background_thread:true"}, threads={"worker"})
+    told = _told(jemalloc.options(build, view, {}, None))
+    assert told["background_thread"] == ("false", "none of its threads runs")
+
+
 @pytest.mark.parametrize("version", [None, "4.5.0", "5.1.0"])
 def test_defaults_of_other_versions_are_not_guessed(version: str | None) -> None:
     build = Build("jemalloc", version, variables=("MALLOC_CONF",))
