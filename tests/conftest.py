@@ -11,13 +11,20 @@ settings.register_profile("ptescope", deadline=None)
 settings.load_profile("ptescope")
 
 _FORCED = os.environ.get("PTESCOPE_LIVE") == "1"
-_LIVE = Path(__file__).parent / "live"
+_LIVE = tuple(Path(__file__).parent / name for name in ("live", "vm"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """More than a usual run does."""
+    parser.addoption(
+        "--all-kernels", action="store_true", help="boot all four kernels of tests/vm, not two"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in tests/live; skip it without root unless it is forced."""
+    """Mark everything in tests/live and tests/vm; skip it without root unless it is forced."""
     for item in items:
-        if _LIVE in item.path.parents:
+        if any(folder in item.path.parents for folder in _LIVE):
             item.add_marker(pytest.mark.live)
             if os.geteuid() != 0 and not _FORCED:
                 item.add_marker(pytest.mark.skip(reason="needs root; PTESCOPE_LIVE=1 forces it"))

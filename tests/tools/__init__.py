@@ -1,0 +1,1 @@
+"""Scripts of this repository, as far as they need no host."""

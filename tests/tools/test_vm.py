@@ -1,0 +1,58 @@
+"""What a guest boots from: which kernel, and its first root."""
+
+import lzma
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.vmlib.initramfs import build
+from tools.vmlib.kernels import KernelError, get_kernel, newest
+
+_NAMES = [
+    "linux-image-6.1.0-49-amd64",
+    "linux-image-6.1.0-56-amd64",
+    "linux-image-6.1.0-56-amd64-unsigned",
+    "linux-image-6.1.0-56-cloud-amd64",
+    "linux-image-6.12.117+deb12-amd64",
+    "linux-image-6.12.9+deb12-amd64",
+    "linux-image-7.3.4+deb13-amd64",
+    "linux-binary-7.3.4+deb13-amd64",
+    "linux-modules-7.3.4+deb13-amd64",
+    "linux-image-7.2.13+deb13-amd64",
+    "linux-image-amd64",
+]
+
+
+@pytest.mark.parametrize(
+    ("series", "packages"),
+    [
+        ("6.1", ["linux-image-6.1.0-56-amd64"]),
+        ("6.12", ["linux-image-6.12.117+deb12-amd64"]),
+        ("7.2", ["linux-image-7.2.13+deb13-amd64"]),
+        ("7.x", ["linux-binary-7.3.4+deb13-amd64", "linux-modules-7.3.4+deb13-amd64"]),
+    ],
+)
+def test_the_newest_of_a_series_is_taken(series: str, packages: list[str]) -> None:
+    found = newest(series, _NAMES)
+    assert found
+    assert found.names == packages
+
+
+def test_a_series_that_is_not_there_is_not_replaced() -> None:
+    assert newest("6.18", _NAMES) is None
+    with pytest.raises(KernelError, match="no series of kernels"):
+        get_kernel("latest")
+
+
+def test_the_first_root_is_an_archive_that_busybox_reads(tmp_path: Path) -> None:
+    module = tmp_path / "9p.ko.xz"
+    module.write_bytes(lzma.compress(b"module"))
+    archive = build((module,))
+    root = tmp_path / "root"
+    root.mkdir()
+    subprocess.run(["busybox", "cpio", "-id"], input=archive, cwd=root, check=True)
+    assert (root / "modules/9p.ko").read_bytes() == b"module"
+    assert (root / "modules/order").read_text() == "9p.ko"
+    assert (root / "bin/sh").readlink() == Path("busybox")
+    assert (root / "init").stat().st_mode & 0o111

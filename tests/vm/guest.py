@@ -1,0 +1,184 @@
+"""What runs in a guest: python -m tests.vm.guest FOLDER; a line of JSON for each check.
+
+Followed are a process that makes and empties PTE pages in steps, one that goes through
+the experiments of tests/live/semantics_rows.py, and Redis. The first is recorded in
+FOLDER/trace.arrows, and what was known of it at its end is FOLDER/live.json.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from shadow.policy import Policy
+from shadow.snapshot import document
+from shadow.table import Counter, Pages
+from shadow.trace import TraceWriter
+from tests.live.actor import SLOT, Actor
+from tests.live.attached import quiet_truth, watching
+from tests.live.semantics_rows import BASE, FAR, ROWS, SLOTS
+from tests.vm.kcore import Kcore
+from tools.workloads.redis import private_redis
+from tracer.kernel import kernel_facts
+from tracer.session import Session
+
+_Read = TypeVar("_Read")
+_THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_DONTNEED, _FREE, _NOHUGEPAGE = 4, 8, 15
+AREA = 128
+"""PTE pages that the first process makes and empties."""
+_END = BASE + AREA * SLOT
+
+
+def _say(check: str, **facts: object) -> None:
+    print(json.dumps({"check": check, **facts}), flush=True)
+
+
+def _entries(pages: Pages) -> dict[int, int]:
+    """Entries of each PTE page, by the first address that it maps."""
+    entries = np.bitwise_count(pages.present).sum(axis=1)
+    return dict(zip(pages.slots.tolist(), entries.tolist(), strict=True))
+
+
+def in_area(slots: list[int]) -> list[int]:
+    """Those of `slots` that the first process makes and empties."""
+    return [slot for slot in slots if BASE <= slot < _END]
+
+
+def _still(session: Session, read: Callable[[], _Read]) -> _Read:
+    """What is read while no event comes before or after, the session up to date."""
+    while True:
+        while session.pump():
+            pass
+        found = read()
+        time.sleep(0.01)
+        if not session.pump():
+            return found
+
+
+def _real(session: Session) -> Pages:
+    return session.reader.pages(session.target, session.target.vmas())
+
+
+def _purge(actor: Actor, piece: int, advice: int, slots: int = AREA) -> None:
+    for start in range(BASE, BASE + slots * SLOT, piece):
+        actor.advise(start, piece, advice)
+
+
+def _fill(actor: Actor) -> None:
+    actor.touch(BASE, AREA * SLOT, 16 * 4096)
+
+
+def _compare(name: str, session: Session, kcore: Kcore) -> None:
+    """Say what the shadow, the census and kcore have of a process that is quiet."""
+    census, pages, oracle = _still(
+        session,
+        lambda: (
+            session.reader.census(session.target),
+            _real(session),
+            kcore.pte_pages(session.target.pid),
+        ),
+    )
+    real = _entries(pages)
+    table = session.table
+    _say(
+        "step",
+        name=name,
+        vm_pte_kib=census.vm_pte_kib,
+        sum_kib=census.sum_kib,
+        pte_pages=len(in_area(list(real))),
+        empty=len(in_area([slot for slot, entries in real.items() if not entries])),
+        shadow_equal=_entries(table.pages()) == real,
+        oracle_equal=oracle == real,
+        oracle_tables=len(oracle),
+        lost=table.counter(Counter.LOST),
+        predicted={p.label: len(in_area(table.slots_of(p).tolist())) for p in Policy},
+    )
+
+
+def _steps(folder: Path, kcore: Kcore) -> None:
+    actor = Actor()
+    actor.map(BASE, AREA * SLOT)
+    actor.advise(BASE, AREA * SLOT, _NOHUGEPAGE)
+    writer = TraceWriter(folder / "trace.arrows", force=True)
+    with watching(tee=writer.tee()) as attach:
+        session = attach(actor.pid)
+        writer.start()
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("filled", lambda: _fill(actor)),
+            ("DONTNEED, one call", lambda: actor.advise(BASE, AREA * SLOT, _DONTNEED)),
+            ("filled again", lambda: _fill(actor)),
+            ("DONTNEED by halves", lambda: _purge(actor, SLOT // 2, _DONTNEED)),
+            ("filled once more", lambda: _fill(actor)),
+            ("FREE by halves", lambda: _purge(actor, SLOT // 2, _FREE)),
+            ("filled at last", lambda: _fill(actor)),
+            ("DONTNEED by slots of one half", lambda: _purge(actor, SLOT, _DONTNEED, AREA // 2)),
+        ]
+        for name, act in steps:
+            act()
+            _compare(name, session, kcore)
+        session.stop()
+        (folder / "live.json").write_text(json.dumps(document([session.snapshot(slots=True)])))
+        writer.close()
+    actor.close()
+
+
+def _rows() -> None:
+    actor = Actor()
+    with watching() as attach:
+        session = attach(actor.pid)
+        wrong, impossible = [], []
+        for row in ROWS:
+            try:
+                row.act(actor)
+            except AssertionError:  # a call that this kernel does not have yet
+                impossible.append(row.number)
+            real = _still(session, lambda: _real(session))
+            if _entries(real) != _entries(session.table.pages()):
+                wrong.append(row.number)
+                session.audit()
+            actor.do("munmap", BASE, (FAR + SLOTS) * SLOT)
+        _say("rows", tried=len(ROWS), wrong=wrong, impossible=impossible)
+    actor.close()
+
+
+def _redis() -> None:
+    with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis, watching() as attach:
+        session = attach(redis.pid)
+        redis.fill(300_000, 400)
+        redis.flush()
+        time.sleep(2)
+        truth = quiet_truth(session, 30)
+        census = session.reader.census(session.target)
+        known = session.snapshot().now
+        assert census.empty_slots is not None
+        _say(
+            "redis",
+            pte_pages=[census.pte_pages, known.pte_pages],
+            empty=[len(census.empty_slots), known.empty],
+            truth=[truth.pte_pages, truth.empty],
+            lost=session.table.counter(Counter.LOST),
+            events=session.events,
+        )
+
+
+def main() -> None:
+    """Run all checks."""
+    begin = time.monotonic()
+    _THP.write_text("madvise")
+    kernel = kernel_facts()
+    _say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
+    kcore = Kcore(kernel.levels)
+    _steps(Path(sys.argv[1]), kcore)
+    kcore.close()
+    _rows()
+    _redis()
+    _say("end", seconds=round(time.monotonic() - begin, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The same on every kernel: census, shadow, an oracle without BPF, and traces between them.
+
+6.1 and 6.18 by default, 6.12 and the newest 7 as well with --all-kernels. A kernel that
+cannot be fetched or does not boot is a failure that names it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shadow.policy import Policy
+from shadow.replay import Replay, open_trace
+from shadow.snapshot import document
+from tests.vm.guest import AREA, in_area
+from tools.vmlib.guest import Guest
+from tools.vmlib.kernels import get_kernel
+
+_ROOT = Path(__file__).parents[2]
+_TIMEOUT = 400.0
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """A kernel to be booted, and the policy that it is known to have."""
+
+    series: str
+    levels: int
+    policy: Policy
+
+
+_MACHINES = (
+    _Machine("6.1", 4, Policy.NONE),
+    _Machine("6.18", 5, Policy.PT_RECLAIM),
+    _Machine("6.12", 4, Policy.NONE),
+    _Machine("7.x", 4, Policy.PT_RECLAIM),
+)
+_ON_EVERY_RUN = 2
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What `tests.vm.guest` has said, by check, and the folder that it wrote to."""
+
+    folder: Path
+    checks: dict[str, list[dict[str, Any]]]
+
+    def one(self, check: str) -> dict[str, Any]:
+        (found,) = self.checks[check]
+        return found
+
+
+def _run(machine: _Machine, folder: Path) -> _Run:
+    guest = Guest(
+        get_kernel(machine.series),
+        levels=machine.levels,
+        share=folder,
+        environment={"NUMBA_CPU_NAME": "generic"},
+    )
+    command = [sys.executable, "-m", "tests.vm.guest", str(folder)]
+    outcome = guest.run(command, _ROOT, timeout=_TIMEOUT)
+    assert outcome.status == 0, f"{machine.series}: {outcome.err}"
+    checks: dict[str, list[dict[str, Any]]] = {}
+    for line in outcome.out.splitlines():
+        said = json.loads(line)
+        checks.setdefault(said.pop("check"), []).append(said)
+    return _Run(folder, checks)
+
+
+@pytest.fixture(scope="session")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[_Run]]]:
+    """All machines, two at a time, by series; compiled code is made for any CPU first."""
+    subprocess.run(
+        [sys.executable, "-c", "from shadow.table import prepare; prepare()"],
+        env={"NUMBA_CPU_NAME": "generic"},
+        check=True,
+        cwd=_ROOT,
+    )
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            machine.series: pool.submit(_run, machine, tmp_path_factory.mktemp(machine.series))
+            for machine in _machines(request.config)
+        }
+
+
+def _machines(config: pytest.Config) -> tuple[_Machine, ...]:
+    return _MACHINES if config.getoption("--all-kernels") else _MACHINES[:_ON_EVERY_RUN]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "machine" in metafunc.fixturenames:
+        metafunc.parametrize("machine", _machines(metafunc.config), ids=lambda m: m.series)
+
+
+@pytest.fixture
+def run(runs: dict[str, Future[_Run]], machine: _Machine) -> _Run:
+    return runs[machine.series].result()
+
+
+def _replayed(run: _Run) -> Replay:
+    """Its trace, from the file alone."""
+    replay = Replay(open_trace(str(run.folder / "trace.arrows")))
+    replay.run()
+    assert replay.damage is None
+    return replay
+
+
+def test_the_kernel_is_what_it_is_taken_for(machine: _Machine, run: _Run) -> None:
+    kernel = run.one("kernel")
+    assert kernel["release"].startswith(machine.series.removesuffix("x"))
+    assert kernel["levels"] == machine.levels
+    assert kernel["policy"] == machine.policy.label
+
+
+def test_census_and_shadow_and_oracle_agree_at_every_step(machine: _Machine, run: _Run) -> None:
+    for step in run.checks["step"]:
+        assert step["sum_kib"] == step["vm_pte_kib"], step
+        assert step["oracle_equal"], step
+        assert step["shadow_equal"], step
+        assert step["lost"] == 0
+        assert step["pte_pages"] == step["predicted"][machine.policy.label], step
+
+
+def test_the_kernel_frees_what_its_policy_says(machine: _Machine, run: _Run) -> None:
+    found = {step["name"]: (step["pte_pages"], step["empty"]) for step in run.checks["step"]}
+    reclaims = machine.policy is Policy.PT_RECLAIM
+    assert found["filled"] == (AREA, 0)
+    assert found["DONTNEED, one call"] == ((0, 0) if reclaims else (AREA, AREA))
+    assert found["DONTNEED by halves"] == (AREA, AREA)
+    assert found["FREE by halves"] == (AREA, 0)
+    half = AREA // 2
+    assert found["DONTNEED by slots of one half"] == ((half, 0) if reclaims else (AREA, half))
+
+
+def test_each_experiment_gives_what_the_shadow_says(run: _Run) -> None:
+    rows = run.one("rows")
+    assert rows["wrong"] == []
+    assert len(rows["impossible"]) < rows["tried"] / 5
+
+
+def test_redis_is_followed_to_the_page(run: _Run) -> None:
+    redis = run.one("redis")
+    real, known = redis["pte_pages"]
+    assert real == known == redis["truth"][0]
+    real, known = redis["empty"]
+    assert real == known == redis["truth"][1]
+    assert redis["lost"] == 0
+    assert redis["events"] > 10_000
+
+
+def test_its_trace_replays_here_to_the_same_bits(run: _Run) -> None:
+    replayed = json.dumps(document(_replayed(run).snapshots(slots=True)))
+    assert replayed == (run.folder / "live.json").read_text()
+
+
+def test_a_trace_of_6_1_tells_what_6_18_does(runs: dict[str, Future[_Run]]) -> None:
+    """The same program; replayed as pt_reclaim, and really run."""
+    old, new = runs["6.1"].result(), runs["6.18"].result()
+    (following,) = _replayed(old).followings.values()
+    predicted = in_area(following.table.slots_of(Policy.PT_RECLAIM).tolist())
+    assert len(predicted) == new.checks["step"][-1]["pte_pages"] == AREA // 2
+    for was, does in zip(old.checks["step"], new.checks["step"], strict=True):
+        assert was["predicted"]["pt_reclaim"] == does["pte_pages"], was["name"]

@@ -1,0 +1,60 @@
+"""./tools/vm SERIES [OPTIONS] -- COMMAND: run a command under another kernel.
+
+The guest sees the host's files, this checkout among them, at their paths; what it
+writes is gone when it ends, but for what it puts into --share. The exit status
+is the command's; 125: there is no such kernel, or the guest died.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from shadow.errors import PtescopeError
+from tools.vmlib.guest import Guest
+from tools.vmlib.kernels import get_kernel
+
+_NO_STATUS = 125  # as env(1) and docker-run(1) say "I failed, not the command"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tools/vm", description=__doc__)
+    parser.add_argument("series", help="6.1, 6.12, 6.18 ...; 7.x is the newest 7")
+    parser.add_argument("command", nargs="+", metavar="COMMAND", help="after --")
+    parser.add_argument("--levels", type=int, choices=(4, 5), default=4, help="of page tables (4)")
+    parser.add_argument("--memory", default="2G", help="of the guest (2G)")
+    parser.add_argument("--share", type=Path, metavar="DIR", help="a folder that it may write to")
+    parser.add_argument("--append", default="", help="more for the kernel's command line")
+    parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="(300)")
+    parser.add_argument("--folder", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> int:
+    """Run one command; its exit status."""
+    args = _parser().parse_args()
+    try:
+        if args.share and not args.share.is_dir():
+            raise PtescopeError(f"--share: {args.share} is not a folder.")
+        guest = Guest(
+            get_kernel(args.series),
+            levels=args.levels,
+            memory=args.memory,
+            share=args.share and args.share.resolve(),
+            environment={n: v for n, v in os.environ.items() if n.startswith(("NUMBA_", "PYTHON"))},
+            append=args.append,
+        )
+        outcome = guest.run(args.command, args.folder, timeout=args.timeout, stream=True)
+    except PtescopeError as error:
+        print(f"tools/vm: {error}", file=sys.stderr)
+        return _NO_STATUS
+    print(
+        f"tools/vm: {guest.kernel.release}, {guest.levels} levels: status {outcome.status} "
+        f"after {outcome.seconds:.1f} s",
+        file=sys.stderr,
+    )
+    return outcome.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
