@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -73,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PtescopeError as error:
         print(f"ptescope: {error}", file=sys.stderr)
         return error.status
+    except KeyboardInterrupt:  # in a command that has nothing to report when it is cut short
+        print("ptescope: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output went away; say nothing more on it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

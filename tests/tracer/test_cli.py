@@ -40,3 +40,14 @@ def test_bad_usage_is_status_2(arguments: list[str]) -> None:
 def test_no_such_process_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attach", "-p", "4194305"]) == 3
     assert capsys.readouterr().err == "ptescope: There is no process 4194305.\n"
+
+
+def test_ctrl_c_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tracer.commands.replay.Replay.run", interrupted)
+    assert main(["replay", "any.arrows"]) == 130
+    assert capsys.readouterr().err == "ptescope: interrupted\n"
