@@ -8,20 +8,19 @@ import os
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from socket import gethostname
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shadow.errors import PtescopeError
-from shadow.host import Cost, Following, HostProcess, HostView
+from shadow.host import Cost, Following, HostView
 from shadow.table import Counter
 from tracer.census import Reader
+from tracer.daemon.followed import Followed, counted
 from tracer.daemon.heartbeat import Heartbeat
 from tracer.daemon.lean import give_back
 from tracer.daemon.limits import CpuBudget, Limits, memory_bytes, shadow_cost
 from tracer.daemon.processes import Choice, Processes, Seen
+from tracer.daemon.refusals import Refusals
 from tracer.daemon.sampling import Sampling
 from tracer.kernel import KernelFacts
 from tracer.probes import Probes
@@ -40,8 +39,6 @@ _TURNS = 60
 """In how many seconds each is asked for losses, though it has no events."""
 _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
-_TRY_AGAIN = 60.0
-"""Seconds until one that could not be followed is tried again: it may have been in exec."""
 _AUDIT_SHARE = 0.02
 """Share of one CPU that audits may take: the next one waits accordingly."""
 _DRIFT_EVERY = 10.0
@@ -49,30 +46,6 @@ _SEEDING_SECONDS = 0.1
 """How long new processes are seeded at a time, before events are taken again."""
 _RATE_OVER = 10.0
 """Seconds over which rates are told."""
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Why a process is not followed, and until when it is not tried again."""
-
-    why: str
-    until: float
-
-
-@dataclass
-class _Followed:
-    """A process that is followed, and when what was done to it (monotonic seconds)."""
-
-    seen: Seen
-    session: Session
-    found: float
-    audited: float = 0.0
-    audited_events: int = 0
-    rate_since: float = 0.0
-    rate_events: int = 0
-    rate_pages: int = 0
-    events_per_second: float = 0.0
-    pages_per_second: float = 0.0
 
 
 class Host:
@@ -103,11 +76,9 @@ class Host:
         self._unsettled: set[int] = set()
         """Those that are looked at though they have no events: a loss is only told with the
         next event, or when it is asked for."""
-        self._followed: dict[int, _Followed] = {}
+        self._followed: dict[int, Followed] = {}
         self._waiting: deque[Seen] = deque()
-        self._refused: dict[tuple[int, int], _Refusal] = {}
-        """Who cannot be followed."""
-        self._for_want_of_memory: set[tuple[int, int]] = set()
+        self._refusals = Refusals(limits.memory_bytes)
         self._heartbeat = Heartbeat(probes)
         self._budget = CpuBudget(limits.cpu)
         self._sampling = Sampling()
@@ -138,7 +109,8 @@ class Host:
             self._stay_within(now)
         if now >= self._next_rates:
             self._next_rates = now + _RATE_OVER
-            self._rates(now)
+            for followed in self._followed.values():
+                followed.tell_rates(now, _RATE_OVER / 2)
         if now >= self._next_audit:
             self._audit_one(now)
         self._heartbeat.beat(now)
@@ -176,8 +148,8 @@ class Host:
         alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
         self._waiting = deque(alive)
         known = {process.identity for process in self._waiting}
-        known |= {i for i, refusal in self._refused.items() if now < refusal.until}
-        self._refused = {i: why for i, why in self._refused.items() if i[0] in seen}
+        known |= self._refusals.now(now)
+        self._refusals.keep({process.identity for process in seen.values()})
         for pid, process in seen.items():
             if pid == _SELF or pid in self._followed or process.identity in known:
                 continue
@@ -189,9 +161,7 @@ class Host:
         waiting = sum(shadow_cost(other.vm_pte_kib) for other in self._waiting)
         room = self._limits.memory_bytes - memory_bytes() - waiting
         enough = shadow_cost(process.vm_pte_kib) <= room
-        (self._for_want_of_memory.discard if enough else self._for_want_of_memory.add)(
-            process.identity
-        )
+        self._refusals.fits(process.identity, fits=enough)
         return enough
 
     def _seed(self, now: float) -> None:
@@ -205,7 +175,7 @@ class Host:
                 self._follow(process, now)
             except (PtescopeError, OSError) as error:
                 self._probes.remove(process.pid)
-                self._refused[process.identity] = _Refusal(str(error), now + _TRY_AGAIN)
+                self._refusals.refuse(process.identity, str(error), now)
         if not self._waiting:
             give_back()  # what readings needed
 
@@ -219,9 +189,9 @@ class Host:
             target, self._probes, self._kernel, self._reader, tee, drift_every=_DRIFT_EVERY
         )
         session.seed()
-        self._followed[process.pid] = _Followed(process, session, now, audited=now, rate_since=now)
+        self._followed[process.pid] = Followed(process, session, now, audited=now, rate_since=now)
         self._unsettled.add(process.pid)
-        self._refused.pop(process.identity, None)
+        self._refusals.accept(process.identity)
 
     def _let_go(self, pid: int) -> None:
         """It has ended, or there is no memory left for it."""
@@ -240,8 +210,7 @@ class Host:
         """Memory: the least interesting are only counted. CPU: the busiest are only sampled."""
         while memory_bytes() > self._limits.memory_bytes and self._followed:
             least = min(self._followed.values(), key=lambda f: f.session.empty)
-            self._for_want_of_memory.add(least.seen.identity)
-            self._refused[least.seen.identity] = _Refusal("for want of memory", now + _TRY_AGAIN)
+            self._refusals.let_go(least.seen.identity, now)
             self._let_go(least.seen.pid)
         over = self._budget.over()
         if over is None:
@@ -278,16 +247,6 @@ class Host:
         oldest.audited, oldest.audited_events = now, oldest.session.events
         self._next_audit = now + (time.process_time() - begin) / _AUDIT_SHARE
 
-    def _rates(self, now: float) -> None:
-        for followed in self._followed.values():
-            passed = now - followed.rate_since
-            events, pages = followed.session.events, followed.session.pte_pages
-            if passed >= _RATE_OVER / 2:
-                followed.events_per_second = (events - followed.rate_events) / passed
-                followed.pages_per_second = (pages - followed.rate_pages) / passed
-            followed.rate_since, followed.rate_events = now, events
-            followed.rate_pages = pages
-
     def audit(self) -> None:
         """Audit all that are followed now."""
         for pid, followed in self._followed.items():
@@ -308,24 +267,12 @@ class Host:
         for pid, seen in self._processes.seen.items():
             followed = self._followed.get(pid)
             if followed is None:
-                processes.append(_counted(seen))
+                processes.append(counted(seen))
                 continue
             following: Following = "sampled" if self._sampling.samples(pid) else "followed"
-            processes.append(
-                HostProcess(
-                    pid=pid,
-                    start_time=seen.start_time,
-                    comm=seen.comm,
-                    cgroup=seen.cgroup,
-                    namespace_pid=seen.namespace_pid,
-                    following=following,
-                    watched=self._sampling.watched(pid, followed.found, now),
-                    vm_pte_kib=seen.vm_pte_kib,
-                    snapshot=followed.session.snapshot(),
-                    events_per_second=followed.events_per_second,
-                    pte_pages_per_second=followed.pages_per_second,
-                )
-            )
+            watched = self._sampling.watched(pid, followed.found, now)
+            processes.append(followed.as_process(following, watched))
+        shown = self._followed.get(slots_of) if slots_of is not None else None
         return HostView(
             time_ns=time.monotonic_ns(),
             hostname=gethostname(),
@@ -334,20 +281,12 @@ class Host:
             processes=processes,
             cost=self._cost(),
             notes=self.notes(),
-            slots=self._slots(slots_of),
+            slots=shown.slots() if shown else {},
         )
 
-    def _slots(self, pid: int | None) -> dict[int, int]:
-        """Entries of each PTE page of a process that is followed."""
-        if pid not in self._followed:
-            return {}
-        pages = self._followed[pid].session.table.pages()
-        entries = np.bitwise_count(pages.present).sum(axis=1)
-        return dict(zip(pages.slots.tolist(), entries.tolist(), strict=True))
-
     def _cost(self) -> Cost:
-        tables = [followed.session.table for followed in self._followed.values()]
         sessions = [followed.session for followed in self._followed.values()]
+        tables = [session.table for session in sessions]
         return Cost(
             cpu_seconds=time.process_time(),
             memory_bytes=memory_bytes(),
@@ -363,19 +302,7 @@ class Host:
 
     def notes(self) -> list[str]:
         """What limits have made of it, in sentences."""
-        notes = []
-        wanting = self._for_want_of_memory & {s.identity for s in self._processes.seen.values()}
-        if wanting:
-            notes.append(
-                f"{len(wanting)} processes are only counted: to follow them would take more than "
-                f"the {self._limits.memory_bytes >> 20} MiB of --max-memory."
-            )
-        unread = self._refused.keys() - self._for_want_of_memory
-        if unread:
-            notes.append(
-                f"{len(unread)} processes cannot be followed and are only counted; of one of "
-                f"them: {self._refused[min(unread)].why}"
-            )
+        notes = self._refusals.notes()
         if self._sampling.count:
             notes.append(
                 f"{self._sampling.count} processes are sampled in time: to follow them all the "
@@ -386,19 +313,3 @@ class Host:
         if self._traces and self._traces.problem:
             notes.append(self._traces.problem)
         return notes
-
-
-def _counted(seen: Seen) -> HostProcess:
-    return HostProcess(
-        pid=seen.pid,
-        start_time=seen.start_time,
-        comm=seen.comm,
-        cgroup=seen.cgroup,
-        namespace_pid=seen.namespace_pid,
-        following="counted",
-        watched=0.0,
-        vm_pte_kib=seen.vm_pte_kib,
-        snapshot=None,
-        events_per_second=0.0,
-        pte_pages_per_second=0.0,
-    )

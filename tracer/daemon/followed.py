@@ -1,0 +1,76 @@
+"""A process of the host, followed or only counted, as the view has it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shadow.host import Following, HostProcess
+from tracer.daemon.processes import Seen
+from tracer.session import Session
+
+__all__ = ("Followed", "counted")
+
+
+@dataclass
+class Followed:
+    """A process that is followed, and when what was done to it (monotonic seconds)."""
+
+    seen: Seen
+    session: Session
+    found: float
+    audited: float
+    rate_since: float
+    audited_events: int = 0
+    rate_events: int = 0
+    rate_pages: int = 0
+    events_per_second: float = 0.0
+    pages_per_second: float = 0.0
+
+    def tell_rates(self, now: float, shortest: float) -> None:
+        """Its rates since the last time, if that is `shortest` seconds ago or more."""
+        passed = now - self.rate_since
+        events, pages = self.session.events, self.session.pte_pages
+        if passed >= shortest:
+            self.events_per_second = (events - self.rate_events) / passed
+            self.pages_per_second = (pages - self.rate_pages) / passed
+        self.rate_since, self.rate_events, self.rate_pages = now, events, pages
+
+    def slots(self) -> dict[int, int]:
+        """Entries of each of its PTE pages, by the first address that it maps."""
+        pages = self.session.table.pages()
+        entries = np.bitwise_count(pages.present).sum(axis=1)
+        return dict(zip(pages.slots.tolist(), entries.tolist(), strict=True))
+
+    def as_process(self, following: Following, watched: float) -> HostProcess:
+        """What is known of it now; `watched` is the share of its time that it was."""
+        seen = self.seen
+        return HostProcess(
+            pid=seen.pid,
+            start_time=seen.start_time,
+            comm=seen.comm,
+            cgroup=seen.cgroup,
+            namespace_pid=seen.namespace_pid,
+            following=following,
+            watched=watched,
+            vm_pte_kib=seen.vm_pte_kib,
+            snapshot=self.session.snapshot(),
+            events_per_second=self.events_per_second,
+            pte_pages_per_second=self.pages_per_second,
+        )
+
+
+def counted(seen: Seen) -> HostProcess:
+    """One of which only /proc tells."""
+    return HostProcess(
+        pid=seen.pid,
+        start_time=seen.start_time,
+        comm=seen.comm,
+        cgroup=seen.cgroup,
+        namespace_pid=seen.namespace_pid,
+        following="counted",
+        watched=0.0,
+        vm_pte_kib=seen.vm_pte_kib,
+        snapshot=None,
+        events_per_second=0.0,
+        pte_pages_per_second=0.0,
+    )
