@@ -216,11 +216,9 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
     }
 }
 
-// (struct pt_regs *regs, long ret): the registers still hold the arguments.
+// (struct pt_regs *regs, long ret): the registers still hold the arguments. Every call of
+// every process comes here, so what most of them are is asked first.
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx) {
-    struct target *target = current_target();
-    if (!target)
-        return 0;
     struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
     long result = ctx->args[1];
     u64 id = 0;
@@ -229,6 +227,9 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx) {
         id != __NR_mprotect && id != __NR_pkey_mprotect && id != __NR_mremap &&
         id != __NR_process_madvise && id != __NR_mlock && id != __NR_mlock2 &&
         id != __NR_munlock && id != __NR_mlockall && id != __NR_munlockall)
+        return 0;
+    struct target *target = current_target();
+    if (!target)
         return 0;
     struct call call;
     read_call(&call, regs);

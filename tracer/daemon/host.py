@@ -17,7 +17,7 @@ from shadow.table import Counter
 from tracer.census import Reader
 from tracer.daemon.followed import Followed, counted
 from tracer.daemon.heartbeat import Heartbeat
-from tracer.daemon.lean import give_back
+from tracer.daemon.lean import give_back, trim_heap
 from tracer.daemon.limits import CpuBudget, Limits, memory_bytes, shadow_cost
 from tracer.daemon.processes import Choice, Processes, Seen
 from tracer.daemon.refusals import Refusals
@@ -111,6 +111,7 @@ class Host:
             self._next_rates = now + _RATE_OVER
             for followed in self._followed.values():
                 followed.tell_rates(now, _RATE_OVER / 2)
+            trim_heap()
         if now >= self._next_audit:
             self._audit_one(now)
         self._heartbeat.beat(now)

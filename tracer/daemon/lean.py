@@ -9,8 +9,9 @@ import mmap
 import re
 from pathlib import Path
 
-__all__ = ("give_back",)
+__all__ = ("give_back", "trim_heap")
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBRARY = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) .* \S*\.so[.\d]*$")
 
 
@@ -19,7 +20,6 @@ def give_back() -> None:
 
     What is needed after all comes back from the files.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     span: tuple[int, int] | None = None
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if "-" in line.split(" ", 1)[0]:
@@ -29,5 +29,10 @@ def give_back() -> None:
         elif span and line.startswith("Anonymous:") and line.split()[1] == "0":
             # Relocated constants are not as on disk: those have anonymous pages.
             start, end = ctypes.c_void_p(span[0]), ctypes.c_size_t(span[1] - span[0])
-            libc.madvise(start, end, mmap.MADV_DONTNEED)
-    libc.malloc_trim(0)
+            _LIBC.madvise(start, end, mmap.MADV_DONTNEED)
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give back what is free in the heap."""
+    _LIBC.malloc_trim(0)

@@ -23,14 +23,14 @@ print(before - after)
 
 def test_a_share_of_cpu_is_measured_over_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CpuBudget, "window", 0.1)
-    budget = CpuBudget(0.5)
+    budget = CpuBudget(0.05)
     assert budget.over() is None
     time.sleep(0.15)
     assert budget.over() is False
     end = time.process_time() + 0.2
     while time.process_time() < end:
         pass
-    assert budget.over() is True or budget.use > 0.3
+    assert budget.over() is True
 
 
 def test_a_million_pte_pages_cost_what_was_measured() -> None:
