@@ -1,6 +1,6 @@
 """The event: what happened to a page table, 40 bytes, one numpy dtype.
 
-The probes write this layout (`tracer/bpf/probes.c`), the ring is read as an
+The probes write this layout (`tracer/bpf/probes`), the ring is read as an
 array of it, and the shadow table is fed with it. Addresses and lengths are in
 bytes and page aligned, except a fault's address; times are nanoseconds of
 CLOCK_MONOTONIC (`bpf_ktime_get_ns`).
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = (
+    "DISCARDED",
     "EVENT",
     "EventBatch",
     "Kind",
@@ -47,6 +48,10 @@ MAP_FLAGS_SHIFT = 8
 
 PARTLY = 1 << 31
 """In `aux`: the call failed, but what lies before the first hole is done."""
+
+
+DISCARDED = 1
+"""In `aux` of RECLAIM: the entries are none now, for the pages were lazyfree or a file's."""
 
 
 class Kind(IntEnum):
@@ -90,6 +95,16 @@ class Kind(IntEnum):
     """The last thread is gone."""
     LOSS = 19
     """Events are missing here; length: how many."""
+    PTE_ALLOC = 20
+    """The kernel put a PTE page into the tree (pmd_install); it does not say where."""
+    PTE_FREE = 21
+    """The kernel took one out and freed it (___pte_free_tlb, pte_free_defer)."""
+    SPLIT = 22
+    """A huge page's PMD was split (__split_huge_pmd); its slot."""
+    COLLAPSE = 23
+    """The pages of a slot became a huge page (collapse_huge_page)."""
+    RECLAIM = 24
+    """Reclaim unmapped a folio (try_to_unmap_one); aux: `DISCARDED`, or they are swap entries."""
 
 
 _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}

@@ -92,13 +92,17 @@ class Process:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel under it; `seed` says how the shadow was started."""
+    """The kernel under it; `seed` says how the shadow was started.
+
+    `probes` has the sources of events by the back end that they were taken with.
+    """
 
     release: str
     policy: str
     levels: int
     page_size: int
     seed: str
+    probes: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

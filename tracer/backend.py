@@ -6,28 +6,26 @@ are needed and none are looked at. bcc is a system package: on PyPI its name
 belongs to another project.
 """
 
-import ctypes
 import importlib
 import os
-import struct
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from shadow.errors import NotPermittedError, UnsupportedHostError
+from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
+from tracer.bpf_call import attach_tracing, load_tracing
 
-__all__ = ("BPF_FOLDER", "Program", "import_bcc", "run_once")
+__all__ = ("BPF_FOLDER", "Hook", "How", "Program", "import_bcc")
 
 BPF_FOLDER = Path(__file__).parent / "bpf"
 
 _PACKAGE = "apt-get install python3-bpfcc"
-_SYS_BPF = 321  # x86-64
-_PROG_TEST_RUN = 10
-_TEST_RUN_ATTR = struct.Struct("<IIIIQQIIIIQQIII4x")  # union bpf_attr, include/uapi/linux/bpf.h
 
 
 def import_bcc() -> Any:
@@ -84,28 +82,42 @@ def _raise_for_load(reason: str, said: str) -> None:
             "The kernel refused to load the BPF program; this needs root, or CAP_BPF and "
             "CAP_PERFMON."
         )
-    last = said.strip().splitlines()[-1:] or [reason]
-    raise UnsupportedHostError(f"The BPF program cannot be compiled or loaded here: {last[0]}")
+    lines = said.strip().splitlines()
+    errors = [line for line in lines if " error: " in line] or lines[-1:] or [reason]
+    raise UnsupportedHostError(f"The BPF program cannot be compiled or loaded here: {errors[0]}")
 
 
-def run_once(fd: int) -> None:
-    """Run a loaded raw-tracepoint function here and now, attached to nothing.
+class How(Enum):
+    """What a BPF program can be attached to."""
 
-    Raises:
-        OSError: the kernel refuses (BPF_PROG_TEST_RUN for these came with v5.10).
+    FENTRY = "fentry"
+    FEXIT = "fexit"
+    KPROBE = "kprobe"
+    KRETPROBE = "kretprobe"
+    TRACEPOINT = "tracepoint"
+    RAW_TRACEPOINT = "raw tracepoint"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A place in the kernel and the function of ours that is called there.
+
+    Attributes:
+        how: what kind of place it is.
+        where: a function's name, `category:name` of a tracepoint, or a raw tracepoint's name.
+        function: of the BPF C.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    attr = ctypes.create_string_buffer(_TEST_RUN_ATTR.pack(fd, *[0] * 14), _TEST_RUN_ATTR.size)
-    if libc.syscall(_SYS_BPF, _PROG_TEST_RUN, attr, _TEST_RUN_ATTR.size) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+
+    how: How
+    where: str
+    function: str
 
 
 class Program:
     """One compiled BPF program with its maps.
 
     Args:
-        source: the BPF C.
+        sources: the BPF C, in the order in which it is compiled.
         defines: macros for it.
 
     Raises:
@@ -113,14 +125,14 @@ class Program:
         NotPermittedError: the kernel refuses it for lack of rights.
     """
 
-    def __init__(self, source: Path, defines: Mapping[str, int]) -> None:
+    def __init__(self, sources: Sequence[Path], defines: Mapping[str, int]) -> None:
         bcc = import_bcc()
         flags = [f"-I{folder}" for folder in _uapi_folders()]
         flags += [f"-D{name}={value}" for name, value in defines.items()]
         flags += ["-Wno-unused-command-line-argument", "-Wno-macro-redefined"]
         before = os.environ.get("BCC_KERNEL_SOURCE")
         os.environ["BCC_KERNEL_SOURCE"] = str(BPF_FOLDER)
-        text = source.read_text()
+        text = "".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in sources)
         with TemporaryFile("w+") as said:
             try:
                 with _stderr_to(said):
@@ -134,29 +146,68 @@ class Program:
                 else:
                     os.environ["BCC_KERNEL_SOURCE"] = before
         self._bcc = bcc
+        self._links: list[int] = []
 
-    def attach_raw_tracepoint(self, name: str) -> None:
-        """Load the function `on_NAME` and attach it to the raw tracepoint NAME.
+    def attach(self, hook: Hook, function_id: int | None = None) -> Callable[[], None]:
+        """Load a function and attach it.
+
+        Args:
+            hook: what and where.
+            function_id: for fentry and fexit: of the kernel's function in its BTF.
+
+        Returns:
+            What detaches it again.
 
         Raises:
             NotPermittedError: for lack of rights.
-            UnsupportedHostError: the kernel has no such tracepoint.
+            UnsupportedHostError: this kernel has no such place, or lets nothing be attached.
         """
         with TemporaryFile("w+") as said:
             try:
                 with _stderr_to(said):
-                    self._bpf.attach_raw_tracepoint(tp=name.encode(), fn_name=f"on_{name}".encode())
+                    return self._attach(hook, function_id)
+            except PtescopeError as error:
+                raise type(error)(f"{hook.how.value} {hook.where}: {error}") from error
             except Exception as error:
                 said.seek(0)
                 text = said.read()
                 if "Failed to attach BPF" in str(error) and os.geteuid() == 0:
+                    reason = text.strip().splitlines()[-1:] or ["refused"]
                     raise UnsupportedHostError(
-                        f"This kernel has no tracepoint {name}, which ptescope cannot do without."
+                        f"{hook.how.value} {hook.where}: {reason[0]}"
                     ) from error
                 _raise_for_load(str(error), text)
+                raise
+
+    def _attach(self, hook: Hook, function_id: int | None) -> Callable[[], None]:
+        bpf, where, function = self._bpf, hook.where.encode(), hook.function.encode()
+        match hook.how:
+            case How.RAW_TRACEPOINT:
+                bpf.attach_raw_tracepoint(tp=where, fn_name=function)
+                return lambda: bpf.detach_raw_tracepoint(tp=where)
+            case How.TRACEPOINT:
+                bpf.attach_tracepoint(tp=where, fn_name=function)
+                return lambda: bpf.detach_tracepoint(tp=where)
+            case How.KPROBE:
+                bpf.attach_kprobe(event=where, fn_name=function)
+                return lambda: bpf.detach_kprobe(event=where, fn_name=function)
+            case How.KRETPROBE:
+                bpf.attach_kretprobe(event=where, fn_name=function)
+                return lambda: bpf.detach_kretprobe(event=where, fn_name=function)
+        if function_id is None:
+            raise UnsupportedHostError("this kernel's BTF has no such function")
+        loaded = load_tracing(bpf.dump_func(function), function_id, at_exit=hook.how is How.FEXIT)
+        link = attach_tracing(loaded)
+        self._links.append(link)
+
+        def detach() -> None:
+            self._links.remove(link)
+            os.close(link)
+
+        return detach
 
     def load(self, name: str) -> int:
-        """Load the function `on_NAME` for `run`; returns its file descriptor.
+        """Load a function for `run_once`; returns its file descriptor.
 
         Raises:
             NotPermittedError: for lack of rights.
@@ -165,9 +216,7 @@ class Program:
         with TemporaryFile("w+") as said:
             try:
                 with _stderr_to(said):
-                    function = self._bpf.load_func(
-                        f"on_{name}".encode(), self._bcc.BPF.RAW_TRACEPOINT
-                    )
+                    function = self._bpf.load_func(name.encode(), self._bcc.BPF.RAW_TRACEPOINT)
             except Exception as error:
                 said.seek(0)
                 _raise_for_load(str(error), said.read())
@@ -180,7 +229,7 @@ class Program:
         return fd
 
     def update(self, name: str, key: int, *fields: int) -> None:
-        """Set an element of a hash map whose key is an integer."""
+        """Set an element of a map whose key is an integer."""
         table = self._bpf[name.encode()]
         table[table.Key(key)] = table.Leaf(*fields)
 
@@ -200,4 +249,6 @@ class Program:
 
     def close(self) -> None:
         """Detach everything and free the maps."""
+        while self._links:
+            os.close(self._links.pop())
         self._bpf.cleanup()

@@ -1,16 +1,17 @@
-"""Offsets of structure members, from the kernel's own type information.
+"""Offsets of structure members, functions, enumerators: the kernel's own type information.
 
 Headers of another build would give wrong offsets without a word; BTF is the
 running kernel's (Documentation/bpf/btf.rst). Only what is asked for is
-decoded: the type section is walked once, the named structures are read.
+decoded: the type section is walked once, what has the names is read.
 """
 
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 from shadow.errors import UnsupportedHostError
 
-__all__ = ("VMLINUX", "member_offsets")
+__all__ = ("VMLINUX", "Btf", "member_offsets")
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
@@ -29,15 +30,35 @@ _EXTRA_PER_MEMBER = {
     _DATASEC: 12,
     _ENUM64: 12,
 }
+_FUNC = 12
+_ENUMERATOR = struct.Struct("<Ii")
 
 
-class _Btf:
-    """The type section, indexed by type id."""
+class Btf:
+    """The type section of a BTF file, indexed by type id.
 
-    def __init__(self, raw: bytes) -> None:
+    Args:
+        source: the file.
+
+    Raises:
+        UnsupportedHostError: there is no BTF, or what is there is none.
+    """
+
+    def __init__(self, source: Path = VMLINUX) -> None:
+        try:
+            self._index(source.read_bytes())
+        except OSError as error:
+            raise UnsupportedHostError(
+                f"No kernel type information ({source}: {error.strerror}); "
+                "this needs a kernel built with CONFIG_DEBUG_INFO_BTF."
+            ) from error
+        except (struct.error, ValueError, IndexError) as error:
+            raise UnsupportedHostError(f"{source} cannot be decoded as BTF: {error}.") from error
+
+    def _index(self, raw: bytes) -> None:
         magic, _, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(raw)
         if magic != _MAGIC:
-            raise UnsupportedHostError(f"{VMLINUX} is not BTF (magic {magic:#x}).")
+            raise ValueError(f"its magic is {magic:#x}")
         self._raw = raw
         self._strings = header + str_off
         self._end = self._strings + str_len
@@ -54,18 +75,50 @@ class _Btf:
         start = self._strings + offset
         return self._raw[start : self._raw.index(b"\0", start)].decode()
 
-    def structures(self, names: set[str]) -> dict[str, int]:
-        """Type ids of the structures with these names."""
-        wanted = {self._raw.index(b"\0" + name.encode() + b"\0", self._strings) for name in names}
-        keys = {offset + 1 - self._strings for offset in wanted}
+    def _keys(self, names: Collection[str]) -> set[int]:
+        """Where these names are in the string section; those that are not are left out."""
+        places = (self._raw.find(b"\0" + name.encode() + b"\0", self._strings) for name in names)
+        return {place + 1 - self._strings for place in places if place >= 0}
+
+    def _ids(self, names: Collection[str], kind: int) -> dict[str, int]:
+        keys = self._keys(names)
         found = {}
         for number, position in enumerate(self._offsets[1:], 1):
             name, info, _ = _TYPE.unpack_from(self._raw, position)
-            if name in keys and info >> 24 & 0x1F == _STRUCT:
+            if name in keys and info >> 24 & 0x1F == kind:
                 found[self._name(name)] = number
         return found
 
-    def member(self, type_id: int, wanted: str) -> int | None:
+    def functions(self, names: Collection[str]) -> dict[str, int]:
+        """Type ids of the functions with these names, as far as there are."""
+        return self._ids(names, _FUNC)
+
+    def enumerators(self, names: Collection[str]) -> dict[str, int]:
+        """Values of these enumerators of 32-bit enumerations, as far as there are."""
+        keys = self._keys(names)
+        found = {}
+        for position in self._offsets[1:]:
+            _, info, _ = _TYPE.unpack_from(self._raw, position)
+            if info >> 24 & 0x1F == _ENUM:
+                for i in range(info & 0xFFFF):
+                    at = position + _TYPE.size + i * _ENUMERATOR.size
+                    name, value = _ENUMERATOR.unpack_from(self._raw, at)
+                    if name in keys:
+                        found[self._name(name)] = value
+        return found
+
+    def offsets(self, members: Collection[str]) -> dict[str, int]:
+        """Byte offsets of `structure.member` names, as far as there are."""
+        ids = self._ids({full.split(".")[0] for full in members}, _STRUCT)
+        found = {}
+        for full in members:
+            structure, member = full.split(".")
+            offset = self._member(ids[structure], member) if structure in ids else None
+            if offset is not None:
+                found[full] = offset
+        return found
+
+    def _member(self, type_id: int, wanted: str) -> int | None:
         """Byte offset of a member, looked up through anonymous members too."""
         position = self._offsets[type_id]
         _, info, _ = _TYPE.unpack_from(self._raw, position)
@@ -75,7 +128,7 @@ class _Btf:
             offset: int = (bits & 0xFFFFFF if info >> 31 else bits) // 8
             if name == 0:
                 inner = (
-                    self.member(member_type, wanted) if self._is_composite(member_type) else None
+                    self._member(member_type, wanted) if self._is_composite(member_type) else None
                 )
                 if inner is not None:
                     return offset + inner
@@ -98,21 +151,8 @@ def member_offsets(members: list[str], source: Path = VMLINUX) -> dict[str, int]
     Raises:
         UnsupportedHostError: there is no BTF, or a structure or member is not in it.
     """
-    try:
-        btf = _Btf(source.read_bytes())
-        ids = btf.structures({member.split(".")[0] for member in members})
-    except OSError as error:
-        raise UnsupportedHostError(
-            f"No kernel type information ({source}: {error.strerror}); "
-            "this needs a kernel built with CONFIG_DEBUG_INFO_BTF."
-        ) from error
-    except (struct.error, ValueError, IndexError) as error:
-        raise UnsupportedHostError(f"{source} cannot be decoded as BTF: {error}.") from error
-    offsets = {}
+    offsets = Btf(source).offsets(members)
     for full in members:
-        structure, member = full.split(".")
-        offset = btf.member(ids[structure], member) if structure in ids else None
-        if offset is None:
+        if full not in offsets:
             raise UnsupportedHostError(f"This kernel's BTF has no {full}.")
-        offsets[full] = offset
     return offsets

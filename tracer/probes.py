@@ -1,70 +1,97 @@
-"""The probes of `bpf/probes.c`, loaded and attached, and the stream they feed."""
+"""The probes of `bpf/probes`, loaded and attached, and the stream they feed."""
 
 import mmap
 import time
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.errors import UnsupportedHostError
+from shadow.events import DISCARDED, EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import user_address_limit
+from tracer.attachments import Attachments
 from tracer.backend import BPF_FOLDER, Program
-from tracer.btf import member_offsets
+from tracer.btf import Btf
+from tracer.hooks import Backend
 from tracer.ring import Ring
 
-__all__ = ("DEFAULT_RING", "TRACEPOINTS", "Probes")
+__all__ = ("DEFAULT_RING", "Probes")
 
 DEFAULT_RING = 16 << 20
 """Bytes of the ring: 349,525 events."""
 
-TRACEPOINTS = (
-    "page_fault_user",
-    "page_fault_kernel",
-    "sys_enter",
-    "sys_exit",
-    "sched_process_fork",
-    "sched_process_exec",
-    "sched_process_exit",
-)
-"""Raw tracepoints, all needed; attached in this order."""
-
+_FILES = ("stream", "faults", "calls", "tables", "life")
 _MAX_TARGETS = 65536
 _READS_PER_POLL = 2  # half a ring each
-_MEMBERS = {
-    "TASK_TGID": "task_struct.tgid",
-    "TASK_MM": "task_struct.mm",
-    "TASK_SIGNAL": "task_struct.signal",
-    "SIGNAL_LIVE": "signal_struct.live",
+_MACROS = {
+    "TASK_TGID": ("task_struct.tgid",),
+    "TASK_MM": ("task_struct.mm",),
+    "TASK_SIGNAL": ("task_struct.signal",),
+    "SIGNAL_LIVE": ("signal_struct.live",),
+    "MMU_GATHER_MM": ("mmu_gather.mm",),
+    "VMA_MM": ("vm_area_struct.vm_mm",),
+    "VMA_END": ("vm_area_struct.vm_end",),
+    "FOLIO_PAGES": ("folio._nr_pages", "folio._folio_nr_pages"),
+    "FOLIO_MAPPING": ("folio.mapping",),
+    "PG_HEAD": ("PG_head",),
+    "PG_SWAPBACKED": ("PG_swapbacked",),
 }
+"""What the BPF C takes from BTF: members' offsets and enumerators, newest name first."""
+_NEEDED = ("TASK_TGID", "TASK_MM", "TASK_SIGNAL", "SIGNAL_LIVE")
 
 
-def _defines(ring_bytes: int, levels: int) -> dict[str, int]:
-    offsets = member_offsets(list(_MEMBERS.values()))
-    defines = {f"KIND_{kind.name}": kind.value for kind in Kind}
-    defines |= {name: offsets[member] for name, member in _MEMBERS.items()}
+def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], list[str]]:
+    """The macros of the BPF C, and those of them for which this kernel has no value."""
+    names = [name for alternatives in _MACROS.values() for name in alternatives]
+    known = btf.offsets([name for name in names if "." in name])
+    known |= btf.enumerators([name for name in names if "." not in name])
+    defines, unknown = {}, []
+    for macro, alternatives in _MACROS.items():
+        values = [known[name] for name in alternatives if name in known]
+        defines[macro] = values[0] if values else 0
+        unknown += [] if values else [macro]
+    defines |= {f"KIND_{kind.name}": kind.value for kind in Kind}
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
     defines["USER_LIMIT"] = user_address_limit(levels)
     defines["MAP_FLAGS_SHIFT"] = MAP_FLAGS_SHIFT
-    return defines
+    defines["DISCARDED"] = DISCARDED
+    return defines, unknown
 
 
 class Probes:
     """Attached probes, filtered to the processes that were added.
 
+    Each source of events is taken in the best way that this kernel allows, which is
+    found by trying.
+
     Args:
         levels: page-table levels of the running kernel.
         ring_bytes: size of the ring, a power of two.
+        backend: take what can be taken so in this way, and nothing in a better one.
+
+    Attributes:
+        attachments: how each source's events are taken.
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
         UnsupportedHostError: something that the probes need is missing.
     """
 
-    def __init__(self, *, levels: int, ring_bytes: int = DEFAULT_RING) -> None:
-        self._program = Program(BPF_FOLDER / "probes.c", _defines(ring_bytes, levels))
-        for name in TRACEPOINTS:
-            self._program.attach_raw_tracepoint(name)
-        self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
+    def __init__(
+        self, *, levels: int, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
+    ) -> None:
+        btf = Btf()
+        defines, unknown = _defines(btf, ring_bytes, levels)
+        for macro in _NEEDED:
+            if macro in unknown:
+                raise UnsupportedHostError(f"This kernel's BTF has no {_MACROS[macro][0]}.")
+        self._program = Program([BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines)
+        try:
+            self.attachments = Attachments(self._program, btf, unknown, backend)
+            self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
+        except BaseException:
+            self._program.close()
+            raise
         self._lost: dict[int, int] = {}
         self._waiting: dict[int, list[EventBatch]] = {}
         self._added: dict[int, int] = {}
@@ -73,11 +100,13 @@ class Probes:
         """Trace this process (all its threads) from now on."""
         self._lost[pid] = 0
         self._waiting[pid] = []
-        self._program.update("targets", pid, pid, 0, 0, 0, 0)
+        self._program.update("targets", pid, pid, 0, 0, 0, 0, 0)
         self._added[pid] = time.monotonic_ns()
 
     def remove(self, pid: int) -> None:
         """Trace it no more, and keep nothing of it."""
+        if target := self._program.lookup("targets", pid):
+            self._program.delete("spaces", target.space)
         self._program.delete("targets", pid)
         for kept in (self._waiting, self._lost, self._added):
             kept.pop(pid, None)

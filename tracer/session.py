@@ -77,7 +77,10 @@ class Session:
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
         facts = Facts(
             process=target.identify(),
-            kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, PAGE, "none"),
+            kernel=Kernel(
+                *(kernel.release, kernel.policy.label, kernel.levels, PAGE, "none"),
+                probes=probes.attachments.by_backend(),
+            ),
             huge=huge,
             max_map_count=kernel.max_map_count,
             host=gethostname(),

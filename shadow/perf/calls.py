@@ -1,6 +1,6 @@
 """System calls as perf tells them, as the events that the probes make of them.
 
-The same rules as in `tracer/bpf/probes.c`: what a failed call has done, and which
+The same rules as in `tracer/bpf/probes`: what a failed call has done, and which
 calls give addresses away before they return.
 """
 
@@ -52,7 +52,7 @@ def entered(call: str, a: list[int]) -> Event | None:
 
 
 def returned(call: str, a: list[int], result: int) -> Event | None:
-    """The event of a call that returned, as on_sys_exit of the probes."""
+    """The event of a call that returned, as `read_event` of the probes."""
     failed = -_MAX_ERRNO <= result < 0
     partly = PARTLY if failed else 0
     if call == "madvise":

@@ -2,7 +2,7 @@
 
 from shadow.policy import Policy
 from shadow.report.parts import occupancy_lines, origin_lines, share, size
-from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot
+from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
 
@@ -122,10 +122,30 @@ def _checked(audit: Audit) -> list[str]:
     return lines
 
 
+_NAMED = 4
+
+
+def _few(names: list[str]) -> str:
+    """The names, or how many there are."""
+    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} sources of events"
+
+
+def _seen(window: Window) -> list[str]:
+    """What the kernel itself did to PTE pages, where its functions can be traced."""
+    made, freed = (window.events.get(kind, 0) for kind in ("pte_alloc", "pte_free"))
+    if not made + freed:
+        return []
+    return [f"  kernel        {made:,} PTE pages made, {freed:,} freed, seen where it does so"]
+
+
 def _trust(snapshot: Snapshot) -> list[str]:
     window, audit = snapshot.window, snapshot.audit
     kinds = ", ".join(f"{name} {count:,}" for name, count in window.events.items())
     lines = ["", f"  events        {kinds or 'none'}"]
+    if snapshot.kernel.probes:
+        ways = (f"{way} ({_few(names)})" for way, names in snapshot.kernel.probes.items())
+        lines.append(f"  taken by      {', '.join(ways)}")
+    lines += _seen(window)
     lines.append(f"  how           {_SEEDS[snapshot.kernel.seed]}")
     lines += _checked(audit)
     if window.lost:

@@ -5,21 +5,14 @@ Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
-from shadow.policy import Policy
-from shadow.table.bits import clear_range
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate
 from shadow.table.guards import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
 from shadow.table.radix import find, next_slot
-from shadow.table.records import (
-    clear_entries,
-    has,
-    make_huge,
-)
-from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.reclaim import collapse, page_out
+from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import cut, first_overlap, insert, merge_around
-from shadow.table.zap import walker_visits
 
 __all__ = (
     "advise",
@@ -195,26 +188,6 @@ def unlock(s: State, start: int, end: int, aux: int) -> None:
 
 
 @compiled
-def _page_out(s: State, record: int, start: int, end: int) -> None:
-    """Reclaim discards lazyfree pages; the rest goes to swap and stays not none."""
-    walker_visits(s, record)
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    for entry in range(low, low + ((end - start) >> PAGE_SHIFT)):
-        if s.records[record].lazies and clear_range(s.records[record].lazy, entry, entry + 1):
-            s.records[record].lazies -= 1
-            clear_entries(s, record, entry, entry + 1)
-    # The rmap walk that discards the last lazyfree page frees the PTE page.
-    walker_visits(s, record)
-
-
-@compiled
-def _collapse(s: State, record: int) -> None:
-    """The PTE page is deposited under a huge page (collapse_huge_page)."""
-    if has(s, record, Policy.NONE):
-        make_huge(s, record, HUGE_ANON)
-
-
-@compiled
 def _for_slots(s: State, start: int, end: int, advice: int) -> None:
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
@@ -222,9 +195,9 @@ def _for_slots(s: State, start: int, end: int, advice: int) -> None:
         first, last = max(slot, start), min(slot + SLOT, end)
         if s.records[record].huge == 0:
             if advice == _MADV_PAGEOUT:
-                _page_out(s, record, first, last)
+                page_out(s, record, first, last)
             elif (last - first) >> PAGE_SHIFT == ENTRIES:
-                _collapse(s, record)
+                collapse(s, record)
         slot = next_slot(s, slot + SLOT, end)
 
 

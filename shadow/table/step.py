@@ -6,7 +6,7 @@ So munmap is noted when it is entered, and a mapping that overlaps a noted
 range proves that the munmap has happened: it is applied first.
 """
 
-from shadow.events import EventBatch, Kind
+from shadow.events import DISCARDED, EventBatch, Kind
 from shadow.geometry import ENTRY_BITS, SLOT_SHIFT
 from shadow.policy import POLICIES
 from shadow.table.advise import (
@@ -23,6 +23,7 @@ from shadow.table.compiled import compiled, inlined, signed
 from shadow.table.fault import fault, populate
 from shadow.table.guards import MADV_GUARD_INSTALL
 from shadow.table.radix import has_room
+from shadow.table.reclaim import collapse_slot, reclaim, split_slot
 from shadow.table.remap import brk, remap
 from shadow.table.state import Counter, Pending, State, VmaFlag
 from shadow.table.unmap import unmap
@@ -201,6 +202,12 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         unlock(s, start, end, aux)
     elif kind == Kind.LOSS:
         s.counters[Counter.LOST] += length
+    elif kind == Kind.SPLIT:
+        split_slot(s, start)
+    elif kind == Kind.COLLAPSE:
+        collapse_slot(s, start)
+    elif kind == Kind.RECLAIM:
+        reclaim(s, start, end, aux == DISCARDED)
 
 
 @compiled

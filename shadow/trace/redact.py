@@ -33,7 +33,14 @@ _LONGEST = 32 << 40
 """The longest range that is kept whole."""
 _LIMIT = np.uint64(user_address_limit(5))
 _LOCKS = (Kind.LOCK, Kind.UNLOCK)
-_NOT_ADDRESSES = (Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.LOSS)
+_NOT_ADDRESSES = (
+    Kind.FORK,
+    Kind.EXEC,
+    Kind.EXIT,
+    Kind.LOSS,
+    Kind.PTE_ALLOC,
+    Kind.PTE_FREE,
+)
 _Addresses = npt.NDArray[np.int64]
 
 

@@ -1,7 +1,7 @@
 """A process followed by a session, and the probe-less truth about it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,33 @@ import numpy as np
 from shadow.follow import Tee
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
-from tracer.census import CountedReader, open_reader
-from tracer.kernel import kernel_facts
+from tracer.census import CountedReader, Reader, open_reader
+from tracer.hooks import Backend
+from tracer.kernel import KernelFacts, kernel_facts
 from tracer.probes import DEFAULT_RING, Probes
 from tracer.session import Session
 from tracer.target import open_target
 
-__all__ = ("Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
+__all__ = ("Attach", "Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
 
 _PAGE, _SLOT, _GIB, _PUD = 1 << 12, 1 << 21, 1 << 30, 1 << 39
 _NOT_NONE = np.uint64(3 << 62)  # present or swapped
+
+
+@dataclass(frozen=True)
+class Attach:
+    """Makes a seeded session of a process."""
+
+    probes: Probes
+    kernel: KernelFacts
+    reader: Reader
+
+    def __call__(self, pid: int, tee: Tee | None = None) -> Session:
+        """Its session; `tee` is handed what it is made of."""
+        self.probes.add(pid)
+        session = Session(open_target(pid), self.probes, self.kernel, self.reader, tee)
+        session.seed()
+        return session
 
 
 @contextmanager
@@ -32,36 +49,33 @@ def attached(
     tee: Tee | None = None,
 ) -> Iterator[Session]:
     """A seeded session for a running process; unless `exact`, page tables are counted."""
-    with watching(ring_bytes=ring_bytes, exact=exact, tee=tee) as attach:
-        yield attach(pid)
+    with watching(ring_bytes=ring_bytes, exact=exact) as attach:
+        yield attach(pid, tee)
 
 
 @contextmanager
 def watching(
-    *, ring_bytes: int = DEFAULT_RING, exact: bool = True, tee: Tee | None = None
-) -> Iterator[Callable[[int], Session]]:
+    *,
+    ring_bytes: int = DEFAULT_RING,
+    exact: bool = True,
+    backend: Backend | None = None,
+) -> Iterator[Attach]:
     """Attached probes, and what makes a seeded session of a pid with them."""
     prepare()
     kernel = kernel_facts()
-    probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes)
+    probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes, backend=backend)
     reader = open_reader(kernel.levels) if exact else CountedReader(kernel.levels, "as asked")
     assert reader.exact == exact, reader.why
 
-    def attach(pid: int) -> Session:
-        probes.add(pid)
-        session = Session(open_target(pid), probes, kernel, reader, tee)
-        session.seed()
-        return session
-
     try:
-        yield attach
+        yield Attach(probes, kernel, reader)
     finally:
         reader.close()
         probes.close()
 
 
 def hardly_any_lost(report: Snapshot) -> bool:
-    """Whether the ring took all, but for what its lock refuses (see probes.c)."""
+    """Whether the ring took all, but for what its lock refuses (see bpf/probes/stream.c)."""
     return report.window.lost <= sum(report.window.events.values()) / 100_000
 
 

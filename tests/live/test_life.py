@@ -7,8 +7,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 
@@ -260,13 +258,3 @@ def test_a_program_without_rights_is_told_what_it_needs() -> None:
     assert done.returncode == 4
     assert "this needs root" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_kernel_without_the_tracepoints_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shadow.errors import UnsupportedHostError
-    from tracer import probes
-    from tracer.kernel import kernel_facts
-
-    monkeypatch.setattr(probes, "TRACEPOINTS", ("page_fault_user", "no_such_tracepoint"))
-    with pytest.raises(UnsupportedHostError, match="no_such_tracepoint"):
-        probes.Probes(levels=kernel_facts().levels)

@@ -1,7 +1,8 @@
 """What runs in a guest: python -m tests.vm.guest FOLDER; a line of JSON for each check.
 
 Followed are a process that makes and empties PTE pages in steps, one that goes through
-the experiments of tests/live/semantics_rows.py, and Redis. The first is recorded in
+the experiments of tests/live/semantics_rows.py, Redis, and one that always does the same,
+in each way that events can be taken. The first is recorded in
 FOLDER/trace.arrows, and what was known of it at its end is FOLDER/live.json.
 """
 
@@ -19,11 +20,15 @@ from shadow.snapshot import document
 from shadow.table import Counter, Pages
 from shadow.trace import TraceWriter
 from tests.live.actor import SLOT, Actor
-from tests.live.attached import quiet_truth, watching
+from tests.live.attached import Attach, quiet_truth, watching
 from tests.live.semantics_rows import BASE, FAR, ROWS, SLOTS
+from tests.live.steps import FUNCTIONS_ONLY, what_is_known
 from tests.vm.kcore import Kcore
 from tools.workloads.redis import private_redis
+from tracer.hooks import Backend
 from tracer.kernel import kernel_facts
+from tracer.probes import Probes
+from tracer.selfcheck import check
 from tracer.session import Session
 
 _Read = TypeVar("_Read")
@@ -100,54 +105,82 @@ def _compare(name: str, session: Session, kcore: Kcore) -> None:
     )
 
 
-def _steps(folder: Path, kcore: Kcore) -> None:
+def _steps(folder: Path, kcore: Kcore, attach: Attach) -> None:
     actor = Actor()
     actor.map(BASE, AREA * SLOT)
     actor.advise(BASE, AREA * SLOT, _NOHUGEPAGE)
     writer = TraceWriter(folder / "trace.arrows", force=True)
-    with watching(tee=writer.tee()) as attach:
-        session = attach(actor.pid)
-        writer.start()
-        steps: list[tuple[str, Callable[[], object]]] = [
-            ("filled", lambda: _fill(actor)),
-            ("DONTNEED, one call", lambda: actor.advise(BASE, AREA * SLOT, _DONTNEED)),
-            ("filled again", lambda: _fill(actor)),
-            ("DONTNEED by halves", lambda: _purge(actor, SLOT // 2, _DONTNEED)),
-            ("filled once more", lambda: _fill(actor)),
-            ("FREE by halves", lambda: _purge(actor, SLOT // 2, _FREE)),
-            ("filled at last", lambda: _fill(actor)),
-            ("DONTNEED by slots of one half", lambda: _purge(actor, SLOT, _DONTNEED, AREA // 2)),
-        ]
-        for name, act in steps:
-            act()
-            _compare(name, session, kcore)
-        session.stop()
-        (folder / "live.json").write_text(json.dumps(document([session.snapshot(slots=True)])))
-        writer.close()
+    session = attach(actor.pid, writer.tee())
+    writer.start()
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("filled", lambda: _fill(actor)),
+        ("DONTNEED, one call", lambda: actor.advise(BASE, AREA * SLOT, _DONTNEED)),
+        ("filled again", lambda: _fill(actor)),
+        ("DONTNEED by halves", lambda: _purge(actor, SLOT // 2, _DONTNEED)),
+        ("filled once more", lambda: _fill(actor)),
+        ("FREE by halves", lambda: _purge(actor, SLOT // 2, _FREE)),
+        ("filled at last", lambda: _fill(actor)),
+        ("DONTNEED by slots of one half", lambda: _purge(actor, SLOT, _DONTNEED, AREA // 2)),
+    ]
+    for name, act in steps:
+        act()
+        _compare(name, session, kcore)
+    session.stop()
+    (folder / "live.json").write_text(json.dumps(document([session.snapshot(slots=True)])))
+    writer.close()
     actor.close()
 
 
-def _rows() -> None:
+def _rows(attach: Attach) -> None:
     actor = Actor()
-    with watching() as attach:
-        session = attach(actor.pid)
-        wrong, impossible = [], []
-        for row in ROWS:
-            try:
-                row.act(actor)
-            except AssertionError:  # a call that this kernel does not have yet
-                impossible.append(row.number)
-            real = _still(session, lambda: _real(session))
-            if _entries(real) != _entries(session.table.pages()):
-                wrong.append(row.number)
-                session.audit()
-            actor.do("munmap", BASE, (FAR + SLOTS) * SLOT)
-        _say("rows", tried=len(ROWS), wrong=wrong, impossible=impossible)
+    session = attach(actor.pid)
+    wrong, impossible = [], []
+    for row in ROWS:
+        try:
+            row.act(actor)
+        except AssertionError:  # a call that this kernel does not have yet
+            impossible.append(row.number)
+        real = _still(session, lambda: _real(session))
+        if _entries(real) != _entries(session.table.pages()):
+            wrong.append(row.number)
+            session.audit()
+        actor.do("munmap", BASE, (FAR + SLOTS) * SLOT)
+    _say("rows", tried=len(ROWS), wrong=wrong, impossible=impossible)
     actor.close()
 
 
-def _redis() -> None:
-    with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis, watching() as attach:
+def _probes(probes: Probes) -> None:
+    """What is taken in which way, and whether it comes."""
+    first = check(probes)
+    _say(
+        "probes",
+        by=probes.attachments.by_backend(),
+        refused={name: choice.refused for name, choice in probes.attachments.choices.items()},
+        silent=sorted(first.silent),
+        untried=first.untried,
+    )
+
+
+def _back_ends() -> None:
+    """What is known of a program that always does the same, by each back end."""
+    for backend in Backend:
+        begin = time.monotonic()
+        known = what_is_known(backend)
+        events = known.document["window"]["events"]
+        seen = {kind: events.pop(kind, 0) for kind in FUNCTIONS_ONLY}
+        seconds = round(time.monotonic() - begin, 1)
+        _say(
+            "back end",
+            name=backend,
+            known=known.document,
+            before=known.before,
+            seen=seen,
+            seconds=seconds,
+        )
+
+
+def _redis(attach: Attach) -> None:
+    with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis:
         session = attach(redis.pid)
         redis.fill(300_000, 400)
         redis.flush()
@@ -173,10 +206,13 @@ def main() -> None:
     kernel = kernel_facts()
     _say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
     kcore = Kcore(kernel.levels)
-    _steps(Path(sys.argv[1]), kcore)
+    with watching() as attach:
+        _probes(attach.probes)
+        _steps(Path(sys.argv[1]), kcore, attach)
+        _rows(attach)
+        _redis(attach)
     kcore.close()
-    _rows()
-    _redis()
+    _back_ends()
     _say("end", seconds=round(time.monotonic() - begin, 1))
 
 

@@ -21,6 +21,7 @@ from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
 from tools.vmlib.guest import Guest
 from tools.vmlib.kernels import get_kernel
+from tracer.hooks import SOURCES, Backend
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT = 400.0
@@ -154,6 +155,38 @@ def test_redis_is_followed_to_the_page(run: _Run) -> None:
     assert real == known == redis["truth"][1]
     assert redis["lost"] == 0
     assert redis["events"] > 10_000
+
+
+def test_every_source_has_a_way_and_none_is_silent(machine: _Machine, run: _Run) -> None:
+    """Nothing is refused but what the kernel has not: pte_free_defer came with v6.6."""
+    probes = run.one("probes")
+    assert probes["silent"] == []
+    missing = [name for name, refused in probes["refused"].items() if refused]
+    assert missing == (["PTE page freed by RCU"] if machine.series == "6.1" else [])
+    assert probes["by"]["raw_tracepoint"] == ["fork", "exec", "exit"]
+    assert len(probes["by"]["fentry"]) + len(missing) == len(SOURCES) - 3
+    # Advice that gives memory back is there for process_madvise since v6.13.
+    new = machine.policy is Policy.PT_RECLAIM
+    assert list(probes["untried"]) == ([] if new else ["process_madvise"])
+
+
+def test_each_back_end_gives_the_same_snapshot(run: _Run) -> None:
+    found = {backend["name"]: backend for backend in run.checks["back end"]}
+    assert list(found) == list(Backend)
+    for name, backend in found.items():
+        assert backend["known"] == found[Backend.FENTRY]["known"], name
+        assert backend["known"]["window"]["lost"] == 0
+        assert backend["known"]["audit"]["refs_diff"] == 0
+
+
+def test_functions_tell_how_many_pte_pages_there_are(run: _Run) -> None:
+    """What came and went since the first look, and what the shadow has at the end."""
+    for backend in run.checks["back end"]:
+        if backend["name"] in (Backend.FENTRY, Backend.KPROBE):
+            more = backend["seen"]["pte_alloc"] - backend["seen"]["pte_free"]
+            assert backend["known"]["now"]["pte_pages"] == backend["before"] + more
+        else:
+            assert not any(backend["seen"].values())
 
 
 def test_its_trace_replays_here_to_the_same_bits(run: _Run) -> None:

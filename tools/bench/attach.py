@@ -16,7 +16,7 @@ from pathlib import Path
 
 from shadow.table import Counter, prepare
 from tools.workloads.storm import PAGES, Storm
-from tracer.backend import Program
+from tracer.backend import Hook, How, Program
 from tracer.census import open_reader
 from tracer.kernel import kernel_facts
 from tracer.probes import Probes
@@ -36,9 +36,9 @@ def _wait(storm: Storm, pump: Callable[[], object]) -> int:
 
 @contextmanager
 def _empty() -> Iterator[None]:
-    program = Program(Path(__file__).parent / "empty.c", {})
+    program = Program([Path(__file__).parent / "empty.c"], {})
     for name in _HOOKS:
-        program.attach_raw_tracepoint(name)
+        program.attach(Hook(How.RAW_TRACEPOINT, name, f"on_{name}"))
     yield
     program.close()
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import UnsupportedHostError
-from tracer.backend import BPF_FOLDER, Program, run_once
+from tracer.backend import BPF_FOLDER, Program
+from tracer.bpf_call import run_once
 
 __all__ = ("BATCH", "KernelMemory", "Words")
 
@@ -29,8 +30,8 @@ class KernelMemory:
     """
 
     def __init__(self) -> None:
-        self._program = Program(BPF_FOLDER / "pages.c", {"BATCH": BATCH})
-        self._reader = self._program.load("read_pages")
+        self._program = Program([BPF_FOLDER / "pages.c"], {"BATCH": BATCH})
+        self._reader = self._program.load("on_read_pages")
         size = (8 * (BATCH + 1) + _PAGE_MASK) & ~_PAGE_MASK
         self._maps = [
             mmap.mmap(self._program.map_fd("wanted"), size),

@@ -20,10 +20,9 @@ from shadow.report.advice import render_advice
 from shadow.snapshot import SCHEMA
 from shadow.table import prepare
 from shadow.trace import TraceReader
-from tracer.census import open_reader
 from tracer.commands import positive
+from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
 from tracer.rights import drop_rights
 from tracer.run import Stop
 from tracer.session import Session
@@ -87,6 +86,7 @@ class Advise:
             help="how many events to keep in memory, 40 bytes each, of all processes of a trace "
             f"together (default: {KEPT_EVENTS:,})",
         )
+        add_backend(parser)
         parser.add_argument("--detail", action="store_true", help="tell all that is known")
         parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
 
@@ -164,10 +164,7 @@ def _follow(args: Namespace) -> Evidence:
     prepare()
     kept = Keeping(args.keep).process()
     with ExitStack() as undo:
-        probes = Probes(levels=kernel.levels)
-        undo.callback(probes.close)
-        reader = open_reader(kernel.levels)
-        undo.callback(reader.close)
+        probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
         probes.add(target.pid)
         session = Session(target, probes, kernel, reader, kept)
         session.seed()

@@ -11,12 +11,12 @@ from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
-from tracer.census import open_reader
 from tracer.commands import positive
 from tracer.family import Family
+from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
 from tracer.launch import Launched
-from tracer.probes import DEFAULT_RING, Probes
+from tracer.probes import DEFAULT_RING
 from tracer.rights import drop_rights
 from tracer.run import Stop, follow
 from tracer.target import find_by_name, open_target
@@ -64,6 +64,7 @@ def prepare_target(parser: ArgumentParser) -> None:
         metavar="KIB",
         help="size of the ring buffer, a power of two (default: 16384)",
     )
+    add_backend(parser)
     parser.add_argument("cmd", nargs=REMAINDER, metavar="-- CMD", help="start and follow this")
 
 
@@ -104,10 +105,9 @@ def run_family(args: Namespace, *, stop_without_trace: bool) -> tuple[Family, Tr
         open_target(pid)  # refuse before anything is loaded
     prepare()
     with ExitStack() as undo:
-        probes = Probes(levels=kernel.levels, ring_bytes=args.ring)
-        undo.callback(probes.close)
-        reader = open_reader(kernel.levels)
-        undo.callback(reader.close)
+        probes, reader = undo.enter_context(
+            instruments(kernel, ring_bytes=args.ring, backend=args.backend)
+        )
         if command:
             launched = Launched(command)
             undo.callback(launched.interrupt)

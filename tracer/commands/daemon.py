@@ -14,15 +14,14 @@ from types import FrameType
 from shadow.errors import UsageError
 from shadow.snapshot import document
 from shadow.table import prepare
-from tracer.census import open_reader
 from tracer.commands import positive
 from tracer.daemon import Choice, Host, Limits
 from tracer.daemon.desk import Desk
 from tracer.daemon.lean import give_back
 from tracer.daemon.server import MetricsServer
+from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
 from tracer.notify import notify, watchdog_seconds
-from tracer.probes import DEFAULT_RING, Probes
 from tracer.rights import drop_rights
 
 __all__ = ("BUSY_WAIT", "IDLE_WAIT", "Daemon", "add_choice", "choice_of")
@@ -51,6 +50,7 @@ def _address(text: str) -> tuple[str, int]:
 
 def add_choice(parser: ArgumentParser) -> None:
     """Declare whom to follow, and what that may take."""
+    add_backend(parser)
     parser.add_argument(
         "--name", action="append", default=[], metavar="PATTERN",
         help="follow processes whose name matches (repeatable; default: all)",
@@ -146,10 +146,7 @@ class Daemon:
         kernel = kernel_facts()
         prepare(lean=True)
         with ExitStack() as undo:
-            probes = Probes(levels=kernel.levels, ring_bytes=DEFAULT_RING)
-            undo.callback(probes.close)
-            reader = open_reader(kernel.levels)
-            undo.callback(reader.close)
+            probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
             host = Host(probes, kernel, reader, choice=choice, limits=limits, traces=traces)
             undo.callback(host.close)
             desk = Desk(lambda pid: host.view(slots_of=pid))

@@ -2,15 +2,18 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from shadow.errors import PtescopeError
 from tracer.backend import import_bcc
 from tracer.btf import member_offsets
 from tracer.census import ExactReader
+from tracer.hooks import Backend
+from tracer.instruments import add_backend
 from tracer.kernel import kernel_facts
 from tracer.pagemap import read_runs
-from tracer.probes import TRACEPOINTS, Probes
+from tracer.probes import Probes
+from tracer.selfcheck import settle
 from tracer.target import Target
 
 __all__ = ("Doctor",)
@@ -35,13 +38,36 @@ def _kernel() -> str:
     )
 
 
-def _probes() -> str:
-    probes = Probes(levels=kernel_facts().levels, ring_bytes=1 << 16)
-    probes.add(os.getpid())
-    kernel_facts()  # provokes faults, mmap, madvise and munmap in this process
-    seen = len(probes.read(os.getpid()))
-    probes.close()
-    return f"raw tracepoints {', '.join(TRACEPOINTS)}; {seen} events of a self-test"
+def _by_reason(refused: Iterable[str]) -> str:
+    """The reasons, each once, with the place where it came first and how often it came."""
+    places: dict[str, list[str]] = {}
+    for text in refused:
+        place, _, reason = text.partition(": ")
+        places.setdefault(reason, []).append(place)
+    return "; ".join(
+        f"{reason} ({', '.join(found[:2])}{f' and {len(found) - 2} more' if found[2:] else ''})"
+        for reason, found in places.items()
+    )
+
+
+def _probes(backend: Backend | None) -> str:
+    probes = Probes(levels=kernel_facts().levels, ring_bytes=1 << 18, backend=backend)
+    try:
+        outcome = settle(probes)
+        choices = probes.attachments.choices
+    finally:
+        probes.close()
+    lines = [f"{len(outcome.seen)} sources of events, of each an event provoked and seen"]
+    for each in Backend:
+        taken = [name for name, choice in choices.items() if choice.backend is each]
+        refused = [choice.refused[each] for choice in choices.values() if each in choice.refused]
+        said = [", ".join(taken)] if taken else []
+        said += [f"not: {_by_reason(refused)}"] if refused else []
+        lines += [f"{each.value:14} {'; '.join(said)}"] if said else []
+    if without := [name for name, choice in choices.items() if choice.way is None]:
+        lines.append(f"{'in no way':14} {', '.join(without)}")
+    lines += [f"{'not provoked':14} {name}: {why}" for name, why in outcome.untried.items()]
+    return "\n".join((lines[0], *(f"{'':17} {line}" for line in lines[1:])))
 
 
 def _pagemap() -> str:
@@ -57,26 +83,31 @@ def _page_reader() -> str:
     return f"{reader.why}; {found.sum_kib} KiB of this very process, VmPTE {found.vm_pte_kib} kB"
 
 
-_CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
-    ("kernel", _kernel, "everything"),
-    ("bcc", _bcc, "attach"),
-    ("BTF", _btf, "attach"),
-    ("probes", _probes, "attach"),
-    ("reader", _page_reader, "exact seeds, audits and censuses"),
-    ("pagemap", _pagemap, "counted seeds and audits"),
-)
+def _checks(
+    backend: Backend | None,
+) -> tuple[tuple[str, Callable[[], str], str], ...]:
+    """What is looked at, how, and what needs it."""
+    return (
+        ("kernel", _kernel, "everything"),
+        ("bcc", _bcc, "attach"),
+        ("BTF", _btf, "attach"),
+        ("probes", lambda: _probes(backend), "attach"),
+        ("reader", _page_reader, "exact seeds, audits and censuses"),
+        ("pagemap", _pagemap, "counted seeds and audits"),
+    )
 
 
 class Doctor:
     """Print what this host offers and what is missing."""
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
-        """It has no arguments."""
+        """Declare the command's arguments."""
+        add_backend(parser)
 
-    def run(self, _args: Namespace) -> int:
+    def run(self, args: Namespace) -> int:
         """Try everything; returns the status of the first thing that is missing, or 0."""
         status = 0
-        for name, check, needed_for in _CHECKS:
+        for name, check, needed_for in _checks(args.backend):
             try:
                 print(f"ok       {name:8} {check()}")
             except PtescopeError as error:

@@ -6,13 +6,12 @@ from contextlib import ExitStack
 
 from shadow.report.top import TopApp
 from shadow.table import prepare
-from tracer.census import open_reader
 from tracer.commands import positive
 from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, choice_of
 from tracer.daemon import Host
 from tracer.daemon.desk import Desk
+from tracer.instruments import instruments
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
 from tracer.rights import drop_rights
 
 __all__ = ("Top",)
@@ -68,10 +67,7 @@ class Top:
         choice, limits = choice_of(args)
         prepare()
         with ExitStack() as undo:
-            probes = Probes(levels=kernel.levels)
-            undo.callback(probes.close)
-            reader = open_reader(kernel.levels)
-            undo.callback(reader.close)
+            probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
             host = Host(probes, kernel, reader, choice=choice, limits=limits)
             undo.callback(host.close)
             drop_rights()

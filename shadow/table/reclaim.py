@@ -1,0 +1,80 @@
+"""What the kernel does to entries by itself: reclaim, huge pages made and split.
+
+Sources: mm/rmap.c (try_to_unmap_one), mm/khugepaged.c (collapse_huge_page), mm/huge_memory.c
+(__split_huge_pmd). No tracepoint tells of it; where functions can be traced, events do.
+"""
+
+from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
+from shadow.policy import Policy
+from shadow.table.bits import clear_range
+from shadow.table.compiled import compiled
+from shadow.table.radix import find, next_slot
+from shadow.table.records import clear_entries, has, make_huge
+from shadow.table.state import HUGE_ANON, State
+from shadow.table.vmas import split_huge
+from shadow.table.zap import free_huge, walker_visits
+
+__all__ = ("collapse", "collapse_slot", "page_out", "reclaim", "split_slot")
+
+
+@compiled
+def page_out(s: State, record: int, start: int, end: int) -> None:
+    """Reclaim discards lazyfree pages; the rest goes to swap and stays not none."""
+    walker_visits(s, record)
+    low = (start & (SLOT - 1)) >> PAGE_SHIFT
+    for entry in range(low, low + ((end - start) >> PAGE_SHIFT)):
+        if s.records[record].lazies and clear_range(s.records[record].lazy, entry, entry + 1):
+            s.records[record].lazies -= 1
+            clear_entries(s, record, entry, entry + 1)
+    # The rmap walk that discards the last lazyfree page frees the PTE page.
+    walker_visits(s, record)
+
+
+@compiled
+def _unmap_folio(s: State, record: int, start: int, end: int, discarded: bool) -> None:
+    low = (start & (SLOT - 1)) >> PAGE_SHIFT
+    high = low + ((end - start) >> PAGE_SHIFT)
+    if s.records[record].huge:
+        if discarded and high - low == ENTRIES:
+            free_huge(s, record)
+            return
+        if not split_huge(s, record):
+            return
+    walker_visits(s, record)
+    if discarded:
+        clear_entries(s, record, low, high)
+    else:  # written to again since MADV_FREE
+        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+    walker_visits(s, record)
+
+
+@compiled
+def reclaim(s: State, start: int, end: int, discarded: bool) -> None:
+    """One folio was unmapped from [start, end); `discarded`: its entries are none now."""
+    slot = next_slot(s, start & -SLOT, end)
+    while slot >= 0:
+        _unmap_folio(s, find(s, slot), max(slot, start), min(slot + SLOT, end), discarded)
+        slot = next_slot(s, slot + SLOT, end)
+
+
+@compiled
+def collapse(s: State, record: int) -> None:
+    """The PTE page is deposited under a huge page (collapse_huge_page)."""
+    if has(s, record, Policy.NONE):
+        make_huge(s, record, HUGE_ANON)
+
+
+@compiled
+def collapse_slot(s: State, slot: int) -> None:
+    """The pages of a slot became a huge page, unless it is one already."""
+    record = find(s, slot)
+    if record and s.records[record].huge == 0:
+        collapse(s, record)
+
+
+@compiled
+def split_slot(s: State, slot: int) -> None:
+    """The huge page of a slot was split, unless that was seen already."""
+    record = find(s, slot)
+    if record and s.records[record].huge:
+        split_huge(s, record)

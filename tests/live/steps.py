@@ -1,0 +1,61 @@
+"""What is known of a program that always does the same, by the back end that was forced."""
+
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from shadow.snapshot import document
+from tests.live.attached import watching
+from tracer.hooks import Backend
+
+__all__ = ("FUNCTIONS_ONLY", "what_is_known")
+
+FUNCTIONS_ONLY = ("pte_alloc", "pte_free", "split", "collapse", "reclaim")
+"""Events that no tracepoint tells of."""
+
+
+@cache
+def _program() -> str:
+    program = str(Path(mkdtemp()) / "steps")
+    subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_suffix(".c")], check=True)
+    # From now on its file and its libraries are in the page cache, where faults look around.
+    subprocess.run(["setarch", "-R", program], input=b"xx", capture_output=True, check=True)
+    return program
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of the program: its PTE pages before it began, and the snapshot's document at the end.
+
+    The document is without who it was and when.
+    """
+
+    before: int
+    document: dict[str, Any]
+
+
+def what_is_known(backend: Backend) -> Known:
+    """Follow the program from its beginning to its end."""
+    with subprocess.Popen(
+        ["setarch", "-R", _program()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        with watching(backend=backend) as attach:
+            session = attach(child.pid)
+            before = session.pte_pages
+            child.stdin.write(b"x")
+            child.stdin.flush()
+            child.stdout.read(1)
+            session.stop()
+            snapshot = session.snapshot(slots=True)
+        child.stdin.close()
+    (known,) = document([snapshot])["processes"]
+    del known["process"], known["kernel"]["probes"]
+    del known["window"]["start_ns"], known["window"]["end_ns"]
+    for policy in known["policies"].values():
+        del policy["mean"], policy["saved_page_seconds"]
+    return Known(before, known)

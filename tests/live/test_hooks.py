@@ -1,0 +1,84 @@
+"""Ways to events: taken by trying, checked, forced, and the same whichever is taken."""
+
+from dataclasses import replace
+
+import pytest
+
+from shadow.errors import PtescopeError, UnsupportedHostError
+from tests.live.steps import what_is_known
+from tracer import attachments
+from tracer.backend import Hook, How
+from tracer.hooks import SOURCES, Backend, Source, Way
+from tracer.kernel import kernel_facts
+from tracer.probes import Probes
+from tracer.selfcheck import check, settle
+
+_NEVER_CALLED = Way(
+    Backend.FENTRY, (Hook(How.TRACEPOINT, "syscalls:sys_exit_swapoff", "call_end_tracepoint"),)
+)
+_NOT_THERE = Way(
+    Backend.KPROBE, (Hook(How.TRACEPOINT, "syscalls:no_such_call", "call_end_tracepoint"),)
+)
+
+
+def _with_ways(name: str, *ways: Way) -> tuple[Source, ...]:
+    """All sources, one of them with these ways."""
+    return tuple(
+        replace(source, ways=ways) if source.name == name else source for source in SOURCES
+    )
+
+
+def _ways_of(name: str) -> tuple[Way, ...]:
+    (source,) = (source for source in SOURCES if source.name == name)
+    return source.ways
+
+
+def test_a_source_that_is_attached_but_silent_is_taken_in_the_next_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ways = (_NEVER_CALLED, _NOT_THERE, *_ways_of("madvise")[-1:])
+    monkeypatch.setattr(attachments, "SOURCES", _with_ways("madvise", *ways))
+    attached = Probes(levels=kernel_facts().levels)
+    try:
+        assert check(attached).silent == {"madvise"}
+        outcome = settle(attached)
+        choice = attached.attachments.choices["madvise"]
+    finally:
+        attached.close()
+    assert "madvise" in outcome.seen
+    assert choice.backend is Backend.RAW_TRACEPOINT
+    assert choice.refused[Backend.FENTRY] == "attached, but silent"
+    assert "no_such_call" in choice.refused[Backend.KPROBE]
+
+
+def test_a_source_that_is_silent_in_every_way_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attachments, "SOURCES", _with_ways("munmap", _NEVER_CALLED))
+    attached = Probes(levels=kernel_facts().levels)
+    try:
+        with pytest.raises(UnsupportedHostError, match=r"munmap.*silent"):
+            settle(attached)
+    finally:
+        attached.close()
+
+
+def test_a_kernel_without_a_needed_place_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "SOURCES", _with_ways("brk", _NOT_THERE))
+    with pytest.raises(UnsupportedHostError, match=r"brk.*no_such_call"):
+        Probes(levels=kernel_facts().levels)
+
+
+def test_each_back_end_gives_the_same_snapshot() -> None:
+    known = what_is_known(Backend.TRACEPOINT).document
+    assert known == what_is_known(Backend.RAW_TRACEPOINT).document
+    assert known["window"]["lost"] == known["audit"]["pte_pages_diff"] == 0
+    assert known["policies"]["pt_reclaim"]["freed"] == 9
+
+
+def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None:
+    for backend in (Backend.FENTRY, Backend.KPROBE):
+        with pytest.raises(
+            PtescopeError, match=f"page fault.*{backend} was asked for.*handle_mm_fault"
+        ):
+            Probes(levels=kernel_facts().levels, backend=backend)

@@ -1,0 +1,139 @@
+"""The sources of events, each attached in the best way that this kernel allows.
+
+The choice is made for each source by trying, newest way first; why a way was not taken is
+kept, for `ptescope doctor`.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
+from tracer.backend import Hook, How, Program
+from tracer.btf import Btf
+from tracer.hooks import SOURCES, Backend, Source, Way
+
+__all__ = ("Attachments", "Choice")
+
+
+@dataclass
+class Choice:
+    """How a source's events are taken.
+
+    Attributes:
+        way: the way taken; None: there is none.
+        refused: why the better ways are not taken.
+        detach: what undoes it.
+    """
+
+    way: Way | None = None
+    refused: dict[Backend, str] = field(default_factory=dict)
+    detach: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def backend(self) -> Backend | None:
+        """Of the way that is taken."""
+        return self.way.backend if self.way else None
+
+
+def _ways(source: Source, backend: Backend | None) -> list[Way]:
+    """What to try: all, or the forced back end, or what follows where a source has it not."""
+    if backend is None:
+        return list(source.ways)
+    order = list(Backend)
+    after = [way for way in source.ways if order.index(way.backend) >= order.index(backend)]
+    return after[:1]
+
+
+class Attachments:
+    """What is attached.
+
+    Args:
+        program: the compiled probes.
+        btf: the kernel's.
+        unknown: macros of the BPF C for which this kernel has no value.
+        backend: take what can be taken so in this way, and nothing in a better one.
+
+    Attributes:
+        choices: how each source's events are taken, by its name.
+
+    Raises:
+        NotPermittedError: the kernel refuses BPF programs for lack of rights.
+        UnsupportedHostError: a source that is needed can be taken in no way.
+    """
+
+    def __init__(
+        self, program: Program, btf: Btf, unknown: Collection[str], backend: Backend | None
+    ) -> None:
+        hooks = [hook for source in SOURCES for way in source.ways for hook in way.hooks]
+        self._functions = btf.functions([hook.where for hook in hooks])
+        self._program, self._backend = program, backend
+        self._raw: set[str] = set()
+        self._sources = {source.name: source for source in SOURCES}
+        self._ways = {source.name: _ways(source, backend) for source in SOURCES}
+        self.choices = {source.name: Choice() for source in SOURCES}
+        for source in SOURCES:
+            if missing := [macro for macro in source.macros if macro in unknown]:
+                refusals = {way.backend: f"no {missing[0]} in BTF" for way in source.ways}
+                self.choices[source.name].refused = refusals
+            else:
+                self._choose(source)
+
+    def _choose(self, source: Source) -> None:
+        """Attach the best way that is left."""
+        choice, ways = self.choices[source.name], self._ways[source.name]
+        last: type[PtescopeError] = UnsupportedHostError
+        while ways and choice.way is None:
+            way = ways.pop(0)
+            try:
+                for hook in way.hooks:
+                    choice.detach.append(self._attach(hook))
+            except (NotPermittedError, UnsupportedHostError) as error:
+                self._give_up(choice)
+                choice.refused[way.backend], last = str(error), type(error)
+            else:
+                choice.way = way
+                if source.call is not None and way.backend is Backend.RAW_TRACEPOINT:
+                    self._program.update("by_raw_tracepoint", source.call, 1)
+        if choice.way is None and source.needed:
+            asked = f" (--backend {self._backend} was asked for)" if self._backend else ""
+            reasons = "; ".join(choice.refused.values())
+            raise last(f"{source.name} can be traced in no way here{asked}: {reasons}")
+
+    def _attach(self, hook: Hook) -> Callable[[], None]:
+        if hook.how is not How.RAW_TRACEPOINT:
+            return self._program.attach(hook, self._functions.get(hook.where))
+        # One for all system calls: attached by the first, detached with everything.
+        if hook.where not in self._raw:
+            self._program.attach(hook)
+        self._raw.add(hook.where)
+        return lambda: None
+
+    @staticmethod
+    def _give_up(choice: Choice) -> None:
+        choice.way = None
+        while choice.detach:
+            choice.detach.pop()()
+
+    def by_backend(self) -> dict[str, list[str]]:
+        """The sources that are taken in each way."""
+        taken = {
+            backend.value: [n for n, choice in self.choices.items() if choice.backend is backend]
+            for backend in Backend
+        }
+        return {backend: names for backend, names in taken.items() if names}
+
+    def next_way(self, name: str, why: str) -> None:
+        """Take a source's events in the next way, as this one does not do.
+
+        Args:
+            name: the source's.
+            why: for `Choice.refused`.
+
+        Raises:
+            UnsupportedHostError: no way is left, and it is needed.
+        """
+        source, choice = self._sources[name], self.choices[name]
+        assert choice.way is not None
+        choice.refused[choice.way.backend] = why
+        self._give_up(choice)
+        self._choose(source)

@@ -1,0 +1,267 @@
+// The system calls that change page tables. The registers of user mode hold their
+// arguments until they return to it, so a call is one event, taken where it ends; only those
+// that give addresses away before they end are told of when they begin, too.
+
+#define MAX_ERRNO 4095
+#define ENOMEM 12
+#define EINVAL 22
+#define PARTLY (1U << 31)
+#define IOVECS 1024  // UIO_MAXIOV
+#define SYSTEM_CALLS 512
+#define NO_EVENT 0
+
+struct call {
+    u64 id, a, b, c, d, e;
+};
+
+static __always_inline void read_call(struct call *call, u64 user) {
+    struct pt_regs regs;
+    bpf_probe_read_kernel(&regs, sizeof(regs), (void *)user);
+    call->id = regs.orig_rax;
+    call->a = regs.rdi;
+    call->b = regs.rsi;
+    call->c = regs.rdx;
+    call->d = regs.r10;
+    call->e = regs.r8;
+}
+
+// Calls over a range with holes have done part of their work when they fail:
+// madvise passes over the holes (ENOMEM) but stops at a VMA that refuses
+// (EINVAL), mprotect and mlock stop at the first hole (ENOMEM). Sources:
+// mm/madvise.c, madvise_walk_vmas; mm/mprotect.c; mm/mlock.c.
+static __always_inline bool zapped(long result) {
+    return result == 0 || result == -ENOMEM || result == -EINVAL;
+}
+
+static __always_inline u16 kind_of_advice(u32 advice, long result) {
+    if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
+        return zapped(result) ? KIND_DONTNEED : NO_EVENT;
+    if (advice == MADV_FREE)
+        return zapped(result) ? KIND_FREE : NO_EVENT;
+    if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
+        return KIND_POPULATE;
+    if (result != 0 && result != -ENOMEM)
+        return NO_EVENT;
+    return advice == MADV_REMOVE ? KIND_TRUNCATE : KIND_ADVISE;
+}
+
+static __always_inline void on_advice(struct target *target, u64 start, u64 length, u32 advice,
+                                      long result) {
+    u16 kind = start & 4095 ? NO_EVENT : kind_of_advice(advice, result);
+    if (kind != NO_EVENT)
+        emit(target, kind, start, page_up(length), advice);
+}
+
+struct range {
+    u64 start;
+    u64 length;
+};
+
+// Zaps are accepted for the caller's own memory only (mm/madvise.c,
+// process_madvise_remote_valid), so no pidfd need be looked up. `result` is the
+// number of bytes advised: the vectors count until it is used up. The verifier
+// follows at most 8192 branches in a row, so the loop has few.
+static __always_inline void on_process_madvise(struct target *target, struct call *call,
+                                               long result) {
+    u32 advice = call->d;
+    if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED && advice != MADV_FREE)
+        return;
+    u16 kind = advice == MADV_FREE ? KIND_FREE : KIND_DONTNEED;
+    u32 tid = bpf_get_current_pid_tgid();
+    long left = result;
+    tell_loss(target, target->owner, tid);
+    for (u32 i = 0; i < IOVECS; i++) {
+        struct range range;
+        if (i >= call->c || left <= 0)
+            return;
+        if (bpf_probe_read_user(&range, sizeof(range), (void *)(call->b + i * sizeof(range))))
+            return;
+        submit(target, tid, kind, range.start, page_up(range.length), advice,
+               RESERVE_TRIES_IN_LOOP);
+        left -= range.length;
+    }
+}
+
+// The event of a call that has ended: what is emitted is emitted in one place, for that is
+// most of a program's code.
+static __always_inline void read_event(struct event *e, struct call *call, long result) {
+    bool failed = result < 0 && result >= -MAX_ERRNO;
+    u64 id = call->id;
+    e->kind = NO_EVENT;
+    e->address = call->a;
+    e->length = page_up(call->b);
+    e->aux = 0;
+    if (id == __NR_madvise) {
+        e->aux = call->c;
+        e->kind = call->a & 4095 ? NO_EVENT : kind_of_advice(e->aux, result);
+    } else if (id == __NR_munmap) {
+        e->kind = KIND_UNMAP;
+        e->length = failed ? 0 : e->length;
+    } else if (id == __NR_mremap) {
+        e->kind = KIND_REMAP_TO;
+        e->address = failed ? call->a : result;
+        e->length = failed ? 0 : page_up(call->c);
+    } else if (failed && result != -ENOMEM) {
+        return;
+    } else if (id == __NR_mprotect || id == __NR_pkey_mprotect) {
+        e->kind = KIND_PROTECT;
+        e->aux = (u32)call->c | (failed ? PARTLY : 0);
+    } else if (id == __NR_mlock || id == __NR_mlock2 || id == __NR_munlock) {
+        e->kind = id == __NR_munlock ? KIND_UNLOCK : KIND_LOCK;
+        e->address = call->a & ~4095ULL;
+        e->length = page_up(call->a + call->b) - e->address;
+        e->aux = (id == __NR_mlock2 ? call->c : 0) | (failed ? PARTLY : 0);
+    } else if (failed) {
+        return;
+    } else if (id == __NR_mmap) {
+        e->kind = KIND_MAP;
+        e->address = result;
+        e->aux = (call->c & 0xff) | ((u32)call->d << MAP_FLAGS_SHIFT);
+    } else if (id == __NR_brk) {
+        e->kind = call->a == 0 || (u64)result == call->a ? KIND_BRK : NO_EVENT;
+        e->address = result;
+        e->length = 0;
+    } else {  // mlockall, munlockall
+        e->kind = id == __NR_mlockall ? KIND_LOCK : KIND_UNLOCK;
+        e->aux = id == __NR_mlockall ? call->a : 0;
+        e->address = e->length = 0;
+    }
+}
+
+static __always_inline void on_call_begin(struct target *target, u64 user) {
+    struct call call;
+    read_call(&call, user);
+    bool moves = call.id == __NR_mremap;
+    if (moves || call.id == __NR_munmap)
+        emit(target, moves ? KIND_REMAP_FROM : KIND_UNMAP_BEGIN, call.a, page_up(call.b),
+             moves ? call.d : 0);
+}
+
+static __always_inline int begins(u64 user) {
+    struct target *target = current_target();
+    if (target)
+        on_call_begin(target, user);
+    return 0;
+}
+
+static __always_inline int ends(u64 user, long result) {
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    struct call call;
+    struct event e = {};
+    read_call(&call, user);
+    read_event(&e, &call, result);
+    if (e.kind != NO_EVENT)
+        emit(target, e.kind, e.address, e.length, e.aux);
+    return 0;
+}
+
+// A program of its own: the verifier goes through every round of the loop.
+static __always_inline int process_madvise_ends(u64 user, long result) {
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    struct call call;
+    read_call(&call, user);
+    on_process_madvise(target, &call, result);
+    return 0;
+}
+
+// __x64_sys_*(struct pt_regs *regs)
+int call_fentry(u64 *ctx) { return begins(ctx[0]); }
+
+int call_fexit(u64 *ctx) { return ends(ctx[0], ctx[1]); }
+
+int process_madvise_fexit(u64 *ctx) { return process_madvise_ends(ctx[0], ctx[1]); }
+
+// (struct mm_struct *mm, unsigned long start, size_t length, int advice): io_uring calls it,
+// too, and before v6.15 process_madvise, which has an event of its own.
+int madvise_fexit(u64 *ctx) {
+    struct target *target = current_target();
+    if (target && user_call() != __NR_process_madvise)
+        on_advice(target, ctx[1], ctx[2], (u32)ctx[3], (s32)ctx[4]);
+    return 0;
+}
+
+BPF_HASH(calling, u32, struct given, MAX_THREADS);
+
+int call_kprobe(struct pt_regs *ctx) {
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    on_call_begin(target, user_regs());
+    struct given nothing = {};
+    u32 tid = bpf_get_current_pid_tgid();
+    if (calling.lookup(&tid) || calling.update(&tid, &nothing))
+        lose_one(target);
+    return 0;
+}
+
+static __always_inline bool call_was_kept(void) {
+    u32 tid = bpf_get_current_pid_tgid();
+    return calling.delete(&tid) == 0;
+}
+
+int call_kretprobe(struct pt_regs *ctx) {
+    return call_was_kept() ? ends(user_regs(), ctx->rax) : 0;
+}
+
+int process_madvise_kretprobe(struct pt_regs *ctx) {
+    return call_was_kept() ? process_madvise_ends(user_regs(), ctx->rax) : 0;
+}
+
+// syscalls:sys_enter_* and sys_exit_*: only the calls that are wanted come here. A program that
+// returns 0 takes the event away from everybody else's perf (trace_call_bpf,
+// kernel/trace/bpf_trace.c).
+#define LEAVE_IT_TO_OTHERS 1
+
+struct call_end {
+    u64 common;
+    u64 id;
+    s64 result;
+};
+
+int call_begin_tracepoint(void *ctx) {
+    begins(user_regs());
+    return LEAVE_IT_TO_OTHERS;
+}
+
+int call_end_tracepoint(struct call_end *ctx) {
+    ends(user_regs(), ctx->result);
+    return LEAVE_IT_TO_OTHERS;
+}
+
+int process_madvise_end_tracepoint(struct call_end *ctx) {
+    process_madvise_ends(user_regs(), ctx->result);
+    return LEAVE_IT_TO_OTHERS;
+}
+
+// sys_enter and sys_exit as they are: every call of every process comes here, so what it is
+// is asked before whose it is.
+BPF_ARRAY(by_raw_tracepoint, u32, SYSTEM_CALLS);
+
+static __always_inline bool is_wanted(u32 id) {
+    u32 *wanted = by_raw_tracepoint.lookup(&id);
+    return wanted && *wanted;
+}
+
+// (struct pt_regs *regs, long id)
+int call_begin_raw(struct bpf_raw_tracepoint_args *ctx) {
+    u64 id = ctx->args[1];
+    if (id != __NR_munmap && id != __NR_mremap)
+        return 0;
+    return is_wanted(id) ? begins(ctx->args[0]) : 0;
+}
+
+// (struct pt_regs *regs, long result)
+int call_end_raw(struct bpf_raw_tracepoint_args *ctx) {
+    struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+    u64 id = 0;
+    bpf_probe_read_kernel(&id, sizeof(id), &regs->orig_rax);
+    if (!is_wanted(id))
+        return 0;
+    if (id == __NR_process_madvise)
+        return process_madvise_ends(ctx->args[0], ctx->args[1]);
+    return ends(ctx->args[0], ctx->args[1]);
+}

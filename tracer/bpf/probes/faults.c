@@ -1,0 +1,79 @@
+// Page faults: where they begin (tracepoints), or where they end, with their outcome.
+
+#define KERNEL_FAULT (1U << 31)
+#define X86_PF_WRITE 2
+#define X86_PF_USER 4
+#define X86_PF_INSTR 16
+// enum fault_flag and enum vm_fault_reason, include/linux/mm_types.h.
+#define FAULT_FLAG_WRITE 0x1
+#define FAULT_FLAG_USER 0x40
+#define FAULT_FLAG_REMOTE 0x80
+#define FAULT_FLAG_INSTRUCTION 0x100
+#define VM_FAULT_ERROR 0x873
+#define VM_FAULT_RETRY 0x400
+
+static __always_inline int on_fault(u64 address, u64 error, u32 mode) {
+    struct target *target = current_target();
+    if (target && address < USER_LIMIT)
+        emit(target, KIND_FAULT, address, 0, (u32)error | mode);
+    return 0;
+}
+
+// (unsigned long address, struct pt_regs *regs, unsigned long error_code)
+int fault_user_raw(struct bpf_raw_tracepoint_args *ctx) {
+    return on_fault(ctx->args[0], ctx->args[2], 0);
+}
+
+int fault_kernel_raw(struct bpf_raw_tracepoint_args *ctx) {
+    return on_fault(ctx->args[0], ctx->args[2], KERNEL_FAULT);
+}
+
+// What a system call that fills memory itself makes of its range is told by its own event.
+static __always_inline bool in_filling_call(void) {
+    u64 id = user_call();
+    return id == __NR_mmap || id == __NR_mlock || id == __NR_mlock2 || id == __NR_mlockall ||
+           id == __NR_madvise || id == __NR_brk || id == __NR_mremap || id == __NR_mprotect ||
+           id == __NR_pkey_mprotect;
+}
+
+// handle_mm_fault has done its work. The processor's faults come with registers; without
+// any it is get_user_pages, which no tracepoint tells of. A fault that has to be
+// tried again comes here again, one that ends in a signal has made no entry.
+static __always_inline int on_fault_done(u64 address, u64 flags, u64 regs, u64 outcome) {
+    if (outcome & (VM_FAULT_ERROR | VM_FAULT_RETRY) || flags & FAULT_FLAG_REMOTE)
+        return 0;
+    if (!regs && in_filling_call())
+        return 0;
+    u32 error = 0;
+    if (flags & FAULT_FLAG_WRITE)
+        error |= X86_PF_WRITE;
+    if (flags & FAULT_FLAG_INSTRUCTION)
+        error |= X86_PF_INSTR;
+    bool user = flags & FAULT_FLAG_USER;
+    return on_fault(address, user ? error | X86_PF_USER : error, user ? 0 : KERNEL_FAULT);
+}
+
+// (struct vm_area_struct *vma, unsigned long address, unsigned int flags,
+// struct pt_regs *regs)
+int fault_fexit(u64 *ctx) { return on_fault_done(ctx[1], ctx[2], ctx[3], (u32)ctx[4]); }
+
+BPF_HASH(faulting, u32, struct given, MAX_THREADS);
+
+int fault_kprobe(struct pt_regs *ctx) {
+    struct target *target = current_target();
+    struct given given = {.a = ctx->rsi, .b = ctx->rdx, .c = ctx->rcx};
+    u32 tid = bpf_get_current_pid_tgid();
+    if (target && (faulting.lookup(&tid) || faulting.update(&tid, &given)))
+        lose_one(target);
+    return 0;
+}
+
+int fault_kretprobe(struct pt_regs *ctx) {
+    u32 tid = bpf_get_current_pid_tgid();
+    struct given *given = faulting.lookup(&tid);
+    if (!given)
+        return 0;
+    struct given was = *given;
+    faulting.delete(&tid);
+    return on_fault_done(was.a, was.b, was.c, (u32)ctx->rax);
+}

@@ -1,0 +1,54 @@
+// Processes that begin, change their program, and end. Tracepoints tell all of it, for little.
+
+// (struct task_struct *parent, struct task_struct *child)
+int process_fork_raw(struct bpf_raw_tracepoint_args *ctx) {
+    struct target *parent = current_target();
+    if (!parent)
+        return 0;
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    u32 child = field(ctx->args[1], TASK_TGID);
+    if (child == tgid)
+        return 0;  // a thread
+    u64 mm = field(ctx->args[0], TASK_MM);
+    if (mm == field(ctx->args[1], TASK_MM)) {
+        struct target sharing = {.owner = parent->owner, .mm = mm};
+        targets.update(&child, &sharing);
+    } else {
+        emit(parent, KIND_FORK, child, 0, 0);
+    }
+    return 0;
+}
+
+// (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
+int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct target *target = targets.lookup(&tgid);
+    if (!target || target->gone)
+        return 0;
+    if (target->owner == tgid) {
+        forget_space(target);
+        emit(target, KIND_EXEC, 0, 0, 0);
+    } else {
+        targets.delete(&tgid);  // it stops sharing
+    }
+    return 0;
+}
+
+// (struct task_struct *task): after the address space is gone
+int process_exit_raw(struct bpf_raw_tracepoint_args *ctx) {
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct target *target = targets.lookup(&tgid);
+    if (!target || target->gone)
+        return 0;
+    u64 signal = field(ctx->args[0], TASK_SIGNAL);
+    if ((u32)field(signal, SIGNAL_LIVE) != 0)
+        return 0;  // other threads live on
+    if (target->owner != tgid) {
+        targets.delete(&tgid);
+        return 0;
+    }
+    forget_space(target);
+    emit(target, KIND_EXIT, 0, 0, 0);
+    target->gone = 1;
+    return 0;
+}

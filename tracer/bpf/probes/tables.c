@@ -1,0 +1,125 @@
+// What happens to page tables, seen where it is done. Functions only: no tracepoint tells.
+
+#define SLOT (1ULL << 21)
+#define SCAN_SUCCEED 1  // enum scan_result, mm/khugepaged.c
+
+static __always_inline int on_table(u64 mm, u16 kind) {
+    struct target *target = current_target();
+    if (target && mm == current_mm())
+        emit(target, kind, 0, 0, 0);
+    return 0;
+}
+
+// pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *pte): a PTE page comes into the
+// tree, unless another thread was faster; then the caller keeps it.
+int table_came_fexit(u64 *ctx) {
+    u64 pte = 0;
+    func_arg(ctx, 2, &pte);  // a pointer to a pointer, which the verifier does not hand out
+    return field(pte, 0) == 0 ? on_table(ctx[0], KIND_PTE_ALLOC) : 0;
+}
+
+// At its entry only what is there already is known to be in the way.
+int table_came_kprobe(struct pt_regs *ctx) {
+    return field(ctx->rsi, 0) == 0 ? on_table(ctx->rdi, KIND_PTE_ALLOC) : 0;
+}
+
+// ___pte_free_tlb(struct mmu_gather *tlb, struct page *pte)
+int table_went_fentry(u64 *ctx) {
+    return on_table(field(ctx[0], MMU_GATHER_MM), KIND_PTE_FREE);
+}
+
+int table_went_kprobe(struct pt_regs *ctx) {
+    return on_table(field(ctx->rdi, MMU_GATHER_MM), KIND_PTE_FREE);
+}
+
+// pte_free_defer(struct mm_struct *mm, pgtable_t pgtable): it is freed after an RCU grace period
+int table_deferred_fentry(u64 *ctx) { return on_table(ctx[0], KIND_PTE_FREE); }
+
+int table_deferred_kprobe(struct pt_regs *ctx) { return on_table(ctx->rdi, KIND_PTE_FREE); }
+
+static __always_inline int on_slot(u64 mm, u64 address, u16 kind) {
+    struct target *target = target_of(mm);
+    if (target)
+        emit(target, kind, address & -SLOT, SLOT, 0);
+    return 0;
+}
+
+// __split_huge_pmd(struct vm_area_struct *vma, pmd_t *pmd, unsigned long address, ...)
+int split_fentry(u64 *ctx) { return on_slot(field(ctx[0], VMA_MM), ctx[2], KIND_SPLIT); }
+
+int split_kprobe(struct pt_regs *ctx) {
+    return on_slot(field(ctx->rdi, VMA_MM), ctx->rdx, KIND_SPLIT);
+}
+
+// collapse_huge_page(struct mm_struct *mm, unsigned long address, ...)
+int collapse_fexit(u64 *ctx) {
+    return (u32)returned(ctx) == SCAN_SUCCEED ? on_slot(ctx[0], ctx[1], KIND_COLLAPSE) : 0;
+}
+
+BPF_HASH(collapsing, u32, struct given, MAX_THREADS);
+
+int collapse_kprobe(struct pt_regs *ctx) {
+    struct target *target = target_of(ctx->rdi);
+    struct given given = {.a = ctx->rdi, .b = ctx->rsi};
+    u32 tid = bpf_get_current_pid_tgid();
+    if (target && (collapsing.lookup(&tid) || collapsing.update(&tid, &given)))
+        lose_one(target);
+    return 0;
+}
+
+int collapse_kretprobe(struct pt_regs *ctx) {
+    u32 tid = bpf_get_current_pid_tgid();
+    struct given *given = collapsing.lookup(&tid);
+    if (!given)
+        return 0;
+    struct given was = *given;
+    collapsing.delete(&tid);
+    return (u32)ctx->rax == SCAN_SUCCEED ? on_slot(was.a, was.b, KIND_COLLAPSE) : 0;
+}
+
+// A folio of several pages is unmapped whole, as far as the VMA goes. Anonymous memory
+// goes to swap, unless MADV_FREE has taken that from it.
+static __always_inline int on_unmapped(u64 folio, u64 vma, u64 address) {
+    struct target *target = target_of(field(vma, VMA_MM));
+    if (!target)
+        return 0;
+    u64 length = 4096;
+    u64 flags = field(folio, 0);
+    bool anonymous = field(folio, FOLIO_MAPPING) & 1;
+    u32 aux = anonymous && flags & (1ULL << PG_SWAPBACKED) ? 0 : DISCARDED;
+    if (flags & (1ULL << PG_HEAD)) {
+        u64 left = field(vma, VMA_END) - address;
+        length = (u64)(u32)field(folio, FOLIO_PAGES) << 12;
+        if (length > left)
+            length = left;
+    }
+    emit(target, KIND_RECLAIM, address, length, aux);
+    return 0;
+}
+
+// try_to_unmap_one(struct folio *folio, struct vm_area_struct *vma, unsigned long address,
+// void *flags): true where all of it was unmapped
+int unmapped_fexit(u64 *ctx) {
+    return (u8)returned(ctx) ? on_unmapped(ctx[0], ctx[1], ctx[2]) : 0;
+}
+
+BPF_HASH(unmapping, u32, struct given, MAX_THREADS);
+
+int unmapped_kprobe(struct pt_regs *ctx) {
+    struct target *target = target_of(field(ctx->rsi, VMA_MM));
+    struct given given = {.a = ctx->rdi, .b = ctx->rsi, .c = ctx->rdx};
+    u32 tid = bpf_get_current_pid_tgid();
+    if (target && (unmapping.lookup(&tid) || unmapping.update(&tid, &given)))
+        lose_one(target);
+    return 0;
+}
+
+int unmapped_kretprobe(struct pt_regs *ctx) {
+    u32 tid = bpf_get_current_pid_tgid();
+    struct given *given = unmapping.lookup(&tid);
+    if (!given)
+        return 0;
+    struct given was = *given;
+    unmapping.delete(&tid);
+    return (u8)ctx->rax ? on_unmapped(was.a, was.b, was.c) : 0;
+}

@@ -1,0 +1,164 @@
+"""Where events can be taken: for each source of events the ways to it, best first.
+
+At functions (fentry and fexit, then kprobe and kretprobe) a call of another process costs
+nothing, the outcome of a fault is known, and page tables are seen coming and going. A
+tracepoint of a system call sends every call of every process through the kernel's slow
+path; a raw tracepoint of all system calls lets them all come to our program besides. The
+tracepoints of faults and of processes have neither fault: they are the cheapest of all,
+but of a fault they tell the beginning only.
+
+Which functions can be traced on which kernel was tried on 6.1, 6.12, 6.18 and 7.3
+(reference: vm-matrix, 1); on others it is found by trying, and by `tracer.selfcheck`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tracer.backend import Hook, How
+
+__all__ = ("SOURCES", "Backend", "Source", "Way")
+
+
+class Backend(StrEnum):
+    """A family of places to attach to, in the order of preference."""
+
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+    TRACEPOINT = "tracepoint"
+    RAW_TRACEPOINT = "raw_tracepoint"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to a source's events: all its hooks together."""
+
+    backend: Backend
+    hooks: tuple[Hook, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What sends events.
+
+    Attributes:
+        name: of the system call, or what happens.
+        ways: best first.
+        needed: whether a shadow is wrong without it; the rest only makes it better.
+        call: number of the system call, x86-64; the raw tracepoints are told which to take.
+        macros: of the BPF C, which this kernel's BTF has to have values for.
+    """
+
+    name: str
+    ways: tuple[Way, ...]
+    needed: bool = True
+    call: int | None = None
+    macros: tuple[str, ...] = ()
+
+
+_CALLS = {
+    "madvise": 28,
+    "process_madvise": 440,
+    "munmap": 11,
+    "mmap": 9,
+    "mremap": 25,
+    "brk": 12,
+    "mprotect": 10,
+    "pkey_mprotect": 329,
+    "mlock": 149,
+    "mlock2": 325,
+    "munlock": 150,
+    "mlockall": 151,
+    "munlockall": 152,
+}
+_BEGINNING_MATTERS = ("munmap", "mremap")
+
+
+def _call(name: str, number: int) -> Source:
+    function, begins = f"__x64_sys_{name}", name in _BEGINNING_MATTERS
+    stem = "process_madvise" if name == "process_madvise" else "call"
+    fexit = Hook(How.FEXIT, function, f"{stem}_fexit")
+    if name == "madvise":
+        fexit = Hook(How.FEXIT, "do_madvise", "madvise_fexit")
+    fentry = [Hook(How.FENTRY, function, "call_fentry")] if begins else []
+    entered = f"syscalls:sys_enter_{name}"
+    tracepoint = [Hook(How.TRACEPOINT, entered, "call_begin_tracepoint")] if begins else []
+    left = Hook(How.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
+    raw = [Hook(How.RAW_TRACEPOINT, "sys_enter", "call_begin_raw")] if begins else []
+    ways = (
+        Way(Backend.FENTRY, (*fentry, fexit)),
+        Way(
+            Backend.KPROBE,
+            (
+                Hook(How.KPROBE, function, "call_kprobe"),
+                Hook(How.KRETPROBE, function, f"{stem}_kretprobe"),
+            ),
+        ),
+        Way(Backend.TRACEPOINT, (*tracepoint, left)),
+        Way(
+            Backend.RAW_TRACEPOINT,
+            (*raw, Hook(How.RAW_TRACEPOINT, "sys_exit", "call_end_raw")),
+        ),
+    )
+    return Source(name, ways, call=number)
+
+
+def _functions(name: str, fentry: Hook, *kprobes: Hook, macros: tuple[str, ...] = ()) -> Source:
+    """What no tracepoint tells of."""
+    ways = (Way(Backend.FENTRY, (fentry,)), Way(Backend.KPROBE, kprobes))
+    return Source(name, ways, needed=False, macros=macros)
+
+
+def _returning(function: str, stem: str) -> tuple[Hook, Hook, Hook]:
+    """What tells of a function's outcome."""
+    return (
+        Hook(How.FEXIT, function, f"{stem}_fexit"),
+        Hook(How.KPROBE, function, f"{stem}_kprobe"),
+        Hook(How.KRETPROBE, function, f"{stem}_kretprobe"),
+    )
+
+
+def _entered(function: str, stem: str) -> tuple[Hook, Hook]:
+    return (
+        Hook(How.FENTRY, function, f"{stem}_fentry"),
+        Hook(How.KPROBE, function, f"{stem}_kprobe"),
+    )
+
+
+def _raw(name: str, function: str) -> Hook:
+    return Hook(How.RAW_TRACEPOINT, name, function)
+
+
+def _life(name: str) -> Source:
+    hook = _raw(f"sched_process_{name}", f"process_{name}_raw")
+    return Source(name, (Way(Backend.RAW_TRACEPOINT, (hook,)),))
+
+
+_FAULT_FEXIT, *_FAULT_KPROBES = _returning("handle_mm_fault", "fault")
+_FAULTS = (
+    Way(Backend.FENTRY, (_FAULT_FEXIT,)),
+    Way(Backend.KPROBE, tuple(_FAULT_KPROBES)),
+    Way(
+        Backend.RAW_TRACEPOINT,
+        (_raw("page_fault_user", "fault_user_raw"), _raw("page_fault_kernel", "fault_kernel_raw")),
+    ),
+)
+_OF_FOLIOS = ("VMA_MM", "VMA_END", "FOLIO_PAGES", "FOLIO_MAPPING", "PG_HEAD", "PG_SWAPBACKED")
+
+SOURCES = (
+    Source("page fault", _FAULTS),
+    *(_call(name, number) for name, number in _CALLS.items()),
+    *(_life(name) for name in ("fork", "exec", "exit")),
+    _functions(
+        "PTE page made",
+        Hook(How.FEXIT, "pmd_install", "table_came_fexit"),
+        Hook(How.KPROBE, "pmd_install", "table_came_kprobe"),
+    ),
+    _functions(
+        "PTE page freed", *_entered("___pte_free_tlb", "table_went"), macros=("MMU_GATHER_MM",)
+    ),
+    _functions("PTE page freed by RCU", *_entered("pte_free_defer", "table_deferred")),
+    _functions("huge page split", *_entered("__split_huge_pmd", "split"), macros=("VMA_MM",)),
+    _functions("huge page collapse", *_returning("collapse_huge_page", "collapse")),
+    _functions("reclaim", *_returning("try_to_unmap_one", "unmapped"), macros=_OF_FOLIOS),
+)
+"""All sources, in the order in which they are attached."""

@@ -1,0 +1,113 @@
+"""Whether the probes that are attached tell of anything: each kind is provoked in a child.
+
+A function can be there, take a probe and never be called: the compiler has put its body
+into its callers, or the kernel goes another way now (6.18's zap_page_range_single at
+MADV_DONTNEED is one). So after attaching, `tracer/provoke.py` is run, traced like any other
+process, and a source whose events do not come is taken in the next way to it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shadow.errors import UnsupportedHostError
+from shadow.events import EVENT, EventBatch, Kind
+from tracer.probes import Probes
+
+__all__ = ("Outcome", "check", "settle")
+
+_PROGRAM = Path(__file__).with_name("provoke.py")
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was seen of one thing of each kind.
+
+    Attributes:
+        seen: sources whose events all came.
+        silent: sources that are attached and of which something did not come.
+        untried: why a source could not be provoked here, by source.
+    """
+
+    seen: frozenset[str]
+    silent: frozenset[str]
+    untried: dict[str, str]
+
+
+@contextmanager
+def _child() -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_PROGRAM)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def _provoke(probes: Probes) -> tuple[EventBatch, str]:
+    """The events of the child, and what it wrote."""
+    with _child() as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        probes.add(child.pid)
+        try:
+            said, wrong = child.communicate("go\n", _SECONDS)
+            parts = [probes.read(child.pid)]
+            while len(parts[-1]):
+                parts.append(probes.read(child.pid))
+        except subprocess.TimeoutExpired:
+            said, wrong, parts = "", f"no end after {_SECONDS:.0f} s", [np.empty(0, EVENT)]
+        finally:
+            probes.remove(child.pid)
+    if not said:
+        raise UnsupportedHostError(f"The probes cannot be checked: {wrong.strip()[-200:]}.")
+    return np.concatenate(parts), said
+
+
+def check(probes: Probes) -> Outcome:
+    """Provoke an event of each kind in a child and look which came.
+
+    Raises:
+        UnsupportedHostError: the child could not do its work.
+    """
+    events, said = _provoke(probes)
+    report = json.loads(said)
+    came = set(zip(events["kind"].tolist(), events["address"].tolist(), strict=True))
+    seen = {
+        source
+        for source, wanted in report["seen"].items()
+        if all((Kind[kind], address) in came for kind, address in wanted)
+    }
+    attached = {name for name, choice in probes.attachments.choices.items() if choice.way}
+    return Outcome(
+        seen=frozenset(seen & attached),
+        silent=frozenset(attached & set(report["seen"]) - seen),
+        untried={name: why for name, why in report["failed"].items() if name in attached},
+    )
+
+
+def settle(probes: Probes) -> Outcome:
+    """Check, and take what stays silent in the next way, until nothing does.
+
+    Raises:
+        UnsupportedHostError: a source that is needed stays silent in every way.
+    """
+    while True:
+        outcome = check(probes)
+        if not outcome.silent:
+            return outcome
+        for name in sorted(outcome.silent):
+            probes.attachments.next_way(name, "attached, but silent")
