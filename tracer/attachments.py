@@ -11,8 +11,15 @@ from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
 from tracer.backend import Hook, How, Program
 from tracer.btf import Btf
 from tracer.hooks import SOURCES, Backend, Source, Way
+from tracer.kernel import lockdown
 
 __all__ = ("Attachments", "Choice")
+
+
+_RIGHTS = (
+    " This needs root, or CAP_BPF and CAP_PERFMON; at kprobes and tracepoints CAP_SYS_ADMIN, too, "
+    "where kernel.perf_event_paranoid is above 2."
+)
 
 
 @dataclass
@@ -97,7 +104,10 @@ class Attachments:
         if choice.way is None and source.needed:
             asked = f" (--backend {self._backend} was asked for)" if self._backend else ""
             reasons = "; ".join(choice.refused.values())
-            raise last(f"{source.name} can be traced in no way here{asked}: {reasons}")
+            hint = "" if last is UnsupportedHostError else _RIGHTS
+            if lockdown() == "confidentiality":
+                hint = " The kernel is locked down (confidentiality): census and replay work."
+            raise last(f"{source.name} can be traced in no way here{asked}: {reasons}.{hint}")
 
     def _attach(self, hook: Hook) -> Callable[[], None]:
         if hook.how is not How.RAW_TRACEPOINT:

@@ -25,6 +25,7 @@ __all__ = ("BPF_FOLDER", "Hook", "How", "Program", "import_bcc")
 
 BPF_FOLDER = Path(__file__).parent / "bpf"
 
+_NO_RIGHTS = ("Operation not permitted", "Permission denied")
 _PACKAGE = "apt-get install python3-bpfcc"
 
 
@@ -76,15 +77,22 @@ def _stderr_to(file: Any) -> Iterator[None]:
         os.close(saved)
 
 
+def _last_line(said: str, otherwise: str) -> str:
+    """What the compiler or the verifier ended with, without its statistics."""
+    lines = [line for line in said.strip().splitlines() if not line.startswith("processed ")]
+    errors = [line for line in lines if " error: " in line]
+    return (errors[:1] or lines[-1:] or [otherwise])[0]
+
+
 def _raise_for_load(reason: str, said: str) -> None:
     if os.geteuid() != 0 or "Operation not permitted" in reason + said:
         raise NotPermittedError(
             "The kernel refused to load the BPF program; this needs root, or CAP_BPF and "
             "CAP_PERFMON."
         )
-    lines = said.strip().splitlines()
-    errors = [line for line in lines if " error: " in line] or lines[-1:] or [reason]
-    raise UnsupportedHostError(f"The BPF program cannot be compiled or loaded here: {errors[0]}")
+    raise UnsupportedHostError(
+        f"The BPF program cannot be compiled or loaded here: {_last_line(said, reason)}"
+    )
 
 
 class How(Enum):
@@ -168,16 +176,12 @@ class Program:
                     return self._attach(hook, function_id)
             except PtescopeError as error:
                 raise type(error)(f"{hook.how.value} {hook.where}: {error}") from error
-            except Exception as error:
+            except Exception as error:  # bcc raises bare Exception
                 said.seek(0)
-                text = said.read()
-                if "Failed to attach BPF" in str(error) and os.geteuid() == 0:
-                    reason = text.strip().splitlines()[-1:] or ["refused"]
-                    raise UnsupportedHostError(
-                        f"{hook.how.value} {hook.where}: {reason[0]}"
-                    ) from error
-                _raise_for_load(str(error), text)
-                raise
+                reason = _last_line(said.read(), str(error))
+                refused = any(words in reason for words in _NO_RIGHTS)
+                family = NotPermittedError if refused else UnsupportedHostError
+                raise family(f"{hook.how.value} {hook.where}: {reason}") from error
 
     def _attach(self, hook: Hook, function_id: int | None) -> Callable[[], None]:
         bpf, where, function = self._bpf, hook.where.encode(), hook.function.encode()

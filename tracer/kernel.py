@@ -15,12 +15,13 @@ from shadow.errors import UnsupportedHostError
 from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
 
-__all__ = ("THP", "KernelFacts", "kernel_facts", "vm_pte_kib")
+__all__ = ("THP", "KernelFacts", "kernel_facts", "lockdown", "vm_pte_kib")
 
 _THP_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 THP = {"never": 0, "madvise": 1, "always": 2}
 """The setting of transparent huge pages, as `Counter.THP` has it."""
 
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 
 _PAST_4_LEVELS = 1 << 47
@@ -49,6 +50,18 @@ class KernelFacts:
     thp: str
     mthp: dict[str, tuple[int, ...]]
     max_map_count: int
+
+
+def lockdown() -> str:
+    """The lockdown mode: none, integrity, or confidentiality (security/lockdown/lockdown.c).
+
+    In the last one BPF may not read kernel memory, so neither probes nor page reader work.
+    """
+    try:
+        found = re.search(r"\[(\w+)\]", _LOCKDOWN.read_text())
+    except OSError:
+        return "none"
+    return found[1] if found else "none"
 
 
 def vm_pte_kib(pid: int | str) -> int:
