@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
-from tracer.backend import Hook, How, Program
+from tracer.backend import Program
 from tracer.btf import Btf
-from tracer.hooks import SOURCES, Backend, Source, Way
+from tracer.hooks import SOURCES, Backend, Hook, How, Source, Way
 from tracer.kernel import lockdown
 
 __all__ = ("Attachments", "Choice")

@@ -12,16 +12,15 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
 from tracer.bpf_call import attach_tracing, load_tracing
+from tracer.hooks import Hook, How
 
-__all__ = ("BPF_FOLDER", "Hook", "How", "Program", "import_bcc")
+__all__ = ("BPF_FOLDER", "Program", "import_bcc")
 
 BPF_FOLDER = Path(__file__).parent / "bpf"
 
@@ -93,32 +92,6 @@ def _raise_for_load(reason: str, said: str) -> None:
     raise UnsupportedHostError(
         f"The BPF program cannot be compiled or loaded here: {_last_line(said, reason)}"
     )
-
-
-class How(Enum):
-    """What a BPF program can be attached to."""
-
-    FENTRY = "fentry"
-    FEXIT = "fexit"
-    KPROBE = "kprobe"
-    KRETPROBE = "kretprobe"
-    TRACEPOINT = "tracepoint"
-    RAW_TRACEPOINT = "raw tracepoint"
-
-
-@dataclass(frozen=True)
-class Hook:
-    """A place in the kernel and the function of ours that is called there.
-
-    Attributes:
-        how: what kind of place it is.
-        where: a function's name, `category:name` of a tracepoint, or a raw tracepoint's name.
-        function: of the BPF C.
-    """
-
-    how: How
-    where: str
-    function: str
 
 
 class Program:

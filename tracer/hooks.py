@@ -12,11 +12,35 @@ Which functions can be traced on which kernel was tried on 6.1, 6.12, 6.18 and 7
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
-from tracer.backend import Hook, How
+__all__ = ("SOURCES", "Backend", "Hook", "How", "Source", "Way")
 
-__all__ = ("SOURCES", "Backend", "Source", "Way")
+
+class How(Enum):
+    """What a BPF program can be attached to."""
+
+    FENTRY = "fentry"
+    FEXIT = "fexit"
+    KPROBE = "kprobe"
+    KRETPROBE = "kretprobe"
+    TRACEPOINT = "tracepoint"
+    RAW_TRACEPOINT = "raw tracepoint"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A place in the kernel and the function of ours that is called there.
+
+    Attributes:
+        how: what kind of place it is.
+        where: a function's name, `category:name` of a tracepoint, or a raw tracepoint's name.
+        function: of the BPF C.
+    """
+
+    how: How
+    where: str
+    function: str
 
 
 class Backend(StrEnum):

@@ -95,7 +95,6 @@ def _mremap(at: int) -> Seen:
 
 
 def _brk(_at: int) -> Seen:
-    _libc.sbrk.restype = ctypes.c_long
     end = _call("brk", 0)
     return [("BRK", end)]
 

@@ -7,8 +7,7 @@ import pytest
 from shadow.errors import PtescopeError, UnsupportedHostError
 from tests.live.steps import what_is_known
 from tracer import attachments
-from tracer.backend import Hook, How
-from tracer.hooks import SOURCES, Backend, Source, Way
+from tracer.hooks import SOURCES, Backend, Hook, How, Source, Way
 from tracer.kernel import kernel_facts
 from tracer.probes import Probes
 from tracer.selfcheck import check, settle
@@ -61,6 +60,19 @@ def test_a_source_that_is_silent_in_every_way_is_an_error_that_names_it(
             settle(attached)
     finally:
         attached.close()
+
+
+def test_a_check_that_loses_events_takes_nothing_for_silent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attached = Probes(levels=kernel_facts().levels, ring_bytes=4096)
+    try:
+        before = attached.attachments.by_backend()
+        settle(attached)
+        assert attached.attachments.by_backend() == before
+    finally:
+        attached.close()
+    assert "events were lost" in caplog.text
 
 
 def test_a_kernel_without_a_needed_place_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Member offsets, from a BTF blob made here."""
+"""Members, functions and enumerators, from a BTF blob made here."""
 
 import struct
 from pathlib import Path
@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 
 from shadow.errors import UnsupportedHostError
-from tracer.btf import member_offsets
+from tracer.btf import Btf, member_offsets
 
-_INT, _STRUCT, _UNION = 1, 4, 5
+_INT, _STRUCT, _UNION, _ENUM, _FUNC = 1, 4, 5, 6, 12
 
 
 def _blob() -> bytes:
-    """struct outer { int a; union { int b; struct { int pad; int c; }; }; }."""
-    strings = b"\0outer\0a\0b\0c\0int\0pad\0"
+    """A structure with anonymous ones in it, an enumeration, and a function.
+
+    struct outer { int a; union { int b; struct { int pad; int c; }; }; };
+    enum { PG_one = 1, PG_many = 16 };
+    """
+    strings = b"\0outer\0a\0b\0c\0int\0pad\0PG_one\0PG_many\0fun\0"
 
     def name(text: str) -> int:
         return strings.index(b"\0" + text.encode() + b"\0") + 1
@@ -28,6 +32,9 @@ def _blob() -> bytes:
     types += head(0, _STRUCT, 2, 8) + member(name("pad"), 1, 0) + member(name("c"), 1, 4)
     types += head(0, _UNION, 2, 8) + member(name("b"), 1, 0) + member(0, 2, 0)
     types += head(name("outer"), _STRUCT, 2, 12) + member(name("a"), 1, 0) + member(0, 3, 4)
+    types += head(0, _ENUM, 2, 4)
+    types += struct.pack("<IiIi", name("PG_one"), 1, name("PG_many"), 16)
+    types += head(name("fun"), _FUNC, 0, 1)
     sizes = (0, len(types), len(types), len(strings))
     return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, *sizes) + types + strings
 
@@ -42,6 +49,13 @@ def blob(tmp_path: Path) -> Path:
 def test_members_are_found_through_anonymous_ones(blob: Path) -> None:
     wanted = ["outer.a", "outer.b", "outer.c"]
     assert member_offsets(wanted, blob) == {"outer.a": 0, "outer.b": 4, "outer.c": 8}
+
+
+def test_functions_and_enumerators_are_found_as_far_as_there_are(blob: Path) -> None:
+    btf = Btf(blob)
+    assert btf.functions(["fun", "a", "no_such"]) == {"fun": 6}
+    assert btf.enumerators(["PG_many", "fun", "no_such"]) == {"PG_many": 16}
+    assert btf.offsets(["outer.c", "outer.d", "fun.a"]) == {"outer.c": 8}
 
 
 def test_a_missing_member_is_named(blob: Path) -> None:

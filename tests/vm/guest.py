@@ -7,9 +7,11 @@ FOLDER/trace.arrows, and what was known of it at its end is FOLDER/live.json.
 """
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -161,6 +163,29 @@ def _probes(probes: Probes) -> None:
     )
 
 
+def _outcomes(attach: Attach) -> None:
+    """Pinned pages, which the shadow has, and a fault that failed, which it has not."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.vm.outcomes"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        start = int(child.stdout.readline())
+        session = attach(child.pid)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        while session.pump():
+            pass
+        entries = _entries(session.table.pages())
+        session.audit()
+        _say("outcomes", pinned=entries.get(start), audit=asdict(session.audits))
+        child.stdin.close()
+
+
 def _back_ends() -> None:
     """What is known of a program that always does the same, by each back end."""
     for backend in Backend:
@@ -211,6 +236,7 @@ def main() -> None:
         _steps(Path(sys.argv[1]), kcore, attach)
         _rows(attach)
         _redis(attach)
+        _outcomes(attach)
     kcore.close()
     _back_ends()
     _say("end", seconds=round(time.monotonic() - begin, 1))

@@ -19,6 +19,7 @@ from shadow.policy import Policy
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
+from tests.vm.outcomes import PINNED
 from tools.vmlib.guest import Guest
 from tools.vmlib.kernels import get_kernel
 from tracer.hooks import SOURCES, Backend
@@ -177,6 +178,13 @@ def test_each_back_end_gives_the_same_snapshot(run: _Run) -> None:
         assert backend["known"] == found[Backend.FENTRY]["known"], name
         assert backend["known"]["window"]["lost"] == 0
         assert backend["known"]["audit"]["refs_diff"] == 0
+
+
+def test_functions_tell_how_faults_end_and_what_is_pinned(run: _Run) -> None:
+    outcomes = run.one("outcomes")
+    assert outcomes["pinned"] == PINNED
+    assert outcomes["audit"]["runs"] == 1
+    assert outcomes["audit"]["refs_diff"] == 0
 
 
 def test_functions_tell_how_many_pte_pages_there_are(run: _Run) -> None:

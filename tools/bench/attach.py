@@ -16,8 +16,9 @@ from pathlib import Path
 
 from shadow.table import Counter, prepare
 from tools.workloads.storm import PAGES, Storm
-from tracer.backend import Hook, How, Program
+from tracer.backend import Program
 from tracer.census import open_reader
+from tracer.hooks import Hook, How
 from tracer.kernel import kernel_facts
 from tracer.probes import Probes
 from tracer.session import Session

@@ -184,16 +184,16 @@ int madvise_fexit(u64 *ctx) {
     return 0;
 }
 
-BPF_HASH(calling, u32, struct given, MAX_THREADS);
+BPF_HASH(calling, u32, u8, MAX_THREADS);
 
 int call_kprobe(struct pt_regs *ctx) {
     struct target *target = current_target();
     if (!target)
         return 0;
     on_call_begin(target, user_regs());
-    struct given nothing = {};
+    u8 it_is = 1;
     u32 tid = bpf_get_current_pid_tgid();
-    if (calling.lookup(&tid) || calling.update(&tid, &nothing))
+    if (calling.lookup(&tid) || calling.update(&tid, &it_is))
         lose_one(target);
     return 0;
 }

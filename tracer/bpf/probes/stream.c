@@ -13,7 +13,7 @@
 
 #define RESERVE_TRIES 64
 #define RESERVE_TRIES_IN_LOOP 4
-#define MAX_THREADS 65536
+#define MAX_THREADS 8192  // of traced processes, in one kind of call at a time
 
 struct event {
     u64 time;

@@ -1,0 +1,44 @@
+"""A program whose faults a tracepoint cannot tell: pages pinned, and faults that end in an error.
+
+Prints where its memory is, waits for a line, has the kernel pin `PINNED` pages of it that were
+never touched, and lets the kernel fail to read past the end of a file that is mapped.
+"""
+
+import ctypes
+import mmap
+import os
+import sys
+import tempfile
+
+PINNED = 8
+_PAGE, _SLOT, _NOHUGEPAGE = 4096, 2 << 20, 15
+
+
+def _address(area: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(area))
+
+
+def main() -> None:
+    """Wait, act, wait."""
+    libc = ctypes.CDLL(None)
+    area = mmap.mmap(-1, 2 * _SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area.madvise(_NOHUGEPAGE)
+    start = (_address(area) + _SLOT - 1) & -_SLOT
+    with tempfile.TemporaryFile() as file:
+        file.truncate(2 * _PAGE)
+        mapped = mmap.mmap(file.fileno(), 2 * _PAGE, mmap.MAP_PRIVATE)
+        file.truncate(_PAGE)
+        reader, writer = os.pipe()
+        vector = (ctypes.c_ulong * 2)(start, PINNED * _PAGE)
+        print(start, flush=True)
+        sys.stdin.readline()
+        assert libc.vmsplice(writer, vector, 1, 0) == PINNED * _PAGE
+        os.read(reader, PINNED * _PAGE)
+        past_the_end = ctypes.c_void_p(_address(mapped) + _PAGE)
+        assert libc.write(writer, past_the_end, 1) == -1
+        print("done", flush=True)
+        sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()
