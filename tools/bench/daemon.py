@@ -86,11 +86,27 @@ def _perf(folder: Path) -> AbstractContextManager[None]:
     return interrupted(command, lambda: data.exists() and data.stat().st_size > 0)
 
 
-def _compare(what: str, unit: str, rounds: int, folder: Path, measure: Callable[[], float]) -> None:
-    """Print what `measure`, in `unit` of time, is with each of the three."""
+def _compare(
+    what: str,
+    unit: str,
+    rounds: int,
+    folder: Path,
+    measure: Callable[[], float],
+    options: tuple[str, ...] = (),
+) -> None:
+    """Print what `measure`, in `unit` of time, is with each of the three.
+
+    Args:
+        what: the load.
+        unit: of what `measure` returns.
+        rounds: how often each.
+        folder: for perf's recordings.
+        measure: runs the load.
+        options: of the daemon, so that it follows the load.
+    """
     around: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "nothing": nullcontext,
-        "ptescope daemon": _daemon,
+        "ptescope daemon": lambda: _daemon(*options),
         "perf record -a": lambda: _perf(folder),
     }
     times: dict[str, list[float]] = {name: [] for name in around}
@@ -167,7 +183,10 @@ def main() -> None:
                 lambda: 1e6 / requests_per_second(redis),
             )  # fmt: skip
         storm = Storm()
-        _compare("page-fault storm", "ns a fault", rounds, Path(folder), lambda: _storm_ns(storm))
+        _compare(
+            "page-fault storm", "ns a fault", rounds, Path(folder), lambda: _storm_ns(storm),
+            options=("--min-vmpte", "64K"),
+        )  # fmt: skip
         storm.close()
 
 

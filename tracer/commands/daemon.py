@@ -17,7 +17,7 @@ from shadow.table import prepare
 from tracer.commands import positive
 from tracer.daemon import Choice, Host, Limits
 from tracer.daemon.desk import Desk
-from tracer.daemon.lean import give_back
+from tracer.daemon.lean import give_back, keep_heap_small
 from tracer.daemon.server import MetricsServer
 from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
@@ -138,6 +138,7 @@ class Daemon:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         stop = _Terminated()
         choice, limits = choice_of(args)
+        keep_heap_small()
         traces = None
         if args.record_dir:
             from tracer.daemon.traces import Traces  # pyarrow takes 25 MiB
