@@ -74,9 +74,11 @@ def _scan(fd: int, limit: int, between: Callable[[], object]) -> Runs:
         arg = bytearray(_SCAN_ARG.pack(_SCAN_ARG.size, 0, at, limit, 0, *room, *masks))
         found = fcntl.ioctl(fd, _PAGEMAP_SCAN, arg)
         parts.append(regions[:found].copy())
-        # The walk may end early, even with room left: go on where it stopped.
+        # The kernel collects 512 regions at a time, and walk_end stays where it was last full
+        # (seen on 6.18): what was found since lies behind it, and would be found again.
         (walk_end,) = struct.unpack_from("<Q", arg, 32)
-        at = max(walk_end, at + (1 << PAGE_SHIFT))
+        last_end = int(regions["end"][found - 1]) if found else 0
+        at = max(walk_end, last_end, at + (1 << PAGE_SHIFT))
         between()
     merged = np.concatenate(parts) if parts else np.zeros(0, _REGION)
     categories = merged["categories"]

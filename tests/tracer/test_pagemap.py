@@ -48,6 +48,14 @@ def test_finds_exactly_the_touched_pages(area: int, scan: bool) -> None:
     assert _pages(runs, area) == _TOUCHED
 
 
+def test_finds_no_region_twice(area: int) -> None:
+    for page in range(0, _PAGES, 2):
+        ctypes.c_char.from_address(area + page * PAGE).value = b"x"
+    runs = read_runs(os.getpid(), _vma(area), user_address_limit(4))
+    assert len(runs.start) > 512
+    assert (runs.start[1:] >= runs.end[:-1]).all()
+
+
 def test_leaves_out_hugetlb(area: int) -> None:
     runs = read_runs(os.getpid(), _vma(area, VmaFlag.HUGETLB), user_address_limit(4))
     assert _pages(runs, area) == []
