@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = (
+    "DEFERRED",
     "DISCARDED",
     "EVENT",
     "EventBatch",
@@ -52,6 +53,10 @@ PARTLY = 1 << 31
 
 DISCARDED = 1
 """In `aux` of RECLAIM: the entries are none now, for the pages were lazyfree or a file's."""
+
+
+DEFERRED = 1
+"""In `aux` of PTE_FREE: freed after an RCU grace period, where a file got a huge page."""
 
 
 class Kind(IntEnum):
@@ -98,7 +103,7 @@ class Kind(IntEnum):
     PTE_ALLOC = 20
     """The kernel put a PTE page into the tree (pmd_install); it does not say where."""
     PTE_FREE = 21
-    """The kernel took one out and freed it (___pte_free_tlb, pte_free_defer)."""
+    """The kernel took one out and freed it; aux: `DEFERRED` (pte_free_defer), or 0."""
     SPLIT = 22
     """A huge page's PMD was split (__split_huge_pmd); its slot."""
     COLLAPSE = 23

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from shadow.errors import UnsupportedHostError
-from shadow.events import DISCARDED, EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.events import DEFERRED, DISCARDED, EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import user_address_limit
 from tracer.attachments import Attachments
 from tracer.backend import BPF_FOLDER, Program
@@ -55,6 +55,7 @@ def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], li
     defines["USER_LIMIT"] = user_address_limit(levels)
     defines["MAP_FLAGS_SHIFT"] = MAP_FLAGS_SHIFT
     defines["DISCARDED"] = DISCARDED
+    defines["DEFERRED"] = DEFERRED
     return defines, unknown
 
 

@@ -2,7 +2,8 @@
 
 It is run by file name, with nothing but the standard library, waits for a line, acts, and
 writes JSON: for each source of events (`tracer.hooks`) the events that must be seen, as
-names of kinds and addresses, or why it could not act. Then it is replaced by `true`.
+names of kinds, addresses and, where it matters, `aux`, or why it could not act. Then it is
+replaced by `true`.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ _BASE = 0x2000_0000_0000
 _AREA = 2 * _SLOT
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 _MAP_FIXED_ANONYMOUS = 0x10 | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_MAP_FIXED_SHARED = 0x10 | mmap.MAP_SHARED
 _MREMAP_MAYMOVE_FIXED = 3
 _DONTNEED, _FREE, _HUGEPAGE, _NOHUGEPAGE, _PAGEOUT, _COLLAPSE = 4, 8, 14, 15, 21, 25
 _CALLS = {
@@ -37,8 +39,9 @@ _CALLS = {
     "process_madvise": 440,
 }
 _MCL_FUTURE_ONFAULT = 2 | 4
+_DEFERRED = 1  # shadow.events.DEFERRED, which is out of reach here
 
-Seen = list[tuple[str, int]]
+Seen = list[tuple[str, int] | tuple[str, int, int]]
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -51,9 +54,9 @@ def _call(name: str, *arguments: int) -> int:
     return result
 
 
-def _map(at: int, length: int = _AREA) -> int:
+def _map(at: int) -> int:
     no_file = (1 << 64) - 1
-    return _call("mmap", at, length, _READ_WRITE, _MAP_FIXED_ANONYMOUS, no_file, 0)
+    return _call("mmap", at, _AREA, _READ_WRITE, _MAP_FIXED_ANONYMOUS, no_file, 0)
 
 
 def _touch(at: int, pages: int = 1) -> None:
@@ -146,7 +149,16 @@ def _made(at: int) -> Seen:
 def _freed(at: int) -> Seen:
     _touch(at)
     _call("munmap", at, _AREA)
-    return [("PTE_FREE", 0)]
+    return [("PTE_FREE", 0, 0)]
+
+
+def _deferred(at: int) -> Seen:
+    file = os.memfd_create("ptescope")
+    os.ftruncate(file, _SLOT)
+    _call("mmap", at, _SLOT, _READ_WRITE, _MAP_FIXED_SHARED, file, 0)
+    _touch(at, 8)
+    _call("madvise", at, _SLOT, _COLLAPSE)
+    return [("PTE_FREE", 0, _DEFERRED)]
 
 
 def _collapse(at: int) -> Seen:
@@ -192,6 +204,7 @@ _ACTS: dict[str, Callable[[int], Seen]] = {
     "fork": _fork,
     "PTE page made": _made,
     "PTE page freed": _freed,
+    "PTE page freed by RCU": _deferred,
     "huge page split": _split,
     "huge page collapse": _collapse,
     "reclaim": _reclaim,

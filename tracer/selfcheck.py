@@ -89,11 +89,11 @@ def _provoke(probes: Probes) -> tuple[EventBatch, str]:
 def _check(probes: Probes) -> Outcome:
     events, said = _provoke(probes)
     report = json.loads(said)
-    came = set(zip(events["kind"].tolist(), events["address"].tolist(), strict=True))
+    came = {row[:known] for row in events[["kind", "address", "aux"]].tolist() for known in (2, 3)}
     seen = {
         source
         for source, wanted in report["seen"].items()
-        if all((Kind[kind], address) in came for kind, address in wanted)
+        if all((Kind[kind], *known) in came for kind, *known in wanted)
     }
     attached = {name for name, choice in probes.attachments.choices.items() if choice.way}
     return Outcome(

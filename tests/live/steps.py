@@ -30,10 +30,11 @@ def _program() -> str:
 class Known:
     """Of the program: its PTE pages before it began, and the snapshot's document at the end.
 
-    The document is without who it was and when.
+    The document is without who it was and when, and without `taken`: the sources by back end.
     """
 
     before: int
+    taken: dict[str, list[str]]
     document: dict[str, Any]
 
 
@@ -54,8 +55,9 @@ def what_is_known(backend: Backend) -> Known:
             snapshot = session.snapshot(slots=True)
         child.stdin.close()
     (known,) = document([snapshot])["processes"]
-    del known["process"], known["kernel"]["probes"]
+    taken = known["kernel"].pop("probes")
+    del known["process"]
     del known["window"]["start_ns"], known["window"]["end_ns"]
     for policy in known["policies"].values():
         del policy["mean"], policy["saved_page_seconds"]
-    return Known(before, known)
+    return Known(before, taken, known)

@@ -158,6 +158,7 @@ def _probes(probes: Probes) -> None:
         "probes",
         by=probes.attachments.by_backend(),
         refused={name: choice.refused for name, choice in probes.attachments.choices.items()},
+        seen=sorted(first.seen),
         silent=sorted(first.silent),
         untried=first.untried,
     )
@@ -199,6 +200,7 @@ def _back_ends() -> None:
             name=backend,
             known=known.document,
             before=known.before,
+            taken=known.taken,
             seen=seen,
             seconds=seconds,
         )

@@ -169,6 +169,8 @@ def test_every_source_has_a_way_and_none_is_silent(machine: _Machine, run: _Run)
     # Advice that gives memory back is there for process_madvise since v6.13.
     new = machine.policy is Policy.PT_RECLAIM
     assert list(probes["untried"]) == ([] if new else ["process_madvise"])
+    attached = {name for names in probes["by"].values() for name in names}
+    assert set(probes["seen"]) == attached - set(probes["untried"])
 
 
 def test_each_back_end_gives_the_same_snapshot(run: _Run) -> None:
@@ -178,6 +180,15 @@ def test_each_back_end_gives_the_same_snapshot(run: _Run) -> None:
         assert backend["known"] == found[Backend.FENTRY]["known"], name
         assert backend["known"]["window"]["lost"] == 0
         assert backend["known"]["audit"]["refs_diff"] == 0
+
+
+def test_a_forced_back_end_takes_all_that_it_can(run: _Run) -> None:
+    """What it has not, tracepoints and raw tracepoints have: faults, the life of processes."""
+    for backend in run.checks["back end"]:
+        name, taken = backend["name"], backend["taken"]
+        able = {s.name for s in SOURCES for way in s.ways if way.backend == name}
+        assert able - set(taken[name]) <= {"PTE page freed by RCU"}, name
+        assert set(taken) <= {name, "raw_tracepoint"}
 
 
 def test_functions_tell_how_faults_end_and_what_is_pinned(run: _Run) -> None:

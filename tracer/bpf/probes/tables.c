@@ -32,10 +32,18 @@ int table_went_kprobe(struct pt_regs *ctx) {
     return on_table(field(ctx->rdi, MMU_GATHER_MM), KIND_PTE_FREE);
 }
 
-// pte_free_defer(struct mm_struct *mm, pgtable_t pgtable): it is freed after an RCU grace period
-int table_deferred_fentry(u64 *ctx) { return on_table(ctx[0], KIND_PTE_FREE); }
+// Whoever makes a huge page of a file takes the PTE pages of all that map it: khugepaged, too.
+static __always_inline int on_deferred(u64 mm) {
+    struct target *target = target_of(mm);
+    if (target)
+        emit(target, KIND_PTE_FREE, 0, 0, DEFERRED);
+    return 0;
+}
 
-int table_deferred_kprobe(struct pt_regs *ctx) { return on_table(ctx->rdi, KIND_PTE_FREE); }
+// pte_free_defer(struct mm_struct *mm, pgtable_t pgtable): it is freed after an RCU grace period
+int table_deferred_fentry(u64 *ctx) { return on_deferred(ctx[0]); }
+
+int table_deferred_kprobe(struct pt_regs *ctx) { return on_deferred(ctx->rdi); }
 
 static __always_inline int on_slot(u64 mm, u64 address, u16 kind) {
     struct target *target = target_of(mm);
