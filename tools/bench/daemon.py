@@ -1,12 +1,15 @@
-"""What watching a whole host costs: python -m tools.bench.daemon [ROUNDS].
+"""What watching a whole host costs: python -m tools.bench.daemon [ROUNDS] [PART ...].
 
-1. redis-benchmark in turn with nothing, with `ptescope daemon`, and with `perf record -a`
-   of the same tracepoints; medians of the alternating rounds and of their ratios.
-2. The same for a page-fault storm.
-3. CPU and memory of the daemon with 10, 100 and 1,000 processes of 300 PTE pages, which
-   are idle, or touch and give back 30 pages a second each; it follows no others.
+Parts, all of them if none is named:
+
+alone: CPU and memory of the daemon with 10, 100 and 1,000 processes of 300 PTE pages, which
+  are idle, or touch and give back 30 pages a second each; it follows no others.
+redis: redis-benchmark in turn with nothing, with `ptescope daemon`, and with `perf record -a`
+  of the same tracepoints; medians of the alternating rounds and of their ratios.
+storm: the same for a page-fault storm.
 """
 
+import argparse
 import os
 import re
 import signal
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +33,7 @@ from tools.workloads.storm import PAGES, Storm
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _STORM_ROUNDS = 100
+_PARTS = ("alone", "redis", "storm")
 _CROWD = """
 import mmap, os, time
 open("/proc/self/comm", "w").write("crowd")
@@ -79,18 +84,19 @@ def _daemon(*options: str) -> AbstractContextManager[None]:
     return interrupted(command, lambda: _followed(port) > 0, settle=_FIRST_SECONDS)
 
 
-def _perf(folder: Path) -> AbstractContextManager[None]:
-    data = folder / "perf.data"
-    data.unlink(missing_ok=True)
-    command = ["perf", "record", "-q", "-a", "-c", "1", "-o", str(data), "-e", PERF_EVENTS]
-    return interrupted(command, lambda: data.exists() and data.stat().st_size > 0)
+@contextmanager
+def _perf() -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="ptescope-bench-") as folder:
+        data = Path(folder) / "perf.data"
+        command = ["perf", "record", "-q", "-a", "-c", "1", "-o", str(data), "-e", PERF_EVENTS]
+        with interrupted(command, lambda: data.exists() and data.stat().st_size > 0):
+            yield
 
 
 def _compare(
     what: str,
     unit: str,
     rounds: int,
-    folder: Path,
     measure: Callable[[], float],
     options: tuple[str, ...] = (),
 ) -> None:
@@ -100,20 +106,22 @@ def _compare(
         what: the load.
         unit: of what `measure` returns.
         rounds: how often each.
-        folder: for perf's recordings.
         measure: runs the load.
         options: of the daemon, so that it follows the load.
     """
     around: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "nothing": nullcontext,
         "ptescope daemon": lambda: _daemon(*options),
-        "perf record -a": lambda: _perf(folder),
+        "perf record -a": _perf,
     }
     times: dict[str, list[float]] = {name: [] for name in around}
     measure()  # once, to warm up
-    for _ in range(rounds):
-        for name, watcher in around.items():
-            with watcher():
+    for turn in range(rounds):
+        # Each comes first in its turn: what one leaves behind, the next one meets.
+        names = deque(around)
+        names.rotate(turn)
+        for name in names:
+            with around[name]():
                 times[name].append(measure())
     print(f"{what}, {rounds} alternating rounds")
     for name, values in times.items():
@@ -169,25 +177,41 @@ def _own_cost(count: int, *, busy: bool) -> None:
     )
 
 
-def main() -> None:
-    """Measure and print."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+def _alone() -> None:
     print(f"the daemon alone, {_MEASURED_SECONDS:.0f} s each")
     for count in (10, 100, 1000):
         for busy in (False, True):
             _own_cost(count, busy=busy)
-    with tempfile.TemporaryDirectory(prefix="ptescope-bench-") as folder:
-        with private_redis(MALLOC_CONF="dirty_decay_ms:1000") as redis:
-            _compare(
-                f"redis-benchmark, {REQUESTS:,} SETs", "us a request", rounds, Path(folder),
-                lambda: 1e6 / requests_per_second(redis),
-            )  # fmt: skip
-        storm = Storm()
-        _compare(
-            "page-fault storm", "ns a fault", rounds, Path(folder), lambda: _storm_ns(storm),
-            options=("--min-vmpte", "64K"),
-        )  # fmt: skip
-        storm.close()
+
+
+def _redis(rounds: int) -> None:
+    with private_redis(MALLOC_CONF="dirty_decay_ms:1000") as redis:
+        what = f"redis-benchmark, {REQUESTS:,} SETs"
+        _compare(what, "ns a request", rounds, lambda: 1e9 / requests_per_second(redis))
+
+
+def _storms(rounds: int) -> None:
+    storm = Storm()
+    options = ("--min-vmpte", "64K")
+    _compare("page-fault storm", "ns a fault", rounds, lambda: _storm_ns(storm), options)
+    storm.close()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="What watching a whole host costs.")
+    parser.add_argument("rounds", type=int, nargs="?", default=5)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(_PARTS))
+    arguments = parser.parse_args()
+    parts = arguments.parts or list(_PARTS)
+    if unknown := set(parts) - set(_PARTS):
+        parser.error(f"no such part: {', '.join(unknown)}")
+    if "alone" in parts:
+        _alone()
+    if "redis" in parts:
+        _redis(arguments.rounds)
+    if "storm" in parts:
+        _storms(arguments.rounds)
 
 
 if __name__ == "__main__":
