@@ -1,6 +1,6 @@
 """A process of the host, followed or only counted, as the view has it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,16 +43,10 @@ class Followed:
 
     def as_process(self, following: Following, watched: float) -> HostProcess:
         """What is known of it now; `watched` is the share of its time that it was."""
-        seen = self.seen
-        return HostProcess(
-            pid=seen.pid,
-            start_time=seen.start_time,
-            comm=seen.comm,
-            cgroup=seen.cgroup,
-            namespace_pid=seen.namespace_pid,
+        return replace(
+            counted(self.seen),
             following=following,
             watched=watched,
-            vm_pte_kib=seen.vm_pte_kib,
             snapshot=self.session.snapshot(),
             events_per_second=self.events_per_second,
             pte_pages_per_second=self.pages_per_second,

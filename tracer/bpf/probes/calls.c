@@ -184,23 +184,17 @@ int madvise_fexit(u64 *ctx) {
     return 0;
 }
 
-BPF_HASH(calling, u32, u8, MAX_THREADS);
-
 int call_kprobe(struct pt_regs *ctx) {
     struct target *target = current_target();
-    if (!target)
-        return 0;
-    on_call_begin(target, user_regs());
-    u8 it_is = 1;
-    u32 tid = bpf_get_current_pid_tgid();
-    if (calling.lookup(&tid) || calling.update(&tid, &it_is))
-        lose_one(target);
+    if (target)
+        on_call_begin(target, user_regs());
+    keep(target, A_CALL, (struct given){});
     return 0;
 }
 
 static __always_inline bool call_was_kept(void) {
-    u32 tid = bpf_get_current_pid_tgid();
-    return calling.delete(&tid) == 0;
+    struct given nothing;
+    return take_back(A_CALL, &nothing);
 }
 
 int call_kretprobe(struct pt_regs *ctx) {

@@ -57,23 +57,12 @@ static __always_inline int on_fault_done(u64 address, u64 flags, u64 regs, u64 o
 // struct pt_regs *regs)
 int fault_fexit(u64 *ctx) { return on_fault_done(ctx[1], ctx[2], ctx[3], (u32)ctx[4]); }
 
-BPF_HASH(faulting, u32, struct given, MAX_THREADS);
-
 int fault_kprobe(struct pt_regs *ctx) {
-    struct target *target = current_target();
-    struct given given = {.a = ctx->rsi, .b = ctx->rdx, .c = ctx->rcx};
-    u32 tid = bpf_get_current_pid_tgid();
-    if (target && (faulting.lookup(&tid) || faulting.update(&tid, &given)))
-        lose_one(target);
+    keep(current_target(), A_FAULT, (struct given){ctx->rsi, ctx->rdx, ctx->rcx});
     return 0;
 }
 
 int fault_kretprobe(struct pt_regs *ctx) {
-    u32 tid = bpf_get_current_pid_tgid();
-    struct given *given = faulting.lookup(&tid);
-    if (!given)
-        return 0;
-    struct given was = *given;
-    faulting.delete(&tid);
-    return on_fault_done(was.a, was.b, was.c, (u32)ctx->rax);
+    struct given was;
+    return take_back(A_FAULT, &was) ? on_fault_done(was.a, was.b, was.c, (u32)ctx->rax) : 0;
 }

@@ -13,7 +13,7 @@
 
 #define RESERVE_TRIES 64
 #define RESERVE_TRIES_IN_LOOP 4
-#define MAX_THREADS 8192  // of traced processes, in one kind of call at a time
+#define MAX_THREADS 8192  // of traced processes, in one kind of function at a time
 
 struct event {
     u64 time;
@@ -151,12 +151,42 @@ static __always_inline u64 user_call(void) {
     return field(user_regs(), __builtin_offsetof(struct pt_regs, orig_rax));
 }
 
-// What a call was given, kept from the kprobe at its entry for the kretprobe at its
-// return. A kernel that runs out of room for returns leaves some out: what is
-// found here still when the thread calls again is such a one, and its event is lost.
-struct given {
-    u64 a, b, c, d;
+// What a function was given, kept by the kprobe at its entry for the kretprobe at its return;
+// a thread can be in several, for a fault may reclaim. A kernel that runs out of room for
+// returns leaves some out: what is found here still when the thread comes again is such a
+// one, and its event is lost.
+enum function { A_CALL, A_FAULT, A_COLLAPSE, AN_UNMAPPING, FUNCTIONS };
+
+struct visit {
+    u32 tid;
+    u32 function;
 };
+
+struct given {
+    u64 a, b, c;
+};
+
+BPF_HASH(visits, struct visit, struct given, MAX_THREADS * FUNCTIONS);
+
+static __always_inline void keep(struct target *target, enum function function,
+                                 struct given given) {
+    struct visit visit = {.tid = bpf_get_current_pid_tgid(), .function = function};
+    if (!target)
+        return;
+    bool left = visits.lookup(&visit);
+    if (visits.update(&visit, &given) || left)
+        lose_one(target);
+}
+
+static __always_inline bool take_back(enum function function, struct given *given) {
+    struct visit visit = {.tid = bpf_get_current_pid_tgid(), .function = function};
+    struct given *kept = visits.lookup(&visit);
+    if (!kept)
+        return false;
+    *given = *kept;
+    visits.delete(&visit);
+    return true;
+}
 
 // Of a function that a fexit program was attached to (both since v5.17).
 static long (*func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;

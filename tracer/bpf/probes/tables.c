@@ -64,25 +64,15 @@ int collapse_fexit(u64 *ctx) {
     return (u32)returned(ctx) == SCAN_SUCCEED ? on_slot(ctx[0], ctx[1], KIND_COLLAPSE) : 0;
 }
 
-BPF_HASH(collapsing, u32, struct given, MAX_THREADS);
-
 int collapse_kprobe(struct pt_regs *ctx) {
-    struct target *target = target_of(ctx->rdi);
-    struct given given = {.a = ctx->rdi, .b = ctx->rsi};
-    u32 tid = bpf_get_current_pid_tgid();
-    if (target && (collapsing.lookup(&tid) || collapsing.update(&tid, &given)))
-        lose_one(target);
+    keep(target_of(ctx->rdi), A_COLLAPSE, (struct given){ctx->rdi, ctx->rsi});
     return 0;
 }
 
 int collapse_kretprobe(struct pt_regs *ctx) {
-    u32 tid = bpf_get_current_pid_tgid();
-    struct given *given = collapsing.lookup(&tid);
-    if (!given)
-        return 0;
-    struct given was = *given;
-    collapsing.delete(&tid);
-    return (u32)ctx->rax == SCAN_SUCCEED ? on_slot(was.a, was.b, KIND_COLLAPSE) : 0;
+    struct given was;
+    bool done = take_back(A_COLLAPSE, &was) && (u32)ctx->rax == SCAN_SUCCEED;
+    return done ? on_slot(was.a, was.b, KIND_COLLAPSE) : 0;
 }
 
 // A folio of several pages is unmapped whole, as far as the VMA goes. Anonymous memory
@@ -111,23 +101,14 @@ int unmapped_fexit(u64 *ctx) {
     return (u8)returned(ctx) ? on_unmapped(ctx[0], ctx[1], ctx[2]) : 0;
 }
 
-BPF_HASH(unmapping, u32, struct given, MAX_THREADS);
-
 int unmapped_kprobe(struct pt_regs *ctx) {
     struct target *target = target_of(field(ctx->rsi, VMA_MM));
-    struct given given = {.a = ctx->rdi, .b = ctx->rsi, .c = ctx->rdx};
-    u32 tid = bpf_get_current_pid_tgid();
-    if (target && (unmapping.lookup(&tid) || unmapping.update(&tid, &given)))
-        lose_one(target);
+    keep(target, AN_UNMAPPING, (struct given){ctx->rdi, ctx->rsi, ctx->rdx});
     return 0;
 }
 
 int unmapped_kretprobe(struct pt_regs *ctx) {
-    u32 tid = bpf_get_current_pid_tgid();
-    struct given *given = unmapping.lookup(&tid);
-    if (!given)
-        return 0;
-    struct given was = *given;
-    unmapping.delete(&tid);
-    return (u8)ctx->rax ? on_unmapped(was.a, was.b, was.c) : 0;
+    struct given was;
+    bool done = take_back(AN_UNMAPPING, &was) && (u8)ctx->rax;
+    return done ? on_unmapped(was.a, was.b, was.c) : 0;
 }
