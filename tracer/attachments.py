@@ -12,14 +12,25 @@ from tracer.backend import Program
 from tracer.btf import Btf
 from tracer.hooks import SOURCES, Backend, Hook, How, Source, Way
 from tracer.kernel import lockdown
+from tracer.rights import may_do_anything
 
 __all__ = ("Attachments", "Choice")
-
 
 _RIGHTS = (
     " This needs root, or CAP_BPF and CAP_PERFMON; at kprobes and tracepoints CAP_SYS_ADMIN, too, "
     "where kernel.perf_event_paranoid is above 2."
 )
+_POLICY = " It is refused in spite of CAP_SYS_ADMIN: by this kernel's policy, or the container's."
+_LOCKED = " The kernel is locked down (confidentiality): census and replay work."
+
+
+def _hint(family: type[PtescopeError]) -> str:
+    """What may be done about a source that can be taken in no way."""
+    if lockdown() == "confidentiality":
+        return _LOCKED
+    if family is UnsupportedHostError:
+        return ""
+    return _POLICY if may_do_anything() else _RIGHTS
 
 
 @dataclass
@@ -104,10 +115,8 @@ class Attachments:
         if choice.way is None and source.needed:
             asked = f" (--backend {self._backend} was asked for)" if self._backend else ""
             reasons = "; ".join(choice.refused.values())
-            hint = "" if last is UnsupportedHostError else _RIGHTS
-            if lockdown() == "confidentiality":
-                hint = " The kernel is locked down (confidentiality): census and replay work."
-            raise last(f"{source.name} can be traced in no way here{asked}: {reasons}.{hint}")
+            said = f"{source.name} can be traced in no way here{asked}: {reasons}.{_hint(last)}"
+            raise last(said)
 
     def _attach(self, hook: Hook) -> Callable[[], None]:
         if hook.how is not How.RAW_TRACEPOINT:

@@ -10,9 +10,9 @@ import os
 
 from shadow.errors import NotPermittedError
 
-__all__ = ("drop_rights",)
+__all__ = ("drop_rights", "may_do_anything")
 
-_CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_BPF = 2, 19, 39
+_CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_BPF = 2, 19, 21, 39
 _KEPT = (_CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_BPF)
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, include/uapi/linux/capability.h
 _PR_SET_NO_NEW_PRIVS = 38
@@ -28,6 +28,13 @@ class _Data(ctypes.Structure):
         ("permitted", ctypes.c_uint32),
         ("inheritable", ctypes.c_uint32),
     )
+
+
+def may_do_anything() -> bool:
+    """Whether this thread has CAP_SYS_ADMIN: what is refused then is refused by policy."""
+    data = (_Data * 2)()
+    ctypes.CDLL(None).capget(ctypes.byref(_Header(_VERSION_3, 0)), data)
+    return bool(data[0].effective >> _CAP_SYS_ADMIN & 1)
 
 
 def drop_rights() -> None:

@@ -52,6 +52,14 @@ class Pages:
     def __post_init__(self) -> None:
         assert self.present.shape == (len(self.slots), WORDS)
 
+    def entries(self) -> npt.NDArray[np.int64]:
+        """(n,) int64: how many entries of each PTE page are not none."""
+        return np.bitwise_count(self.present).sum(axis=1, dtype=np.int64)
+
+    def entries_by_slot(self) -> dict[int, int]:
+        """The same by the first address that each maps."""
+        return dict(zip(self.slots.tolist(), self.entries().tolist(), strict=True))
+
     def restricted(self, within: Ranges) -> "Pages":
         """What it tells about slots that overlap these ranges, and nothing else."""
         pages, huge = overlapping(self.slots, within), overlapping(self.huge, within)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from shadow.errors import PtescopeError, UnsupportedHostError
+from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
 from tests.live.steps import what_is_known
 from tracer import attachments
 from tracer.hooks import SOURCES, Backend, Hook, How, Source, Way
@@ -94,3 +94,8 @@ def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None
             PtescopeError, match=f"page fault.*{backend} was asked for.*handle_mm_fault"
         ):
             Probes(levels=kernel_facts().levels, backend=backend)
+
+
+def test_what_root_is_refused_is_told_as_policy() -> None:
+    with pytest.raises(NotPermittedError, match=r"fexit handle_mm_fault.*in spite of CAP_SYS"):
+        Probes(levels=kernel_facts().levels, backend=Backend.FENTRY)

@@ -29,11 +29,8 @@ def _numbers(slots: npt.NDArray[np.int64]) -> set[int]:
 
 
 def _entries(pages: Pages) -> dict[int, int]:
-    refs = np.bitwise_count(pages.present).sum(axis=1)
-    inside = pages.restricted(_WINDOW).slots
-    keep = np.isin(pages.slots, inside)
-    numbers = (pages.slots[keep] - BASE) // SLOT
-    return dict(zip(numbers.tolist(), refs[keep].tolist(), strict=True))
+    inside = pages.restricted(_WINDOW).entries_by_slot()
+    return {(slot - BASE) // SLOT: entries for slot, entries in inside.items()}
 
 
 def _real(session: Session) -> Pages:

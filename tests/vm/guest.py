@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from shadow.policy import Policy
 from shadow.snapshot import document
 from shadow.table import Counter, Pages
@@ -43,12 +41,6 @@ _END = BASE + AREA * SLOT
 
 def _say(check: str, **facts: object) -> None:
     print(json.dumps({"check": check, **facts}), flush=True)
-
-
-def _entries(pages: Pages) -> dict[int, int]:
-    """Entries of each PTE page, by the first address that it maps."""
-    entries = np.bitwise_count(pages.present).sum(axis=1)
-    return dict(zip(pages.slots.tolist(), entries.tolist(), strict=True))
 
 
 def in_area(slots: list[int]) -> list[int]:
@@ -90,7 +82,7 @@ def _compare(name: str, session: Session, kcore: Kcore) -> None:
             kcore.pte_pages(session.target.pid),
         ),
     )
-    real = _entries(pages)
+    real = pages.entries_by_slot()
     table = session.table
     _say(
         "step",
@@ -99,7 +91,7 @@ def _compare(name: str, session: Session, kcore: Kcore) -> None:
         sum_kib=census.sum_kib,
         pte_pages=len(in_area(list(real))),
         empty=len(in_area([slot for slot, entries in real.items() if not entries])),
-        shadow_equal=_entries(table.pages()) == real,
+        shadow_equal=table.pages().entries_by_slot() == real,
         oracle_equal=oracle == real,
         oracle_tables=len(oracle),
         lost=table.counter(Counter.LOST),
@@ -143,7 +135,7 @@ def _rows(attach: Attach) -> None:
         except AssertionError:  # a call that this kernel does not have yet
             impossible.append(row.number)
         real = _still(session, lambda: _real(session))
-        if _entries(real) != _entries(session.table.pages()):
+        if real.entries_by_slot() != session.table.pages().entries_by_slot():
             wrong.append(row.number)
             session.audit()
         actor.do("munmap", BASE, (FAR + SLOTS) * SLOT)
@@ -181,7 +173,7 @@ def _outcomes(attach: Attach) -> None:
         child.stdout.readline()
         while session.pump():
             pass
-        entries = _entries(session.table.pages())
+        entries = session.table.pages().entries_by_slot()
         session.audit()
         _say("outcomes", pinned=entries.get(start), audit=asdict(session.audits))
         child.stdin.close()

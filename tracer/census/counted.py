@@ -59,7 +59,7 @@ class CountedReader:
         census.pud_pages = len(np.unique(populated // PUD_SPAN))
         census.huge_anon = int(np.count_nonzero(pages.huge_kind == HUGE_ANON))
         census.huge_file = int(np.count_nonzero(pages.huge_kind == HUGE_FILE))
-        refs = np.bitwise_count(pages.present).sum(axis=1)
+        refs = pages.entries()
         census.occupancy = np.bincount(refs, minlength=ENTRIES + 1)
         census.entries.present = int(refs.sum())
         census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // KIB_PER_PAGE

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from shadow.host import Following, HostProcess
 from tracer.daemon.processes import Seen
 from tracer.session import Session
@@ -37,9 +35,7 @@ class Followed:
 
     def slots(self) -> dict[int, int]:
         """Entries of each of its PTE pages, by the first address that it maps."""
-        pages = self.session.table.pages()
-        entries = np.bitwise_count(pages.present).sum(axis=1)
-        return dict(zip(pages.slots.tolist(), entries.tolist(), strict=True))
+        return self.session.table.pages().entries_by_slot()
 
     def as_process(self, following: Following, watched: float) -> HostProcess:
         """What is known of it now; `watched` is the share of its time that it was."""
