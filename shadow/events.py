@@ -110,6 +110,9 @@ class Kind(IntEnum):
     """The pages of a slot became a huge page (collapse_huge_page)."""
     RECLAIM = 24
     """Reclaim unmapped a folio (try_to_unmap_one); aux: `DISCARDED`, or they are swap entries."""
+    SPAWN = 25
+    """A child that shared the address space (vfork, posix_spawn) has called execve, and has its
+    own; address: its tgid."""
 
 
 _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}

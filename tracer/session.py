@@ -35,6 +35,7 @@ _TRIES = 5
 _SECONDS_TO_LOAD = 0.3
 _DESCRIBER = ThreadPoolExecutor(1, "describe")
 """Looks into a process's images while its events are taken; starts after rights are dropped."""
+_OF_CHILDREN = {Kind.FORK, Kind.SPAWN}
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """What reading a process raises when it ends meanwhile."""
 
@@ -69,7 +70,7 @@ class Session:
     ) -> None:
         self.target = target
         self.children: list[int] = []
-        """Processes that it has forked, in order."""
+        """Processes that it has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
         self._describe_at = 0.0
@@ -206,7 +207,7 @@ class Session:
 
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed has already."""
-        self.children += events["address"][events["kind"] == Kind.FORK].tolist()
+        self._note_children(events)
         if len(events):
             self.following.apply(Events(events, counted=True))
 
@@ -247,11 +248,14 @@ class Session:
             return
         self.following.apply(Events(events))
         self._auditor.note(events)
-        kinds = kinds_of(events)
-        if Kind.FORK in kinds:
-            self.children += events["address"][events["kind"] == Kind.FORK].tolist()
-        if Kind.EXIT in kinds:
+        self._note_children(events)
+        if Kind.EXIT in kinds_of(events):
             self.process_ended()
+
+    def _note_children(self, events: EventBatch) -> None:
+        if kinds_of(events) & _OF_CHILDREN:
+            came = np.isin(events["kind"], list(_OF_CHILDREN))
+            self.children += events["address"][came].tolist()
 
     def audit(self) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.

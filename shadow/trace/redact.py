@@ -40,6 +40,7 @@ _NOT_ADDRESSES = (
     Kind.LOSS,
     Kind.PTE_ALLOC,
     Kind.PTE_FREE,
+    Kind.SPAWN,
 )
 _Addresses = npt.NDArray[np.int64]
 

@@ -154,6 +154,7 @@ def test_vfork_children_use_the_parents_page_tables() -> None:
             session.audit()
             report = session.snapshot()
         assert "exec" not in report.window.events
+        assert report.window.events["spawn"] == 7
         assert report.audit.pte_pages_diff == report.audit.empty_missing == 0
         assert report.audit.empty_extra == 0
     finally:
@@ -176,6 +177,27 @@ def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
     assert report.empty_slots is not None
     assert set(report.empty_slots) >= {_BASE + slot * SLOT for slot in range(8)}
     assert report.audit.runs == 0
+
+
+_SPAWNS = """
+import subprocess, sys, time
+time.sleep(0.5)
+subprocess.run([sys.executable, "-c", "import time; room = bytearray(40 << 21); time.sleep(1)"])
+"""
+
+
+def test_a_spawned_program_is_followed_like_a_forked_one() -> None:
+    """subprocess uses vfork."""
+    done = subprocess.run(
+        [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", _SPAWNS],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    parent, child = json.loads(done.stdout)["processes"]
+    assert parent["window"]["events"]["spawn"] == 1
+    assert child["policies"]["none"]["peak"] > 40
+    assert child["process"]["start_time"] > parent["process"]["start_time"]
 
 
 _SAME_PID_TWICE = """

@@ -49,7 +49,10 @@ def prepare_target(parser: ArgumentParser) -> None:
         help="compare with the real page tables, and repair, each so many seconds",
     )
     parser.add_argument(
-        "-f", "--follow", action="store_true", help="follow the processes that it forks, too"
+        "-f",
+        "--follow",
+        action="store_true",
+        help="follow the processes that it forks or spawns, too",
     )
     parser.add_argument("--force", action="store_true", help="replace a trace that is there")
     parser.add_argument(

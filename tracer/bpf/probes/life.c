@@ -28,9 +28,13 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
     if (target->owner == tgid) {
         forget_space(target);
         emit(target, KIND_EXEC, 0, 0, 0);
-    } else {
-        targets.delete(&tgid);  // it stops sharing
+        return 0;
     }
+    u32 owner = target->owner;
+    targets.delete(&tgid);  // it stops sharing
+    target = targets.lookup(&owner);
+    if (target && !target->gone)
+        emit(target, KIND_SPAWN, tgid, 0, 0);
     return 0;
 }
 
