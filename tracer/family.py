@@ -1,11 +1,13 @@
 """A process and, on request, those that it forks: a session each, one stream."""
 
+from collections import deque
+
 from shadow.errors import NoSuchTargetError, PtescopeError
 from shadow.trace import TraceWriter
 from tracer.census import Reader
 from tracer.kernel import KernelFacts
 from tracer.probes import Probes
-from tracer.session import Session
+from tracer.session import Session, children_of
 from tracer.target import Target, open_target
 
 __all__ = ("Family",)
@@ -45,12 +47,11 @@ class Family:
         Raises:
             NoSuchTargetError: it has ended.
         """
-        self._probes.add(target.pid)
+        self._probes.add(target.pid, follow=self._forks)
         try:
             tee = self._writer.tee() if self._writer else None
             session = Session(target, self._probes, self._kernel, self._reader, tee)
         except OSError as error:
-            self._probes.remove(target.pid)
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
         self.sessions.append(session)
@@ -66,29 +67,36 @@ class Family:
             count += got
             if not got and not session.ended and not session.target.alive():
                 session.process_ended()
+            children = self._let_go(session) if session.ended else session.children
+            session.children = []
             if self._forks:
-                self._adopt(session)
-            if session.ended:
-                self._let_go(session)
+                self._adopt(children)
         return count
 
-    def _let_go(self, ended: Session) -> None:
-        """Its window ends with it, and its pid may be another's from now on."""
-        ended.stop()
-        self._probes.remove(ended.target.pid)
-        del self._running[ended.target.pid]
+    def _let_go(self, ended: Session) -> list[int]:
+        """Its window ends with it, and its pid may be another's from now on.
 
-    def _adopt(self, parent: Session) -> None:
+        Returns:
+            Its children that are not followed yet, and those that the other one has already.
+        """
+        ended.stop()
+        del self._running[ended.target.pid]
+        return ended.children + children_of(self._probes.remove(ended.target.pid))
+
+    def _adopt(self, found: list[int]) -> None:
         """A child's tables are read as they are: what it did until then is in them."""
-        children, parent.children = parent.children, []
-        for pid in children:
+        children = deque(found)
+        while children:
+            pid = children.popleft()
             if pid in self._running:  # the pid's former process, whose end is not read yet
                 self._running[pid].process_ended()
-                self._let_go(self._running[pid])
+                children += self._let_go(self._running[pid])
             try:
                 self.add(open_target(pid))
             except (PtescopeError, OSError):
                 self.missed += 1
+                self._probes.poll()
+                children += children_of(self._probes.remove(pid))
 
     def ended(self) -> bool:
         """Whether none of them is there any more."""

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from shadow.errors import UnsupportedHostError
-from shadow.events import DEFERRED, DISCARDED, EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
+from shadow.events import DEFERRED, DISCARDED, EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind, kinds_of
 from shadow.geometry import user_address_limit
 from tracer.attachments import Attachments
 from tracer.backend import BPF_FOLDER, Program
@@ -22,6 +22,7 @@ DEFAULT_RING = 16 << 20
 _FILES = ("stream", "faults", "calls", "tables", "life")
 _MAX_TARGETS = 65536
 _READS_PER_POLL = 2  # half a ring each
+_NO_EVENTS = np.empty(0, EVENT)
 _MACROS = {
     "TASK_TGID": ("task_struct.tgid",),
     "TASK_MM": ("task_struct.mm",),
@@ -96,21 +97,34 @@ class Probes:
         self._lost: dict[int, int] = {}
         self._waiting: dict[int, list[EventBatch]] = {}
         self._added: dict[int, int] = {}
+        self._following: set[int] = set()
 
-    def add(self, pid: int) -> None:
-        """Trace this process (all its threads) from now on."""
+    def add(self, pid: int, *, follow: bool = False) -> None:
+        """Trace this process (all its threads) from now on.
+
+        Args:
+            pid: the process.
+            follow: trace its children, too, and theirs, each from its first instruction on. Of
+                those that nobody reads, nothing is kept once they are removed.
+        """
+        if pid in self._following:
+            return  # as somebody's child
         self._lost[pid] = 0
         self._waiting[pid] = []
-        self._program.update("targets", pid, pid, 0, 0, 0, 0, 0)
+        self._program.update("targets", pid, pid, 0, follow, 0, 0, 0, 0)
         self._added[pid] = time.monotonic_ns()
+        if follow:
+            self._following.add(pid)
 
-    def remove(self, pid: int) -> None:
-        """Trace it no more, and keep nothing of it."""
+    def remove(self, pid: int) -> EventBatch:
+        """Trace it no more, and keep nothing of it; returns what nobody has read of it."""
         if target := self._program.lookup("targets", pid):
             self._program.delete("spaces", target.space)
         self._program.delete("targets", pid)
-        for kept in (self._waiting, self._lost, self._added):
+        self._following.discard(pid)
+        for kept in (self._lost, self._added):
             kept.pop(pid, None)
+        return np.concatenate([_NO_EVENTS, *self._waiting.pop(pid, [])])
 
     def added_at(self, pid: int) -> int:
         """Since when a process is traced, ns of CLOCK_MONOTONIC."""
@@ -123,14 +137,23 @@ class Probes:
         return [pid for pid, waiting in self._waiting.items() if waiting]
 
     def read(self, pid: int) -> EventBatch:
-        """The next events of one process, in the kernel's order; losses as differences.
+        """The next events of one process in the kernel's order, up to its end.
+
+        Losses are differences.
 
         Returns:
             (n,) of `EVENT`; empty if there is nothing new.
         """
         self._sort(self.ring.read())
         batches, self._waiting[pid] = self._waiting[pid], []
-        return batches[0] if len(batches) == 1 else np.concatenate([np.empty(0, EVENT), *batches])
+        events = batches[0] if len(batches) == 1 else np.concatenate([_NO_EVENTS, *batches])
+        if pid in self._following and Kind.EXIT in kinds_of(events):
+            # What follows is of another process, a child that was given the same pid.
+            end = int(np.argmax(events["kind"] == Kind.EXIT)) + 1
+            if end < len(events):
+                self._waiting[pid] = [events[end:]]
+            events = events[:end]
+        return events
 
     def _sort(self, events: EventBatch) -> None:
         """Put new events to those that wait for their process's reader."""
@@ -140,6 +163,8 @@ class Probes:
             tgid, total = int(events["tgid"][at]), int(events["length"][at])
             events["length"][at] = total - self._lost.get(tgid, 0)
             self._lost[tgid] = total
+        if self._following:
+            self._expect_children(events)
         order = np.argsort(events["tgid"], kind="stable")
         tgids = events["tgid"][order]
         if tgids[0] != tgids[-1]:
@@ -153,6 +178,15 @@ class Probes:
                 waiting.append(part if end - begin == len(events) else part.copy())
             begin = end
 
+    def _expect_children(self, events: EventBatch) -> None:
+        """Keep from now on what children of those that are followed do."""
+        for at in np.flatnonzero(np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))):
+            child = int(events["address"][at])
+            if int(events["tgid"][at]) in self._following and child not in self._following:
+                self._following.add(child)
+                self._waiting[child], self._lost[child] = [], 0
+                self._added[child] = int(events["time"][at])
+
     def untold_loss(self, pid: int, now: int) -> EventBatch:
         """The loss since the last one in the stream, as an event at time `now` (ns).
 
@@ -162,7 +196,7 @@ class Probes:
         target = self._program.lookup("targets", pid)
         missing = int(target.lost) - self._lost.get(pid, 0) if target else 0
         if missing <= 0:
-            return np.empty(0, EVENT)
+            return _NO_EVENTS
         self._lost[pid] = int(target.lost)
         return np.array([(now, 0, missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
 

@@ -29,13 +29,12 @@ from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
 from tracer.target import Target
 
-__all__ = ("Session",)
+__all__ = ("Session", "children_of")
 
 _TRIES = 5
 _SECONDS_TO_LOAD = 0.3
 _DESCRIBER = ThreadPoolExecutor(1, "describe")
 """Looks into a process's images while its events are taken; starts after rights are dropped."""
-_OF_CHILDREN = {Kind.FORK, Kind.SPAWN}
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """What reading a process raises when it ends meanwhile."""
 
@@ -45,6 +44,14 @@ def _huge_pages(kernel: KernelFacts) -> HugePages:
         return sum(kib * 1024 // PAGE for kib in kernel.mthp[where])
 
     return HugePages(THP[kernel.thp], orders("always"), orders("madvise"))
+
+
+def children_of(events: EventBatch) -> list[int]:
+    """The processes that were forked or spawned, in order."""
+    if not kinds_of(events) & {Kind.FORK, Kind.SPAWN}:
+        return []
+    came = np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))
+    return [int(child) for child in events["address"][came]]
 
 
 class Session:
@@ -71,6 +78,8 @@ class Session:
         self.target = target
         self.children: list[int] = []
         """Processes that it has forked or spawned, in order."""
+        self._exited = False
+        """Its last event was read: what comes is another's who was given its pid."""
         self._probes = probes
         self.reader = reader
         self._describe_at = 0.0
@@ -207,7 +216,7 @@ class Session:
 
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed has already."""
-        self._note_children(events)
+        self.children += children_of(events)
         if len(events):
             self.following.apply(Events(events, counted=True))
 
@@ -226,7 +235,9 @@ class Session:
 
     def take(self) -> int:
         """Take the events that have come, and no more; returns how many."""
-        events = self._probes.read(self.target.pid)
+        events = np.empty(0, EVENT)
+        if not self._exited:
+            events = self._probes.read(self.target.pid)
         if not len(events):
             # A full ring tells of its losses only with the next event.
             events = self._probes.untold_loss(self.target.pid, time.monotonic_ns())
@@ -248,14 +259,10 @@ class Session:
             return
         self.following.apply(Events(events))
         self._auditor.note(events)
-        self._note_children(events)
+        self.children += children_of(events)
         if Kind.EXIT in kinds_of(events):
+            self._exited = True
             self.process_ended()
-
-    def _note_children(self, events: EventBatch) -> None:
-        if kinds_of(events) & _OF_CHILDREN:
-            came = np.isin(events["kind"], list(_OF_CHILDREN))
-            self.children += events["address"][came].tolist()
 
     def audit(self) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.

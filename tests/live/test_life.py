@@ -200,6 +200,34 @@ def test_a_spawned_program_is_followed_like_a_forked_one() -> None:
     assert child["process"]["start_time"] > parent["process"]["start_time"]
 
 
+_LEAVES_A_GRANDCHILD = """
+import os, time
+time.sleep(0.5)
+reader, writer = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        room = bytearray(40 << 21)
+        time.sleep(1)
+        os.close(writer)
+    os._exit(0)
+os.close(writer)
+os.read(reader, 1)
+"""
+
+
+def test_a_child_that_ends_at_once_leaves_its_child_to_be_followed() -> None:
+    done = subprocess.run(
+        [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", _LEAVES_A_GRANDCHILD],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    processes = json.loads(done.stdout)["processes"]
+    grown = [each["policies"]["none"]["peak"] > 40 for each in processes]
+    assert grown[-1]
+    assert not any(grown[:-1])
+
+
 _SAME_PID_TWICE = """
 import os, time
 def child(pages):

@@ -1,5 +1,11 @@
 // Processes that begin, change their program, and end. Tracepoints tell all of it, for little.
 
+// A child of one that follows has page tables of its own.
+static __always_inline void follow(u32 child) {
+    struct target target = {.owner = child, .follows = 1};
+    targets.update(&child, &target);
+}
+
 // (struct task_struct *parent, struct task_struct *child)
 int process_fork_raw(struct bpf_raw_tracepoint_args *ctx) {
     struct target *parent = current_target();
@@ -11,9 +17,11 @@ int process_fork_raw(struct bpf_raw_tracepoint_args *ctx) {
         return 0;  // a thread
     u64 mm = field(ctx->args[0], TASK_MM);
     if (mm == field(ctx->args[1], TASK_MM)) {
-        struct target sharing = {.owner = parent->owner, .mm = mm};
+        struct target sharing = {.owner = parent->owner, .mm = mm, .follows = parent->follows};
         targets.update(&child, &sharing);
     } else {
+        if (parent->follows)
+            follow(child);
         emit(parent, KIND_FORK, child, 0, 0);
     }
     return 0;
@@ -31,7 +39,11 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     }
     u32 owner = target->owner;
-    targets.delete(&tgid);  // it stops sharing
+    // It stops sharing.
+    if (target->follows)
+        follow(tgid);
+    else
+        targets.delete(&tgid);
     target = targets.lookup(&owner);
     if (target && !target->gone)
         emit(target, KIND_SPAWN, tgid, 0, 0);

@@ -29,11 +29,13 @@ struct event {
 // A traced process. `owner` is the process whose page tables it uses: itself,
 // or after vfork and the like its parent, and then `mm` is the address space that
 // it shares until its execve builds a new one. `space` is its own address space, known
-// from its first event on. Once it is `gone`, its pid may belong to another. `lost` only
-// grows; `told` is the part of it that has reached the stream.
+// from its first event on. Once it is `gone`, its pid may belong to another. Where it
+// `follows`, its children are traced from their first instruction on. `lost` only grows;
+// `told` is the part of it that has reached the stream.
 struct target {
     u32 owner;
     u32 gone;
+    u64 follows;
     u64 mm;
     u64 space;
     u64 lost;
