@@ -22,6 +22,7 @@ __all__ = (
     "Kind",
     "MAP_FLAGS_SHIFT",
     "PARTLY",
+    "births",
     "count_kinds",
     "kinds_of",
 )
@@ -121,6 +122,14 @@ _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}
 def kinds_of(events: EventBatch) -> set[int]:
     """The kinds that a batch has, in less time than looking for one of them takes."""
     return set(np.flatnonzero(np.bincount(events["kind"])).tolist())
+
+
+def births(events: EventBatch) -> EventBatch:
+    """Those that tell of children with page tables of their own, in order."""
+    if not kinds_of(events) & {Kind.FORK, Kind.SPAWN}:
+        return events[:0]
+    told: EventBatch = events[np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))]
+    return told
 
 
 def count_kinds(counts: npt.NDArray[np.int64]) -> dict[str, int]:

@@ -118,6 +118,18 @@ class Btf:
                 found[full] = offset
         return found
 
+    def require(self, members: Collection[str]) -> dict[str, int]:
+        """Byte offsets of `structure.member` names.
+
+        Raises:
+            UnsupportedHostError: a structure or member is not there.
+        """
+        found = self.offsets(members)
+        for full in members:
+            if full not in found:
+                raise UnsupportedHostError(f"This kernel's BTF has no {full}.")
+        return found
+
     def _member(self, type_id: int, wanted: str) -> int | None:
         """Byte offset of a member, looked up through anonymous members too."""
         position = self._offsets[type_id]
@@ -151,8 +163,4 @@ def member_offsets(members: list[str], source: Path = VMLINUX) -> dict[str, int]
     Raises:
         UnsupportedHostError: there is no BTF, or a structure or member is not in it.
     """
-    offsets = Btf(source).offsets(members)
-    for full in members:
-        if full not in offsets:
-            raise UnsupportedHostError(f"This kernel's BTF has no {full}.")
-    return offsets
+    return Btf(source).require(members)

@@ -5,8 +5,16 @@ import time
 
 import numpy as np
 
-from shadow.errors import UnsupportedHostError
-from shadow.events import DEFERRED, DISCARDED, EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind, kinds_of
+from shadow.events import (
+    DEFERRED,
+    DISCARDED,
+    EVENT,
+    MAP_FLAGS_SHIFT,
+    EventBatch,
+    Kind,
+    births,
+    kinds_of,
+)
 from shadow.geometry import user_address_limit
 from tracer.attachments import Attachments
 from tracer.backend import BPF_FOLDER, Program
@@ -23,11 +31,13 @@ _FILES = ("stream", "faults", "calls", "tables", "life")
 _MAX_TARGETS = 65536
 _READS_PER_POLL = 2  # half a ring each
 _NO_EVENTS = np.empty(0, EVENT)
-_MACROS = {
-    "TASK_TGID": ("task_struct.tgid",),
-    "TASK_MM": ("task_struct.mm",),
-    "TASK_SIGNAL": ("task_struct.signal",),
-    "SIGNAL_LIVE": ("signal_struct.live",),
+_MEMBERS = {
+    "TASK_TGID": "task_struct.tgid",
+    "TASK_MM": "task_struct.mm",
+    "TASK_SIGNAL": "task_struct.signal",
+    "SIGNAL_LIVE": "signal_struct.live",
+}
+_OPTIONAL = {
     "MMU_GATHER_MM": ("mmu_gather.mm",),
     "VMA_MM": ("vm_area_struct.vm_mm",),
     "VMA_END": ("vm_area_struct.vm_end",),
@@ -36,17 +46,17 @@ _MACROS = {
     "PG_HEAD": ("PG_head",),
     "PG_SWAPBACKED": ("PG_swapbacked",),
 }
-"""What the BPF C takes from BTF: members' offsets and enumerators, newest name first."""
-_NEEDED = ("TASK_TGID", "TASK_MM", "TASK_SIGNAL", "SIGNAL_LIVE")
+"""What only some sources need of BTF: members' offsets and enumerators, newest name first."""
 
 
 def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], list[str]]:
     """The macros of the BPF C, and those of them for which this kernel has no value."""
-    names = [name for alternatives in _MACROS.values() for name in alternatives]
+    needed = btf.require(_MEMBERS.values())
+    names = [name for alternatives in _OPTIONAL.values() for name in alternatives]
     known = btf.offsets([name for name in names if "." in name])
     known |= btf.enumerators([name for name in names if "." not in name])
-    defines, unknown = {}, []
-    for macro, alternatives in _MACROS.items():
+    defines, unknown = {macro: needed[member] for macro, member in _MEMBERS.items()}, []
+    for macro, alternatives in _OPTIONAL.items():
         values = [known[name] for name in alternatives if name in known]
         defines[macro] = values[0] if values else 0
         unknown += [] if values else [macro]
@@ -84,9 +94,6 @@ class Probes:
     ) -> None:
         btf = Btf()
         defines, unknown = _defines(btf, ring_bytes, levels)
-        for macro in _NEEDED:
-            if macro in unknown:
-                raise UnsupportedHostError(f"This kernel's BTF has no {_MACROS[macro][0]}.")
         self._program = Program([BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines)
         try:
             self.attachments = Attachments(self._program, btf, unknown, backend)
@@ -98,6 +105,8 @@ class Probes:
         self._waiting: dict[int, list[EventBatch]] = {}
         self._added: dict[int, int] = {}
         self._following: set[int] = set()
+        self._ended: set[int] = set()
+        """Those that are followed and whose end was read; what waits is another's."""
 
     def add(self, pid: int, *, follow: bool = False) -> None:
         """Trace this process (all its threads) from now on.
@@ -122,6 +131,7 @@ class Probes:
             self._program.delete("spaces", target.space)
         self._program.delete("targets", pid)
         self._following.discard(pid)
+        self._ended.discard(pid)
         for kept in (self._lost, self._added):
             kept.pop(pid, None)
         return np.concatenate([_NO_EVENTS, *self._waiting.pop(pid, [])])
@@ -145,13 +155,15 @@ class Probes:
             (n,) of `EVENT`; empty if there is nothing new.
         """
         self._sort(self.ring.read())
+        if pid in self._ended:
+            return _NO_EVENTS
         batches, self._waiting[pid] = self._waiting[pid], []
         events = batches[0] if len(batches) == 1 else np.concatenate([_NO_EVENTS, *batches])
         if pid in self._following and Kind.EXIT in kinds_of(events):
             # What follows is of another process, a child that was given the same pid.
             end = int(np.argmax(events["kind"] == Kind.EXIT)) + 1
-            if end < len(events):
-                self._waiting[pid] = [events[end:]]
+            self._ended.add(pid)
+            self._waiting[pid].append(events[end:])
             events = events[:end]
         return events
 
@@ -180,12 +192,12 @@ class Probes:
 
     def _expect_children(self, events: EventBatch) -> None:
         """Keep from now on what children of those that are followed do."""
-        for at in np.flatnonzero(np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))):
-            child = int(events["address"][at])
-            if int(events["tgid"][at]) in self._following and child not in self._following:
+        for event in births(events):
+            child = int(event["address"])
+            if int(event["tgid"]) in self._following and child not in self._following:
                 self._following.add(child)
                 self._waiting[child], self._lost[child] = [], 0
-                self._added[child] = int(events["time"][at])
+                self._added[child] = int(event["time"])
 
     def untold_loss(self, pid: int, now: int) -> EventBatch:
         """The loss since the last one in the stream, as an event at time `now` (ns).

@@ -16,7 +16,7 @@ from socket import gethostname
 import numpy as np
 
 from shadow.errors import NoSuchTargetError
-from shadow.events import EVENT, EventBatch, Kind, kinds_of
+from shadow.events import EVENT, EventBatch, Kind, births, kinds_of
 from shadow.follow import Following, Tee
 from shadow.geometry import PAGE
 from shadow.records import Events, Facts, Seed
@@ -48,10 +48,8 @@ def _huge_pages(kernel: KernelFacts) -> HugePages:
 
 def children_of(events: EventBatch) -> list[int]:
     """The processes that were forked or spawned, in order."""
-    if not kinds_of(events) & {Kind.FORK, Kind.SPAWN}:
-        return []
-    came = np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))
-    return [int(child) for child in events["address"][came]]
+    children: list[int] = births(events)["address"].tolist()
+    return children
 
 
 class Session:
@@ -78,8 +76,6 @@ class Session:
         self.target = target
         self.children: list[int] = []
         """Processes that it has forked or spawned, in order."""
-        self._exited = False
-        """Its last event was read: what comes is another's who was given its pid."""
         self._probes = probes
         self.reader = reader
         self._describe_at = 0.0
@@ -235,9 +231,7 @@ class Session:
 
     def take(self) -> int:
         """Take the events that have come, and no more; returns how many."""
-        events = np.empty(0, EVENT)
-        if not self._exited:
-            events = self._probes.read(self.target.pid)
+        events = self._probes.read(self.target.pid)
         if not len(events):
             # A full ring tells of its losses only with the next event.
             events = self._probes.untold_loss(self.target.pid, time.monotonic_ns())
@@ -261,7 +255,6 @@ class Session:
         self._auditor.note(events)
         self.children += children_of(events)
         if Kind.EXIT in kinds_of(events):
-            self._exited = True
             self.process_ended()
 
     def audit(self) -> None:

@@ -179,6 +179,18 @@ def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
     assert report.audit.runs == 0
 
 
+def _followed_with_children(program: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """What a Python program printed, and what is known of it and of its children."""
+    done = subprocess.run(
+        [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *printed, report = done.stdout.splitlines()
+    return printed, json.loads(report)["processes"]
+
+
 _SPAWNS = """
 import subprocess, sys, time
 time.sleep(0.5)
@@ -188,13 +200,7 @@ subprocess.run([sys.executable, "-c", "import time; room = bytearray(40 << 21); 
 
 def test_a_spawned_program_is_followed_like_a_forked_one() -> None:
     """subprocess uses vfork."""
-    done = subprocess.run(
-        [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", _SPAWNS],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    parent, child = json.loads(done.stdout)["processes"]
+    _, (parent, child) = _followed_with_children(_SPAWNS)
     assert parent["window"]["events"]["spawn"] == 1
     assert child["policies"]["none"]["peak"] > 40
     assert child["process"]["start_time"] > parent["process"]["start_time"]
@@ -216,13 +222,7 @@ os.read(reader, 1)
 
 
 def test_a_child_that_ends_at_once_leaves_its_child_to_be_followed() -> None:
-    done = subprocess.run(
-        [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", _LEAVES_A_GRANDCHILD],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    processes = json.loads(done.stdout)["processes"]
+    _, processes = _followed_with_children(_LEAVES_A_GRANDCHILD)
     grown = [each["policies"]["none"]["peak"] > 40 for each in processes]
     assert grown[-1]
     assert not any(grown[:-1])
@@ -249,17 +249,11 @@ print(first, second)
 
 def test_a_pid_that_is_used_again_is_another_process() -> None:
     for _ in range(5):  # somebody else's process may take the pid
-        done = subprocess.run(
-            [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", _SAME_PID_TWICE],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        first, second = map(int, done.stdout.splitlines()[0].split())
+        printed, processes = _followed_with_children(_SAME_PID_TWICE)
+        first, second = map(int, printed[0].split())
         if first == second:
             break
     assert first == second
-    processes = json.loads(done.stdout.splitlines()[-1])["processes"]
     one, other = [each for each in processes if each["process"]["pid"] == first]
     assert one["process"]["start_time"] < other["process"]["start_time"]
     peaks = [each["policies"]["none"]["peak"] for each in (one, other)]

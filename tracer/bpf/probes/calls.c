@@ -33,7 +33,9 @@ static __always_inline bool zapped(long result) {
     return result == 0 || result == -ENOMEM || result == -EINVAL;
 }
 
-static __always_inline u16 kind_of_advice(u32 advice, long result) {
+static __always_inline u16 kind_of_advice(u64 start, u32 advice, long result) {
+    if (start & 4095)
+        return NO_EVENT;
     if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
         return zapped(result) ? KIND_DONTNEED : NO_EVENT;
     if (advice == MADV_FREE)
@@ -43,13 +45,6 @@ static __always_inline u16 kind_of_advice(u32 advice, long result) {
     if (result != 0 && result != -ENOMEM)
         return NO_EVENT;
     return advice == MADV_REMOVE ? KIND_TRUNCATE : KIND_ADVISE;
-}
-
-static __always_inline void on_advice(struct target *target, u64 start, u64 length, u32 advice,
-                                      long result) {
-    u16 kind = start & 4095 ? NO_EVENT : kind_of_advice(advice, result);
-    if (kind != NO_EVENT)
-        emit(target, kind, start, page_up(length), advice);
 }
 
 struct range {
@@ -93,7 +88,7 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
     e->aux = 0;
     if (id == __NR_madvise) {
         e->aux = call->c;
-        e->kind = call->a & 4095 ? NO_EVENT : kind_of_advice(e->aux, result);
+        e->kind = kind_of_advice(call->a, e->aux, result);
     } else if (id == __NR_munmap) {
         e->kind = KIND_UNMAP;
         e->length = failed ? 0 : e->length;
@@ -144,16 +139,20 @@ static __always_inline int begins(u64 user) {
     return 0;
 }
 
+static __always_inline void on_call_end(struct target *target, struct call *call, long result) {
+    struct event e = {};
+    read_event(&e, call, result);
+    if (e.kind != NO_EVENT)
+        emit(target, e.kind, e.address, e.length, e.aux);
+}
+
 static __always_inline int ends(u64 user, long result) {
     struct target *target = current_target();
     if (!target)
         return 0;
     struct call call;
-    struct event e = {};
     read_call(&call, user);
-    read_event(&e, &call, result);
-    if (e.kind != NO_EVENT)
-        emit(target, e.kind, e.address, e.length, e.aux);
+    on_call_end(target, &call, result);
     return 0;
 }
 
@@ -179,8 +178,9 @@ int process_madvise_fexit(u64 *ctx) { return process_madvise_ends(ctx[0], ctx[1]
 // too, and before v6.15 process_madvise, which has an event of its own.
 int madvise_fexit(u64 *ctx) {
     struct target *target = current_target();
+    struct call call = {.id = __NR_madvise, .a = ctx[1], .b = ctx[2], .c = ctx[3]};
     if (target && user_call() != __NR_process_madvise)
-        on_advice(target, ctx[1], ctx[2], (u32)ctx[3], (s32)ctx[4]);
+        on_call_end(target, &call, (s32)ctx[4]);
     return 0;
 }
 

@@ -30,8 +30,8 @@ int process_fork_raw(struct bpf_raw_tracepoint_args *ctx) {
 // (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    struct target *target = targets.lookup(&tgid);
-    if (!target || target->gone)
+    struct target *target = target_by_pid(tgid);
+    if (!target)
         return 0;
     if (target->owner == tgid) {
         forget_space(target);
@@ -44,8 +44,8 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
         follow(tgid);
     else
         targets.delete(&tgid);
-    target = targets.lookup(&owner);
-    if (target && !target->gone)
+    target = target_by_pid(owner);
+    if (target)
         emit(target, KIND_SPAWN, tgid, 0, 0);
     return 0;
 }
@@ -53,8 +53,8 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
 // (struct task_struct *task): after the address space is gone
 int process_exit_raw(struct bpf_raw_tracepoint_args *ctx) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    struct target *target = targets.lookup(&tgid);
-    if (!target || target->gone)
+    struct target *target = target_by_pid(tgid);
+    if (!target)
         return 0;
     u64 signal = field(ctx->args[0], TASK_SIGNAL);
     if ((u32)field(signal, SIGNAL_LIVE) != 0)

@@ -111,10 +111,15 @@ static __always_inline u64 field(u64 base, u32 offset) {
 
 static __always_inline u64 current_mm(void) { return field(bpf_get_current_task(), TASK_MM); }
 
+static __always_inline struct target *target_by_pid(u32 tgid) {
+    struct target *target = targets.lookup(&tgid);
+    return target && !target->gone ? target : 0;
+}
+
 static __always_inline struct target *current_target(void) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    struct target *target = targets.lookup(&tgid);
-    if (!target || target->gone)
+    struct target *target = target_by_pid(tgid);
+    if (!target)
         return 0;
     if (target->mm)
         return target->mm == current_mm() ? target : 0;
@@ -128,10 +133,7 @@ static __always_inline struct target *current_target(void) {
 
 static __always_inline struct target *target_of(u64 mm) {
     u32 *tgid = spaces.lookup(&mm);
-    if (!tgid)
-        return 0;
-    struct target *target = targets.lookup(tgid);
-    return target && !target->gone ? target : 0;
+    return tgid ? target_by_pid(*tgid) : 0;
 }
 
 static __always_inline void forget_space(struct target *target) {
