@@ -144,9 +144,11 @@ class Now:
 class PolicyOutcome:
     """What one policy made, or would have made, of the same events.
 
-    `peak` and `mean` are PTE pages; the mean is over time. `saved_page_seconds` is
-    what it had less than `none`, over time. Each of the `mode_switches` of pte_ref
-    is one to atomic mode and waits for an RCU grace period.
+    `peak` and `mean` are PTE pages. The mean is over the time from the seed to the end
+    of the window; `saved_page_seconds` is the integral, over the same time, of the PTE
+    pages that `none` has and this policy has not. `inferred` is the part of `freed` that
+    no event showed: a reading found the entries gone. Each of the `mode_switches` of
+    pte_ref is one to atomic mode and waits for an RCU grace period.
     """
 
     pte_pages: int
@@ -158,6 +160,7 @@ class PolicyOutcome:
     peak: int
     mean: float
     saved_page_seconds: float
+    inferred: int = 0
 
 
 @dataclass(frozen=True)
@@ -236,8 +239,9 @@ SPARSE_BELOW = 32
 """A PTE page with fewer entries than this, but not none, is called sparse."""
 
 
-def _outcome(table: Table, policy: int) -> PolicyOutcome:
-    observed = float(table.state.area[-1])
+def _outcome(table: Table, policy: int, end_ns: int) -> PolicyOutcome:
+    page_ns = table.page_ns(end_ns)
+    observed = float(page_ns[-1])
     pages = table.counter(Counter.TABLES + policy)
     return PolicyOutcome(
         pte_pages=pages,
@@ -247,10 +251,9 @@ def _outcome(table: Table, policy: int) -> PolicyOutcome:
         attempts=table.counter(Counter.ATTEMPTS + policy),
         mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
         peak=table.counter(Counter.PEAK + policy),
-        mean=round(float(table.state.area[policy]) / observed, 1) if observed else float(pages),
-        saved_page_seconds=round(
-            float(table.state.area[Policy.NONE] - table.state.area[policy]) / _NS, 1
-        ),
+        mean=round(float(page_ns[policy]) / observed, 1) if observed else float(pages),
+        saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / _NS, 1),
+        inferred=table.counter(Counter.INFERRED + policy),
     )
 
 
@@ -326,7 +329,7 @@ def take(
             lost=table.counter(Counter.LOST),
         ),
         now=_now(table, policy, unplaced, vm_pte_kib),
-        policies={policy.label: _outcome(table, policy) for policy in POLICIES},
+        policies={policy.label: _outcome(table, policy, end_ns) for policy in POLICIES},
         audit=audit or Audit(),
         notes=notes,
         empty_slots=table.empty_slots(policy).tolist() if slots else None,

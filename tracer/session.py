@@ -19,7 +19,7 @@ from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of
 from shadow.follow import Following, Tee
 from shadow.geometry import PAGE
-from shadow.records import Events, Facts, Seed
+from shadow.records import Events, Facts, Mappings, Seed
 from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
@@ -80,6 +80,8 @@ class Session:
         self.reader = reader
         self._describe_at = 0.0
         self._described: Future[Process] | None = None
+        self._resting_since = 0
+        """When `rest` was called (ns, CLOCK_MONOTONIC); 0: events are taken."""
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
         facts = Facts(
             process=target.identify(),
@@ -294,10 +296,12 @@ class Session:
         self.following.update(end_ns=time.monotonic_ns())
 
     def rest(self) -> None:
-        """Take no events until `resume`."""
+        """Take no events until `resume`; what is known stays as it is now."""
         while self.take():
             pass
         self._probes.remove(self.target.pid)
+        self._resting_since = time.monotonic_ns()
+        self.following.apply(Mappings(self._resting_since))
 
     def resume(self) -> None:
         """Take events again, from a new reading on.
@@ -309,8 +313,10 @@ class Session:
             self.process_ended()
             raise NoSuchTargetError(f"Process {self.target.pid} has ended.")
         self._probes.add(self.target.pid)
+        self._resting_since = 0
         self.seed()
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:
-        """What is known now."""
-        return self.following.snapshot(time.monotonic_ns(), slots=slots)
+        """What is known now, or was when it began to rest."""
+        now = self._resting_since or time.monotonic_ns()
+        return self.following.snapshot(now, slots=slots)
