@@ -14,6 +14,7 @@ from shadow.policy import POLICIES, Policy
 from shadow.table import Counter, Table
 
 __all__ = (
+    "COMPARED_ENOUGH",
     "SCHEMA",
     "Allocator",
     "AllocatorOption",
@@ -30,6 +31,8 @@ __all__ = (
 )
 
 SCHEMA = 1
+COMPARED_ENOUGH = 0.95
+"""Share of the PTE pages that an audit has to compare to be called clean."""
 _KINDS = 32
 _NS = 1e9
 _KIB_PER_PAGE = 4
@@ -167,13 +170,15 @@ class PolicyOutcome:
 class Audit:
     """Comparisons of the shadow with the real page tables, differences summed.
 
-    `runs` are the comparisons of everything; what populate calls, losses and
-    drift made uncertain was read again besides, and is in the sums too.
-    `method` names the truth: with `counted` only entries have addresses.
-    `causes` has `refs_diff` by what is likely to have made it, `empty_causes` the
-    empty PTE pages that were missing or extra; `repaired` is the number of PTE
-    pages that were corrected, `vmas_diff` that of VMAs that had other boundaries
-    or another protection.
+    `runs` are the comparisons of everything. `rereads` are readings between them, of what
+    populate calls, losses or drift made uncertain; the sums have their differences too.
+    `compared` and `not_compared` are the PTE pages of the last run: a PTE page that changes
+    as often as it is read cannot be compared. `incomplete_runs` compared less than
+    `COMPARED_ENOUGH` of them, `vmas_runs` compared the VMAs too. `method` names the truth:
+    with `counted` only entries have addresses. `causes` has `refs_diff` by what is likely to
+    have made it, `empty_causes` the empty PTE pages that were missing or extra. `repaired`
+    is the number of PTE pages that were corrected, `vmas_diff` the number of VMAs that had
+    other boundaries or another protection.
     """
 
     runs: int = 0
@@ -186,6 +191,16 @@ class Audit:
     method: str = "none"
     causes: dict[str, int] = field(default_factory=dict)
     empty_causes: dict[str, int] = field(default_factory=dict)
+    rereads: int = 0
+    compared: int = 0
+    not_compared: int = 0
+    incomplete_runs: int = 0
+    vmas_runs: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last run compared enough PTE pages to speak for all of them."""
+        return self.compared >= COMPARED_ENOUGH * (self.compared + self.not_compared)
 
 
 @dataclass(frozen=True)

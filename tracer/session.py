@@ -33,6 +33,8 @@ __all__ = ("Session", "children_of")
 
 _TRIES = 5
 _SECONDS_TO_LOAD = 0.3
+_LAST_PATIENCE_NS = 2_000_000_000
+"""The last audit judges what the report shows, so it may take longer than others."""
 _DESCRIBER = ThreadPoolExecutor(1, "describe")
 """Looks into a process's images while its events are taken; starts after rights are dropped."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
@@ -259,14 +261,17 @@ class Session:
         if Kind.EXIT in kinds_of(events):
             self.process_ended()
 
-    def audit(self) -> None:
+    def audit(self, patience_ns: int = 0) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.
 
         A process that has ended cannot be compared any more.
+
+        Args:
+            patience_ns: how long to go on where the process changes what is read.
         """
         if not self.ended:
             with suppress(*_ENDED):
-                self._auditor.audit()
+                self._auditor.audit(patience_ns)
 
     @property
     def unplaced(self) -> int:
@@ -282,7 +287,7 @@ class Session:
         """End of the window: take what is left, audit, look who it is by now."""
         while self.take():
             pass
-        self.audit()
+        self.audit(_LAST_PATIENCE_NS)
         with suppress(*_ENDED):  # libraries may have been loaded since the attach
             process = self.target.describe()
             if self.target.alive():  # a zombie has no images, and nothing is known of it any more

@@ -93,6 +93,12 @@ def _policies(snapshot: Snapshot) -> list[str]:
             f"  {label:<13} {outcome.saved_page_seconds:10,.0f} page-seconds less than none, "
             f"for {outcome.attempts:,} attempts{waits}"
         )
+    inferred = {label: snapshot.policies[label].inferred for label in ("pt_reclaim", "pte_ref")}
+    lines += [
+        f"  {label:<13} {count:10,} of the freed ones were found gone or emptied by a reading"
+        for label, count in inferred.items()
+        if count
+    ]
     return lines
 
 
@@ -104,16 +110,36 @@ _SEEDS = {
 _TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _compared(audit: Audit) -> list[str]:
+    """How much of the PTE pages the last audit compared."""
+    if not audit.runs:
+        partly = f"; read in part {_times(audit.rereads)}" if audit.rereads else ""
+        return [f"  checked       never as a whole{partly}"]
+    pages = audit.compared + audit.not_compared
+    how_often = f"  checked       {_times(audit.runs)} against {_TRUTHS[audit.method]}"
+    lines = [f"{how_often}, {audit.compared:,} of {pages:,} PTE pages compared at last"]
+    if not audit.complete:
+        lines.append(
+            f"  NOT CHECKED   {audit.not_compared:,} PTE pages ({share(audit.not_compared, pages)})"
+            " changed whenever they were read: nothing vouches for them"
+        )
+    return lines
+
+
 def _checked(audit: Audit) -> list[str]:
     """How the shadow fared against the truth."""
-    if not audit.runs:
-        return ["  checked       never: the process had ended"]
-    times = "once" if audit.runs == 1 else f"{audit.runs} times"
-    lines = [
-        f"  checked       {times} against {_TRUTHS[audit.method]}: PTE pages off by "
-        f"{audit.pte_pages_diff}, empty missing {audit.empty_missing}, "
-        f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}, VMAs {audit.vmas_diff}"
-    ]
+    lines = _compared(audit)
+    if audit.runs + audit.rereads:
+        vmas = f"{audit.vmas_diff:,}" if audit.vmas_runs or audit.vmas_diff else "not compared"
+        lines.append(
+            f"                PTE pages off by {audit.pte_pages_diff:,}, empty missing "
+            f"{audit.empty_missing:,}, extra {audit.empty_extra:,}, entries wrong "
+            f"{audit.refs_diff:,}, VMAs {vmas}"
+        )
     if audit.repaired:
         lines.append(f"                {audit.repaired:,} PTE pages corrected")
         for what, sums in (("entries", audit.causes), ("empty ones", audit.empty_causes)):

@@ -70,10 +70,10 @@ def _record_for_pages(s: State, slot: int) -> int:
 @compiled
 def _loses_entries(s: State, record: int, entries: Map) -> bool:
     """Whether the record has an entry that `entries` has not."""
+    gone = np.uint64(0)
     for word in range(WORDS):
-        if s.records[record].present[word] & ~entries[word]:
-            return True
-    return False
+        gone |= s.records[record].present[word] & ~entries[word]
+    return gone != 0
 
 
 @compiled
