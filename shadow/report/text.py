@@ -1,7 +1,13 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
 from shadow.policy import Policy
-from shadow.report.parts import occupancy_lines, origin_lines, share, size
+from shadow.report.parts import (
+    compared_lines,
+    occupancy_lines,
+    origin_lines,
+    share,
+    size,
+)
 from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
@@ -107,32 +113,11 @@ _SEEDS = {
     "counted": "seeded from pagemap and VmPTE, then followed by events",
     "none": "never seeded: from events alone, so what was there before is missing",
 }
-_TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
-
-
-def _compared(audit: Audit) -> list[str]:
-    """How much of the PTE pages the last audit compared."""
-    if not audit.runs:
-        partly = f"; read in part {_times(audit.rereads)}" if audit.rereads else ""
-        return [f"  checked       never as a whole{partly}"]
-    pages = audit.compared + audit.not_compared
-    how_often = f"  checked       {_times(audit.runs)} against {_TRUTHS[audit.method]}"
-    lines = [f"{how_often}, {audit.compared:,} of {pages:,} PTE pages compared at last"]
-    if not audit.complete:
-        lines.append(
-            f"  NOT CHECKED   {audit.not_compared:,} PTE pages ({share(audit.not_compared, pages)})"
-            " changed whenever they were read: nothing vouches for them"
-        )
-    return lines
 
 
 def _checked(audit: Audit) -> list[str]:
     """How the shadow fared against the truth."""
-    lines = _compared(audit)
+    lines = compared_lines(audit)
     if audit.runs + audit.rereads:
         vmas = f"{audit.vmas_diff:,}" if audit.vmas_runs or audit.vmas_diff else "not compared"
         lines.append(
