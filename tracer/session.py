@@ -29,11 +29,11 @@ from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
 from tracer.target import Target
 
-__all__ = ("Session", "children_of")
+__all__ = ("LAST_PATIENCE_NS", "Session", "children_of")
 
 _TRIES = 5
 _SECONDS_TO_LOAD = 0.3
-_LAST_PATIENCE_NS = 2_000_000_000
+LAST_PATIENCE_NS = 2_000_000_000
 """The last audit judges what the report shows, so it may take longer than others."""
 _DESCRIBER = ThreadPoolExecutor(1, "describe")
 """Looks into a process's images while its events are taken; starts after rights are dropped."""
@@ -283,11 +283,11 @@ class Session:
         """What the comparisons so far have given."""
         return self.following.facts.audit
 
-    def stop(self) -> None:
+    def stop(self, patience_ns: int = LAST_PATIENCE_NS) -> None:
         """End of the window: take what is left, audit, look who it is by now."""
         while self.take():
             pass
-        self.audit(_LAST_PATIENCE_NS)
+        self.audit(patience_ns)
         with suppress(*_ENDED):  # libraries may have been loaded since the attach
             process = self.target.describe()
             if self.target.alive():  # a zombie has no images, and nothing is known of it any more
