@@ -5,7 +5,6 @@ the slot was read again, with no event on it in between. Slots in motion are
 left out of that audit, and are looked at by the next.
 """
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,11 +16,13 @@ import numpy.typing as npt
 from shadow.events import EventBatch, Kind, kinds_of
 from shadow.follow import Following
 from shadow.geometry import PAGE, SLOT
-from shadow.records import Mappings, Repair
+from shadow.records import Facts, Mappings, Repair
 from shadow.table import Counter, Pages, Ranges, Table
 from tracer.audit import Difference, candidates, compare
 from tracer.census import Reader
+from tracer.drift import Apart, Drift, Readings
 from tracer.kernel import vm_pte_kib
+from tracer.memory_status import MemoryStatus, memory_status
 from tracer.motion import MARGIN_NS, Motion, union
 from tracer.target import Target
 
@@ -30,12 +31,20 @@ __all__ = ("Auditor",)
 _ROUNDS = 4
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
-_RSS_ERROR = 64 * (os.cpu_count() or 1)
-"""Pages by which a per-CPU counter may be off (mm_struct.rss_stat, percpu_counter_batch)."""
-
+_LOOK_AGAIN_NS = 250_000_000
+"""After a look that found something apart."""
 
 _NOWHERE = np.empty(0, np.int64)
 _Settled = tuple[Pages, npt.NDArray[np.void]]
+
+
+def _same(before: Facts, after: Facts) -> bool:
+    """Whether a reading between the two has corrected nothing."""
+    return (before.audit.repaired, before.audit.pte_pages_diff, before.unplaced) == (
+        after.audit.repaired,
+        after.audit.pte_pages_diff,
+        after.unplaced,
+    )
 
 
 def _added(total: dict[str, int], more: dict[str, int]) -> dict[str, int]:
@@ -51,6 +60,7 @@ class Auditor:
         reader: how its page tables are read.
         take: takes the events that have come; returns how many.
         drift_every: seconds between two looks whether the process drifts without events.
+        readings: what readings for drift may take together with others.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class Auditor:
         reader: Reader,
         take: Callable[[], int],
         drift_every: float,
+        readings: Readings,
     ) -> None:
         self._target, self._following = target, following
         self._reader, self._take = reader, take
@@ -69,7 +80,7 @@ class Auditor:
         self._lost = False
         """Events are missing, so anything may be wrong."""
         self._next_reread = self._next_look = 0
-        self._drift_at_rest = 0
+        self._drift, self._readings = Drift(), readings
 
     @property
     def _table(self) -> Table:
@@ -84,8 +95,7 @@ class Auditor:
             unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
         self._unplaced_at_seed = unplaced
         self._following.update(unplaced=unplaced)
-        with suppress(OSError):
-            self._drift_at_rest = self._drift()
+        self._rest()
 
     def seeding(self) -> None:
         """The table has just been read; the events since then come next."""
@@ -103,7 +113,11 @@ class Auditor:
     @property
     def unsettled(self) -> bool:
         """Whether something is to be read again at the next occasion."""
-        return self._lost or bool(self._motion.doubtful)
+        return self._lost or bool(self._motion.doubtful) or self._drift.suspected
+
+    def look_soon(self) -> None:
+        """Look for drift at the next occasion."""
+        self._next_look = 0
 
     def _placed(self) -> int:
         return self._table.counter(Counter.TABLES + self._table.running)
@@ -125,22 +139,57 @@ class Auditor:
             self._motion.doubtful = []
             self._check(None if self._lost else union(doubtful))
             self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
-        elif now >= self._next_look and self._reader.exact:
-            self._next_look = now + self._look_every_ns
-            if self._drifted():
-                self._check(None)
-                self._drift_at_rest = self._drift()
+        elif now >= self._next_look:
+            self._look(now)
 
-    def _drift(self) -> int:
-        """Pages that the kernel counts (RSS and swap) less the entries of the shadow."""
-        pages = self._target.resident_and_swapped() // PAGE
+    def _look(self, now: int) -> None:
+        """Look for drift, and read everything again if there is some."""
+        events, seeds = self._following.events, self._seeds
+        before = self._predicted()
+        status = memory_status(self._target.pid)
+        self._take()
+        if self._seeds != seeds:  # it has called execve
+            return
+        self._following.update(vm_pte_kib=status.vm_pte_kib)
+        if self._following.events == events:
+            before = self._predicted()
+        self._drift.look(
+            self._apart(status, before),
+            events=self._following.events,
+            newest=self._table.counter(Counter.NOW),
+            since=now,
+            refs=self._table.counter(Counter.REFS),
+        )
+        if self._drift.wanted and self._readings.may_begin(now):
+            known = self._following.facts
+            self._check(None)
+            self._readings.took(now, time.monotonic_ns())
+            self._drift.learn(in_vain=_same(known, self._following.facts))
+        every = _LOOK_AGAIN_NS if self._drift.suspected else self._look_every_ns
+        self._next_look = time.monotonic_ns() + every
+
+    def _predicted(self) -> int:
+        """Page-table pages that VmPTE counts, as the shadow has them."""
+        above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
+        unplaced = self._following.facts.unplaced
+        return self._placed() + unplaced + sum(map(self._table.counter, above))
+
+    def _apart(self, status: MemoryStatus, before: int | None = None) -> Apart:
+        """What is apart now; `before` is what was predicted before the status was read."""
+        now = self._predicted()
+        stated = status.vm_pte_kib // _KIB_PER_PAGE
+        low, high = sorted((now, now if before is None else before))
         huge = self._table.counter(Counter.HUGE) * (SLOT // PAGE)
-        return pages - self._table.counter(Counter.REFS) - huge
+        return Apart(
+            stated - min(max(stated, low), high),
+            status.mapped - self._table.counter(Counter.REFS) - huge,
+        )
 
-    def _drifted(self) -> bool:
-        """Whether RSS moved away from the shadow, by more than RSS may be wrong."""
-        allowed = _RSS_ERROR + self._table.counter(Counter.REFS) // 100
-        return abs(self._drift() - self._drift_at_rest) > allowed
+    def _rest(self) -> None:
+        """Everything was read: look what is apart by now."""
+        with suppress(OSError):
+            self._drift.rest(self._apart(memory_status(self._target.pid)))
+        self._next_look = time.monotonic_ns() + self._look_every_ns
 
     def audit(self) -> None:
         """Compare everything, repair, and count it as a run."""
@@ -176,6 +225,8 @@ class Auditor:
             self._following.apply(Repair(time.monotonic_ns(), real))
         if settled is not None:
             self._settle(*settled)
+        if within is None:
+            self._rest()
         self._following.update(vm_pte_kib=vm_pte_kib(self._target.pid))
 
     def _settle(self, real: Pages, vmas: npt.NDArray[np.void]) -> None:

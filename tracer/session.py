@@ -24,6 +24,7 @@ from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
+from tracer.drift import Readings
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
 from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
@@ -62,6 +63,7 @@ class Session:
         reader: how its page tables are read.
         tee: is handed all that its shadow is made of, for a trace.
         drift_every: seconds between two looks whether it drifts without events.
+        readings: what readings for drift may take, together with those of other sessions.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class Session:
         kernel: KernelFacts,
         reader: Reader,
         tee: Tee | None = None,
-        drift_every: float = 1.0,
+        drift_every: float = 0.5,
+        readings: Readings | None = None,
     ) -> None:
         self.target = target
         self.children: list[int] = []
@@ -94,7 +97,9 @@ class Session:
             wall_ns=time.time_ns(),
         )
         self.following = Following(facts, tee)
-        self._auditor = Auditor(target, self.following, reader, self.take, drift_every)
+        self._auditor = Auditor(
+            target, self.following, reader, self.take, drift_every, readings or Readings()
+        )
         if not reader.exact:
             self.following.note(f"Page tables are counted, not read: {reader.why}")
         if huge.always or huge.madvise:

@@ -11,13 +11,15 @@ from fnmatch import fnmatch
 
 import psutil
 
+from tracer.kernel import vm_pte_kib
+
 __all__ = ("Choice", "Processes", "Seen")
 
 _LOOK_EVERY = 10.0
 """Seconds between two looks at the same process."""
 _SELDOM = 60.0
 """The same for one of which events tell."""
-_STATUS = re.compile(r"^(Name|NSpid|VmPTE):\t\s*(.*)$", re.MULTILINE)
+_STATUS = re.compile(r"^(Name|State|Threads|NSpid|VmPTE):\t *(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,35 @@ def _text(pid: int, name: str) -> str:
         return file.read()
 
 
+def _vm_pte_kib(pid: int, status: dict[str, str]) -> int | None:
+    """VmPTE; None: it has no address space."""
+    if "VmPTE" in status:
+        return int(status["VmPTE"].split()[0])
+    if status["State"][0] in "ZX" and int(status["Threads"]) > 1:  # its main thread has ended
+        return vm_pte_kib(pid)
+    return None
+
+
 def _look(pid: int) -> Seen | None:
     """The process; None: it has no address space, or it is gone."""
     try:
         status = dict(_STATUS.findall(_text(pid, "status")))
-        if "VmPTE" not in status:
+        vm_pte = _vm_pte_kib(pid, status)
+        if vm_pte is None:
             return None
         stat = _text(pid, "stat")
         cgroups = _text(pid, "cgroup").splitlines()
-    except OSError:
+        unified = [line[3:] for line in cgroups if line.startswith("0::")]
+        return Seen(
+            pid=pid,
+            start_time=int(stat[stat.rindex(")") + 2 :].split()[19]),
+            comm=status["Name"],
+            cgroup=unified[0] if unified else "/",
+            namespace_pid=int(status.get("NSpid", str(pid)).split()[-1]),
+            vm_pte_kib=vm_pte,
+        )
+    except (OSError, ValueError, LookupError):  # it ended while it was read
         return None
-    unified = [line[3:] for line in cgroups if line.startswith("0::")]
-    return Seen(
-        pid=pid,
-        start_time=int(stat[stat.rindex(")") + 2 :].split()[19]),
-        comm=status["Name"],
-        cgroup=unified[0] if unified else "/",
-        namespace_pid=int(status["NSpid"].split()[-1]),
-        vm_pte_kib=int(status["VmPTE"].split()[0]),
-    )
 
 
 class Processes:
