@@ -15,14 +15,15 @@ import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind, kinds_of
 from shadow.follow import Following
-from shadow.geometry import PAGE, SLOT
+from shadow.geometry import SLOT
 from shadow.records import Facts, Mappings, Repair
 from shadow.table import Counter, Pages, Ranges, Table
 from tracer.audit import Difference, candidates, compare
+from tracer.causes import Causes
 from tracer.census import Reader
-from tracer.drift import Apart, Drift, Readings
+from tracer.drift import Readings
 from tracer.kernel import vm_pte_kib
-from tracer.memory_status import MemoryStatus, memory_status
+from tracer.looks import Looks
 from tracer.motion import MARGIN_NS, Motion, union
 from tracer.target import Target
 
@@ -31,8 +32,6 @@ __all__ = ("Auditor",)
 _ROUNDS = 4
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
-_LOOK_AGAIN_NS = 250_000_000
-"""After a look that found something apart."""
 
 _NOWHERE = np.empty(0, np.int64)
 _Settled = tuple[Pages, npt.NDArray[np.void]]
@@ -74,13 +73,13 @@ class Auditor:
     ) -> None:
         self._target, self._following = target, following
         self._reader, self._take = reader, take
-        self._look_every_ns = int(drift_every * 1e9)
         self._motion = Motion()
         self._unplaced_at_seed = self._seeds = 0
         self._lost = False
         """Events are missing, so anything may be wrong."""
-        self._next_reread = self._next_look = 0
-        self._drift, self._readings = Drift(), readings
+        self._next_reread = 0
+        self._looks = Looks(target, following, int(drift_every * 1e9), readings)
+        self._causes = Causes(target)
 
     @property
     def _table(self) -> Table:
@@ -113,11 +112,11 @@ class Auditor:
     @property
     def unsettled(self) -> bool:
         """Whether something is to be read again at the next occasion."""
-        return self._lost or bool(self._motion.doubtful) or self._drift.suspected
+        return self._lost or bool(self._motion.doubtful) or self._looks.suspicious
 
     def look_soon(self) -> None:
         """Look for drift at the next occasion."""
-        self._next_look = 0
+        self._looks.due_at = 0
 
     def _placed(self) -> int:
         return self._table.counter(Counter.TABLES + self._table.running)
@@ -139,57 +138,21 @@ class Auditor:
             self._motion.doubtful = []
             self._check(None if self._lost else union(doubtful))
             self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
-        elif now >= self._next_look:
+        elif now >= self._looks.due_at:
             self._look(now)
 
     def _look(self, now: int) -> None:
         """Look for drift, and read everything again if there is some."""
-        events, seeds = self._following.events, self._seeds
-        before = self._predicted()
-        status = memory_status(self._target.pid)
-        self._take()
-        if self._seeds != seeds:  # it has called execve
-            return
-        self._following.update(vm_pte_kib=status.vm_pte_kib)
-        if self._following.events == events:
-            before = self._predicted()
-        self._drift.look(
-            self._apart(status, before),
-            events=self._following.events,
-            newest=self._table.counter(Counter.NOW),
-            since=now,
-            refs=self._table.counter(Counter.REFS),
-        )
-        if self._drift.wanted and self._readings.may_begin(now):
+        if self._looks.look(now, self._take):
             known = self._following.facts
             self._check(None)
-            self._readings.took(now, time.monotonic_ns())
-            self._drift.learn(in_vain=_same(known, self._following.facts))
-        every = _LOOK_AGAIN_NS if self._drift.suspected else self._look_every_ns
-        self._next_look = time.monotonic_ns() + every
-
-    def _predicted(self) -> int:
-        """Page-table pages that VmPTE counts, as the shadow has them."""
-        above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
-        unplaced = self._following.facts.unplaced
-        return self._placed() + unplaced + sum(map(self._table.counter, above))
-
-    def _apart(self, status: MemoryStatus, before: int | None = None) -> Apart:
-        """What is apart now; `before` is what was predicted before the status was read."""
-        now = self._predicted()
-        stated = status.vm_pte_kib // _KIB_PER_PAGE
-        low, high = sorted((now, now if before is None else before))
-        huge = self._table.counter(Counter.HUGE) * (SLOT // PAGE)
-        return Apart(
-            stated - min(max(stated, low), high),
-            status.mapped - self._table.counter(Counter.REFS) - huge,
-        )
+            self._looks.have_read(now, in_vain=_same(known, self._following.facts))
 
     def _rest(self) -> None:
-        """Everything was read: look what is apart by now."""
+        """Everything was read."""
         with suppress(OSError):
-            self._drift.rest(self._apart(memory_status(self._target.pid)))
-        self._next_look = time.monotonic_ns() + self._look_every_ns
+            self._looks.rest()
+            self._causes.rest()
 
     def audit(self) -> None:
         """Compare everything, repair, and count it as a run."""
@@ -272,6 +235,13 @@ class Auditor:
                 self._motion.doubtful.append((slots[moving], slots[moving] + SLOT))
             called = self._motion.called(slots)
             found = compare(self._table, real, shadow=shadow, moving=moving, called=called)
+            if not found.explained:
+                pinning = self._causes.pinning(found.causes.get("unknown", 0))
+                called |= self._causes.by_place(slots)
+                found = compare(
+                    self._table, real,
+                    shadow=shadow, moving=moving, called=called, pinning=pinning,
+                )  # fmt: skip
             if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
                 settled, mappings = (real, vmas), self._mapping_events()
             if not len(found.slots):
