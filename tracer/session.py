@@ -81,6 +81,7 @@ class Session:
         """Processes that it has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
+        self._resting = False
         self._describe_at = 0.0
         self._described: Future[Process] | None = None
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
@@ -122,6 +123,10 @@ class Session:
     def unsettled(self) -> bool:
         """Whether there is something to do for it though no event comes."""
         return self._auditor.unsettled or bool(self._describe_at or self._described)
+
+    def look_soon(self) -> None:
+        """Look for drift at the next occasion: something has changed, perhaps without an event."""
+        self._auditor.look_soon()
 
     @property
     def pte_pages(self) -> int:
@@ -178,7 +183,11 @@ class Session:
             self._described = _DESCRIBER.submit(self.target.describe)
         if self._described and self._described.done():
             described, self._described = self._described, None
-            self.following.update(process=described.result())
+            problem = described.exception()
+            if problem is None:
+                self.following.update(process=described.result())
+            else:
+                self._not_described(problem)
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
@@ -236,6 +245,8 @@ class Session:
 
     def take(self) -> int:
         """Take the events that have come, and no more; returns how many."""
+        if self._resting:
+            return 0
         events = self._probes.read(self.target.pid)
         if not len(events):
             # A full ring tells of its losses only with the next event.
@@ -286,16 +297,24 @@ class Session:
         while self.take():
             pass
         self.audit()
-        with suppress(*_ENDED):  # libraries may have been loaded since the attach
+        try:  # libraries may have been loaded since the attach
             process = self.target.describe()
             if self.target.alive():  # a zombie has no images, and nothing is known of it any more
                 self.following.update(process=process)
+        except Exception as error:
+            self._not_described(error)
         self.end()
+
+    def _not_described(self, error: BaseException) -> None:
+        """Its images are as it likes; what they do to us does not end the following."""
+        if not isinstance(error, _ENDED):
+            self.following.note(f"Its images could not be looked into: {error!r}.")
 
     def end(self) -> None:
         """End of the window, as it stands."""
         if self._described:
             self._described.cancel()
+        self.reader.forget(self.target)
         self.following.update(end_ns=time.monotonic_ns())
 
     def rest(self) -> None:
@@ -303,6 +322,7 @@ class Session:
         while self.take():
             pass
         self._probes.remove(self.target.pid)
+        self._resting = True
 
     def resume(self) -> None:
         """Take events again, from a new reading on.
@@ -314,6 +334,7 @@ class Session:
             self.process_ended()
             raise NoSuchTargetError(f"Process {self.target.pid} has ended.")
         self._probes.add(self.target.pid)
+        self._resting = False
         self.seed()
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:
