@@ -25,7 +25,8 @@ _PAGES_PER_CPU = 64
 _PATIENCE, _MOST_PATIENCE = 2, 64
 """Looks in a row that must agree before a busy process is read; doubled by each in vain."""
 _SHARE = 0.05
-"""Share of one CPU that readings for drift may take."""
+"""Share of one CPU that readings of one process for drift may take."""
+_SAVED_NS = 500_000_000
 
 
 @cache
@@ -56,18 +57,32 @@ class Apart:
 
 
 class Readings:
-    """How much CPU readings for drift take; those of one daemon share one."""
+    """How much CPU readings for drift may take: a share, which may be saved up for a while.
 
-    def __init__(self) -> None:
-        self._next_ns = 0
+    Args:
+        share: of one CPU.
+        saved_ns: what may be saved up, and taken at once.
+        of_all: what those of all processes together may take, if there are others.
+    """
+
+    def __init__(
+        self, share: float = _SHARE, saved_ns: int = _SAVED_NS, of_all: "Readings | None" = None
+    ) -> None:
+        self._share, self._most_ns, self._of_all = share, saved_ns, of_all
+        self._left_ns, self._since_ns = float(saved_ns), 0
 
     def may_begin(self, now_ns: int) -> bool:
-        """Whether the share allows another one."""
-        return now_ns >= self._next_ns
+        """Whether there is some left."""
+        gained = (now_ns - self._since_ns) * self._share
+        self._left_ns = min(self._left_ns + gained, self._most_ns)
+        self._since_ns = now_ns
+        return self._left_ns > 0 and (self._of_all is None or self._of_all.may_begin(now_ns))
 
-    def took(self, begin_ns: int, end_ns: int) -> None:
-        """One was made from `begin_ns` to `end_ns`."""
-        self._next_ns = end_ns + int((end_ns - begin_ns) / _SHARE)
+    def took(self, ns: int) -> None:
+        """One was made, and took so long."""
+        self._left_ns -= ns
+        if self._of_all:
+            self._of_all.took(ns)
 
 
 class Drift:

@@ -76,7 +76,7 @@ class Looks:
 
     def have_read(self, begin: int, *, in_vain: bool) -> None:
         """What a look asked for was read from `begin` on; `in_vain`: nothing was wrong."""
-        self._readings.took(begin, time.monotonic_ns())
+        self._readings.took(time.monotonic_ns() - begin)
         self._drift.learn(in_vain=in_vain)
 
     def rest(self) -> None:

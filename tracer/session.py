@@ -63,7 +63,7 @@ class Session:
         reader: how its page tables are read.
         tee: is handed all that its shadow is made of, for a trace.
         drift_every: seconds between two looks whether it drifts without events.
-        readings: what readings for drift may take, together with those of other sessions.
+        readings: what readings for drift may take together with those of other sessions.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Session:
         )
         self.following = Following(facts, tee)
         self._auditor = Auditor(
-            target, self.following, reader, self.take, drift_every, readings or Readings()
+            target, self.following, reader, self.take, drift_every, Readings(of_all=readings)
         )
         if not reader.exact:
             self.following.note(f"Page tables are counted, not read: {reader.why}")

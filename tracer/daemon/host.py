@@ -45,6 +45,8 @@ _AUDIT_EVERY = 60.0
 _AUDIT_SHARE = 0.02
 """Share of one CPU that audits may take: the next one waits accordingly."""
 _DRIFT_EVERY = 1.0
+_DRIFT_SHARE, _DRIFT_SAVED_NS = 0.1, 2_000_000_000
+"""What readings for drift may take of one CPU for all processes together, and save up."""
 _SEEDING_SECONDS = 0.1
 """How long new processes are seeded at a time, before events are taken again."""
 _RATE_OVER = 10.0
@@ -88,7 +90,8 @@ class Host:
         self._turn = 0
         self._next_list = self._next_audit = self._next_rates = 0.0
         self._gone_events = self._gone_lost = self._unseen_forks = self._failures = 0
-        self._pulses, self._readings = Pulses(reader), Readings()
+        self._pulses = Pulses(reader)
+        self._readings = Readings(_DRIFT_SHARE, _DRIFT_SAVED_NS)
 
     @property
     def sessions(self) -> dict[int, Session]:
