@@ -192,19 +192,17 @@ class Host:
         known = {process.identity for process in self._waiting}
         known |= self._refusals.now(now)
         self._refusals.keep({process.identity for process in seen.values()})
+        room = self._limits.memory_bytes - memory_bytes()
+        room -= sum(shadow_cost(process.vm_pte_kib) for process in self._waiting)
         for pid, process in seen.items():
             if pid == _SELF or pid in self._followed or process.identity in known:
                 continue
-            if self._choice.takes(process) and self._affords(process):
-                self._waiting.append(process)
-
-    def _affords(self, process: Seen) -> bool:
-        """Whether there is memory to follow it; else it is counted, and that is said."""
-        waiting = sum(shadow_cost(other.vm_pte_kib) for other in self._waiting)
-        room = self._limits.memory_bytes - memory_bytes() - waiting
-        enough = shadow_cost(process.vm_pte_kib) <= room
-        self._refusals.fits(process.identity, fits=enough)
-        return enough
+            if self._choice.takes(process):
+                cost = shadow_cost(process.vm_pte_kib)
+                self._refusals.fits(process.identity, fits=cost <= room)
+                if cost <= room:  # else it is counted, and that is said
+                    self._waiting.append(process)
+                    room -= cost
 
     def _seed(self, now: float) -> None:
         """Begin to follow those that wait, for a while."""

@@ -5,6 +5,7 @@ is read when it is new and every few seconds from then on, a part of them at a t
 """
 
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,6 +20,8 @@ _LOOK_EVERY = 10.0
 """Seconds between two looks at the same process."""
 _SELDOM = 60.0
 """The same for one of which events tell."""
+_LOOKING_SECONDS = 0.2
+"""How long they are looked at in one go, before events are taken again."""
 _STATUS = re.compile(r"^(Name|State|Threads|NSpid|VmPTE):\t *(.*)$", re.MULTILINE)
 
 
@@ -114,6 +117,9 @@ class Processes:
     def look(self, now: float, seldom: Collection[int] = ()) -> None:
         """List them, and look at those that are new or were not looked at for some time.
 
+        Where they are too many for one time the others' turn comes with the next call; new
+        ones come first.
+
         Args:
             now: monotonic seconds.
             seldom: pids of those that need not be looked at so often.
@@ -122,13 +128,16 @@ class Processes:
         for pid in (self._looked.keys() | self.seen.keys()) - there:
             self._looked.pop(pid, None)
             self.seen.pop(pid, None)
-        for pid in there:
+        deadline = time.monotonic() + _LOOKING_SECONDS
+        for pid in sorted(there, key=lambda pid: self._looked.get(pid, -_SELDOM)):
             every = _SELDOM if pid in seldom else _LOOK_EVERY
             if now - self._looked.get(pid, -_SELDOM) >= every:
                 # Spread, so that not all are looked at again at once.
                 spread = every * (pid % 16) / 64 if pid not in self._looked else 0
                 self._looked[pid] = now - spread
                 self.look_at(pid)
+                if time.monotonic() > deadline:
+                    return
 
     def look_at(self, pid: int) -> Seen | None:
         """Look at one now."""

@@ -24,7 +24,7 @@ __all__ = ("MetricsServer",)
 
 _REQUEST_SECONDS, _SEND_SECONDS = 5.0, 10.0
 _MOST_CONNECTIONS = 1024
-_BACKLOG = 1024
+_BACKLOG = 4096
 """Connections that may wait in the kernel (at most net.core.somaxconn)."""
 _REQUEST_BYTES = 8192
 _log = logging.getLogger("ptescope")
