@@ -184,7 +184,8 @@ def test_the_daemon_and_its_metrics(process: int) -> None:
         daemon.kill()
         daemon.wait()
     assert is_harmless(err.decode())
-    assert any(found["process"]["pid"] == process for found in json.loads(out)["processes"])
+    comms = [found["process"]["comm"] for found in json.loads(out)["processes"]]
+    assert all(comm.startswith("\x1b]0;[/x]") for comm in comms)  # where it was followed by then
 
 
 def test_top_shows_it(process: int) -> None:
