@@ -1,6 +1,7 @@
 """ptescope: which PTE pages of your processes map nothing, and why."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -10,9 +11,12 @@ from collections.abc import Sequence
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from pkgutil import resolve_name
+from typing import NoReturn
 
 from shadow.errors import PtescopeError
+from shadow.plain import printable
 from tracer.commands import Command
+from tracer.say import complain, log_to_stderr
 
 __all__ = ("main",)
 
@@ -37,8 +41,16 @@ def _command(name: str) -> Command:
     return command
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows what is wrong with arguments, of which some come from outside (file names)."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line and end with status 2."""
+        super().error(printable(message))
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ptescope", description=__doc__)
+    parser = _Parser(prog="ptescope", description=__doc__)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     asked = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
@@ -68,14 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors that the user can act on are one line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    log_to_stderr(logging.WARNING)
     args = _parser(arguments).parse_args(arguments)
     try:
         status: int = args.run(args)
     except PtescopeError as error:
-        print(f"ptescope: {error}", file=sys.stderr)
+        complain(error)
         return error.status
     except KeyboardInterrupt:  # in a command that has nothing to report when it is cut short
-        print("ptescope: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output went away; say nothing more on it.

@@ -14,6 +14,7 @@ from shadow.errors import PtescopeError, UsageError
 from shadow.policy import Policy
 from shadow.replay.one import Replay
 from shadow.replay.source import open_trace
+from shadow.room import MAX_MEMORY
 from shadow.snapshot import Snapshot
 
 __all__ = (
@@ -37,11 +38,13 @@ class Question:
         at: seconds after its beginning; None: at its end.
         policy: whose PTE pages; None: those of the kernel that it ran on.
         slots: whether the empty slots are to be listed.
+        max_memory: what the trace may make its shadows take, bytes.
     """
 
     at: float | None = None
     policy: Policy | None = None
     slots: bool = False
+    max_memory: int = MAX_MEMORY
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def outcome_of(url: str, replay: Replay, question: Question) -> Outcome:
 def replay_one(url: str, question: Question) -> Outcome:
     """Replay one trace; a problem with it is part of the outcome."""
     try:
-        with open_trace(url) as reader:
-            replay = Replay(reader, at=question.at)
+        with open_trace(url, question.max_memory) as reader:
+            replay = Replay(reader, at=question.at, max_memory=question.max_memory)
             replay.run()
             return outcome_of(url, replay, question)
     except PtescopeError as error:

@@ -6,7 +6,11 @@ from glob import has_magic
 from fsspec.core import url_to_fs
 
 from shadow.errors import UsageError
+from shadow.room import MAX_MEMORY
 from shadow.trace import SUFFIX, TraceReader
+
+_PARTS = 4
+"""A record is there in several forms for a moment: packed, as columns, as a map, as shadow."""
 
 __all__ = ("find_traces", "open_trace")
 
@@ -41,8 +45,12 @@ def find_traces(places: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def open_trace(url: str) -> TraceReader:
+def open_trace(url: str, max_memory: int = MAX_MEMORY) -> TraceReader:
     """Open one trace.
+
+    Args:
+        url: where it is.
+        max_memory: bytes that its replay may take; a record may take a part of that.
 
     Raises:
         UsageError: it cannot be opened, or a later version made it.
@@ -53,4 +61,4 @@ def open_trace(url: str) -> TraceReader:
         file = system.open(path, "rb")
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{url} cannot be opened: {error}.") from error
-    return TraceReader(file, url)
+    return TraceReader(file, url, max_memory // _PARTS)

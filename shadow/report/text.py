@@ -1,5 +1,6 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
+from shadow.plain import reporter
 from shadow.policy import Policy
 from shadow.report.parts import (
     compared_lines,
@@ -35,6 +36,7 @@ def interval_header() -> str:
     )
 
 
+@reporter
 def interval_row(snapshot: Snapshot) -> str:
     """One row of a run with intervals."""
     window, now = snapshot.window, snapshot.now
@@ -168,6 +170,7 @@ def _trust(snapshot: Snapshot) -> list[str]:
     return lines
 
 
+@reporter
 def render(snapshot: Snapshot) -> str:
     """The report at the end of a run."""
     lines = (

@@ -6,12 +6,13 @@ and not of the model. What no transform can tell is where another allocator woul
 put its blocks; predictions say so.
 """
 
-import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.policy import Policy
+from shadow.room import NoRoomError
 from shadow.table import Counter, Table
 from shadow.whatif.eager import eagerly
 from shadow.whatif.held import FOREVER, held
@@ -94,10 +95,11 @@ def look(future: Future, change: Transform, policy: Policy | None = None) -> Out
         change: what it would have done instead.
         policy: that of another kernel; None: that of the kernel the events come from.
     """
-    table = copy.deepcopy(future.seed)
+    table = future.seed.trial()
     events = change(future.events)
     assert events.dtype == EVENT
-    table.feed(events)
+    with suppress(NoRoomError):  # more mappings than any kernel allows by default
+        table.feed(events)
     running = table.running if policy is None else policy
     return Outcome(
         pte_pages=table.counter(Counter.TABLES + running),

@@ -1,7 +1,5 @@
 """`ptescope advise`: what to change so that a process has fewer empty PTE pages."""
 
-import json
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
@@ -20,11 +18,12 @@ from shadow.report.advice import render_advice
 from shadow.snapshot import SCHEMA
 from shadow.table import prepare
 from shadow.trace import TraceReader
-from tracer.commands import positive
+from tracer.commands import add_max_memory, positive
 from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
 from tracer.rights import drop_rights
 from tracer.run import Stop
+from tracer.say import complain, dump, say
 from tracer.session import Session
 from tracer.target import open_target
 
@@ -86,6 +85,7 @@ class Advise:
             help="how many events to keep in memory, 40 bytes each, of all processes of a trace "
             f"together (default: {KEPT_EVENTS:,})",
         )
+        add_max_memory(parser)
         add_backend(parser)
         parser.add_argument("--detail", action="store_true", help="tell all that is known")
         parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
@@ -111,14 +111,14 @@ class Advise:
         problems = list[PtescopeError]()
         for url in urls:
             try:
-                with replay.open_trace(url) as reader:
+                with replay.open_trace(url, args.max_memory) as reader:
                     problems += _of_trace(reader, args, advised)
             except PtescopeError as error:
                 problems.append(error)
         if advised:
             _print(advised, args)
         for problem in problems:
-            print(f"ptescope: {problem}", file=sys.stderr)
+            complain(problem)
         return problems[0].status if problems else 0
 
 
@@ -132,6 +132,7 @@ def _of_trace(
         task = bar.add_task("replaying", total=reader.size)
         run = replay.Replay(
             reader,
+            max_memory=args.max_memory,
             progress=lambda done: bar.update(task, completed=done),
             tee=lambda number: kept.setdefault(number, keeping.process()),
         )
@@ -145,11 +146,9 @@ def _of_trace(
 
 def _print(advised: list[_Advised], args: Namespace) -> None:
     if args.json:
-        json.dump({"schema": SCHEMA, "processes": [each.plain for each in advised]}, sys.stdout)
-        print()
+        dump({"schema": SCHEMA, "processes": [each.plain for each in advised]})
     else:
-        print("\n\n".join(each.text for each in advised))
-    sys.stdout.flush()
+        say("\n\n".join(each.text for each in advised))
 
 
 def _follow(args: Namespace) -> Evidence:

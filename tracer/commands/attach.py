@@ -1,7 +1,5 @@
 """`ptescope attach`: follow one process and report on its page tables."""
 
-import json
-import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +17,7 @@ from tracer.launch import Launched
 from tracer.probes import DEFAULT_RING
 from tracer.rights import drop_rights
 from tracer.run import Stop, follow
+from tracer.say import complain, dump, say
 from tracer.target import find_by_name, open_target
 
 __all__ = ("Attach", "open_writer", "prepare_target", "run_family")
@@ -135,10 +134,7 @@ def run_family(args: Namespace, *, stop_without_trace: bool) -> tuple[Family, Tr
         follow(family, stop, args, launched)
         family.stop()
     if family.missed:
-        print(
-            f"ptescope: {family.missed} forked processes had ended before they were read",
-            file=sys.stderr,
-        )
+        complain(f"{family.missed} forked processes had ended before they were read")
     return family, writer
 
 
@@ -174,14 +170,12 @@ class Attach:
         _report([session.snapshot(slots=args.slots) for session in family.sessions], args.json)
         if writer:
             writer.close()
-            print(f"ptescope: {writer.summary()}", file=sys.stderr)
+            complain(writer.summary())
         return 0
 
 
 def _report(snapshots: list[Snapshot], as_json: bool) -> None:
     if as_json:
-        json.dump(document(snapshots), sys.stdout)
-        print()
+        dump(document(snapshots))
     else:
-        print("\n\n".join(map(render, snapshots)))
-    sys.stdout.flush()
+        say("\n\n".join(map(render, snapshots)))

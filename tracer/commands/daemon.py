@@ -1,8 +1,6 @@
 """`ptescope daemon`: watch a whole host for months."""
 
-import json
 import logging
-import re
 import signal
 import sys
 import time
@@ -14,7 +12,7 @@ from types import FrameType
 from shadow.errors import PtescopeError, UsageError
 from shadow.snapshot import document
 from shadow.table import prepare
-from tracer.commands import positive
+from tracer.commands import byte_size, positive
 from tracer.daemon import Choice, Host, Limits
 from tracer.daemon.desk import Desk
 from tracer.daemon.lean import give_back, keep_heap_small
@@ -23,12 +21,12 @@ from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
 from tracer.notify import notify, watchdog_seconds
 from tracer.rights import drop_rights
+from tracer.say import dump, log_to_stderr
 
 __all__ = ("BUSY_WAIT", "IDLE_WAIT", "Daemon", "add_choice", "choice_of")
 
 BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
 """Seconds between two steps: events come in, or nothing does."""
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
 """Seconds for which a busy thread keeps the interpreter. A thread that serves connections asks
@@ -37,14 +35,6 @@ _NOTE_EVERY = 5.0
 """Seconds between two rounds of notes in the log: their numbers may change all the time."""
 
 _log = logging.getLogger("ptescope")
-
-
-def _bytes(text: str) -> int:
-    """A size such as 512M."""
-    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB|B)?", text)
-    if not match or not int(match[1]):
-        raise ValueError(text)
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -65,11 +55,11 @@ def add_choice(parser: ArgumentParser) -> None:
         help="follow processes in these cgroups and those below them (repeatable)",
     )  # fmt: skip
     parser.add_argument(
-        "--min-vmpte", type=_bytes, default=1 << 20, metavar="SIZE",
+        "--min-vmpte", type=byte_size, default=1 << 20, metavar="SIZE",
         help="follow processes from this VmPTE on, only count the others (default: 1M)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-memory", type=_bytes, default=512 << 20, metavar="SIZE",
+        "--max-memory", type=byte_size, default=512 << 20, metavar="SIZE",
         help="resident memory of all this; what does not fit is only counted (default: 512M)",
     )  # fmt: skip
     parser.add_argument(
@@ -118,7 +108,7 @@ class Daemon:
             "--record-dir", type=Path, metavar="DIR", help="write all down in traces there"
         )
         parser.add_argument(
-            "--record-size", type=_bytes, default=256 << 20, metavar="SIZE",
+            "--record-size", type=byte_size, default=256 << 20, metavar="SIZE",
             help="begin a new trace from this size on (default: 256M)",
         )  # fmt: skip
         parser.add_argument(
@@ -140,7 +130,7 @@ class Daemon:
         """
         if args.record_keep < 1 or args.top < 1:
             raise UsageError("--record-keep and --top take a number from 1 on.")
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        log_to_stderr(logging.INFO)
         stop = _Terminated()
         choice, limits = choice_of(args)
         keep_heap_small()
@@ -172,8 +162,7 @@ class Daemon:
             if args.json:
                 host.audit()
                 known = [process.snapshot for process in host.view().processes]
-                json.dump(document([snapshot for snapshot in known if snapshot]), sys.stdout)
-                print()
+                dump(document([snapshot for snapshot in known if snapshot]))
         return 0
 
     def _watch(

@@ -1,7 +1,6 @@
 """`ptescope export`: a trace in the forms of other tools."""
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from shadow.errors import UsageError
 from shadow.output import create
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.table import prepare
-from tracer.commands import positive
+from tracer.commands import add_max_memory, positive
+from tracer.say import complain
 
 __all__ = ("Export",)
 
@@ -27,6 +27,7 @@ class Export:
         parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all rows")
         parser.add_argument("--perfetto", type=Path, metavar="FILE", help="write counters, as JSON")
         parser.add_argument("--force", action="store_true", help="replace files that are there")
+        add_max_memory(parser)
         parser.add_argument(
             "-i",
             "--interval",
@@ -48,20 +49,20 @@ class Export:
         try:
             if args.parquet:
                 with (
-                    open_trace(args.trace) as reader,
+                    open_trace(args.trace, args.max_memory) as reader,
                     os.fdopen(create(args.parquet, force=args.force), "wb") as table,
                 ):
                     damage = to_parquet(reader, table)
             if args.perfetto:
                 prepare()
                 with (
-                    open_trace(args.trace) as reader,
+                    open_trace(args.trace, args.max_memory) as reader,
                     os.fdopen(create(args.perfetto, force=args.force), "w") as counters,
                 ):
-                    damage = to_perfetto(reader, counters, args.interval)
+                    damage = to_perfetto(reader, counters, args.interval, args.max_memory)
         except OSError as error:
             raise UsageError(f"It cannot be written to its end: {error.strerror}.") from error
         if damage is None:
             return 0
-        print(f"ptescope: {damage}", file=sys.stderr)
+        complain(damage)
         return damage.status
