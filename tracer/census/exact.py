@@ -65,24 +65,29 @@ class ExactReader:
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> Walk:
-        try:
-            mm = self._known[target] = self._spaces.mm(target.pid)
-            pgd = self._spaces.pgd(mm) if mm else 0
-        except UnsupportedHostError:
-            if target.alive():
-                raise
-            pgd = 0  # a pointer was followed into what had just been freed
-        if pgd == 0:
-            raise NoSuchTargetError(f"Process {target.pid} has ended.")
         return Walk(
             self._memory,
             direct_map=self._spaces.direct_map,
             zero_page=self._spaces.zero_page,
-            pgd=pgd,
+            pgd=self._pgd(target),
             levels=self._levels,
             within=within,
             between=between,
         )
+
+    def _pgd(self, target: Target) -> int:
+        for tries in range(_TRIES):
+            try:
+                mm = self._known[target] = self._spaces.mm(target.pid)
+                if mm:
+                    return self._spaces.pgd(mm)
+            except UnsupportedHostError:
+                # A pointer led into what had just been freed, by an exit or an execve.
+                if target.alive() and tries == _TRIES - 1:
+                    raise
+            if not target.alive():
+                break
+        raise NoSuchTargetError(f"Process {target.pid} has ended.")
 
     def pages(
         self,
