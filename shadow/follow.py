@@ -57,11 +57,12 @@ class Following:
                 else:
                     self.table.feed(record.batch)
             case Seed():
-                self.table.adopt(record.pages, record.time)
+                self.table.seed(record.pages, record.time)
                 self.table.seed_vmas(record.vmas, record.brk)
             case Repair():
                 self.table.adopt(record.pages, record.time)
             case Mappings():
+                self.table.advance(record.time)
                 self.table.adopt_upper(record.pmd_bases, record.pud_bases)
                 if record.vmas is not None:
                     self.table.seed_vmas(record.vmas, record.brk)

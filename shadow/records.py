@@ -104,6 +104,8 @@ class Repair:
 class Mappings:
     """Upper levels and VMAs, read while no mapping changed, or after a loss.
 
+    Without either it says only that the process was observed up to `time`.
+
     Attributes:
         time: when they were read, ns.
         pmd_bases: (k,) int64, ascending: first addresses of what PMD pages map.

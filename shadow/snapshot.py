@@ -14,6 +14,7 @@ from shadow.policy import POLICIES, Policy
 from shadow.table import Counter, Table
 
 __all__ = (
+    "COMPARED_ENOUGH",
     "SCHEMA",
     "Allocator",
     "AllocatorOption",
@@ -30,6 +31,8 @@ __all__ = (
 )
 
 SCHEMA = 1
+COMPARED_ENOUGH = 0.95
+"""Share of the PTE pages that an audit has to compare to be called clean."""
 _KINDS = 32
 _NS = 1e9
 _KIB_PER_PAGE = 4
@@ -144,9 +147,11 @@ class Now:
 class PolicyOutcome:
     """What one policy made, or would have made, of the same events.
 
-    `peak` and `mean` are PTE pages; the mean is over time. `saved_page_seconds` is
-    what it had less than `none`, over time. Each of the `mode_switches` of pte_ref
-    is one to atomic mode and waits for an RCU grace period.
+    `peak` and `mean` are PTE pages. The mean is over the time from the seed to the end
+    of the window; `saved_page_seconds` is the integral, over the same time, of the PTE
+    pages that `none` has and this policy has not. `inferred` is the part of `freed` that
+    no event showed: a reading found the entries gone. Each of the `mode_switches` of
+    pte_ref is one to atomic mode and waits for an RCU grace period.
     """
 
     pte_pages: int
@@ -158,19 +163,22 @@ class PolicyOutcome:
     peak: int
     mean: float
     saved_page_seconds: float
+    inferred: int = 0
 
 
 @dataclass(frozen=True)
 class Audit:
     """Comparisons of the shadow with the real page tables, differences summed.
 
-    `runs` are the comparisons of everything; what populate calls, losses and
-    drift made uncertain was read again besides, and is in the sums too.
-    `method` names the truth: with `counted` only entries have addresses.
-    `causes` has `refs_diff` by what is likely to have made it, `empty_causes` the
-    empty PTE pages that were missing or extra; `repaired` is the number of PTE
-    pages that were corrected, `vmas_diff` that of VMAs that had other boundaries
-    or another protection.
+    `runs` are the comparisons of everything. `rereads` are readings between them, of what
+    populate calls, losses or drift made uncertain; the sums have their differences too.
+    `compared` and `not_compared` are the PTE pages of the last run: a PTE page that changes
+    as often as it is read cannot be compared. `incomplete_runs` compared less than
+    `COMPARED_ENOUGH` of them, `vmas_runs` compared the VMAs too. `method` names the truth:
+    with `counted` only entries have addresses. `causes` has `refs_diff` by what is likely to
+    have made it, `empty_causes` the empty PTE pages that were missing or extra. `repaired`
+    is the number of PTE pages that were corrected, `vmas_diff` the number of VMAs that had
+    other boundaries or another protection.
     """
 
     runs: int = 0
@@ -183,6 +191,16 @@ class Audit:
     method: str = "none"
     causes: dict[str, int] = field(default_factory=dict)
     empty_causes: dict[str, int] = field(default_factory=dict)
+    rereads: int = 0
+    compared: int = 0
+    not_compared: int = 0
+    incomplete_runs: int = 0
+    vmas_runs: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last run compared enough PTE pages to speak for all of them."""
+        return self.compared >= COMPARED_ENOUGH * (self.compared + self.not_compared)
 
 
 @dataclass(frozen=True)
@@ -236,8 +254,9 @@ SPARSE_BELOW = 32
 """A PTE page with fewer entries than this, but not none, is called sparse."""
 
 
-def _outcome(table: Table, policy: int) -> PolicyOutcome:
-    observed = float(table.state.area[-1])
+def _outcome(table: Table, policy: int, end_ns: int) -> PolicyOutcome:
+    page_ns = table.page_ns(end_ns)
+    observed = float(page_ns[-1])
     pages = table.counter(Counter.TABLES + policy)
     return PolicyOutcome(
         pte_pages=pages,
@@ -247,10 +266,9 @@ def _outcome(table: Table, policy: int) -> PolicyOutcome:
         attempts=table.counter(Counter.ATTEMPTS + policy),
         mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
         peak=table.counter(Counter.PEAK + policy),
-        mean=round(float(table.state.area[policy]) / observed, 1) if observed else float(pages),
-        saved_page_seconds=round(
-            float(table.state.area[Policy.NONE] - table.state.area[policy]) / _NS, 1
-        ),
+        mean=round(float(page_ns[policy]) / observed, 1) if observed else float(pages),
+        saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / _NS, 1),
+        inferred=table.counter(Counter.INFERRED + policy),
     )
 
 
@@ -326,7 +344,7 @@ def take(
             lost=table.counter(Counter.LOST),
         ),
         now=_now(table, policy, unplaced, vm_pte_kib),
-        policies={policy.label: _outcome(table, policy) for policy in POLICIES},
+        policies={policy.label: _outcome(table, policy, end_ns) for policy in POLICIES},
         audit=audit or Audit(),
         notes=notes,
         empty_slots=table.empty_slots(policy).tolist() if slots else None,

@@ -1,8 +1,6 @@
-"""Audits of one shadow: read, compare, make sure, repair, add up.
+"""Audits of one shadow: read and compare (`tracer.readings`), repair, add up.
 
-A difference counts when it is still there after the events have been taken and
-the slot was read again, with no event on it in between. Slots in motion are
-left out of that audit, and are looked at by the next.
+Slots that stayed in motion are left out of the sums and counted as not compared.
 """
 
 import time
@@ -13,28 +11,25 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shadow.events import EventBatch, Kind, kinds_of
+from shadow.events import EventBatch
 from shadow.follow import Following
 from shadow.geometry import SLOT
 from shadow.records import Facts, Mappings, Repair
+from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table import Counter, Pages, Ranges, Table
-from tracer.audit import Difference, candidates, compare
 from tracer.causes import Causes
 from tracer.census import Reader
-from tracer.drift import Readings
+from tracer.comparer import Comparer, Outcome
+from tracer.drift import ReadingBudget
 from tracer.kernel import vm_pte_kib
 from tracer.looks import Looks
-from tracer.motion import MARGIN_NS, Motion, union
+from tracer.motion import Motion, union
 from tracer.target import Target
 
 __all__ = ("Auditor",)
 
-_ROUNDS = 4
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
-
-_NOWHERE = np.empty(0, np.int64)
-_Settled = tuple[Pages, npt.NDArray[np.void]]
 
 
 def _same(before: Facts, after: Facts) -> bool:
@@ -69,17 +64,14 @@ class Auditor:
         reader: Reader,
         take: Callable[[], int],
         drift_every: float,
-        readings: Readings,
+        budget: ReadingBudget,
     ) -> None:
         self._target, self._following = target, following
         self._reader, self._take = reader, take
-        self._motion = Motion()
-        self._unplaced_at_seed = self._seeds = 0
-        self._lost = False
-        """Events are missing, so anything may be wrong."""
-        self._next_reread = 0
-        self._looks = Looks(target, following, int(drift_every * 1e9), readings)
-        self._causes = Causes(target)
+        self._motion, self._causes = Motion(), Causes(target)
+        self._comparer = Comparer(target, following, reader, self._motion, self._causes, take)
+        self._looks = Looks(target, following, int(drift_every * 1e9), budget)
+        self._unplaced_at_seed = self._next_reread = 0
 
     @property
     def _table(self) -> Table:
@@ -87,7 +79,6 @@ class Auditor:
 
     def seeded(self, vm_pte_kib: int) -> None:
         """The table was seeded; `vm_pte_kib` was read at the end of that."""
-        self._seeds += 1
         unplaced = 0
         if not self._reader.exact:
             # What VmPTE has more than the shadow was there before and maps nothing.
@@ -98,21 +89,20 @@ class Auditor:
 
     def seeding(self) -> None:
         """The table has just been read; the events since then come next."""
-        self._motion, self._lost = Motion(), False
+        self._motion.forget()
 
     def distrust(self) -> None:
         """Whatever was read may be wrong: read everything again at the next occasion."""
-        self._lost = True
+        self._motion.lost = True
 
     def note(self, events: EventBatch) -> None:
         """Take notice of events that the table was fed with."""
         self._motion.note(events)
-        self._lost = self._lost or Kind.LOSS in kinds_of(events)
 
     @property
     def unsettled(self) -> bool:
         """Whether something is to be read again at the next occasion."""
-        return self._lost or bool(self._motion.doubtful) or self._looks.suspicious
+        return self._motion.lost or bool(self._motion.doubtful) or self._looks.suspicious
 
     def look_soon(self) -> None:
         """Look for drift at the next occasion."""
@@ -134,9 +124,9 @@ class Auditor:
         """
         now = time.monotonic_ns()
         doubtful = self._motion.doubtful
-        if (doubtful or self._lost) and now >= self._next_reread:
+        if (doubtful or self._motion.lost) and now >= self._next_reread:
             self._motion.doubtful = []
-            self._check(None if self._lost else union(doubtful))
+            self._read_again(None if self._motion.lost else union(doubtful))
             self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
         elif now >= self._looks.due_at:
             self._look(now)
@@ -145,7 +135,7 @@ class Auditor:
         """Look for drift, and read everything again if there is some."""
         if self._looks.look(now, self._take):
             known = self._following.facts
-            self._check(None)
+            self._read_again(None)
             self._looks.have_read(now, in_vain=_same(known, self._following.facts))
 
     def _rest(self) -> None:
@@ -154,20 +144,48 @@ class Auditor:
             self._looks.rest()
             self._causes.rest()
 
-    def audit(self) -> None:
-        """Compare everything, repair, and count it as a run."""
-        seeds = self._seeds
-        self._check(None)
-        if self._seeds == seeds:  # not cut short by an execve
-            total = self._following.facts.audit
-            self._following.update(audit=replace(total, runs=total.runs + 1))
+    def audit(self, patience_ns: int = 0) -> None:
+        """Compare everything, repair, and count it as a run.
 
-    def _check(self, within: Ranges | None) -> None:
-        """Compare what lies `within`, repair what differs, add it to the total."""
+        Args:
+            patience_ns: how long to go on where the process does not rest.
+        """
+        if outcome := self._check(None, patience_ns):
+            total, coverage = self._following.facts.audit, outcome.coverage
+            enough = coverage.suffices(COMPARED_ENOUGH)
+            self._following.update(
+                audit=replace(
+                    total,
+                    runs=total.runs + 1,
+                    incomplete_runs=total.incomplete_runs + (not enough),
+                    vmas_runs=total.vmas_runs + (outcome.vmas is not None),
+                    compared=coverage.compared,
+                    not_compared=coverage.not_compared,
+                )
+            )
+
+    def _read_again(self, within: Ranges | None) -> None:
+        """Check a part, or everything where events are missing, between two runs."""
+        if outcome := self._check(within):
+            still_open = outcome.coverage.open
+            if len(still_open):
+                self._motion.doubtful.append((still_open, still_open + SLOT))
+            total = self._following.facts.audit
+            self._following.update(audit=replace(total, rereads=total.rereads + 1))
+
+    def _check(self, within: Ranges | None, patience_ns: int = 0) -> Outcome | None:
+        """Compare what lies `within`, repair what differs, add it to the total.
+
+        Returns:
+            What was found; None if an execve cut it short.
+        """
         try:
-            found, real, settled = self._compare(within)
+            outcome = self._comparer.compare(within, patience_ns)
         finally:
             self._motion.reading_since = 0
+        if outcome is None:
+            return None
+        found = outcome.found
         pages = abs(found.pte_pages)
         if not self._reader.exact:
             pages = self._resolve_unplaced()
@@ -184,78 +202,34 @@ class Auditor:
             empty_causes=_added(total.empty_causes, found.empty_causes),
         )
         self._following.update(audit=total)
+        vmas = self._wrong_vmas(outcome)
+        if vmas is not None:  # whether a slot is still mapped decides what a repair means
+            self._take_over(vmas)
         if len(found.slots):
-            self._following.apply(Repair(time.monotonic_ns(), real))
-        if settled is not None:
-            self._settle(*settled)
+            self._following.apply(Repair(time.monotonic_ns(), outcome.real))
+        if outcome.upper is not None:
+            self._take_over(vmas, outcome.upper)
         if within is None:
             self._rest()
         self._following.update(vm_pte_kib=vm_pte_kib(self._target.pid))
+        return outcome
 
-    def _settle(self, real: Pages, vmas: npt.NDArray[np.void]) -> None:
-        """Take over upper levels and VMAs that were read while no mapping changed."""
-        wrong = self._table.vmas_wrong(vmas)
-        read = time.monotonic_ns(), real.pmd_bases, real.pud_bases
+    def _wrong_vmas(self, outcome: Outcome) -> npt.NDArray[np.void] | None:
+        """The VMAs as they were read, if the shadow's differ; counts the difference."""
+        if outcome.vmas is None:
+            return None
+        wrong = self._table.vmas_wrong(outcome.vmas)
         if not wrong:
-            self._following.apply(Mappings(*read))
-            return
-        self._following.apply(Mappings(*read, vmas, self._target.program_break()))
+            return None
         total = self._following.facts.audit
         self._following.update(audit=replace(total, vmas_diff=total.vmas_diff + wrong))
+        return outcome.vmas
 
-    def _compare(self, within: Ranges | None) -> tuple[Difference, Pages, _Settled | None]:
-        """Compare until what differs stays so.
-
-        Returns:
-            The difference; the truth where it lies; and the whole truth with the
-            VMAs, if it was read while no mapping changed.
-        """
-        seeds = self._seeds
-        mappings = 0
-        settled, again = None, within is not None or self._lost
-        for attempt in range(_ROUNDS):
-            while self._take():
-                pass
-            begin = self._motion.reading_since = time.monotonic_ns()
-            vmas = self._target.vmas()
-            if self._lost:
-                brk = self._target.program_break()
-                self._following.apply(Mappings(begin, vmas=vmas, brk=brk))
-                self._lost = False
-            # A long reading must not let the ring run full.
-            real = self._reader.pages(self._target, vmas, within=within, between=self._take)
-            while self._take():
-                pass
-            if self._seeds != seeds:  # it has called execve: this was read of the old tables
-                return Difference(_NOWHERE), real.restricted((_NOWHERE, _NOWHERE)), None
-            shadow = self._table.pages()
-            slots = candidates(shadow, real)
-            moving = self._motion.moving(slots, begin)
-            if again and moving.any():
-                self._motion.doubtful.append((slots[moving], slots[moving] + SLOT))
-            called = self._motion.called(slots)
-            found = compare(self._table, real, shadow=shadow, moving=moving, called=called)
-            if not found.explained:
-                pinning = self._causes.pinning(found.causes.get("unknown", 0))
-                called |= self._causes.by_place(slots)
-                found = compare(
-                    self._table, real,
-                    shadow=shadow, moving=moving, called=called, pinning=pinning,
-                )  # fmt: skip
-            if real.pmd_bases is not None and not self._motion.mappings_moving(begin):
-                settled, mappings = (real, vmas), self._mapping_events()
-            if not len(found.slots):
-                break
-            within = found.slots, found.slots + SLOT
-            if attempt < _ROUNDS - 1:
-                time.sleep(MARGIN_NS / 1e9)
-        if self._mapping_events() != mappings:
-            settled = None  # the whole truth has grown old while a part was read again
-        return found, real.restricted((found.slots, found.slots + SLOT)), settled
-
-    def _mapping_events(self) -> int:
-        """How many events there were that may have changed VMAs or upper levels."""
-        return self._following.events - self._table.counter(Counter.EVENTS + Kind.FAULT)
+    def _take_over(self, vmas: npt.NDArray[np.void] | None, upper: Pages | None = None) -> None:
+        """Take over VMAs and upper levels that were read while no mapping changed."""
+        brk = 0 if vmas is None else self._target.program_break()
+        bases = (upper.pmd_bases, upper.pud_bases) if upper else (None, None)
+        self._following.apply(Mappings(time.monotonic_ns(), *bases, vmas, brk))
 
     def _resolve_unplaced(self) -> int:
         """How far the number of PTE pages is off, where only the number is known."""

@@ -17,7 +17,7 @@ from itertools import pairwise
 from tracer.memory_status import memory_status
 from tracer.motion import MARGIN_NS
 
-__all__ = ("Apart", "Drift", "Readings", "rss_error")
+__all__ = ("Apart", "Drift", "ReadingBudget", "rss_error")
 
 _TRIED_PAGES = 16
 _PAGES_PER_CPU = 64
@@ -56,7 +56,7 @@ class Apart:
     entries: int
 
 
-class Readings:
+class ReadingBudget:
     """How much CPU readings for drift may take: a share, which may be saved up for a while.
 
     Args:
@@ -66,7 +66,10 @@ class Readings:
     """
 
     def __init__(
-        self, share: float = _SHARE, saved_ns: int = _SAVED_NS, of_all: "Readings | None" = None
+        self,
+        share: float = _SHARE,
+        saved_ns: int = _SAVED_NS,
+        of_all: "ReadingBudget | None" = None,
     ) -> None:
         self._share, self._most_ns, self._of_all = share, saved_ns, of_all
         self._left_ns, self._since_ns = float(saved_ns), 0

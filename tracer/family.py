@@ -7,7 +7,7 @@ from shadow.trace import TraceWriter
 from tracer.census import Reader
 from tracer.kernel import KernelFacts
 from tracer.probes import Probes
-from tracer.session import Session, children_of
+from tracer.session import LAST_PATIENCE_NS, Session, children_of
 from tracer.target import Target, open_target
 
 __all__ = ("Family",)
@@ -108,6 +108,6 @@ class Family:
             session.audit()
 
     def stop(self) -> None:
-        """End the window of all."""
+        """End the window of all, in the time that one may take alone."""
         for session in self._running.values():
-            session.stop()
+            session.stop(LAST_PATIENCE_NS // len(self._running))

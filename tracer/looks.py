@@ -6,7 +6,7 @@ from collections.abc import Callable
 from shadow.follow import Following
 from shadow.geometry import PAGE, SLOT
 from shadow.table import Counter
-from tracer.drift import Apart, Drift, Readings
+from tracer.drift import Apart, Drift, ReadingBudget
 from tracer.memory_status import MemoryStatus, memory_status
 from tracer.target import Target
 
@@ -25,17 +25,17 @@ class Looks:
         target: the process.
         following: its shadow.
         every_ns: time between two looks.
-        readings: what readings for drift may take.
+        budget: what readings for drift may take.
 
     Attributes:
         due_at: when the next look is due.
     """
 
     def __init__(
-        self, target: Target, following: Following, every_ns: int, readings: Readings
+        self, target: Target, following: Following, every_ns: int, budget: ReadingBudget
     ) -> None:
         self._pid, self._following = target.pid, following
-        self._every_ns, self._readings = every_ns, readings
+        self._every_ns, self._budget = every_ns, budget
         self._drift = Drift()
         self.due_at = 0
 
@@ -72,11 +72,11 @@ class Looks:
             refs=table.counter(Counter.REFS),
         )
         self.due_at = now + (_AGAIN_NS if self._drift.suspected else self._every_ns)
-        return self._drift.wanted and self._readings.may_begin(now)
+        return self._drift.wanted and self._budget.may_begin(now)
 
     def have_read(self, begin: int, *, in_vain: bool) -> None:
         """What a look asked for was read from `begin` on; `in_vain`: nothing was wrong."""
-        self._readings.took(time.monotonic_ns() - begin)
+        self._budget.took(time.monotonic_ns() - begin)
         self._drift.learn(in_vain=in_vain)
 
     def rest(self) -> None:

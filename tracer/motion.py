@@ -15,10 +15,13 @@ from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
 from tracer.audit import Mask, Slots
 
-__all__ = ("MARGIN_NS", "Motion", "merged", "union", "untold")
+__all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "untold")
 
 MARGIN_NS = 20_000_000
 """Time (ns) within which a fault or a call is taken to be over."""
+
+MOVE_NO_MAPPING = (Kind.FAULT, Kind.DONTNEED, Kind.FREE, Kind.TRUNCATE)
+"""Events that change entries, and neither VMAs nor upper levels but for new ones."""
 
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
@@ -75,13 +78,19 @@ class Motion:
     """The recent events of one process."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again, as after a seed: everything was read."""
         self._recent: deque[EventBatch] = deque()
         self._called = dict.fromkeys(untold(np.empty(0, EVENT)), _NOWHERE)
         self.reading_since = 0
         """When the reading under way began (ns); 0: there is none."""
 
         self.doubtful: list[Ranges] = []
-        """Ranges of calls since the last reading whose outcome is not told."""
+        """Ranges of calls since the last reading whose outcome no event shows."""
+        self.lost = False
+        """Events are missing, so anything may be wrong."""
 
     def note(self, events: EventBatch) -> None:
         """Take notice of a batch."""
@@ -91,7 +100,9 @@ class Motion:
         oldest = (self.reading_since or int(events["time"][-1])) - 2 * MARGIN_NS
         while self._recent and self._recent[0]["time"][-1] < oldest:
             self._recent.popleft()
-        if not kinds_of(events) & _UNTOLD:
+        kinds = kinds_of(events)
+        self.lost = self.lost or Kind.LOSS in kinds
+        if not kinds & _UNTOLD:
             return
         for name, calls in untold(events).items():
             if len(calls):
@@ -111,8 +122,8 @@ class Motion:
         return np.isin(slots, faulted) | overlapping(slots, _ranges(events[~fault]))
 
     def mappings_moving(self, since: int) -> bool:
-        """Whether any event but a fault came after `since` (ns), less the margin."""
-        return bool((self._since(since)["kind"] != Kind.FAULT).any())
+        """Whether an event after `since` (ns), less the margin, may have changed a mapping."""
+        return not np.isin(self._since(since)["kind"], MOVE_NO_MAPPING).all()
 
     def called(self, slots: Slots) -> dict[str, Mask]:
         """Which slots were ever under a call of those of `untold`, by its name."""

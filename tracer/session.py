@@ -19,21 +19,23 @@ from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of
 from shadow.follow import Following, Tee
 from shadow.geometry import PAGE
-from shadow.records import Events, Facts, Seed
+from shadow.records import Events, Facts, Mappings, Seed
 from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
-from tracer.drift import Readings
+from tracer.drift import ReadingBudget
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
 from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
 from tracer.target import Target
 
-__all__ = ("Session", "children_of")
+__all__ = ("LAST_PATIENCE_NS", "Session", "children_of")
 
 _TRIES = 5
 _SECONDS_TO_LOAD = 0.3
+LAST_PATIENCE_NS = 2_000_000_000
+"""The last audit judges what the report shows, so it may take longer than others."""
 _DESCRIBER = ThreadPoolExecutor(1, "describe")
 """Looks into a process's images while its events are taken; starts after rights are dropped."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
@@ -63,7 +65,7 @@ class Session:
         reader: how its page tables are read.
         tee: is handed all that its shadow is made of, for a trace.
         drift_every: seconds between two looks whether it drifts without events.
-        readings: what readings for drift may take together with those of other sessions.
+        budget: what readings for drift may take together with those of other sessions.
     """
 
     def __init__(
@@ -74,16 +76,17 @@ class Session:
         reader: Reader,
         tee: Tee | None = None,
         drift_every: float = 0.5,
-        readings: Readings | None = None,
+        budget: ReadingBudget | None = None,
     ) -> None:
         self.target = target
         self.children: list[int] = []
         """Processes that it has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
-        self._resting = False
         self._describe_at = 0.0
         self._described: Future[Process] | None = None
+        self._resting_since = 0
+        """When `rest` was called (ns, CLOCK_MONOTONIC); 0: events are taken."""
         huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
         facts = Facts(
             process=target.identify(),
@@ -99,7 +102,7 @@ class Session:
         )
         self.following = Following(facts, tee)
         self._auditor = Auditor(
-            target, self.following, reader, self.take, drift_every, Readings(of_all=readings)
+            target, self.following, reader, self.take, drift_every, ReadingBudget(of_all=budget)
         )
         if not reader.exact:
             self.following.note(f"Page tables are counted, not read: {reader.why}")
@@ -245,7 +248,7 @@ class Session:
 
     def take(self) -> int:
         """Take the events that have come, and no more; returns how many."""
-        if self._resting:
+        if self._resting_since:
             return 0
         events = self._probes.read(self.target.pid)
         if not len(events):
@@ -273,14 +276,17 @@ class Session:
         if Kind.EXIT in kinds_of(events):
             self.process_ended()
 
-    def audit(self) -> None:
+    def audit(self, patience_ns: int = 0) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.
 
         A process that has ended cannot be compared any more.
+
+        Args:
+            patience_ns: how long to go on where the process changes what is read.
         """
         if not self.ended:
             with suppress(*_ENDED):
-                self._auditor.audit()
+                self._auditor.audit(patience_ns)
 
     @property
     def unplaced(self) -> int:
@@ -292,11 +298,11 @@ class Session:
         """What the comparisons so far have given."""
         return self.following.facts.audit
 
-    def stop(self) -> None:
+    def stop(self, patience_ns: int = LAST_PATIENCE_NS) -> None:
         """End of the window: take what is left, audit, look who it is by now."""
         while self.take():
             pass
-        self.audit()
+        self.audit(patience_ns)
         try:  # libraries may have been loaded since the attach
             process = self.target.describe()
             if self.target.alive():  # a zombie has no images, and nothing is known of it any more
@@ -318,11 +324,12 @@ class Session:
         self.following.update(end_ns=time.monotonic_ns())
 
     def rest(self) -> None:
-        """Take no events until `resume`."""
+        """Take no events until `resume`; what is known stays as it is now."""
         while self.take():
             pass
         self._probes.remove(self.target.pid)
-        self._resting = True
+        self._resting_since = time.monotonic_ns()
+        self.following.apply(Mappings(self._resting_since))
 
     def resume(self) -> None:
         """Take events again, from a new reading on.
@@ -334,9 +341,10 @@ class Session:
             self.process_ended()
             raise NoSuchTargetError(f"Process {self.target.pid} has ended.")
         self._probes.add(self.target.pid)
-        self._resting = False
+        self._resting_since = 0
         self.seed()
 
     def snapshot(self, *, slots: bool = False) -> Snapshot:
-        """What is known now."""
-        return self.following.snapshot(time.monotonic_ns(), slots=slots)
+        """What is known now, or was when it began to rest."""
+        now = self._resting_since or time.monotonic_ns()
+        return self.following.snapshot(now, slots=slots)

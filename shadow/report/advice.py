@@ -4,7 +4,7 @@ from textwrap import wrap
 
 from shadow.advice import Evidence, Finding, limits
 from shadow.advice.finding import Effect
-from shadow.report.parts import origin_lines, share, size
+from shadow.report.parts import compared_lines, origin_lines, share, size
 
 __all__ = ("render_advice",)
 
@@ -89,6 +89,7 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
         f"{size(now.pte_pages)}; {now.empty:,} empty, {share(now.empty, now.pte_pages)}",
         *origin_lines(process, snapshot.kernel),
         f"  window        {_trust(evidence)}",
+        *compared_lines(snapshot.audit),
     ]
     if detail and process.allocator:
         options = (f"{k}:{v.value} ({v.source})" for k, v in process.allocator.options.items())

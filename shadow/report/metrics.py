@@ -102,11 +102,16 @@ def _own(process: HostProcess) -> tuple[str, ...]:
 
 def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metric]:
     """What each of these processes has added up since it is followed."""
-    freed, again, audited, lost = (
+    freed, again, saved, audited, lost = (
         CounterMetricFamily(f"ptescope_process_{name}", text, labels=[*labels, *more])
         for name, text, more in (
             ("freed_pte_pages", "PTE pages that each policy freed.", ["policy"]),
             ("reallocated_pte_pages", "PTE pages that it allocated again.", ["policy"]),
+            (
+                "saved_page_seconds",
+                "PTE pages that each policy has less than none, summed over time.",
+                ["policy"],
+            ),
             ("audit_differences", "Empty PTE pages that events alone had wrong.", []),
             ("lost_events", "Events that did not reach the ring.", []),
         )
@@ -115,6 +120,11 @@ def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metri
         "ptescope_process_watched_ratio", "Share of the time in which it was followed.",
         labels=labels,
     )  # fmt: skip
+    compared = GaugeMetricFamily(
+        "ptescope_process_audited_pte_pages",
+        "PTE pages in the last audit, by whether it could compare them.",
+        labels=[*labels, "compared"],
+    )
     for process in processes:
         if process.snapshot is None:
             continue
@@ -122,10 +132,14 @@ def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metri
         for label, outcome in process.snapshot.policies.items():
             freed.add_metric([*key, label], outcome.freed)
             again.add_metric([*key, label], outcome.reallocated)
+            saved.add_metric([*key, label], outcome.saved_page_seconds)
         audited.add_metric(key, audit.empty_missing + audit.empty_extra)
         lost.add_metric(key, process.snapshot.window.lost)
         watched.add_metric(key, process.watched)
-    yield from (freed, again, audited, lost, watched)
+        if audit.runs:
+            compared.add_metric([*key, "yes"], audit.compared)
+            compared.add_metric([*key, "no"], audit.not_compared)
+    yield from (freed, again, saved, audited, lost, watched, compared)
 
 
 def _self(cost: Cost) -> Iterator[Metric]:

@@ -1,9 +1,10 @@
 """What the texts of different reports have in common."""
 
-from shadow.snapshot import Kernel, Process
+from shadow.snapshot import Audit, Kernel, Process
 
-__all__ = ("occupancy_lines", "origin_lines", "share", "size")
+__all__ = ("compared_lines", "occupancy_lines", "origin_lines", "share", "size")
 
+_TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
 _BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
 
 
@@ -45,4 +46,24 @@ def occupancy_lines(occupancy: list[int]) -> list[str]:
         label = f"{low}" if low == high else f"{low}-{high}"
         bar = "#" * round(40 * count / total) if total else ""
         lines.append(f"  {label:>21}   {count:9,}  {bar}".rstrip())
+    return lines
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def compared_lines(audit: Audit) -> list[str]:
+    """How much of the PTE pages the last audit compared."""
+    if not audit.runs:
+        partly = f"; read in part {_times(audit.rereads)}" if audit.rereads else ""
+        return [f"  checked       never as a whole{partly}"]
+    pages = audit.compared + audit.not_compared
+    how_often = f"  checked       {_times(audit.runs)} against {_TRUTHS[audit.method]}"
+    lines = [f"{how_often}, {audit.compared:,} of {pages:,} PTE pages compared at last"]
+    if not audit.complete:
+        lines.append(
+            f"  NOT CHECKED   {audit.not_compared:,} PTE pages ({share(audit.not_compared, pages)})"
+            " changed whenever they were read: nothing vouches for them"
+        )
     return lines

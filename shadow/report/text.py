@@ -1,7 +1,13 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
 from shadow.policy import Policy
-from shadow.report.parts import occupancy_lines, origin_lines, share, size
+from shadow.report.parts import (
+    compared_lines,
+    occupancy_lines,
+    origin_lines,
+    share,
+    size,
+)
 from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
@@ -93,6 +99,12 @@ def _policies(snapshot: Snapshot) -> list[str]:
             f"  {label:<13} {outcome.saved_page_seconds:10,.0f} page-seconds less than none, "
             f"for {outcome.attempts:,} attempts{waits}"
         )
+    inferred = {label: snapshot.policies[label].inferred for label in ("pt_reclaim", "pte_ref")}
+    lines += [
+        f"  {label:<13} {count:10,} of the freed ones were found gone or emptied by a reading"
+        for label, count in inferred.items()
+        if count
+    ]
     return lines
 
 
@@ -101,19 +113,18 @@ _SEEDS = {
     "counted": "seeded from pagemap and VmPTE, then followed by events",
     "none": "never seeded: from events alone, so what was there before is missing",
 }
-_TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
 
 
 def _checked(audit: Audit) -> list[str]:
     """How the shadow fared against the truth."""
-    if not audit.runs:
-        return ["  checked       never: the process had ended"]
-    times = "once" if audit.runs == 1 else f"{audit.runs} times"
-    lines = [
-        f"  checked       {times} against {_TRUTHS[audit.method]}: PTE pages off by "
-        f"{audit.pte_pages_diff}, empty missing {audit.empty_missing}, "
-        f"extra {audit.empty_extra}, entries wrong {audit.refs_diff}, VMAs {audit.vmas_diff}"
-    ]
+    lines = compared_lines(audit)
+    if audit.runs + audit.rereads:
+        vmas = f"{audit.vmas_diff:,}" if audit.vmas_runs or audit.vmas_diff else "not compared"
+        lines.append(
+            f"                PTE pages off by {audit.pte_pages_diff:,}, empty missing "
+            f"{audit.empty_missing:,}, extra {audit.empty_extra:,}, entries wrong "
+            f"{audit.refs_diff:,}, VMAs {vmas}"
+        )
     if audit.repaired:
         lines.append(f"                {audit.repaired:,} PTE pages corrected")
         for what, sums in (("entries", audit.causes), ("empty ones", audit.empty_causes)):

@@ -21,9 +21,11 @@ from shadow.table.adopt import (
     adopt_upper,
     drop_pages,
     drop_upper_tables,
+    forget_unmapped,
     forget_untouched,
     set_runs,
 )
+from shadow.table.clock import advance, area_until
 from shadow.table.compiled import forget_compiling
 from shadow.table.fork import copy_address_space
 from shadow.table.pages import Pages, Ranges, overlapping
@@ -58,6 +60,13 @@ __all__ = (
 _FIRST_GROWTH = 16
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _NO_HUGE_PAGES = HugePages()
+_COUNTED_BY_POLICY = (
+    Counter.FREED,
+    Counter.INFERRED,
+    Counter.REALLOCATED,
+    Counter.ATTEMPTS,
+    Counter.PEAK,
+)
 
 
 class Table:
@@ -100,7 +109,7 @@ class Table:
         counted = slice(Counter.EVENTS, Counter.EVENTS + 32)
         self.state.counters[counted] = old.counters[counted]
         for policy in Policy:
-            for counter in (Counter.FREED, Counter.REALLOCATED, Counter.ATTEMPTS, Counter.PEAK):
+            for counter in _COUNTED_BY_POLICY:
                 self.state.counters[counter + policy] = old.counters[counter + policy]
         for counter in (Counter.NOW, Counter.LOST, Counter.SWITCHES, Counter.NO_EFFECT):
             self.state.counters[counter] = old.counters[counter]
@@ -186,6 +195,7 @@ class Table:
         s.counters[Counter.VMAS_KNOWN] = 1
         s.counters[Counter.BRK] = brk
         forget_untouched(s)
+        forget_unmapped(s)
 
     def vmas_wrong(self, real: npt.NDArray[np.void]) -> int:
         """How many boundaries or protections of VMAs differ from the real ones.
@@ -235,12 +245,32 @@ class Table:
             exact=exact,
         )
 
+    def advance(self, now: int) -> None:
+        """Integrate the PTE pages of each policy up to `now` (ns)."""
+        advance(self.state, now)
+
+    def page_ns(self, until: int) -> npt.NDArray[np.float64]:
+        """PTE pages integrated over time, if nothing comes before `until` (ns).
+
+        Returns:
+            (policies + 1,) PTE pages x ns of each `Policy`, and last the ns observed.
+        """
+        return area_until(self.state, until)
+
+    def seed(self, real: Pages, now: int) -> None:
+        """Adopt what was read at `now` (ns) and observe from then on.
+
+        The time since the last event was not observed, and no policy is charged for it.
+        """
+        self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
+        self.adopt(real, now)
+
     def adopt(self, real: Pages, now: int) -> None:
         """Take over what was read at time `now` (ns), in place of what was known.
 
         What `real` does not cover stays; lazyfree entries that still exist too.
         """
-        self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
+        self.advance(now)
         known = self._pte_pages()
         if not real.exact:
             known = known[known["refs"] > 0]
@@ -335,7 +365,7 @@ def prepare(*, lean: bool = False) -> None:
     table = Table()
     table.feed(np.empty(0, EVENT))
     none = np.empty(0, np.int64)
-    table.adopt(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
+    table.seed(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
     table.adopt_upper(none, none)
     table.seed_vmas(np.empty(0, VMA), 0)
     table.fork()

@@ -1,8 +1,14 @@
 """Real page tables taken over into the shadow: seeds and repairs.
 
 A PTE page with entries exists under every policy. One that is empty and new to
-the shadow was emptied before anybody looked: `none` and `pt_reclaim` are taken to
-have it, and `pte_ref` has not, because under it no PTE page stays empty.
+the shadow was emptied unseen: `none` and `pt_reclaim` are taken to have it. `pte_ref`
+has freed it.
+
+Entries that a repair finds gone were cleared by a call that no event showed. Nearly all
+such calls are zaps or reclaim, so each is an attempt of `pte_ref`; a PTE page that is gone
+as well was freed by the running kernel's rule if its slot is still mapped, and by munmap
+under every policy if it is not. What a policy frees this way is in FREED and, apart, in
+INFERRED.
 """
 
 import numpy as np
@@ -28,12 +34,12 @@ from shadow.table.records import (
     give_all_policies,
     has,
     make_huge,
-    release,
     replace_entries,
     set_entries,
 )
-from shadow.table.state import Counter, State
-from shadow.table.zap import free_huge
+from shadow.table.state import WORDS, Counter, State
+from shadow.table.vmas import first_overlap
+from shadow.table.zap import attempt_pte_ref, count_freed, free_huge
 
 __all__ = (
     "adopt_huge",
@@ -41,6 +47,7 @@ __all__ = (
     "adopt_upper",
     "drop_pages",
     "drop_upper_tables",
+    "forget_unmapped",
     "forget_untouched",
     "set_runs",
 )
@@ -61,6 +68,37 @@ def _record_for_pages(s: State, slot: int) -> int:
 
 
 @compiled
+def _loses_entries(s: State, record: int, entries: Map) -> bool:
+    """Whether the record has an entry that `entries` has not."""
+    gone = np.uint64(0)
+    for word in range(WORDS):
+        gone |= s.records[record].present[word] & ~entries[word]
+    return gone != 0
+
+
+@compiled
+def _infer_attempt(s: State, record: int) -> None:
+    """Something cleared entries of this PTE page unseen: pte_ref looks, and frees it at 0."""
+    if s.counters[Counter.RUNNING] == Policy.PTE_REF:
+        return  # the reading says itself what that kernel freed
+    freed = s.counters[Counter.FREED + Policy.PTE_REF]
+    attempt_pte_ref(s, record, True)
+    s.counters[Counter.INFERRED + Policy.PTE_REF] += (
+        s.counters[Counter.FREED + Policy.PTE_REF] - freed
+    )
+
+
+@compiled
+def _add_empty(s: State, record: int) -> None:
+    """An empty PTE page that is new to the shadow."""
+    allocate(s, record, Policy.NONE)
+    allocate(s, record, Policy.PT_RECLAIM)
+    if s.counters[Counter.VMAS_KNOWN]:  # no seed: it was made and emptied in the window
+        allocate(s, record, Policy.PTE_REF)
+        _infer_attempt(s, record)
+
+
+@compiled
 def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: int) -> int:
     """These PTE pages exist with these entries.
 
@@ -72,13 +110,14 @@ def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: 
             return i
         record = _record_for_pages(s, slots[i])
         entries: Map = present[i]
+        cleared = _loses_entries(s, record, entries)
         replace_entries(s, record, entries)
         if s.records[record].refs:
             give_all_policies(s, record)
-            continue
-        if s.records[record].live == 0:
-            allocate(s, record, Policy.NONE)
-            allocate(s, record, Policy.PT_RECLAIM)
+        elif s.records[record].live == 0:
+            _add_empty(s, record)
+        if cleared:
+            _infer_attempt(s, record)
         if not has(s, record, s.counters[Counter.RUNNING]):
             allocate(s, record, s.counters[Counter.RUNNING])
     return len(slots)
@@ -100,11 +139,19 @@ def adopt_huge(s: State, slots: Slots, kinds: npt.NDArray[np.uint8], first: int)
 
 
 @compiled
+def _is_mapped(s: State, slot: int) -> bool:
+    """Whether a VMA overlaps the slot, as far as VMAs are known."""
+    if s.counters[Counter.VMAS_KNOWN] == 0:
+        return True
+    v = first_overlap(s, slot)
+    return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + SLOT
+
+
+@compiled
 def drop_pages(s: State, slots: Slots, exact: bool) -> None:
     """These slots have no PTE page with entries and no leaf PMD.
 
-    With `exact` they have no PTE page at all under the running policy; what
-    `none` still keeps stays for its sake.
+    With `exact` they have no PTE page at all under the running policy.
     """
     running = s.counters[Counter.RUNNING]
     for slot in slots:
@@ -112,17 +159,41 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
         if s.records[record].huge:
             free_huge(s, record)
             continue
+        had_entries = s.records[record].refs > 0
         forget_entries(s, record)
         drop_guards(s, slot, slot + SLOT)
         if not exact:
+            if had_entries:
+                _infer_attempt(s, record)
             continue
-        if running == Policy.NONE:
+        if running == Policy.NONE or not _is_mapped(s, slot):
             free_record(s, record)
             continue
-        for policy in range(Policy.PT_RECLAIM, Policy.PTE_REF + 1):
+        # Whatever the running kernel frees, a policy that frees more often frees too.
+        for policy in range(running, Policy.PTE_REF + 1):
             if has(s, record, policy):
-                release(s, record, policy)
+                s.counters[Counter.ATTEMPTS + policy] += 1
+                s.counters[Counter.INFERRED + policy] += 1
+                s.counters[Counter.SWITCHES] += (
+                    policy == Policy.PTE_REF and s.records[record].atomic == 0
+                )
+                count_freed(s, record, policy)
+        s.records[record].atomic = 0
         if s.records[record].live == 0:
+            free_record(s, record)
+
+
+@compiled
+def forget_unmapped(s: State) -> None:
+    """No policy keeps a PTE page outside all VMAs: munmap frees it (free_pgtables).
+
+    Those that the running kernel has were read; the others are here for another policy.
+    """
+    for record in range(1, s.counters[Counter.RECORDS_USED]):
+        slot = s.records[record].slot
+        if slot < 0 or s.records[record].huge or has(s, record, s.counters[Counter.RUNNING]):
+            continue
+        if not _is_mapped(s, slot):
             free_record(s, record)
 
 

@@ -97,13 +97,15 @@ class Counter(IntEnum):
     ATTEMPTS = REALLOCATED + _P
     PEAK = ATTEMPTS + _P
     SWITCHES = PEAK + _P
-    EVENTS = SWITCHES + 1
+    INFERRED = SWITCHES + 1
+    """Part of FREED: concluded from a reading, because no event showed what emptied them."""
+    EVENTS = INFERRED + _P
     """Events by kind, 32 places."""
     SIZE = EVENTS + 32
 
 
 AREA_SIZE = _P + 1
-"""`State.area`: per policy PTE pages x ns, and last the ns observed (float64)."""
+"""`State.area`: per policy PTE pages x ns up to NOW, and last the ns observed (float64)."""
 
 
 class VmaFlag(IntEnum):

@@ -8,7 +8,6 @@ range proves that the munmap has happened: it is applied first.
 
 from shadow.events import DISCARDED, EventBatch, Kind
 from shadow.geometry import ENTRY_BITS, SLOT_SHIFT
-from shadow.policy import POLICIES
 from shadow.table.advise import (
     advise,
     lock,
@@ -19,6 +18,7 @@ from shadow.table.advise import (
     protect,
     unlock,
 )
+from shadow.table.clock import advance_clock
 from shadow.table.compiled import compiled, inlined, signed
 from shadow.table.fault import fault, populate
 from shadow.table.guards import MADV_GUARD_INSTALL
@@ -32,7 +32,6 @@ from shadow.table.zap import dontneed, free_lazily, truncate
 
 __all__ = ("run",)
 
-_POLICIES = len(POLICIES)
 _ERROR_BITS = 0x7FFFFFFF
 _UPPER_SPARE = 8
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
@@ -138,24 +137,6 @@ def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
 
 
 @inlined
-def _advance_clock(s: State, time: int) -> None:
-    """Move NOW on and integrate the PTE pages of each policy over the time passed.
-
-    Events of different CPUs may be out of order by less than a microsecond;
-    time never runs back here.
-    """
-    now = s.counters[Counter.NOW]
-    if time <= now:
-        return
-    if now:
-        passed = float(time - now)
-        for policy in range(_POLICIES):
-            s.area[policy] += passed * s.counters[Counter.TABLES + policy]
-        s.area[_POLICIES] += passed
-    s.counters[Counter.NOW] = time
-
-
-@inlined
 def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> None:
     end = start + length
     if kind == Kind.FAULT:
@@ -224,7 +205,7 @@ def run(s: State, events: EventBatch, first: int) -> int:
         aux = signed(event.aux)
         if not _has_room(s, kind, start, length, aux):
             return i
-        _advance_clock(s, signed(event.time))
+        advance_clock(s, signed(event.time))
         s.counters[Counter.EVENTS + kind] += 1
         _apply(s, kind, start, length, signed(event.tid), aux)
     return len(events)

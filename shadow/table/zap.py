@@ -18,7 +18,16 @@ from shadow.table.records import clear_entries, has, release
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, split_huge
 
-__all__ = ("dontneed", "free_huge", "free_lazily", "truncate", "walker_visits", "zap_piece")
+__all__ = (
+    "attempt_pte_ref",
+    "count_freed",
+    "dontneed",
+    "free_huge",
+    "free_lazily",
+    "truncate",
+    "walker_visits",
+    "zap_piece",
+)
 
 _MADV_DONTNEED_LOCKED = 24
 _SHARED_WRITABLE = VmaFlag.SHARED | VmaFlag.WRITE
@@ -26,7 +35,8 @@ _NOT_FREED_LAZILY = VmaFlag.SHARED | VmaFlag.HUGETLB | VmaFlag.LOCKED
 
 
 @compiled
-def _count_freed(s: State, record: int, policy: int) -> None:
+def count_freed(s: State, record: int, policy: int) -> None:
+    """`policy` frees the PTE page by its own rule."""
     release(s, record, policy)
     s.counters[Counter.FREED + policy] += 1
 
@@ -39,12 +49,12 @@ def walker_visits(s: State, record: int) -> None:
     frees the PTE page; in percpu mode a 0 cannot be seen.
     """
     if s.records[record].atomic and s.records[record].refs == 0 and has(s, record, Policy.PTE_REF):
-        _count_freed(s, record, Policy.PTE_REF)
+        count_freed(s, record, Policy.PTE_REF)
         s.records[record].atomic = 0
 
 
 @compiled
-def _attempt_pte_ref(s: State, record: int, switch_back: bool) -> None:
+def attempt_pte_ref(s: State, record: int, switch_back: bool) -> None:
     """try_to_free_user_pte: to atomic mode, look, free at 0."""
     if not has(s, record, Policy.PTE_REF):
         return
@@ -53,7 +63,7 @@ def _attempt_pte_ref(s: State, record: int, switch_back: bool) -> None:
         s.records[record].atomic = 1
         s.counters[Counter.SWITCHES] += 1
     if s.records[record].refs == 0:
-        _count_freed(s, record, Policy.PTE_REF)
+        count_freed(s, record, Policy.PTE_REF)
         s.records[record].atomic = 0
     elif switch_back and s.counters[Counter.POSTED_SWITCH_BACK]:
         s.records[record].atomic = 0
@@ -88,8 +98,8 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
     if reclaim and whole and not left and has(s, record, Policy.PT_RECLAIM):
         s.counters[Counter.ATTEMPTS + Policy.PT_RECLAIM] += 1
         if s.records[record].refs == 0:
-            _count_freed(s, record, Policy.PT_RECLAIM)
-    _attempt_pte_ref(s, record, True)
+            count_freed(s, record, Policy.PT_RECLAIM)
+    attempt_pte_ref(s, record, True)
 
 
 @compiled
@@ -155,7 +165,7 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
     if s.counters[Counter.GUARDS]:
         unmark_guards(s, record, start, end)
     marked = count_range(s.records[record].lazy, low, high) > 0
-    _attempt_pte_ref(s, record, not marked)
+    attempt_pte_ref(s, record, not marked)
 
 
 @compiled

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shadow.report.text import render
 from shadow.table import Counter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
@@ -154,6 +155,60 @@ def test_after_losses_the_tables_are_read_again() -> None:
     assert report.empty_slots == [_BASE + slot * SLOT for slot in range(10)]
     assert report.audit.causes["loss"] > 0
     assert session.audits.repaired == before.repaired
+
+
+def test_what_never_rests_is_not_called_compared() -> None:
+    """Sixteen slots touched and discarded without a pause, and a rest that stands still."""
+    actor = Actor()
+    busy = subprocess.Popen([sys.executable, "-c", _NEVER_AT_REST, str(_BASE), str(16 * SLOT)])
+    try:
+        time.sleep(0.5)
+        with attached(busy.pid) as session:
+            _pump(session, 0.5)
+            session.stop()
+            report = session.snapshot()
+    finally:
+        busy.kill()
+        busy.wait()
+        actor.close()
+    audit = report.audit
+    assert audit.runs == audit.incomplete_runs == 1
+    assert audit.not_compared >= 8
+    assert audit.compared >= report.now.pte_pages - 16
+    assert not audit.complete
+    assert "NOT CHECKED" in render(report)
+
+
+_NEVER_AT_REST = """
+import ctypes, mmap, sys
+start, length = map(int, sys.argv[1:])
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+args = ctypes.c_void_p(start), ctypes.c_size_t(length)
+assert libc.mmap(*args, 3, 0x100022, -1, ctypes.c_long(0)) == start
+libc.madvise(*args, mmap.MADV_NOHUGEPAGE)
+while True:
+    for page in range(start, start + length, 1 << 20):
+        ctypes.memset(page, 1, 1)
+    for page in range(start, start + length, 1 << 20):
+        libc.madvise(ctypes.c_void_p(page), ctypes.c_size_t(1 << 20), mmap.MADV_DONTNEED)
+"""
+
+
+def test_a_process_at_rest_is_compared_as_a_whole() -> None:
+    actor = Actor()
+    try:
+        actor.map(_BASE, 8 * SLOT)
+        actor.touch(_BASE, 8 * SLOT)
+        with attached(actor.pid) as session:
+            actor.advise(_BASE, 3 * SLOT // 2, mmap.MADV_DONTNEED)
+            session.stop()
+            report = session.snapshot()
+    finally:
+        actor.close()
+    audit = report.audit
+    assert (audit.runs, audit.vmas_runs, audit.incomplete_runs) == (1, 1, 0)
+    assert (audit.compared, audit.not_compared) == (report.now.pte_pages, 0)
 
 
 def test_the_counted_way_knows_the_number_but_not_the_places() -> None:

@@ -2,7 +2,7 @@
 
 from shadow.host import Cost, HostProcess, HostView
 from shadow.policy import Policy
-from shadow.snapshot import Allocator, Kernel, Process, Snapshot, take
+from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, take
 from shadow.table import Table
 from tests.shadow.build import BASE, SLOT, History
 
@@ -28,6 +28,7 @@ def _snapshot(pid: int, comm: str, slots: int, emptied: int) -> Snapshot:
         start_ns=0,
         end_ns=60_000_000_000,
         vm_pte_kib=4 * (slots + 2),
+        audit=Audit(runs=3, method="census", compared=slots - 1, not_compared=1, vmas_runs=3),
     )
 
 

@@ -1,5 +1,6 @@
 """Metrics say what the view has, and there is a bounded number of them."""
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from shadow.report.metrics import HostCollector
@@ -29,6 +30,24 @@ def test_a_followed_process_has_all_of_its_figures() -> None:
     }
     assert reclaimable == {"none": 0, "pt_reclaim": 0, "pte_ref": 10 * 4096}
     assert _value(registry, "process_freed_pte_pages_total", **mine, policy="pt_reclaim") == 10
+
+
+def test_page_seconds_and_audits_reach_to_the_end_of_the_window() -> None:
+    """The last event is at a millisecond; the window ends at 60 s."""
+    registry = _registry(10)
+    mine = {"name": "server-0", "pid": "1000", "cgroup": "/"}
+    saved = {
+        policy: _value(registry, "process_saved_page_seconds_total", **mine, policy=policy)
+        for policy in ("none", "pt_reclaim", "pte_ref")
+    }
+    assert saved["none"] == 0
+    assert saved["pt_reclaim"] == pytest.approx(10 * 60, rel=0.01)
+    assert saved["pte_ref"] == pytest.approx(20 * 60, rel=0.01)
+    audited = {
+        compared: _value(registry, "process_audited_pte_pages", **mine, compared=compared)
+        for compared in ("yes", "no")
+    }
+    assert audited == {"yes": 39, "no": 1}
 
 
 def test_what_is_only_counted_has_its_size_and_nothing_made_up() -> None:

@@ -1,6 +1,7 @@
 """The text report and the JSON document say what the snapshot has."""
 
 import json
+from dataclasses import replace
 
 from shadow.events import Kind
 from shadow.policy import Policy
@@ -56,6 +57,38 @@ def test_loss_is_shown() -> None:
     assert "LOST          17 events" in render(_snapshot(lost=17))
 
 
+def test_an_audit_says_how_much_it_compared() -> None:
+    clean = Audit(runs=2, method="census", compared=19, not_compared=1, vmas_runs=2)
+    text = render(replace(_snapshot(), audit=clean))
+    assert "2 times against the page tables, 19 of 20 PTE pages compared at last" in text
+    assert "NOT CHECKED" not in text
+    assert "VMAs 0" in text
+
+
+def test_an_audit_that_compared_too_little_is_not_called_clean() -> None:
+    little = Audit(runs=1, method="census", compared=18, not_compared=2, incomplete_runs=1)
+    text = render(replace(_snapshot(), audit=little))
+    assert "NOT CHECKED   2 PTE pages (10.0 %)" in text
+    assert "VMAs not compared" in text
+
+
+def test_readings_of_parts_are_no_audit() -> None:
+    parts = Audit(rereads=3, repaired=4, refs_diff=5, method="census")
+    text = render(replace(_snapshot(), audit=parts))
+    assert "never as a whole; read in part 3 times" in text
+    assert "entries wrong 5" in text
+    assert "4 PTE pages corrected" in text
+
+
+def test_what_readings_found_freed_is_said() -> None:
+    snapshot = _snapshot()
+    policies = dict(snapshot.policies)
+    policies["pte_ref"] = replace(policies["pte_ref"], inferred=2)
+    text = render(replace(snapshot, policies=policies))
+    assert "2 of the freed ones were found gone or emptied by a reading" in text
+    assert "found gone" not in render(snapshot)
+
+
 def test_an_unseeded_shadow_says_so() -> None:
     assert "never seeded" in render(_snapshot(seed="none"))
 
@@ -102,13 +135,18 @@ def test_the_document_has_schema_1() -> None:
             "empty_extra",
             "refs_diff",
             "repaired",
+            "rereads",
+            "compared",
+            "not_compared",
+            "incomplete_runs",
+            "vmas_runs",
         },
     }
     for part, names in wanted.items():
         assert names <= process[part].keys()
     assert process["policies"].keys() == {"none", "pt_reclaim", "pte_ref"}
-    outcome = {"pte_pages", "empty", "freed", "reallocated", "attempts", "mode_switches"}
+    outcome = {"pte_pages", "empty", "freed", "inferred", "reallocated", "attempts"}
     for policy in process["policies"].values():
-        assert policy.keys() == outcome | {"peak", "saved_page_seconds", "mean"}
+        assert policy.keys() == outcome | {"mode_switches", "peak", "saved_page_seconds", "mean"}
     assert process["process"]["allocator"].keys() >= {"name", "version", "linked", "settings"}
     assert process["empty_slots"] == [BASE]

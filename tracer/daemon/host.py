@@ -23,7 +23,7 @@ from tracer.daemon.processes import Choice, Processes, Seen
 from tracer.daemon.pulses import Pulses
 from tracer.daemon.refusals import Refusals, described
 from tracer.daemon.sampling import Sampling
-from tracer.drift import Readings
+from tracer.drift import ReadingBudget
 from tracer.kernel import KernelFacts, vm_pte_kib
 from tracer.probes import Probes
 from tracer.session import Session
@@ -88,7 +88,7 @@ class Host:
         self._next_list = self._next_audit = self._next_rates = 0.0
         self._gone_events = self._gone_lost = self._unseen_forks = self._failures = 0
         self._pulses = Pulses(reader)
-        self._readings = Readings(_DRIFT_SHARE, _DRIFT_SAVED_NS)
+        self._reading_budget = ReadingBudget(_DRIFT_SHARE, _DRIFT_SAVED_NS)
 
     @property
     def sessions(self) -> dict[int, Session]:
@@ -212,7 +212,7 @@ class Host:
         session = Session(
             *(target, self._probes, self._kernel, self._reader, tee),
             drift_every=_DRIFT_EVERY,
-            readings=self._readings,
+            budget=self._reading_budget,
         )
         session.seed()
         self._followed[process.pid] = Followed(process, session, now, audited=now, rate_since=now)

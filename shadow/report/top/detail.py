@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from shadow.geometry import SLOT
 from shadow.host import HostProcess
 from shadow.report.parts import occupancy_lines, origin_lines, share, size
+from shadow.snapshot import Audit
 
 __all__ = ("detail", "slot_map", "sparkline")
 
@@ -49,6 +50,17 @@ def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
     return [*lines, f"  {first:#014x}  {row}"] if row else lines
 
 
+def _audited(audit: Audit) -> str:
+    """What the audits so far say, and how much the last one compared."""
+    if not audit.runs:
+        return "  audited       not yet"
+    compared = f"{audit.compared:,} of {audit.compared + audit.not_compared:,} PTE pages compared"
+    return (
+        f"  audited       {audit.runs:,} x, {compared}, empty missing {audit.empty_missing:,}, "
+        f"extra {audit.empty_extra:,}"
+    )
+
+
 def detail(
     process: HostProcess, slots: Mapping[int, int], events: Sequence[float], width: int
 ) -> str:
@@ -73,8 +85,8 @@ def detail(
         f"  PTE pages     {now.pte_pages:,}, {size(now.pte_pages)}; "
         f"{now.empty:,} empty, {share(now.empty, now.pte_pages)}",
         f"  events        {sparkline(events)}  {process.events_per_second:,.0f} a second",
-        f"  lost          {snapshot.window.lost:,}; audits {snapshot.audit.runs}, empty missing "
-        f"{snapshot.audit.empty_missing}, extra {snapshot.audit.empty_extra}",
+        f"  lost          {snapshot.window.lost:,}",
+        _audited(snapshot.audit),
         "",
         "  policy        PTE pages    empty    freed  again",
     ]
