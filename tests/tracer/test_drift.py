@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tracer import drift as drifting
-from tracer.drift import Apart, Drift, Readings, rss_error
+from tracer.drift import Apart, Drift, ReadingBudget, rss_error
 from tracer.memory_status import memory_status
 
 _SECOND = 1_000_000_000
@@ -104,7 +104,7 @@ def test_readings_in_vain_become_seldom_and_one_with_success_makes_them_prompt()
 
 
 def test_readings_take_their_share_and_no_more() -> None:
-    def spent(readings: Readings, cost: int, seconds: int) -> int:
+    def spent(readings: ReadingBudget, cost: int, seconds: int) -> int:
         total = 0
         for now in range(0, seconds * _SECOND, _SECOND // 10):
             if readings.may_begin(now):
@@ -112,16 +112,16 @@ def test_readings_take_their_share_and_no_more() -> None:
                 total += cost
         return total
 
-    used = spent(Readings(0.05, _SECOND // 2), 50_000_000, 1000)
+    used = spent(ReadingBudget(0.05, _SECOND // 2), 50_000_000, 1000)
     assert used == pytest.approx(50.5 * _SECOND, rel=0.02)
     # One that takes longer than is saved up is made once, and then not for long.
-    used = spent(Readings(0.05, _SECOND // 2), 2 * _SECOND, 100)
+    used = spent(ReadingBudget(0.05, _SECOND // 2), 2 * _SECOND, 100)
     assert used <= 4 * 2 * _SECOND
 
 
 def test_one_process_does_not_take_what_others_need() -> None:
-    everyone = Readings(0.1, 2 * _SECOND)
-    greedy, modest = Readings(of_all=everyone), Readings(of_all=everyone)
+    everyone = ReadingBudget(0.1, 2 * _SECOND)
+    greedy, modest = ReadingBudget(of_all=everyone), ReadingBudget(of_all=everyone)
     for now in range(0, 100 * _SECOND, _SECOND // 10):
         if greedy.may_begin(now):
             greedy.took(_SECOND)
