@@ -41,7 +41,8 @@ _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
 _AUDIT_SHARE = 0.02
 """Share of one CPU that audits may take: the next one waits accordingly."""
-_DRIFT_EVERY = 1.0
+_DRIFT_EVERY = 3600.0
+"""Looks for drift follow what the pulses show each second."""
 _DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
 """What readings for drift may take of one CPU for all processes together, and save up."""
 _SEEDING_SECONDS = 0.1
@@ -306,9 +307,10 @@ class Host:
         """All that is known now; with the slots of the process `slots_of`."""
         now = time.monotonic()
         processes = []
+        sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
             with self._alone(pid), suppress(OSError):  # it has ended, and is no more in the view
-                processes.append(self._as_process(pid, seen, now))
+                processes.append(self._as_process(seen, sizes.get(pid), now))
         slots: dict[int, int] = {}
         if slots_of is not None and slots_of in self._followed:
             with self._alone(slots_of):
@@ -325,16 +327,22 @@ class Host:
             slots_of=slots_of,
         )
 
-    def _as_process(self, pid: int, seen: Seen, now: float) -> HostProcess:
+    def _as_process(self, seen: Seen, size: int | None, now: float) -> HostProcess:
         """As the view has it, with the VmPTE that it has now.
+
+        Args:
+            seen: the process.
+            size: its VmPTE as the reader has it, which is right if it is what it was before.
+            now: monotonic seconds.
 
         Raises:
             OSError: it has ended.
         """
-        vm_pte = vm_pte_kib(pid)
-        followed = self._followed.get(pid)
+        pid, followed = seen.pid, self._followed.get(seen.pid)
         if followed is None:
-            return counted(seen, vm_pte)
+            return counted(seen, vm_pte_kib(pid))
+        before = followed.session.following.facts.vm_pte_kib
+        vm_pte = size if size is not None and size == before else vm_pte_kib(pid)
         following: Following = "sampled" if self._sampling.samples(pid) else "followed"
         watched = self._sampling.watched(pid, followed.found, now)
         return followed.as_process(following, watched, vm_pte)
