@@ -328,6 +328,8 @@ class Session:
 
     def rest(self) -> None:
         """Take no events until `resume`; what is known stays as it is now."""
+        if self._resting_since:
+            return
         while self.take():
             pass
         self._probes.remove(self.target.pid)
