@@ -5,7 +5,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 # Capabilities are dropped per thread, so numpy must not start any of its own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -74,6 +77,28 @@ def _version() -> str:
     return f"ptescope {version('ptescope')}"
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """In this block SIGINT and SIGTERM are exceptions, so that files are left in order."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, _end),
+        ):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
@@ -81,21 +106,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     log_to_stderr(logging.WARNING)
-    args = _parser(arguments).parse_args(arguments)
     try:
-        status: int = args.run(args)
+        args = _parser(arguments).parse_args(arguments)
+        with _interruptible():
+            status: int = args.run(args)
     except PtescopeError as error:
         complain(error)
         return error.status
     except KeyboardInterrupt:  # in a command that has nothing to report when it is cut short
         complain("interrupted")
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of our output went away; say nothing more on it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output went away
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or error}.")
+        return 1
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,10 +27,10 @@ def complain(problem: object) -> None:
     say(f"ptescope: {printable(str(problem))}", to=sys.stderr)
 
 
-def dump(document: Any) -> None:
-    """Print a JSON document on stdout."""
-    json.dump(valid(document), sys.stdout)
-    say()
+def dump(document: Any, *, to: TextIO | None = None) -> None:
+    """Print a JSON document, on stdout unless told otherwise."""
+    json.dump(valid(document), sys.stdout if to is None else to)
+    say(to=to)
 
 
 class _Formatter(logging.Formatter):

@@ -1,7 +1,9 @@
 """Where traces lie: files, folders, patterns, here or at any URL that fsspec opens."""
 
+import stat
 from collections.abc import Sequence
 from glob import has_magic
+from pathlib import Path
 
 from fsspec.core import url_to_fs
 
@@ -45,6 +47,21 @@ def find_traces(places: Sequence[str]) -> list[str]:
     return list(found)
 
 
+_SPECIAL = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def _refuse_special(url: str, mode: int) -> None:
+    """Raise UsageError for what is no file; opening a FIFO would wait for a writer."""
+    if kind := _SPECIAL.get(stat.S_IFMT(mode)):
+        raise UsageError(f"{url} is {kind}; a trace is a regular file.")
+
+
 def open_trace(url: str, max_memory: int = MAX_MEMORY) -> TraceReader:
     """Open one trace.
 
@@ -58,6 +75,8 @@ def open_trace(url: str, max_memory: int = MAX_MEMORY) -> TraceReader:
     """
     try:
         system, path = url_to_fs(url)
+        if "file" in system.protocol:
+            _refuse_special(url, Path(path).stat().st_mode)
         file = system.open(path, "rb")
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{url} cannot be opened: {error}.") from error

@@ -1,6 +1,7 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
 from shadow.plain import reporter
+from shadow.plural import counted
 from shadow.policy import Policy
 from shadow.report.parts import (
     compared_lines,
@@ -51,7 +52,7 @@ def _heading(snapshot: Snapshot) -> list[str]:
     seconds = (window.end_ns - window.start_ns) / _NS
     return [
         f"{process.comm} (pid {process.pid}), {seconds:.1f} s, "
-        f"{sum(window.events.values()):,} events, {window.lost:,} lost",
+        f"{counted(sum(window.events.values()), 'event')}, {window.lost:,} lost",
         *origin_lines(process, snapshot.kernel),
     ]
 

@@ -28,7 +28,7 @@ from shadow.table.adopt import (
     set_runs,
 )
 from shadow.table.clock import advance, area_until
-from shadow.table.compiled import forget_compiling
+from shadow.table.compiled import compiling, forget_compiling
 from shadow.table.fills import drain
 from shadow.table.fork import copy_address_space
 from shadow.table.pages import Pages, Ranges, overlapping
@@ -414,17 +414,19 @@ class Table:
 def prepare(*, lean: bool = False) -> None:
     """Compile the loop, or load it from the cache, before time matters.
 
-    Takes up to a minute the first time on a machine, 0.1 s from then on.
+    Takes one to two minutes the first time on a machine, which the log says then, and 0.1 s
+    from then on.
 
     Args:
         lean: keep 28 MiB less, for whoever compiles nothing of the table's afterwards.
     """
-    table = Table()
-    table.feed(np.empty(0, EVENT))
-    none = np.empty(0, np.int64)
-    table.seed(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
-    table.adopt_upper(none, none)
-    table.seed_vmas(np.empty(0, VMA), 0)
-    table.fork()
+    with compiling("the shadow table, one to two minutes"):
+        table = Table()
+        table.feed(np.empty(0, EVENT))
+        none = np.empty(0, np.int64)
+        table.seed(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
+        table.adopt_upper(none, none)
+        table.seed_vmas(np.empty(0, VMA), 0)
+        table.fork()
     if lean:
         forget_compiling()

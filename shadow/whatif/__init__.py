@@ -10,10 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from shadow.events import EVENT, EventBatch, Kind
+from shadow.geometry import PAGE
 from shadow.policy import Policy
 from shadow.room import NoRoomError
 from shadow.table import Counter, Table
+from shadow.table.compiled import compiling
 from shadow.whatif.eager import eagerly
 from shadow.whatif.held import FOREVER, held
 from shadow.whatif.pace import hurried
@@ -28,6 +32,7 @@ __all__ = (
     "held",
     "hurried",
     "look",
+    "prepare",
     "returned",
     "unchanged",
 )
@@ -107,3 +112,12 @@ def look(future: Future, change: Transform, policy: Policy | None = None) -> Out
         vmas=table.counter(Counter.VMAS),
         refs=table.counter(Counter.REFS),
     )
+
+
+def prepare() -> None:
+    """Compile the transforms, or load them from the cache, before time matters."""
+    purge = np.zeros(1, EVENT)
+    purge["kind"], purge["length"] = Kind.DONTNEED, PAGE
+    with compiling("the changes to be predicted, some ten seconds"):
+        held(purge, 1)
+        returned(purge)

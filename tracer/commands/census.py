@@ -14,6 +14,7 @@ from shadow.geometry import SLOT
 from shadow.report.census import census_header, census_row, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
+from tracer.commands import values
 from tracer.kernel import KernelFacts, kernel_facts, vm_pte_kib
 from tracer.say import complain, dump, say
 from tracer.target import Target, open_target
@@ -99,7 +100,9 @@ class Census:
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument("pids", nargs="*", type=int, metavar="PID", help="a process to read")
+        parser.add_argument(
+            "pids", nargs="*", type=values.pid, metavar="PID", help="a process to read"
+        )
         parser.add_argument(
             "-a", "--all", action="store_true", help="every process, largest first, a line each"
         )

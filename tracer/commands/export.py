@@ -1,14 +1,14 @@
 """`ptescope export`: a trace in the forms of other tools."""
 
-import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from shadow.errors import UsageError
-from shadow.output import create
+from shadow.output import NewFile, check_place
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.table import prepare
-from tracer.commands import add_max_memory, positive
+from tracer.commands import add_max_memory
+from tracer.commands.values import seconds
 from tracer.say import complain
 
 __all__ = ("Export",)
@@ -31,7 +31,7 @@ class Export:
         parser.add_argument(
             "-i",
             "--interval",
-            type=positive,
+            type=seconds,
             default=0.1,
             metavar="SECONDS",
             help="time between two values of a counter (default: 0.1)",
@@ -45,23 +45,27 @@ class Export:
         """
         if args.parquet is None and args.perfetto is None:
             raise UsageError("Give what to write: --parquet FILE, --perfetto FILE, or both.")
+        if args.parquet == args.perfetto:
+            raise UsageError("--parquet and --perfetto name the same file; give two.")
+        for path in (args.parquet, args.perfetto):
+            check_place(path, force=args.force)
         damage = None
-        try:
-            if args.parquet:
-                with (
-                    open_trace(args.trace, args.max_memory) as reader,
-                    os.fdopen(create(args.parquet, force=args.force), "wb") as table,
-                ):
-                    damage = to_parquet(reader, table)
-            if args.perfetto:
-                prepare()
-                with (
-                    open_trace(args.trace, args.max_memory) as reader,
-                    os.fdopen(create(args.perfetto, force=args.force), "w") as counters,
-                ):
-                    damage = to_perfetto(reader, counters, args.interval, args.max_memory)
-        except OSError as error:
-            raise UsageError(f"It cannot be written to its end: {error.strerror}.") from error
+        if args.perfetto:
+            prepare()
+        if args.parquet:
+            with (
+                open_trace(args.trace, args.max_memory) as reader,
+                NewFile(args.parquet, force=args.force) as place,
+                place.opened("wb") as table,
+            ):
+                damage = to_parquet(reader, table)
+        if args.perfetto:
+            with (
+                open_trace(args.trace, args.max_memory) as reader,
+                NewFile(args.perfetto, force=args.force) as place,
+                place.opened("w") as counters,
+            ):
+                damage = to_perfetto(reader, counters, args.interval, args.max_memory)
         if damage is None:
             return 0
         complain(damage)

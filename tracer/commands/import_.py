@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shadow.errors import UsageError
 from shadow.perf import read_recording
+from shadow.plural import counted
 from shadow.policy import POLICIES, Policy
 from shadow.trace import TraceFile
 from tracer.say import complain
@@ -52,15 +53,15 @@ class Import:
                 except OSError as error:
                     raise UsageError(f"{args.script} cannot be read: {error.strerror}.") from error
             script = read_recording(lines, policy)
-        file = TraceFile(args.output, force=args.force)
-        processes = 0
-        for number, pid, record in script.records():
-            file.write(number, pid, record)
-            processes = number
-        file.end()
-        file.close()
+        with TraceFile(args.output, force=args.force) as file:
+            processes = 0
+            for number, pid, record in script.records():
+                file.write(number, pid, record)
+                processes = number
+            file.end()
         complain(
-            f"{args.output}: {processes} processes, {file.events:,} events out of "
-            f"{script.lines:,} lines, {script.strange:,} not understood"
+            f"{args.output}: {counted(processes, 'process')}, "
+            f"{counted(file.events, 'event')} out of {counted(script.lines, 'line')}, "
+            f"{script.strange:,} not understood"
         )
         return 0

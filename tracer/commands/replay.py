@@ -1,35 +1,28 @@
 """`ptescope replay`: what a trace tells, on any machine."""
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import Progress, track
 
 from shadow import replay
 from shadow.errors import UsageError
-from shadow.output import create
+from shadow.output import NewFile, check_place
 from shadow.policy import POLICIES, Policy
 from shadow.report.table import as_row, table_header, table_row, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
-from tracer.commands import add_max_memory, positive
+from tracer.commands import add_max_memory
+from tracer.commands.values import natural, seconds
 from tracer.say import complain, dump, say
 
 __all__ = ("Replay",)
-
-
-def _jobs(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
 
 
 class Replay:
@@ -53,10 +46,10 @@ class Replay:
             help="show the PTE pages as under this policy instead of the recorded kernel's",
         )
         parser.add_argument(
-            "--at", type=positive, metavar="SECONDS", help="stop so long after the beginning"
+            "--at", type=seconds, metavar="SECONDS", help="stop so long after the beginning"
         )
         parser.add_argument(
-            "-i", "--interval", type=positive, metavar="SECONDS", help="a row each interval"
+            "-i", "--interval", type=seconds, metavar="SECONDS", help="a row each interval"
         )
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
@@ -71,7 +64,7 @@ class Replay:
         parser.add_argument("--force", action="store_true", help="replace a file that is there")
         add_max_memory(parser)
         parser.add_argument(
-            "--jobs", type=_jobs, default=1, metavar="N", help="replay on so many processors"
+            "--jobs", type=natural, default=1, metavar="N", help="replay on so many processors"
         )
         parser.add_argument(
             "--dask", metavar="ADDRESS", help="replay on the Dask cluster with this scheduler"
@@ -90,12 +83,22 @@ class Replay:
             raise UsageError("Give one of --jobs and --dask.")
         policy = Policy.from_label(args.policy) if args.policy else None
         question = replay.Question(args.at, policy, args.slots, args.max_memory)
+        check_place(args.parquet, force=args.force)
         prepare()
         if len(urls) == 1 and not args.dask:
             outcomes = [_one(urls[0], question, args)]
         else:
             outcomes = list(_many(urls, question, args))
-        _report(outcomes, args)
+        followed = [(outcome.url, each) for outcome in outcomes for each in outcome.followed]
+        rows = [
+            as_row(each.snapshot, trace=url, host=each.host, wall_ns=each.wall_ns)
+            for url, each in followed
+        ]
+        if args.parquet and rows:
+            with NewFile(args.parquet, force=args.force) as place, place.opened("wb") as file:
+                write_parquet(rows, file)
+        if rows:
+            _report([each.snapshot for _, each in followed], rows, args, many=len(outcomes) > 1)
         problems = [outcome for outcome in outcomes if outcome.problem]
         for outcome in problems:
             complain(outcome.problem)
@@ -147,20 +150,12 @@ def _many(urls: list[str], question: replay.Question, args: Namespace) -> Iterat
     )
 
 
-def _report(outcomes: list[replay.Outcome], args: Namespace) -> None:
-    followed = [(outcome.url, each) for outcome in outcomes for each in outcome.followed]
-    if not followed:
-        return
-    table = [
-        as_row(each.snapshot, trace=url, host=each.host, wall_ns=each.wall_ns)
-        for url, each in followed
-    ]
-    if args.parquet:
-        with os.fdopen(create(args.parquet, force=args.force), "wb") as file:
-            write_parquet(table, file)
+def _report(
+    snapshots: list[Snapshot], rows: list[dict[str, Any]], args: Namespace, *, many: bool
+) -> None:
     if args.json:
-        dump(document([each.snapshot for _, each in followed]))
-    elif args.table or len(outcomes) > 1:
-        say("\n".join([table_header(), *map(table_row, table)]))
+        dump(document(snapshots))
+    elif args.table or many:
+        say("\n".join([table_header(), *map(table_row, rows)]))
     else:
-        say("\n\n".join(render(each.snapshot) for _, each in followed))
+        say("\n\n".join(map(render, snapshots)))

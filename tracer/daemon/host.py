@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shadow.errors import NoSuchTargetError, PtescopeError
 from shadow.host import Cost, Following, HostProcess, HostView
+from shadow.plural import are
 from shadow.table import Counter
 from tracer.census import Reader
 from tracer.daemon.followed import Followed, counted
@@ -369,7 +370,7 @@ class Host:
         notes = self._refusals.notes()
         if self._sampling.count:
             notes.append(
-                f"{self._sampling.count} processes are sampled in time: to follow them all the "
+                f"{are(self._sampling.count, 'process')} sampled in time: to follow them all the "
                 f"time would take more than the {self._limits.cpu:.0%} of a CPU of --max-cpu."
             )
         if self._heartbeat.missed:

@@ -15,6 +15,7 @@ from textual.widgets import DataTable, Footer, Input, Static
 from shadow.errors import PtescopeError
 from shadow.host import HostProcess, HostView
 from shadow.plain import printable, reporter
+from shadow.plural import counted
 from shadow.report.parts import size
 from shadow.report.top.detail import detail
 from shadow.report.top.rows import COLUMNS, ORDERS, cells, matches
@@ -36,7 +37,7 @@ def summary(view: HostView, order: str, *, paused: bool) -> str:
     kib = sum(process.vm_pte_kib for process in view.processes)
     lines = [
         f"{view.hostname}  {view.release}, frees by {view.policy}   "
-        f"{len(view.processes)} processes, {len(followed)} followed   by {order}"
+        f"{counted(len(view.processes), 'process')}, {len(followed)} followed   by {order}"
         f"{'   PAUSED' if paused else ''}",
         f"VmPTE {size(kib // _KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
         f"lost {view.cost.lost:,}   own memory {view.cost.memory_bytes >> 20} MiB",
