@@ -24,7 +24,7 @@ from shadow.table.radix import (
     upper_table,
 )
 from shadow.table.records import clear_entries, has, set_entries
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import LEFT_BEHIND, Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import first_overlap, insert, split_huge, vma_at
 from shadow.table.zap import walker_visits
@@ -116,7 +116,7 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> 
     if file == 0 and anon == 0:
         pgoff = new >> PAGE_SHIFT
     unmap(s, new, new + grown)  # MREMAP_FIXED; else there is nothing
-    insert(s, new, new + grown, flags, file, pgoff, anon)
+    insert(s, new, new + grown, flags & ~LEFT_BEHIND, file, pgoff, anon)
     _move_tables(s, old, new, length)
     if s.counters[Counter.GUARDS]:
         move_guards(s, old, old + length, new - old)
@@ -145,9 +145,10 @@ def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags:
             if v >= 0:
                 flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
                 pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT)
-                insert(s, old + old_length, old + new_length, flags, file, pgoff, anon)
+                start, end = old + old_length, old + new_length
+                insert(s, start, end, flags, file, pgoff, anon)
                 if flags & VmaFlag.LOCKED:
-                    populate(s, old + old_length, old + new_length, False)
+                    populate(s, start, end, False)
         return
     if new_length < old_length:
         unmap(s, new, new + new_length)  # as mremap_to: first the target, then what is left over
@@ -181,6 +182,8 @@ def brk(s: State, address: int) -> None:
         flags = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.ACCOUNT
         if s.counters[Counter.LOCK_FUTURE]:
             flags |= VmaFlag.LOCKED
+        if s.counters[Counter.MERGE_ANY]:
+            flags |= VmaFlag.MERGEABLE
         insert(s, before, after, flags, 0, before >> PAGE_SHIFT, 0)
         if flags & VmaFlag.LOCKED:
             populate(s, before, after, False)

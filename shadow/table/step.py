@@ -7,7 +7,7 @@ range proves that the munmap has happened: it is applied first.
 """
 
 from shadow.events import DISCARDED, EventBatch, Kind
-from shadow.geometry import ENTRY_BITS, SLOT_SHIFT
+from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT_SHIFT
 from shadow.table.advise import (
     advise,
     lock,
@@ -20,13 +20,14 @@ from shadow.table.advise import (
 )
 from shadow.table.clock import advance_clock
 from shadow.table.compiled import compiled, inlined, signed
-from shadow.table.fault import fault, populate
+from shadow.table.fault import fault, fill, populate
 from shadow.table.guards import MADV_GUARD_INSTALL
+from shadow.table.labels import label
 from shadow.table.radix import has_room
 from shadow.table.reclaim import collapse_slot, reclaim, split_slot
 from shadow.table.remap import brk, remap
-from shadow.table.state import Counter, Pending, State, VmaFlag
-from shadow.table.unmap import unmap
+from shadow.table.state import KNOWN_FILE, Counter, Pending, State, VmaFlag
+from shadow.table.unmap import detach, unmap
 from shadow.table.vmas import first_overlap
 from shadow.table.zap import dontneed, free_lazily, truncate
 
@@ -84,6 +85,18 @@ def _settle_unmaps(s: State, start: int, end: int) -> None:
 
 
 @compiled
+def _file_of(s: State, tid: int) -> tuple[int, int]:
+    """The open file that this thread maps now, and the offset in it in pages; 0: none told."""
+    row = _pending_of(s, tid)
+    if row < 0 or s.pending[row, Pending.KIND] != Kind.FILE:
+        return 0, 0
+    offset = s.pending[row, Pending.START] >> PAGE_SHIFT
+    file = s.pending[row, Pending.AUX] | KNOWN_FILE
+    _forget_pending(s, row)
+    return file, offset
+
+
+@compiled
 def _slots_with(s: State, start: int, end: int, flags: int) -> int:
     """Slots that populating the VMAs in [start, end) with any of `flags` may touch."""
     slots = 0
@@ -121,6 +134,8 @@ def _has_room_for(s: State, kind: int, start: int, length: int, aux: int) -> boo
         upper += _UPPER_SPARE * s.counters[Counter.VMAS]
     elif kind == Kind.PROTECT:
         records += _slots_with(s, start, start + length, VmaFlag.LOCKED)
+    elif kind == Kind.FILL:
+        records += _slots_with(s, start, start + length, _ANY)
     elif kind == Kind.REMAP_TO:
         records += 2 * s.counters[Counter.RECORDS_USED] + (length >> SLOT_SHIFT)
         upper += 2 * s.counters[Counter.TABLES_USED]
@@ -146,8 +161,8 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
     elif kind == Kind.FREE:
         free_lazily(s, start, end)
     elif kind == Kind.TRUNCATE:
-        truncate(s, start, end)
-    elif kind == Kind.UNMAP_BEGIN or kind == Kind.REMAP_FROM:
+        truncate(s, start, end, aux)
+    elif kind == Kind.UNMAP_BEGIN or kind == Kind.REMAP_FROM or kind == Kind.FILE:
         _note_pending(s, tid, kind, start, end, aux)
     elif kind == Kind.UNMAP:
         row = _pending_of(s, tid)
@@ -165,7 +180,8 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
                 remap(s, old, old_end - old, start, length, flags)
     elif kind == Kind.MAP:
         _settle_unmaps(s, start, end)
-        map_range(s, start, end, aux)
+        file, offset = _file_of(s, tid)
+        map_range(s, start, end, aux, file, offset)
     elif kind == Kind.PROTECT:
         protect(s, start, end, aux)
     elif kind == Kind.BRK:
@@ -189,6 +205,12 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         collapse_slot(s, start)
     elif kind == Kind.RECLAIM:
         reclaim(s, start, end, aux == DISCARDED)
+    elif kind == Kind.FILL:
+        fill(s, start, end)
+    elif kind == Kind.LABEL:
+        label(s, start, end, aux)
+    elif kind == Kind.DETACH:
+        detach(s, start)
 
 
 @compiled

@@ -18,12 +18,13 @@ from shadow.geometry import SLOT
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Allocator, AllocatorOption, Audit, Kernel, Process
-from shadow.table import VMA, HugePages, Pages
-from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, Read, Row
+from shadow.table import NO_ANON, VMA, HugePages, LabelPart, Pages, Ranges
+from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, WHOLE, Read, Row
 
 __all__ = ("decode",)
 
 _KINDS = max(Kind) + 1
+_MOST_ANON_VMAS = 1 << 40
 _Addresses = npt.NDArray[np.int64]
 
 
@@ -64,8 +65,7 @@ class _Rows:
         )
 
     def pages(self, what: Read) -> Pages:
-        starts = self.column(Row.RANGE, "address")
-        ranges = starts, starts + self.column(Row.RANGE, "length")
+        ranges, guards = self.ranges(Row.RANGE), self.ranges(Row.GUARD)
         return Pages(
             slots=self.slots(Row.PTE_PAGE),
             present=np.frombuffer(bytearray(self.payload(Row.PTE_PAGE)), "<u8").reshape(
@@ -77,15 +77,32 @@ class _Rows:
             pmd_bases=self.slots(Row.PMD_PAGE) if what & Read.UPPER else None,
             pud_bases=self.slots(Row.PUD_PAGE) if what & Read.UPPER else None,
             within=ranges if what & Read.RANGES else None,
+            guards=guards if what & Read.GUARDS else None,
         )
+
+    def ranges(self, row: Row) -> Ranges:
+        starts = self.column(row, "address")
+        ends = starts + self.column(row, "length")
+        if (ends <= starts).any() or (starts[1:] < ends[:-1]).any():
+            raise ValueError(f"ranges of {row.name} that are none")
+        return starts, ends
 
     def vmas(self) -> npt.NDArray[np.void]:
         starts = self.column(Row.VMA, "address")
         vmas = np.zeros(len(starts), VMA)
         vmas["start"], vmas["end"] = starts, starts + self.column(Row.VMA, "length")
         vmas["flags"] = self.column(Row.VMA, "aux")
-        file = np.frombuffer(self.payload(Row.VMA), FILE)
-        vmas["file"], vmas["pgoff"] = file["file"], file["pgoff"]
+        payload = self.payload(Row.VMA)
+        whole = len(payload) == WHOLE.itemsize * len(vmas)
+        told = np.frombuffer(payload, WHOLE if whole else FILE)
+        vmas["file"], vmas["pgoff"] = told["file"], told["pgoff"]
+        if whole:
+            vmas["anon"] = told["anon"]
+            vmas["flags"] |= told["label"] << LabelPart.PKEY
+        if (vmas["anon"] < NO_ANON).any() or (vmas["anon"] > _MOST_ANON_VMAS).any():
+            raise ValueError("anon_vmas that have no number")
+        if (vmas["flags"] < 0).any():
+            raise ValueError("flags of VMAs that are none")
         return vmas
 
 
