@@ -6,6 +6,8 @@ are needed and none are looked at. bcc is a system package: on PyPI its name
 belongs to another project.
 """
 
+import ctypes
+import errno
 import importlib
 import os
 import sys
@@ -160,8 +162,9 @@ class Program:
         bpf, where, function = self._bpf, hook.where.encode(), hook.function.encode()
         match hook.how:
             case How.RAW_TRACEPOINT:
-                bpf.attach_raw_tracepoint(tp=where, fn_name=function)
-                return lambda: bpf.detach_raw_tracepoint(tp=where)
+                # bcc itself attaches one program to each, and no more.
+                loaded = bpf.load_func(function, self._bcc.BPF.RAW_TRACEPOINT)
+                return self._linked(self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, where))
             case How.TRACEPOINT:
                 bpf.attach_tracepoint(tp=where, fn_name=function)
                 return lambda: bpf.detach_tracepoint(tp=where)
@@ -173,8 +176,14 @@ class Program:
                 return lambda: bpf.detach_kretprobe(event=where, fn_name=function)
         if function_id is None:
             raise UnsupportedHostError("this kernel's BTF has no such function")
-        loaded = load_tracing(bpf.dump_func(function), function_id, at_exit=hook.how is How.FEXIT)
-        link = attach_tracing(loaded)
+        at_exit = hook.how is How.FEXIT
+        compiled = bpf.dump_func(function)
+        return self._linked(attach_tracing(load_tracing(compiled, function_id, at_exit=at_exit)))
+
+    def _linked(self, link: int) -> Callable[[], None]:
+        """What detaches the program that this link (a file descriptor) holds attached."""
+        if link < 0:
+            raise OSError(ctypes.get_errno() or errno.ENOENT, "no such tracepoint")
         self._links.append(link)
 
         def detach() -> None:
