@@ -34,6 +34,7 @@ __all__ = (
     "SPECIAL",
     "Doubt",
     "PARTLY",
+    "UNFILLED",
     "births",
     "count_kinds",
     "kinds_of",
@@ -64,7 +65,7 @@ MAP_FLAGS_SHIFT = 8
 SPECIAL = 1 << 31
 """In `aux` of MAP: a device's memory: its driver may fill it, and it merges with nothing."""
 
-NOT_CACHED = 1 << 30
+NOT_CACHED = 1 << 29
 """In `aux` of MAP: no regular file on a disk, so its pages need not be in the page cache."""
 
 PKEY_SHIFT = 8
@@ -83,6 +84,10 @@ PKEY_BITS, NAME_BITS, POLICY_BITS, USERFAULT_BITS = 4, 15, 14, 5
 
 PARTLY = 1 << 31
 """In `aux`: the call failed, but what lies before the first hole is done."""
+
+
+UNFILLED = 1 << 30
+"""In `aux` of a call that fills what it maps: which pages got entries, only a reading tells."""
 
 
 DISCARDED = 1
@@ -150,7 +155,7 @@ class Kind(IntEnum):
     FILL = 26
     """Entries come without a fault, as userfaultfd makes them; aux: see `Doubt`."""
     FILE = 27
-    """What the MAP that follows of the same thread maps; aux: identity of the open file;
+    """What the MAP that follows of the same thread maps; aux: identity of the open file, 30 bits;
     address: offset in it, modulo 2^46."""
     LABEL = 28
     """What VMAs have to agree in to merge was set; aux: which `Label`, and its value."""

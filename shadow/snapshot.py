@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shadow.events import count_kinds
+from shadow.plain import valid
 from shadow.policy import POLICIES, Policy
 from shadow.table import Counter, Table
 
 __all__ = (
     "COMPARED_ENOUGH",
+    "METHODS",
     "SCHEMA",
+    "SEEDS",
     "Allocator",
     "AllocatorOption",
     "Audit",
@@ -31,6 +34,10 @@ __all__ = (
 )
 
 SCHEMA = 1
+SEEDS = ("none", "census", "counted")
+"""How a shadow may have been started (`Kernel.seed`)."""
+METHODS = SEEDS
+"""What a shadow may have been compared with (`Audit.method`)."""
 COMPARED_ENOUGH = 0.95
 """Share of the PTE pages that an audit has to compare to be called clean."""
 _KINDS = 32
@@ -243,7 +250,7 @@ class Snapshot:
 
     def as_json(self) -> dict[str, Any]:
         """The process as schema 1 has it."""
-        plain = asdict(self)
+        plain = valid(asdict(self))
         for optional in ("empty_slots", "empty_slot_vmas", "reading"):
             if plain[optional] is None:
                 del plain[optional]

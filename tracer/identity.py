@@ -18,7 +18,7 @@ __all__ = ("SALT", "identities", "name_hash", "policy_hash", "userfaultfd_hash")
 
 SALT = secrets.randbits(62)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT = np.uint64(32)
+_SHIFT = np.uint64(34)
 _WORD = (1 << 64) - 1
 _NAME_BYTES = 80
 

@@ -25,6 +25,7 @@ __all__ = ("in_full",)
 
 _HOW = PAGE - 1
 _INODE = (1 << 32) - 1
+_IDENTITY = (1 << 30) - 1
 _MAP_SHARED, _MAP_PRIVATE = 1, 2
 _Row = tuple[int, ...]
 _ENDED = (OSError, ValueError)
@@ -55,7 +56,7 @@ def _attached(event: _Row, mappings: list[FileMapping]) -> list[_Row]:
         if each.start <= address < each.end:
             flags = _MAP_SHARED if each.shared else _MAP_PRIVATE
             aux = each.prot | flags << MAP_FLAGS_SHIFT | NOT_CACHED | SPECIAL
-            identity = hash((each.device, each.inode, each.start)) & _INODE
+            identity = hash((each.device, each.inode, each.start)) & _IDENTITY
             length = each.end - each.start
             return [
                 (time, each.offset, 0, tgid, tid, Kind.FILE, cpu, identity),

@@ -10,7 +10,16 @@ from collections import deque
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, SPECIAL, Doubt, EventBatch, Kind, kinds_of
+from shadow.events import (
+    EVENT,
+    MAP_FLAGS_SHIFT,
+    SPECIAL,
+    UNFILLED,
+    Doubt,
+    EventBatch,
+    Kind,
+    kinds_of,
+)
 from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
 from tracer.audit import Mask, Slots
@@ -27,7 +36,11 @@ _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
 _MADV_GUARDS = (102, 103)  # MADV_GUARD_INSTALL and _REMOVE, since v6.13
 _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
-_UNTOLD = {Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK, Kind.TRUNCATE, Kind.DOUBT}
+_UNTOLD = {
+    *(Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK),
+    *(Kind.PROTECT, Kind.REMAP_TO, Kind.BRK),  # in locked memory
+    *(Kind.TRUNCATE, Kind.DOUBT, Kind.FILL),
+}
 _CAUSES = {
     Doubt.CALL: "failed call",
     Doubt.USERFAULTFD: "userfaultfd",
@@ -58,11 +71,11 @@ def untold(events: EventBatch) -> dict[str, EventBatch]:
     By what they do: map pages without faults, let reclaim choose (MADV_PAGEOUT discards
     only those lazyfree pages that were not written to since), set or remove markers.
     """
-    kind, aux = events["kind"], events["aux"]
+    kind, aux = events["kind"], events["aux"] & ~np.uint32(UNFILLED)
     flags = aux >> MAP_FLAGS_SHIFT
     maps = (kind == Kind.MAP) & (flags & (_MAP_LOCKED | _MAP_POPULATE) != 0)
     collapse = (kind == Kind.ADVISE) & (aux == _MADV_COLLAPSE)
-    populate = maps | collapse | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
+    populate = maps | collapse | (aux != events["aux"]) | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
     pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
     guard = (kind == Kind.ADVISE) & np.isin(aux, _MADV_GUARDS)
     told = {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}

@@ -3,7 +3,7 @@
 Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 """
 
-from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, PARTLY, PKEY_SHIFT, SPECIAL
+from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, PARTLY, PKEY_SHIFT, SPECIAL, UNFILLED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate
@@ -69,6 +69,8 @@ _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 def populates(s: State, aux: int) -> bool:
     """Whether an mmap with this `aux` fills what it maps at once."""
     map_flags = aux >> MAP_FLAGS_SHIFT
+    if aux & UNFILLED:
+        return False
     if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
         return True
     return map_flags & _MAP_POPULATE != 0 and map_flags & _MAP_NONBLOCK == 0
@@ -152,7 +154,7 @@ def protect(s: State, start: int, end: int, aux: int) -> None:
         s.vmas[v].flags = flags
         if key:
             set_label(s, v, LabelPart.PKEY, LabelPart.NAME, key - 1)
-        if wakes and flags & VmaFlag.WRITE:
+        if wakes and flags & VmaFlag.WRITE and aux & UNFILLED == 0:
             populate(s, s.vmas[v].start, s.vmas[v].end, False)
         v += 1
     merge_around(s, start, end)
@@ -169,6 +171,8 @@ def _lock_vmas(s: State, start: int, end: int, on_fault: bool) -> None:
 @compiled
 def lock_fills(length: int, flags: int) -> bool:
     """Whether an mlock, or with length 0 an mlockall, fills what it locks at once."""
+    if flags & UNFILLED:
+        return False
     if length:
         return flags & _MLOCK_ONFAULT == 0
     return flags & (_MCL_CURRENT | _MCL_ONFAULT) == _MCL_CURRENT

@@ -10,7 +10,7 @@
 #define SYSTEM_CALLS 512
 #define NO_EVENT 0
 #define MREMAP_FIXED 2
-#define KNOWN_MAP_FLAGS (0x3fffff & ~IGNORED_MAP_FLAGS)
+#define KNOWN_MAP_FLAGS (0x1fffff & ~IGNORED_MAP_FLAGS)
 
 struct call {
     u64 id, a, b, c, d, e, f;

@@ -16,7 +16,7 @@ static __always_inline u64 file_of(u64 fd) {
 }
 
 static __always_inline u32 identity_of(u64 file) {
-    return ((file ^ FILE_SALT) * 0x9E3779B97F4A7C15ULL) >> 32;
+    return ((file ^ FILE_SALT) * 0x9E3779B97F4A7C15ULL) >> 34;
 }
 
 // What kind of memory a file gives, as bits of `aux` of MAP.
