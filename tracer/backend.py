@@ -163,8 +163,12 @@ class Program:
         bpf, where, function = self._bpf, hook.where.encode(), hook.function.encode()
         match hook.how:
             case How.RAW_TRACEPOINT:
-                bpf.attach_raw_tracepoint(tp=where, fn_name=function)
-                return lambda: bpf.detach_raw_tracepoint(tp=where)
+                # bcc itself attaches one program to each, and no more.
+                loaded = bpf.load_func(function, self._bcc.BPF.RAW_TRACEPOINT)
+                link = self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, where)
+                if link < 0:
+                    raise UnsupportedHostError("this kernel has no such tracepoint")
+                return self._link(link)
             case How.TRACEPOINT:
                 number = tracepoint_id(hook.where)
                 loaded = bpf.load_func(function, self._bcc.BPF.TRACEPOINT)
