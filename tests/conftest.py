@@ -1,6 +1,7 @@
 """Live tests run when they can; with PTESCOPE_LIVE=1 they must."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
             if os.geteuid() != 0 and not _FORCED:
                 item.add_marker(pytest.mark.skip(reason="needs root; PTESCOPE_LIVE=1 forces it"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With PTESCOPE_LIVE=1 a live test that skips itself fails."""
+    report = yield
+    if _FORCED and report.skipped and item.get_closest_marker("live"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though PTESCOPE_LIVE=1 says that it must run: {call.excinfo}"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -152,13 +152,14 @@ def _shmdt_in_parts(actor: Actor) -> None:
 
 
 def _split(split: Callable[[Actor, int, int], int]) -> Callable[[Actor], None]:
-    """A page in the middle of the second slot is made unlike the rest, and all is purged."""
+    """A page in the middle of the second slot is made unlike the rest, and all is purged.
+
+    Where the kernel or the processor refuses the call, it has to change nothing.
+    """
 
     def act(actor: Actor) -> None:
         _anonymous(actor)
-        result = split(actor, _BASE + SLOT + SLOT // 2, _PAGE)
-        if result < 0:
-            pytest.skip(f"this kernel refuses it: {os.strerror(-result)}")
+        split(actor, _BASE + SLOT + SLOT // 2, _PAGE)
         actor.advise(_BASE, _LENGTH, _DONTNEED)
 
     return act
@@ -171,9 +172,7 @@ def _and_back(
 
     def act(actor: Actor) -> None:
         _anonymous(actor)
-        result = there(actor, _BASE + SLOT + SLOT // 2, _PAGE)
-        if result < 0:
-            pytest.skip(f"this kernel refuses it: {os.strerror(-result)}")
+        there(actor, _BASE + SLOT + SLOT // 2, _PAGE)
         back(actor, _BASE + SLOT + SLOT // 2, _PAGE)
         actor.advise(_BASE, _LENGTH, _DONTNEED)
 

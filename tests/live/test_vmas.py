@@ -1,7 +1,6 @@
 """VMAs as the kernel has them: of threads, of a JVM, and of before the attach."""
 
 import mmap
-import shutil
 import subprocess
 import sys
 import time
@@ -34,26 +33,26 @@ while True:
         thread.join()
 """
 _JAVA = """
-public class Churn {
-    public static void main(String[] arguments) throws Exception {
-        for (int i = 0; i < 20; i++)
-            new Thread(() -> {
-                byte[][] kept = new byte[100][];
-                for (int j = 0; ; j++) {
-                    kept[j % 100] = new byte[1 << 16];
-                    try { Thread.sleep(1); } catch (InterruptedException e) { return; }
-                }
-            }).start();
-        for (;;) {
-            Thread thread = new Thread(() -> { byte[] some = new byte[1 << 20]; });
-            thread.start();
-            thread.join();
-            Thread.sleep(50);
-            System.gc();
+Runnable work = new Runnable() {
+    public void run() {
+        byte[][] kept = new byte[100][];
+        for (int j = 0; ; j++) {
+            kept[j % 100] = new byte[1 << 16];
+            Thread.sleep(1);
         }
     }
+};
+for (int i = 0; i < 20; i++) new Thread(work).start();
+for (;;) {
+    Thread thread = new Thread(new Runnable() { public void run() { some = new byte[1 << 20]; } });
+    thread.start();
+    thread.join();
+    Thread.sleep(50);
+    System.gc();
 }
 """
+"""A script of BeanShell: a JVM alone has no compiler."""
+_BEANSHELL = "/usr/share/java/bsh.jar"
 
 
 @contextmanager
@@ -88,11 +87,10 @@ def test_threads_that_come_and_go() -> None:
 
 @pytest.mark.parametrize("collector", ["G1", "Z"])
 def test_a_jvm(collector: str, tmp_path: Path) -> None:
-    if not shutil.which("java"):
-        pytest.skip("there is no Java")
-    source = tmp_path / "Churn.java"
-    source.write_text(_JAVA)
-    with _running("java", "-Xmx300m", f"-XX:+Use{collector}GC", str(source)) as pid:
+    script = tmp_path / "churn.bsh"
+    script.write_text(_JAVA)
+    options = ("-Xmx300m", f"-XX:+Use{collector}GC", "-cp", _BEANSHELL)
+    with _running("java", *options, "bsh.Interpreter", str(script)) as pid:
         session = _audits_while_it_runs(pid, 8)
     assert session.audits.runs == 8
     assert session.audits.vmas_diff == 0
