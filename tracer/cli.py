@@ -14,7 +14,7 @@ from pkgutil import resolve_name
 from shadow.errors import PtescopeError
 from tracer.commands import Command
 
-__all__ = ("main",)
+__all__ = ("main", "whole_parser")
 
 _COMMANDS = {
     "attach": "attach:Attach",
@@ -54,6 +54,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         command.prepare_parser(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, for the reference, the man page and completion."""
+    return _parser([])
 
 
 def _version() -> str:
