@@ -8,6 +8,7 @@ import argparse
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from types import ModuleType
@@ -93,7 +94,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[object, ...]]:
             continue
         value = ""
         if action.choices is not None:
-            value = " " + "|".join(map(str, action.choices))
+            value = f" {{{','.join(map(str, action.choices))}}}"
         elif action.nargs != 0:
             value = f" {formatter._format_args(action, action.dest.upper())}"
         names = [f"`{name}{value}`" for name in action.option_strings]
@@ -108,7 +109,8 @@ def _commands() -> str:
     for name, parser in subparsers.choices.items():
         usage = re.sub(r"\x1b\[[0-9;]*m", "", parser.format_usage()).removeprefix("usage: ")
         parts.append(f"## {name}\n\n{inspect.cleandoc(parser.description or '')}\n")
-        parts.append(f"```text\n{usage.strip()}\n```\n")
+        wrapped = textwrap.fill(_one_line(usage), 96, subsequent_indent=" " * 4)
+        parts.append(f"```text\n{wrapped}\n```\n")
         parts.append(_table(("argument", "meaning"), _options(parser)) + "\n")
         if parser.epilog:
             parts.append(f"```text\n{inspect.cleandoc(parser.epilog)}\n```\n")
