@@ -50,8 +50,8 @@ def _member_docs(module: ModuleType, enum: type[IntEnum]) -> dict[str, str]:
     for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
-        told = after.value if isinstance(after, ast.Expr) else None
-        text = told.value if isinstance(told, ast.Constant) else ""
+        below = after.value if isinstance(after, ast.Expr) else None
+        text = below.value if isinstance(below, ast.Constant) else ""
         found[node.targets[0].id] = _one_line(str(text))
     return found
 
@@ -161,7 +161,9 @@ def _as_list(text: str) -> str:
 
 def _schema_classes() -> str:
     parts = []
-    for name, definition in sorted(json_schema()["$defs"].items()):
+    definitions = json_schema()["$defs"]
+    for name in ["Snapshot", *sorted(set(definitions) - {"Snapshot"})]:
+        definition = definitions[name]
         rows = (
             (
                 f"`{field}`",

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,3 +148,31 @@ def test_the_examples_that_read_a_trace_run(block: int, tmp_path: Path) -> None:
     )
     assert said.returncode == 0, said.stderr
     assert re.search(r"len|calls", said.stdout)
+
+
+def _typed(text: str) -> Iterator[list[str]]:
+    """The calls of ptescope in a page, with something in the place of what varies."""
+    for line in re.findall(r"^(?:[#$] |    )(ptescope .*)$", text, re.M):
+        line = re.sub(r"\$\([^)]*\)|\bPID\b", "1", line.replace(" ...", ""))
+        _, *arguments = shlex.split(line.removesuffix("&"), comments=True)
+        yield arguments
+
+
+@pytest.mark.parametrize(
+    "page", [_ROOT / "README.md", *sorted(_DOCS.rglob("*.md"))], ids=lambda page: page.name
+)
+def test_the_calls_that_a_page_shows_are_understood(page: Path) -> None:
+    for arguments in _typed(page.read_text()):
+        whole_parser().parse_args(arguments)
+
+
+def test_pages_show_calls() -> None:
+    """The pattern that finds them still does."""
+    assert sum(len(list(_typed(page.read_text()))) for page in _DOCS.rglob("*.md")) > 20
+
+
+def test_links_lead_somewhere() -> None:
+    """Of files that mkdocs does not look at."""
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for link in re.findall(r"\]\(([^)#]+)", (_ROOT / name).read_text()):
+            assert link.startswith("https://") or (_ROOT / link).exists(), (name, link)
