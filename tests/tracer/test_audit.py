@@ -8,7 +8,7 @@ from shadow.policy import Policy
 from shadow.table import HUGE_ANON, Counter, Pages, Table
 from tests.shadow.build import BASE, History
 from tracer.audit import candidates, compare
-from tracer.motion import MARGIN_NS, Motion, merged
+from tracer.motion import MARGIN_NS, MOVE_NO_MAPPING, Motion, merged
 
 _NOW = 1_000_000_000
 
@@ -112,10 +112,17 @@ def test_a_slot_moves_for_a_while_after_an_event() -> None:
     ]
     motion.note(np.array(rows, EVENT))
     assert motion.moving(slots, _NOW).tolist() == [True, True, True, False]
-    assert motion.mappings_moving(_NOW)
     later = _NOW + MARGIN_NS + 1
     assert not motion.moving(slots, later).any()
-    assert not motion.mappings_moving(later)
+
+
+def test_mappings_move_by_calls_that_change_them() -> None:
+    """A fault or a zap leaves VMAs and upper levels alone, so a busy allocator can be compared."""
+    for kind in Kind:
+        motion = Motion()
+        motion.note(np.array([(_NOW, BASE, SLOT, 1, 1, kind, 0, 0)], EVENT))
+        assert motion.mappings_moving(_NOW) == (kind not in MOVE_NO_MAPPING)
+        assert not motion.mappings_moving(_NOW + MARGIN_NS + 1)
 
 
 def test_what_is_told_late_of_before_a_reading_moves_nothing() -> None:
