@@ -38,7 +38,7 @@ def figure(output: str, *, date: str, where: str, command: str) -> str:
         command: the command.
     """
     body = output.strip("\n")
-    if not body.startswith("|"):
+    if "\n|" not in f"\n{body}":
         body = f"```text\n{body}\n```"
     return f"Measured {date} on {where}, by `{command}`:\n\n{body}\n"
 

@@ -128,8 +128,8 @@ def test_a_figure_is_written_by_what_measures(
     assert run("f", ["echo", "1 ns"]) == 0
     text = (tmp_path / "f.md").read_text()
     assert text.endswith("by `echo '1 ns'`:\n\n```text\n1 ns\n```\n")
-    assert run("t", ["echo", "| a |"]) == 0
-    assert (tmp_path / "t.md").read_text().endswith("\n\n| a |\n")
+    assert run("t", ["printf", "2 s each\\n\\n| a |\\n"]) == 0
+    assert (tmp_path / "t.md").read_text().endswith("`:\n\n2 s each\n\n| a |\n")
     assert run("g", ["false"]) == 1
     assert not (tmp_path / "g.md").exists()
 
