@@ -33,7 +33,7 @@ class HostProcess:
         namespace_pid: the pid that it has in its own pid namespace.
         following: how it is watched.
         watched: share of the time since it was found in which it was followed, 0 to 1.
-        vm_pte_kib: VmPTE as the kernel states it.
+        vm_pte_kib: VmPTE as the kernel states it when the view is made.
         snapshot: what its shadow says; None where it is only counted.
         events_per_second: of its events that came lately; 0 where it is only counted.
         pte_pages_per_second: by which its PTE pages grew or shrank lately.
@@ -67,6 +67,7 @@ class Cost:
         uncounted_forks: processes that had ended before anything was known of them.
         newest_event_ns: when the newest event happened, CLOCK_MONOTONIC; 0: none came yet.
         sees_events: whether an event of its own, made to find out, came back lately.
+        failures: how often a process was let go because of an error of ptescope itself.
     """
 
     cpu_seconds: float
@@ -79,6 +80,7 @@ class Cost:
     uncounted_forks: int
     newest_event_ns: int
     sees_events: bool
+    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class HostView:
         notes: what limits have made of it, in sentences.
         slots: entries of each PTE page of the process that was asked for, by the first
             address of its slot.
+        slots_of: the pid of that process, if one was asked for.
     """
 
     time_ns: int
@@ -105,3 +108,4 @@ class HostView:
     cost: Cost
     notes: list[str] = field(default_factory=list)
     slots: dict[int, int] = field(default_factory=dict)
+    slots_of: int | None = None

@@ -16,6 +16,10 @@ Slots = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
+_EXPLAINED = {"populate", "pageout", "guard"}
+"""Causes that are calls, which are known to have been made there."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """What a comparison found.
@@ -27,8 +31,9 @@ class Difference:
         empty_extra: PTE pages that it has as empty and are not.
         wrong: entries that are none in one and not in the other.
         causes: `wrong` by what may have made it, as far as the place tells: a huge page
-            ("thp"), a call ("populate", "pageout", "guard"), a "file mapping", a "loss",
-            or "unknown".
+            ("thp"), a call ("populate", "pageout", "guard"), memory under "userfaultfd", a
+            "shared file mapping" or another "file mapping", what pins pages and is in use
+            ("io_uring", "direct I/O", "KVM", "VFIO", "RDMA"), a "loss", or "unknown".
         empty_causes: the same of `empty_missing` and `empty_extra`.
     """
 
@@ -39,6 +44,11 @@ class Difference:
     wrong: int = 0
     causes: dict[str, int] = field(default_factory=dict)
     empty_causes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def explained(self) -> bool:
+        """Whether calls that were seen account for all of it."""
+        return not (self.causes.keys() | self.empty_causes.keys()) - _EXPLAINED
 
 
 def _on(slots: Slots, pages: Pages) -> tuple[Mask, npt.NDArray[np.uint64]]:
@@ -66,19 +76,23 @@ def _causes(
     changed: npt.NDArray[np.uint64],
     huge: Mask,
     called: Mapping[str, Mask],
+    pinned: Mask,
+    pinning: str | None,
 ) -> npt.NDArray[np.str_]:
     """What may have made each slot differ: see `Difference.causes`."""
     bits = np.unpackbits(changed.view(np.uint8), axis=1, bitorder="little")
     first = slots + (bits.argmax(axis=1) << PAGE_SHIFT)
     vmas = table.state.vmas[: table.counter(Counter.VMAS)]
-    of_file = may_be_huge = np.zeros(len(slots), np.bool_)
+    shared: Mask = np.zeros(len(slots), np.bool_)
+    of_file = may_be_huge = shared
     if len(vmas):
         vma = vmas[np.maximum(np.searchsorted(vmas["start"], first, side="right") - 1, 0)]
         of_file = (vma["file"] != 0) & (vma["end"] > first)
+        shared = of_file & (vma["flags"] & VmaFlag.SHARED != 0)
         may_be_huge = ~of_file & _may_be_huge(table, vma["flags"])
     return np.select(
-        [huge, *called.values(), of_file, may_be_huge],
-        ["thp", *called, "file mapping", "thp"],
+        [huge, *called.values(), shared, of_file, may_be_huge, pinned],
+        ["thp", *called, "shared file mapping", "file mapping", "thp", str(pinning)],
         default="loss" if table.counter(Counter.LOST) else "unknown",
     )
 
@@ -96,6 +110,7 @@ def compare(
     shadow: Pages | None = None,
     moving: Mask | None = None,
     called: Mapping[str, Mask] = MappingProxyType({}),
+    pinning: str | None = None,
 ) -> Difference:
     """Compare the running kernel's side of a shadow with the truth.
 
@@ -109,6 +124,7 @@ def compare(
         shadow: the PTE pages of the shadow, where they are at hand.
         moving: see `candidates`: slots to leave out.
         called: likewise: slots under calls after which entries come and go untold, by name.
+        pinning: what may have mapped entries without faults, if anything is known to be in use.
     """
     shadow = table.pages() if shadow is None else shadow
     slots = candidates(shadow, real)
@@ -131,7 +147,9 @@ def compare(
     differs &= keep
     huge = real_huge | shadow_huge
     under = {name: mask[differs] for name, mask in called.items()}
-    causes = _causes(table, slots[differs], changed[differs], huge[differs], under)
+    came: Mask = np.asarray((changed & real_maps).any(axis=1))
+    pinned = came[differs] & bool(pinning)
+    causes = _causes(table, slots[differs], changed[differs], huge[differs], under, pinned, pinning)
     return Difference(
         slots=slots[differs],
         pte_pages=int(real_has[keep].sum()) - int(shadow_has[keep].sum()),

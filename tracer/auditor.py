@@ -3,7 +3,6 @@
 Slots that stayed in motion are left out of the sums and counted as not compared.
 """
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,22 +13,32 @@ import numpy.typing as npt
 
 from shadow.events import EventBatch
 from shadow.follow import Following
-from shadow.geometry import PAGE, SLOT
-from shadow.records import Mappings, Repair
+from shadow.geometry import SLOT
+from shadow.records import Facts, Mappings, Repair
 from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table import Counter, Pages, Ranges, Table
+from tracer.causes import Causes
 from tracer.census import Reader
+from tracer.comparer import Comparer, Outcome
+from tracer.drift import ReadingBudget
 from tracer.kernel import vm_pte_kib
+from tracer.looks import Looks
 from tracer.motion import Motion, union
-from tracer.readings import Outcome, Readings
 from tracer.target import Target
 
 __all__ = ("Auditor",)
 
 _KIB_PER_PAGE = 4
 _REREAD_EVERY_NS = 100_000_000
-_RSS_ERROR = 64 * (os.cpu_count() or 1)
-"""Pages by which a per-CPU counter may be off (mm_struct.rss_stat, percpu_counter_batch)."""
+
+
+def _same(before: Facts, after: Facts) -> bool:
+    """Whether a reading between the two has corrected nothing."""
+    return (before.audit.repaired, before.audit.pte_pages_diff, before.unplaced) == (
+        after.audit.repaired,
+        after.audit.pte_pages_diff,
+        after.unplaced,
+    )
 
 
 def _added(total: dict[str, int], more: dict[str, int]) -> dict[str, int]:
@@ -45,6 +54,7 @@ class Auditor:
         reader: how its page tables are read.
         take: takes the events that have come; returns how many.
         drift_every: seconds between two looks whether the process drifts without events.
+        readings: what readings for drift may take together with others.
     """
 
     def __init__(
@@ -54,15 +64,14 @@ class Auditor:
         reader: Reader,
         take: Callable[[], int],
         drift_every: float,
+        budget: ReadingBudget,
     ) -> None:
         self._target, self._following = target, following
-        self._reader = reader
-        self._look_every_ns = int(drift_every * 1e9)
-        self._motion = Motion()
-        self._readings = Readings(target, following, reader, self._motion, take)
-        self._unplaced_at_seed = 0
-        self._next_reread = self._next_look = 0
-        self._drift_at_rest = 0
+        self._reader, self._take = reader, take
+        self._motion, self._causes = Motion(), Causes(target)
+        self._comparer = Comparer(target, following, reader, self._motion, self._causes, take)
+        self._looks = Looks(target, following, int(drift_every * 1e9), budget)
+        self._unplaced_at_seed = self._next_reread = 0
 
     @property
     def _table(self) -> Table:
@@ -76,8 +85,7 @@ class Auditor:
             unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
         self._unplaced_at_seed = unplaced
         self._following.update(unplaced=unplaced)
-        with suppress(OSError):
-            self._drift_at_rest = self._drift()
+        self._rest()
 
     def seeding(self) -> None:
         """The table has just been read; the events since then come next."""
@@ -94,7 +102,11 @@ class Auditor:
     @property
     def unsettled(self) -> bool:
         """Whether something is to be read again at the next occasion."""
-        return self._motion.lost or bool(self._motion.doubtful)
+        return self._motion.lost or bool(self._motion.doubtful) or self._looks.suspicious
+
+    def look_soon(self) -> None:
+        """Look for drift at the next occasion."""
+        self._looks.due_at = 0
 
     def _placed(self) -> int:
         return self._table.counter(Counter.TABLES + self._table.running)
@@ -116,21 +128,21 @@ class Auditor:
             self._motion.doubtful = []
             self._read_again(None if self._motion.lost else union(doubtful))
             self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
-        elif now >= self._next_look and self._reader.exact:
-            self._next_look = now + self._look_every_ns
-            if self._drifted():
-                self._read_again(None)
+        elif now >= self._looks.due_at:
+            self._look(now)
 
-    def _drift(self) -> int:
-        """Pages that the kernel counts (RSS and swap) less the entries of the shadow."""
-        pages = self._target.resident_and_swapped() // PAGE
-        huge = self._table.counter(Counter.HUGE) * (SLOT // PAGE)
-        return pages - self._table.counter(Counter.REFS) - huge
+    def _look(self, now: int) -> None:
+        """Look for drift, and read everything again if there is some."""
+        if self._looks.look(now, self._take):
+            known = self._following.facts
+            self._read_again(None)
+            self._looks.have_read(now, in_vain=_same(known, self._following.facts))
 
-    def _drifted(self) -> bool:
-        """Whether RSS moved away from the shadow, by more than RSS may be wrong."""
-        allowed = _RSS_ERROR + self._table.counter(Counter.REFS) // 100
-        return abs(self._drift() - self._drift_at_rest) > allowed
+    def _rest(self) -> None:
+        """Everything was read."""
+        with suppress(OSError):
+            self._looks.rest()
+            self._causes.rest()
 
     def audit(self, patience_ns: int = 0) -> None:
         """Compare everything, repair, and count it as a run.
@@ -154,16 +166,12 @@ class Auditor:
 
     def _read_again(self, within: Ranges | None) -> None:
         """Check a part, or everything where events are missing, between two runs."""
-        everything = within is None
         if outcome := self._check(within):
             still_open = outcome.coverage.open
             if len(still_open):
                 self._motion.doubtful.append((still_open, still_open + SLOT))
             total = self._following.facts.audit
             self._following.update(audit=replace(total, rereads=total.rereads + 1))
-        if everything:
-            with suppress(OSError):
-                self._drift_at_rest = self._drift()
 
     def _check(self, within: Ranges | None, patience_ns: int = 0) -> Outcome | None:
         """Compare what lies `within`, repair what differs, add it to the total.
@@ -172,7 +180,7 @@ class Auditor:
             What was found; None if an execve cut it short.
         """
         try:
-            outcome = self._readings.compare(within, patience_ns)
+            outcome = self._comparer.compare(within, patience_ns)
         finally:
             self._motion.reading_since = 0
         if outcome is None:
@@ -201,6 +209,8 @@ class Auditor:
             self._following.apply(Repair(time.monotonic_ns(), outcome.real))
         if outcome.upper is not None:
             self._take_over(vmas, outcome.upper)
+        if within is None:
+            self._rest()
         self._following.update(vm_pte_kib=vm_pte_kib(self._target.pid))
         return outcome
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from shadow.errors import UnsupportedHostError
 from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
+from tracer.memory_status import memory_status
 
 __all__ = ("THP", "KernelFacts", "kernel_facts", "lockdown", "vm_pte_kib")
 
@@ -65,19 +66,13 @@ def lockdown() -> str:
 
 
 def vm_pte_kib(pid: int | str) -> int:
-    """VmPTE of a process: its PTE, PMD and PUD pages, deposits included, in KiB.
-
-    Linux kernel commit af5b0f6a09e4 "mm: consolidate page table accounting"
-    (in v4.15) made it count all levels but the PGD.
+    """VmPTE of a process: see `MemoryStatus`.
 
     Raises:
         ProcessLookupError: the process has no address space (any more).
         OSError: /proc cannot be read.
     """
-    for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-        if line.startswith("VmPTE:"):
-            return int(line.split()[1])
-    raise ProcessLookupError(f"process {pid} has no address space")
+    return memory_status(pid).vm_pte_kib
 
 
 def _levels() -> int:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from shadow.geometry import PAGE_SHIFT
 from shadow.table import HUGE_ANON, HUGE_FILE, VmaFlag
+from tracer.living import read_living
 
 __all__ = ("Runs", "read_runs")
 
@@ -131,7 +132,7 @@ def read_runs(
     Raises:
         OSError: pagemap cannot be read, or the process has ended.
     """
-    with open(f"/proc/{pid}/pagemap", "rb") as file:
+    with read_living(pid, lambda task: (task / "pagemap").open("rb")) as file:
         fd = file.fileno()
         if scan:
             try:

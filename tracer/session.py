@@ -24,6 +24,7 @@ from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import Counter, HugePages, Table
 from tracer.auditor import Auditor
 from tracer.census import Reader
+from tracer.drift import ReadingBudget
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
 from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
@@ -64,6 +65,7 @@ class Session:
         reader: how its page tables are read.
         tee: is handed all that its shadow is made of, for a trace.
         drift_every: seconds between two looks whether it drifts without events.
+        budget: what readings for drift may take together with those of other sessions.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class Session:
         kernel: KernelFacts,
         reader: Reader,
         tee: Tee | None = None,
-        drift_every: float = 1.0,
+        drift_every: float = 0.5,
+        budget: ReadingBudget | None = None,
     ) -> None:
         self.target = target
         self.children: list[int] = []
@@ -98,7 +101,9 @@ class Session:
             wall_ns=time.time_ns(),
         )
         self.following = Following(facts, tee)
-        self._auditor = Auditor(target, self.following, reader, self.take, drift_every)
+        self._auditor = Auditor(
+            target, self.following, reader, self.take, drift_every, ReadingBudget(of_all=budget)
+        )
         if not reader.exact:
             self.following.note(f"Page tables are counted, not read: {reader.why}")
         if huge.always or huge.madvise:
@@ -121,6 +126,10 @@ class Session:
     def unsettled(self) -> bool:
         """Whether there is something to do for it though no event comes."""
         return self._auditor.unsettled or bool(self._describe_at or self._described)
+
+    def look_soon(self) -> None:
+        """Look for drift at the next occasion: something has changed, perhaps without an event."""
+        self._auditor.look_soon()
 
     @property
     def pte_pages(self) -> int:
@@ -177,7 +186,11 @@ class Session:
             self._described = _DESCRIBER.submit(self.target.describe)
         if self._described and self._described.done():
             described, self._described = self._described, None
-            self.following.update(process=described.result())
+            problem = described.exception()
+            if problem is None:
+                self.following.update(process=described.result())
+            else:
+                self._not_described(problem)
 
     def _read_state(self, held: list[EventBatch]) -> None:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
@@ -235,6 +248,8 @@ class Session:
 
     def take(self) -> int:
         """Take the events that have come, and no more; returns how many."""
+        if self._resting_since:
+            return 0
         events = self._probes.read(self.target.pid)
         if not len(events):
             # A full ring tells of its losses only with the next event.
@@ -288,16 +303,24 @@ class Session:
         while self.take():
             pass
         self.audit(patience_ns)
-        with suppress(*_ENDED):  # libraries may have been loaded since the attach
+        try:  # libraries may have been loaded since the attach
             process = self.target.describe()
             if self.target.alive():  # a zombie has no images, and nothing is known of it any more
                 self.following.update(process=process)
+        except Exception as error:
+            self._not_described(error)
         self.end()
+
+    def _not_described(self, error: BaseException) -> None:
+        """Its images are as it likes; what they do to us does not end the following."""
+        if not isinstance(error, _ENDED):
+            self.following.note(f"Its images could not be looked into: {error!r}.")
 
     def end(self) -> None:
         """End of the window, as it stands."""
         if self._described:
             self._described.cancel()
+        self.reader.forget(self.target)
         self.following.update(end_ns=time.monotonic_ns())
 
     def rest(self) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from shadow.geometry import PAGE_SHIFT
 from shadow.snapshot import Process
 from shadow.table import VMA, VmaFlag
 from tracer.allocator import find_allocators
+from tracer.living import living_task, read_living, stat_fields
 
 __all__ = ("Target", "find_by_name", "open_target")
 
@@ -41,12 +43,6 @@ _SMAPS_FLAGS = {
 }
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third (state) on, numbered from there."""
-    text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    return text[text.rindex(")") + 2 :].split()
-
-
 @dataclass(frozen=True)
 class Target:
     """A process that can be observed."""
@@ -56,15 +52,17 @@ class Target:
     """Clock ticks after boot."""
 
     def alive(self) -> bool:
-        """Whether this very process is still there and not a zombie."""
+        """Whether this very process is still there and a thread of it runs."""
         try:
-            stat = _stat(self.pid)
+            main = stat_fields(Path(f"/proc/{self.pid}"))
+            if int(main[19]) != self.start_time:
+                return False
+            return main[0] not in "ZX" or bool(living_task(self.pid))
         except (FileNotFoundError, ProcessLookupError):
             return False
-        return int(stat[19]) == self.start_time and stat[0] not in "ZX"
 
-    def _file(self, name: str) -> Path:
-        return Path(f"/proc/{self.pid}/{name}")
+    def _text(self, name: str) -> str:
+        return read_living(self.pid, lambda task: (task / name).read_text(errors="replace"))
 
     def identify(self) -> Process:
         """Its name and executable, as they are now.
@@ -73,12 +71,12 @@ class Target:
             OSError: it has ended.
         """
         try:
-            exe = str(self._file("exe").readlink())
+            exe = str(read_living(self.pid, lambda task: (task / "exe").readlink()))
         except OSError:
             exe = None
         return Process(
             pid=self.pid,
-            comm=self._file("comm").read_text(errors="replace").rstrip("\n"),
+            comm=Path(f"/proc/{self.pid}/comm").read_text(errors="replace").rstrip("\n"),
             start_time=self.start_time,
             exe=exe,
             allocator=None,
@@ -90,7 +88,7 @@ class Target:
         Raises:
             OSError: it has ended.
         """
-        allocators = find_allocators(self.pid)
+        allocators = read_living(self.pid, lambda task: find_allocators(int(task.name)))
         return replace(
             self.identify(),
             allocator=allocators[0] if allocators else None,
@@ -99,14 +97,7 @@ class Target:
 
     def thp_disabled(self) -> bool:
         """Whether the process has switched THP off for itself (prctl)."""
-        return "THP_enabled:\t0" in self._file("status").read_text(errors="replace")
-
-    def resident_and_swapped(self) -> int:
-        """Bytes that the kernel counts as mapped by it or swapped out (VmRSS, VmSwap)."""
-        fields = re.findall(
-            r"^Vm(?:RSS|Swap):\s+(\d+) kB", self._file("status").read_text(errors="replace"), re.M
-        )
-        return sum(map(int, fields)) << 10
+        return "THP_enabled:\t0" in self._text("status")
 
     def vmas(self) -> npt.NDArray[np.void]:
         """(n,) of `VMA`: its VMAs now, sorted.
@@ -115,9 +106,9 @@ class Target:
         the target needs for its mappings; it is read only where huge pages of
         hugetlb must be told apart.
         """
-        status = self._file("status").read_text(errors="replace")
+        status = self._text("status")
         hugetlb = re.search(r"HugetlbPages:\s+([1-9])", status)
-        lines = self._file("smaps" if hugetlb else "maps").read_text(errors="replace").splitlines()
+        lines = self._text("smaps" if hugetlb else "maps").splitlines()
         vmas = np.array(list(_parse_vmas(lines)), VMA)
         return vmas[vmas["end"] >= 0]
 
@@ -126,10 +117,7 @@ class Target:
 
         The first mapping by its name in /proc/PID/maps, and how many more there are.
         """
-        spans = [
-            _VMA_LINE.match(line)
-            for line in self._file("maps").read_text(errors="replace").splitlines()
-        ]
+        spans = [_VMA_LINE.match(line) for line in self._text("maps").splitlines()]
         mapped = [(int(m[1], 16), int(m[2], 16), m[10] or "anonymous") for m in spans if m]
         ends = [end for _, end, _ in mapped]
         names = []
@@ -143,10 +131,10 @@ class Target:
 
     def program_break(self) -> int:
         """The end of its heap, or where the heap will start; bytes."""
-        for line in self._file("maps").read_text(errors="replace").splitlines():
+        for line in self._text("maps").splitlines():
             if line.endswith("[heap]"):
                 return int(line.split()[0].split("-")[1], 16)
-        return int(_stat(self.pid)[44])  # start_brk, field 47
+        return int(read_living(self.pid, stat_fields)[44])  # start_brk, field 47
 
 
 def _parse_vmas(lines: list[str]) -> Iterator[tuple[int, int, int, int, int, int]]:
@@ -185,6 +173,11 @@ def _parse_vmas(lines: list[str]) -> Iterator[tuple[int, int, int, int, int, int
         yield row
 
 
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
+
+
 def open_target(pid: int) -> Target:
     """The process with this pid, if it can be observed.
 
@@ -194,26 +187,24 @@ def open_target(pid: int) -> Target:
         NotPermittedError: its page tables may not be read.
     """
     try:
-        stat = _stat(pid)
-        status = psutil.Process(pid).status()
+        stat = stat_fields(Path(f"/proc/{pid}"))
         tgid = re.search(
             r"^Tgid:\t(\d+)", Path(f"/proc/{pid}/status").read_text(errors="replace"), re.M
         )
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError) as error:
+    except (FileNotFoundError, ProcessLookupError) as error:
         raise NoSuchTargetError(f"There is no process {pid}.") from error
     if tgid and int(tgid[1]) != pid:
         raise UsageError(f"{pid} is a thread; attach to its process: -p {tgid[1]}.")
-    if status == psutil.STATUS_ZOMBIE:
+    target = Target(pid, int(stat[19]))
+    if not target.alive():
         raise NoSuchTargetError(
             f"Process {pid} is a zombie: it has ended and has no page tables any more."
         )
     if int(stat[6]) & _PF_KTHREAD:
         raise UsageError(f"{pid} is a kernel thread: it has no page tables of its own.")
     try:
-        with open(f"/proc/{pid}/exe", "rb") as exe:
-            header = exe.read(5)
-        with open(f"/proc/{pid}/pagemap", "rb") as pagemap:
-            pagemap.read(8)
+        header = read_living(pid, lambda task: _first_bytes(task / "exe", 5))
+        read_living(pid, lambda task: _first_bytes(task / "pagemap", 8))
     except PermissionError as error:
         raise NotPermittedError(
             f"The page tables of process {pid} may not be read; this needs root, or CAP_SYS_PTRACE."
@@ -224,7 +215,15 @@ def open_target(pid: int) -> Target:
         raise UsageError(
             f"Process {pid} runs a 32-bit program; ptescope follows 64-bit system calls only."
         )
-    return Target(pid, int(stat[19]))
+    return target
+
+
+def _executable(pid: int, exe: str | None) -> str:
+    """The file name of an executable; psutil finds none where the main thread has ended."""
+    if not exe:
+        with suppress(OSError):
+            exe = str(read_living(pid, lambda task: (task / "exe").readlink()))
+    return Path(exe or "").name
 
 
 def find_by_name(name: str) -> int:
@@ -238,7 +237,7 @@ def find_by_name(name: str) -> int:
         process.pid
         for process in psutil.process_iter(["name", "exe"])
         if process.pid != os.getpid()
-        and name in (process.info["name"], Path(process.info["exe"] or "").name)
+        and name in (process.info["name"], _executable(process.pid, process.info["exe"]))
     ]
     if not found:
         raise NoSuchTargetError(f"There is no process named {name!r}.")

@@ -153,6 +153,7 @@ def _self(cost: Cost) -> Iterator[Metric]:
             "Forked processes that ended unseen.",
             cost.uncounted_forks,
         ),
+        ("failures", "Processes let go because of an error of ptescope itself.", cost.failures),
     ):
         yield CounterMetricFamily(f"ptescope_self_{name}", text, value=count)
     for name, text, value in (

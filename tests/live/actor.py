@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 
 __all__ = ("SLOT", "Actor")
@@ -83,6 +84,7 @@ def _main() -> None:
         "munlock": lambda *a: _call(_MUNLOCK, *a),
         "touch": _touch,
         "read": _read,
+        "exec": lambda seconds: os.execv("/bin/sleep", ["sleep", str(seconds)]),
     }
     for line in sys.stdin:
         name, *numbers = line.split()
@@ -93,11 +95,14 @@ class Actor:
     """The child, seen from the test.
 
     Each method returns the system call's result, or minus its errno.
+
+    Args:
+        main_thread_ends: whether another thread does the work, and the main thread has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, main_thread_ends: bool = False) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *["main-thread-ends"] * main_thread_ends],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -105,12 +110,16 @@ class Actor:
         self.pid = self._process.pid
         self.do("munmap", _PAGE, 0)  # it is up when it answers
 
-    def do(self, name: str, *numbers: int) -> int:
-        """Have one action done."""
+    def begin(self, name: str, *numbers: int) -> None:
+        """Have one action begun that gives no answer."""
         assert self._process.stdin
-        assert self._process.stdout
         self._process.stdin.write(" ".join([name, *map(str, numbers)]) + "\n")
         self._process.stdin.flush()
+
+    def do(self, name: str, *numbers: int) -> int:
+        """Have one action done."""
+        assert self._process.stdout
+        self.begin(name, *numbers)
         return int(self._process.stdout.readline())
 
     def map(
@@ -145,4 +154,7 @@ class Actor:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        threading.Thread(target=_main).start()
+        _libc.pthread_exit(None)
     _main()

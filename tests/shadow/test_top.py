@@ -5,14 +5,16 @@ With PTESCOPE_UPDATE=1 the stored texts are written anew; look at them then.
 
 import asyncio
 import html
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shadow.errors import PtescopeError
 from shadow.geometry import SLOT
 from shadow.host import HostView
 from shadow.report.top import TopApp
@@ -26,7 +28,7 @@ _TEXT = re.compile(r'<text class="\S*-r\d+" [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*
 
 def _view(pid: int | None) -> HostView:
     slots = {BASE + i * SLOT: 0 if i % 4 == 0 else i * 37 % 513 for i in range(90) if i % 50}
-    return replace(host_view(), slots=slots if pid else {})
+    return replace(host_view(), slots=slots if pid else {}, slots_of=pid)
 
 
 def _lines(svg: str) -> list[str]:
@@ -109,6 +111,83 @@ def test_paused_it_looks_no_more() -> None:
             return _lines(app.export_screenshot())
 
     assert any("PAUSED" in line for line in asyncio.run(run()))
+
+
+def test_slots_of_another_process_are_not_shown() -> None:
+    def late(_: int | None) -> HostView:
+        return _view(1003)  # of one that was open before
+
+    async def run(look: Callable[[int | None], HostView]) -> list[str]:
+        app = TopApp(look, every=3600.0)
+        async with app.run_test(size=(80, 40)) as pilot:
+            await app.workers.wait_for_complete()
+            await pilot.press("enter")
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+            return _lines(app.export_screenshot())
+
+    assert any("0x001000200000" in line for line in asyncio.run(run(_view)))
+    assert not any("0x001000200000" in line for line in asyncio.run(run(late)))
+
+
+def test_a_pid_that_another_process_has_by_now_is_not_the_one_that_was_opened() -> None:
+    views = iter([_view(None), _view(None), _reused()])
+
+    async def run() -> list[str]:
+        app = TopApp(lambda _: next(views), every=3600.0)
+        async with app.run_test(size=(80, 40)) as pilot:
+            await app.workers.wait_for_complete()
+            await pilot.press("enter")
+            await app.workers.wait_for_complete()
+            app._fetch()
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+            return _lines(app.export_screenshot())
+
+    assert any("has ended" in line for line in asyncio.run(run()))
+
+
+def _reused() -> HostView:
+    view = _view(None)
+    return replace(view, processes=[replace(p, start_time=9_999) for p in view.processes])
+
+
+@pytest.mark.parametrize("error", [PtescopeError("nobody watches"), KeyError(7)])
+def test_it_ends_with_the_reason_when_nobody_watches_any_more(error: Exception) -> None:
+    calls = itertools.count()
+
+    def look(pid: int | None) -> HostView:
+        if next(calls):
+            raise error
+        return _view(pid)
+
+    async def run() -> TopApp:
+        app = TopApp(look, every=0.05)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause(1.0)
+        return app
+
+    app = asyncio.run(run())
+    assert app.return_code == 1
+    assert app.problem is not None
+    assert str(error) in str(app.problem)
+
+
+def test_what_is_not_of_now_is_marked() -> None:
+    calls = itertools.count()
+
+    def look(pid: int | None) -> HostView:
+        if next(calls):
+            raise TimeoutError("the host could not be looked at in 10 s")
+        return _view(pid)
+
+    async def run() -> list[str]:
+        app = TopApp(look, every=0.05)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause(0.5)
+            return _lines(app.export_screenshot())
+
+    assert any("NOT OF NOW: the host could not be looked at" in line for line in asyncio.run(run()))
 
 
 def test_back_from_a_process_is_the_table() -> None:

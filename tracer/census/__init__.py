@@ -1,6 +1,6 @@
 """Real page tables, read exactly through BPF or counted from pagemap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,12 @@ class Reader(Protocol):
 
     def census(self, target: Target) -> Census:
         """Its page tables in numbers; raises as `pages` does."""
+
+    def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:
+        """VmPTE of many processes at once, KiB by pid; only those of which it can be had so."""
+
+    def forget(self, target: Target) -> None:
+        """This process is not followed any more."""
 
     def close(self) -> None:
         """Give up what is held open."""

@@ -36,6 +36,7 @@ _MEMBERS = (
     "inode.i_private",
     "pid.tasks",
     "mm_struct.pgd",
+    "mm_struct.pgtables_bytes",
 )
 _PIDTYPE_TGID = 1  # enum pid_type, include/linux/pid_types.h
 _HLIST_NODE = 16
@@ -163,6 +164,12 @@ class AddressSpaces:
                 return mm
             node = self._memory.word(node)
         return 0
+
+    def page_table_bytes(self, spaces: list[int]) -> list[int | None]:
+        """What the page tables of each of these mm_structs take; None: it cannot be read."""
+        at = np.array(spaces, np.uint64) + np.uint64(self._at["mm_struct.pgtables_bytes"])
+        words, good = self._memory.words(at)
+        return [int(word) if ok else None for word, ok in zip(words, good, strict=True)]
 
     def pgd(self, mm: int) -> int:
         """Kernel address of the PGD of an mm_struct."""

@@ -5,7 +5,7 @@ take: what is over is empty, a number without addresses.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,13 @@ class CountedReader:
         census.entries.present = int(refs.sum())
         census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // KIB_PER_PAGE
         return census
+
+    def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:  # noqa: ARG002
+        """None: only /proc tells, one by one."""
+        return {}
+
+    def forget(self, target: Target) -> None:
+        """Nothing is kept of it."""
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,7 +1,7 @@
 """The exact way: the page tables of any process as they are, while it runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from tracer.target import Target
 __all__ = ("ExactReader",)
 
 _TRIES = 20
+_KIB = 1024
 _NONE = np.empty(0, np.int64)
 
 
@@ -49,6 +50,8 @@ class ExactReader:
 
     def __init__(self, levels: int) -> None:
         self._levels = levels
+        self._known: dict[Target, int] = {}
+        """Address spaces (mm_struct) as they were found by the last readings."""
         self._memory = KernelMemory()
         try:
             self._spaces = AddressSpaces(self._memory)
@@ -63,7 +66,7 @@ class ExactReader:
         between: Callable[[], object] = lambda: None,
     ) -> Walk:
         try:
-            mm = self._spaces.mm(target.pid)
+            mm = self._known[target] = self._spaces.mm(target.pid)
             pgd = self._spaces.pgd(mm) if mm else 0
         except UnsupportedHostError:
             if target.alive():
@@ -141,6 +144,23 @@ class ExactReader:
         census.huge_file = int(np.count_nonzero(huge_of == HUGE_FILE))
         census.vm_pte_kib = before if census.sum_kib == before else after
         return census
+
+    def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:
+        """VmPTE as their address spaces have it; see `Reader`.
+
+        Where one was freed since it was read the figure is any, so it is only a hint.
+        """
+        known = [target for target in targets if target in self._known]
+        sizes = self._spaces.page_table_bytes([self._known[target] for target in known])
+        return {
+            target.pid: size // _KIB
+            for target, size in zip(known, sizes, strict=True)
+            if size is not None
+        }
+
+    def forget(self, target: Target) -> None:
+        """Its address space is another's from now on; see `Reader`."""
+        self._known.pop(target, None)
 
     def close(self) -> None:
         """Unload the page reader."""

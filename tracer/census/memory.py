@@ -57,6 +57,21 @@ class KernelMemory:
         run_once(self._reader)
         return self._pages[:count], self._wanted[:count] == 0
 
+    def words(self, addresses: Words) -> tuple[Words, npt.NDArray[np.bool_]]:
+        """The 8 bytes at each of (n,) addresses that are multiples of 8, however many.
+
+        Returns:
+            (n,) the words, and (n,) whether each could be read.
+        """
+        found, good = np.zeros(len(addresses), np.uint64), np.zeros(len(addresses), np.bool_)
+        for first in range(0, len(addresses), BATCH):
+            part = addresses[first : first + BATCH]
+            pages, read = self.read(part & ~np.uint64(_PAGE_MASK))
+            places = (part & np.uint64(_PAGE_MASK)) >> np.uint64(3)
+            found[first : first + len(part)] = pages[np.arange(len(part)), places]
+            good[first : first + len(part)] = read
+        return found, good
+
     def word(self, address: int) -> int:
         """The 8 bytes at an address that is a multiple of 8.
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from shadow.errors import UsageError
+from shadow.errors import PtescopeError, UsageError
 from shadow.snapshot import document
 from shadow.table import prepare
 from tracer.commands import positive
@@ -30,6 +30,11 @@ BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
 """Seconds between two steps: events come in, or nothing does."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LISTEN = "127.0.0.1:9467"
+_SWITCH_INTERVAL = 0.0005
+"""Seconds for which a busy thread keeps the interpreter. A thread that serves connections asks
+for it after each call to the kernel, and with the usual 5 ms 1,700 connections took 30 s."""
+_NOTE_EVERY = 5.0
+"""Seconds between two rounds of notes in the log: their numbers may change all the time."""
 
 _log = logging.getLogger("ptescope")
 
@@ -139,6 +144,7 @@ class Daemon:
         stop = _Terminated()
         choice, limits = choice_of(args)
         keep_heap_small()
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         traces = None
         if args.record_dir:
             from tracer.daemon.traces import Traces  # pyarrow takes 25 MiB
@@ -153,6 +159,7 @@ class Daemon:
             desk = Desk(lambda pid: host.view(slots_of=pid))
             server = MetricsServer(desk.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
+            undo.callback(desk.close, PtescopeError("ptescope is about to end"))
             give_back()
             drop_rights()
             if traces:
@@ -160,7 +167,7 @@ class Daemon:
             server.start()
             notify("READY=1")
             _log.info("watching; metrics on http://%s:%s/metrics", args.listen[0], server.port)
-            self._watch(host, desk, stop, args.duration)
+            self._watch(host, desk, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:
                 host.audit()
@@ -169,9 +176,16 @@ class Daemon:
                 print()
         return 0
 
-    def _watch(self, host: Host, desk: Desk, stop: _Terminated, duration: float | None) -> None:
+    def _watch(
+        self,
+        host: Host,
+        desk: Desk,
+        server: MetricsServer,
+        stop: _Terminated,
+        duration: float | None,
+    ) -> None:
         end = time.monotonic() + duration if duration else float("inf")
-        every, next_word = watchdog_seconds(), 0.0
+        every, next_word, next_note = watchdog_seconds(), 0.0, 0.0
         said: list[str] = []
         while not stop.asked and (now := time.monotonic()) < end:
             busy = host.step()
@@ -179,8 +193,10 @@ class Daemon:
             if every and now >= next_word:
                 notify("WATCHDOG=1")
                 next_word = now + every / 2
-            if (notes := host.notes()) != said:
-                said = notes
+            if server.problem:
+                raise PtescopeError(f"Metrics are not served any more: {server.problem!r}.")
+            if now >= next_note and (notes := host.notes()) != said:
+                said, next_note = notes, now + _NOTE_EVERY
                 for note in notes:
                     _log.warning("%s", note)
             desk.wait(BUSY_WAIT if busy else IDLE_WAIT)

@@ -4,6 +4,7 @@ import threading
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 
+from shadow.errors import PtescopeError
 from shadow.report.top import TopApp
 from shadow.table import prepare
 from tracer.commands import positive
@@ -33,8 +34,11 @@ class _Watcher(threading.Thread):
                 busy = self._host.step()
                 self.desk.answer()
                 self.desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
-        except Exception as error:  # told when the screen is closed
+        except Exception as error:
             self.problem = error
+        finally:
+            why = f": {self.problem!r}" if self.problem else ""
+            self.desk.close(PtescopeError(f"The host is not watched any more{why}."))
 
     def stop(self) -> None:
         """End it."""
@@ -74,7 +78,8 @@ class Top:
             watcher = _Watcher(host)
             watcher.start()
             undo.callback(watcher.stop)
-            TopApp(watcher.desk.ask, args.interval).run()
-        if watcher.problem:
-            raise watcher.problem
-        return 0
+            app = TopApp(watcher.desk.ask, args.interval)
+            app.run()
+        if app.problem:
+            raise app.problem
+        return app.return_code or 0

@@ -37,20 +37,21 @@ class Followed:
         """Entries of each of its PTE pages, by the first address that it maps."""
         return self.session.table.pages().entries_by_slot()
 
-    def as_process(self, following: Following, watched: float) -> HostProcess:
+    def as_process(self, following: Following, watched: float, vm_pte_kib: int) -> HostProcess:
         """What is known of it now; `watched` is the share of its time that it was."""
+        snapshot = self.session.snapshot()
         return replace(
-            counted(self.seen),
+            counted(self.seen, vm_pte_kib),
             following=following,
             watched=watched,
-            snapshot=self.session.snapshot(),
+            snapshot=replace(snapshot, now=replace(snapshot.now, vm_pte_kib=vm_pte_kib)),
             events_per_second=self.events_per_second,
             pte_pages_per_second=self.pages_per_second,
         )
 
 
-def counted(seen: Seen) -> HostProcess:
-    """One of which only /proc tells."""
+def counted(seen: Seen, vm_pte_kib: int) -> HostProcess:
+    """One of which only /proc tells; `vm_pte_kib` as it is now."""
     return HostProcess(
         pid=seen.pid,
         start_time=seen.start_time,
@@ -59,7 +60,7 @@ def counted(seen: Seen) -> HostProcess:
         namespace_pid=seen.namespace_pid,
         following="counted",
         watched=0.0,
-        vm_pte_kib=seen.vm_pte_kib,
+        vm_pte_kib=vm_pte_kib,
         snapshot=None,
         events_per_second=0.0,
         pte_pages_per_second=0.0,

@@ -7,12 +7,13 @@ and without events a process is looked at only while something is left to be rea
 import os
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from socket import gethostname
 from typing import TYPE_CHECKING
 
-from shadow.errors import PtescopeError
-from shadow.host import Cost, Following, HostView
+from shadow.errors import NoSuchTargetError, PtescopeError
+from shadow.host import Cost, Following, HostProcess, HostView
 from shadow.table import Counter
 from tracer.census import Reader
 from tracer.daemon.followed import Followed, counted
@@ -20,9 +21,11 @@ from tracer.daemon.heartbeat import Heartbeat
 from tracer.daemon.lean import give_back, trim_heap
 from tracer.daemon.limits import CpuBudget, Limits, memory_bytes, shadow_cost
 from tracer.daemon.processes import Choice, Processes, Seen
-from tracer.daemon.refusals import Refusals
+from tracer.daemon.pulses import Pulses
+from tracer.daemon.refusals import Refusals, described
 from tracer.daemon.sampling import Sampling
-from tracer.kernel import KernelFacts
+from tracer.drift import ReadingBudget
+from tracer.kernel import KernelFacts, vm_pte_kib
 from tracer.probes import Probes
 from tracer.session import Session
 from tracer.target import open_target
@@ -41,7 +44,9 @@ _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
 _AUDIT_SHARE = 0.02
 """Share of one CPU that audits may take: the next one waits accordingly."""
-_DRIFT_EVERY = 10.0
+_DRIFT_EVERY = 1.0
+_DRIFT_SHARE, _DRIFT_SAVED_NS = 0.1, 2_000_000_000
+"""What readings for drift may take of one CPU for all processes together, and save up."""
 _SEEDING_SECONDS = 0.1
 """How long new processes are seeded at a time, before events are taken again."""
 _RATE_OVER = 10.0
@@ -84,7 +89,9 @@ class Host:
         self._sampling = Sampling()
         self._turn = 0
         self._next_list = self._next_audit = self._next_rates = 0.0
-        self._gone_events = self._gone_lost = self._unseen_forks = 0
+        self._gone_events = self._gone_lost = self._unseen_forks = self._failures = 0
+        self._pulses = Pulses(reader)
+        self._reading_budget = ReadingBudget(_DRIFT_SHARE, _DRIFT_SAVED_NS)
 
     @property
     def sessions(self) -> dict[int, Session]:
@@ -107,10 +114,12 @@ class Host:
             self._processes.look(now, seldom=self._followed.keys())
             self._choose(now)
             self._stay_within(now)
+            self._feel_pulses()
         if now >= self._next_rates:
             self._next_rates = now + _RATE_OVER
-            for followed in self._followed.values():
-                followed.tell_rates(now, _RATE_OVER / 2)
+            for pid, followed in list(self._followed.items()):
+                with self._alone(pid):
+                    followed.tell_rates(now, _RATE_OVER / 2)
             trim_heap()
         if now >= self._next_audit:
             self._audit_one(now)
@@ -123,47 +132,77 @@ class Host:
         """Give each process its events, and time to read again what they left uncertain."""
         ready = self._probes.poll()
         for pid in self._unsettled.union(ready) & self._followed.keys():
-            if self._sampling.resting(pid):
-                continue
-            session = self._followed[pid].session
-            again = session.pump() or session.unsettled
-            (self._unsettled.add if again else self._unsettled.discard)(pid)
-            for child in session.children:
-                self._unseen_forks += self._processes.look_at(child) is None
-            session.children.clear()
-            if session.ended:
-                self._let_go(pid)
+            if not self._sampling.resting(pid):
+                with self._alone(pid):
+                    self._pump_one(pid)
         return len(ready)
+
+    def _pump_one(self, pid: int) -> None:
+        session = self._followed[pid].session
+        again = session.pump() or session.unsettled
+        (self._unsettled.add if again else self._unsettled.discard)(pid)
+        for child in session.children:
+            self._unseen_forks += self._processes.look_at(child) is None
+        session.children.clear()
+        if session.ended:
+            self._let_go(pid)
+
+    @contextmanager
+    def _alone(self, pid: int) -> Iterator[None]:
+        """What goes wrong with one process ends the following of that one, and nothing else."""
+        try:
+            yield
+        except Exception as error:
+            self._failures += 1
+            self._refuse(pid, described(error))
+
+    def _refuse(self, pid: int, why: str) -> None:
+        """Follow it no more, and say so."""
+        followed, seen = self._followed.get(pid), self._processes.seen.get(pid)
+        known = followed.seen if followed else seen
+        if known:
+            self._refusals.refuse(known.identity, why, time.monotonic())
+        self._let_go(pid)
+
+    def _feel_pulses(self) -> None:
+        """Look soon at those that changed though no event says so."""
+        awake = {
+            pid: followed.session.target
+            for pid, followed in self._followed.items()
+            if not self._sampling.resting(pid)
+        }
+        for pid in self._pulses.moved(awake):
+            self._followed[pid].session.look_soon()
+            self._unsettled.add(pid)
 
     def _choose(self, now: float) -> None:
         """Who is new, who is gone, who has been replaced under the same pid."""
         seen = self._processes.seen
         for pid, followed in list(self._followed.items()):
             there = seen.get(pid)
-            if there is None or there.identity != followed.seen.identity:
+            if there is not None and there.identity == followed.seen.identity:
+                followed.seen = there
+                continue
+            with self._alone(pid):
                 if not followed.session.target.alive():
                     followed.session.process_ended()
                     self._let_go(pid)
-            else:
-                followed.seen = there
         alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
         self._waiting = deque(alive)
         known = {process.identity for process in self._waiting}
         known |= self._refusals.now(now)
         self._refusals.keep({process.identity for process in seen.values()})
+        room = self._limits.memory_bytes - memory_bytes()
+        room -= sum(shadow_cost(process.vm_pte_kib) for process in self._waiting)
         for pid, process in seen.items():
             if pid == _SELF or pid in self._followed or process.identity in known:
                 continue
-            if self._choice.takes(process) and self._affords(process):
-                self._waiting.append(process)
-
-    def _affords(self, process: Seen) -> bool:
-        """Whether there is memory to follow it; else it is counted, and that is said."""
-        waiting = sum(shadow_cost(other.vm_pte_kib) for other in self._waiting)
-        room = self._limits.memory_bytes - memory_bytes() - waiting
-        enough = shadow_cost(process.vm_pte_kib) <= room
-        self._refusals.fits(process.identity, fits=enough)
-        return enough
+            if self._choice.takes(process):
+                cost = shadow_cost(process.vm_pte_kib)
+                self._refusals.fits(process.identity, fits=cost <= room)
+                if cost <= room:  # else it is counted, and that is said
+                    self._waiting.append(process)
+                    room -= cost
 
     def _seed(self, now: float) -> None:
         """Begin to follow those that wait, for a while."""
@@ -175,8 +214,10 @@ class Host:
             try:
                 self._follow(process, now)
             except (PtescopeError, OSError) as error:
-                self._probes.remove(process.pid)
-                self._refusals.refuse(process.identity, str(error), now)
+                self._refuse(process.pid, str(error))
+            except Exception as error:
+                self._failures += 1
+                self._refuse(process.pid, described(error))
         if not self._waiting:
             give_back()  # what readings needed
 
@@ -187,7 +228,9 @@ class Host:
         self._probes.add(process.pid)
         tee = self._traces.tee() if self._traces else None
         session = Session(
-            target, self._probes, self._kernel, self._reader, tee, drift_every=_DRIFT_EVERY
+            *(target, self._probes, self._kernel, self._reader, tee),
+            drift_every=_DRIFT_EVERY,
+            budget=self._reading_budget,
         )
         session.seed()
         self._followed[process.pid] = Followed(process, session, now, audited=now, rate_since=now)
@@ -195,17 +238,22 @@ class Host:
         self._refusals.accept(process.identity)
 
     def _let_go(self, pid: int) -> None:
-        """It has ended, or there is no memory left for it."""
-        session = self._followed.pop(pid).session
-        if not self._sampling.resting(pid):
-            session.rest()
-        session.end()
+        """It has ended, there is no memory left for it, or it cannot be followed."""
+        followed = self._followed.pop(pid, None)
+        if followed:
+            session = followed.session
+            with suppress(Exception):  # it may be let go for what went wrong with it
+                session.rest()
+            with suppress(Exception):
+                session.end()
+            self._gone_events += session.events
+            self._gone_lost += session.table.counter(Counter.LOST)
+            if self._traces:
+                self._traces.forget(session.following)
+        self._probes.remove(pid)
         self._sampling.forget(pid)
+        self._pulses.forget(pid)
         self._unsettled.discard(pid)
-        self._gone_events += session.events
-        self._gone_lost += session.table.counter(Counter.LOST)
-        if self._traces:
-            self._traces.forget(session.following)
 
     def _stay_within(self, now: float) -> None:
         """Memory: the least interesting are only counted. CPU: the busiest are only sampled."""
@@ -222,13 +270,21 @@ class Host:
         elif self._budget.use < self._limits.cpu / 2:
             self._sampling.spend()
         for pid in self._sampling.due(now):
-            followed = self._followed[pid]
-            if self._sampling.resting(pid):
-                followed.session.rest()
-            else:
-                with suppress(PtescopeError, OSError):
-                    followed.session.resume()
-                    self._unsettled.add(pid)
+            with self._alone(pid):
+                self._take_turn(pid)
+
+    def _take_turn(self, pid: int) -> None:
+        """It is sampled, and begins or ends to rest."""
+        session = self._followed[pid].session
+        if self._sampling.resting(pid):
+            session.rest()
+            return
+        try:
+            session.resume()
+        except (NoSuchTargetError, OSError):
+            self._let_go(pid)
+        else:
+            self._unsettled.add(pid)
 
     def _audit_one(self, now: float) -> None:
         """Audit whoever was not audited for the longest time, if it did anything since."""
@@ -244,20 +300,23 @@ class Host:
             return
         oldest = min(due, key=lambda followed: followed.audited)
         begin = time.process_time()
-        oldest.session.audit()
+        with self._alone(oldest.seen.pid):
+            oldest.session.audit()
         oldest.audited, oldest.audited_events = now, oldest.session.events
         self._next_audit = now + (time.process_time() - begin) / _AUDIT_SHARE
 
     def audit(self) -> None:
         """Audit all that are followed now."""
-        for pid, followed in self._followed.items():
+        for pid, followed in list(self._followed.items()):
             if not self._sampling.resting(pid):
-                followed.session.audit()
+                with self._alone(pid):
+                    followed.session.audit()
 
     def close(self) -> None:
         """Let go of all, and end the trace."""
         for pid in list(self._followed):
             self._let_go(pid)
+        self._pulses.close()
         if self._traces:
             self._traces.close()
 
@@ -265,14 +324,9 @@ class Host:
         """All that is known now; with the slots of the process `slots_of`."""
         now = time.monotonic()
         processes = []
-        for pid, seen in self._processes.seen.items():
-            followed = self._followed.get(pid)
-            if followed is None:
-                processes.append(counted(seen))
-                continue
-            following: Following = "sampled" if self._sampling.samples(pid) else "followed"
-            watched = self._sampling.watched(pid, followed.found, now)
-            processes.append(followed.as_process(following, watched))
+        for pid, seen in list(self._processes.seen.items()):
+            with self._alone(pid), suppress(OSError):  # it has ended, and is no more in the view
+                processes.append(self._as_process(pid, seen, now))
         shown = self._followed.get(slots_of) if slots_of is not None else None
         return HostView(
             time_ns=time.monotonic_ns(),
@@ -283,7 +337,22 @@ class Host:
             cost=self._cost(),
             notes=self.notes(),
             slots=shown.slots() if shown else {},
+            slots_of=slots_of,
         )
+
+    def _as_process(self, pid: int, seen: Seen, now: float) -> HostProcess:
+        """As the view has it, with the VmPTE that it has now.
+
+        Raises:
+            OSError: it has ended.
+        """
+        vm_pte = vm_pte_kib(pid)
+        followed = self._followed.get(pid)
+        if followed is None:
+            return counted(seen, vm_pte)
+        following: Following = "sampled" if self._sampling.samples(pid) else "followed"
+        watched = self._sampling.watched(pid, followed.found, now)
+        return followed.as_process(following, watched, vm_pte)
 
     def _cost(self) -> Cost:
         sessions = [followed.session for followed in self._followed.values()]
@@ -299,6 +368,7 @@ class Host:
             uncounted_forks=self._unseen_forks,
             newest_event_ns=max((table.counter(Counter.NOW) for table in tables), default=0),
             sees_events=self._heartbeat.alive,
+            failures=self._failures,
         )
 
     def notes(self) -> list[str]:

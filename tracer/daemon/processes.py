@@ -5,11 +5,14 @@ is read when it is new and every few seconds from then on, a part of them at a t
 """
 
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
 import psutil
+
+from tracer.kernel import vm_pte_kib
 
 __all__ = ("Choice", "Processes", "Seen")
 
@@ -17,7 +20,9 @@ _LOOK_EVERY = 10.0
 """Seconds between two looks at the same process."""
 _SELDOM = 60.0
 """The same for one of which events tell."""
-_STATUS = re.compile(r"^(Name|NSpid|VmPTE):\t\s*(.*)$", re.MULTILINE)
+_LOOKING_SECONDS = 0.2
+"""How long they are looked at in one go, before events are taken again."""
+_STATUS = re.compile(r"^(Name|State|Threads|NSpid|VmPTE):\t *(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -70,25 +75,35 @@ def _text(pid: int, name: str) -> str:
         return file.read()
 
 
+def _vm_pte_kib(pid: int, status: dict[str, str]) -> int | None:
+    """VmPTE; None: it has no address space."""
+    if "VmPTE" in status:
+        return int(status["VmPTE"].split()[0])
+    if status["State"][0] in "ZX" and int(status["Threads"]) > 1:  # its main thread has ended
+        return vm_pte_kib(pid)
+    return None
+
+
 def _look(pid: int) -> Seen | None:
     """The process; None: it has no address space, or it is gone."""
     try:
         status = dict(_STATUS.findall(_text(pid, "status")))
-        if "VmPTE" not in status:
+        vm_pte = _vm_pte_kib(pid, status)
+        if vm_pte is None:
             return None
         stat = _text(pid, "stat")
         cgroups = _text(pid, "cgroup").splitlines()
-    except OSError:
+        unified = [line[3:] for line in cgroups if line.startswith("0::")]
+        return Seen(
+            pid=pid,
+            start_time=int(stat[stat.rindex(")") + 2 :].split()[19]),
+            comm=status["Name"],
+            cgroup=unified[0] if unified else "/",
+            namespace_pid=int(status.get("NSpid", str(pid)).split()[-1]),
+            vm_pte_kib=vm_pte,
+        )
+    except (OSError, ValueError, LookupError):  # it ended while it was read
         return None
-    unified = [line[3:] for line in cgroups if line.startswith("0::")]
-    return Seen(
-        pid=pid,
-        start_time=int(stat[stat.rindex(")") + 2 :].split()[19]),
-        comm=status["Name"],
-        cgroup=unified[0] if unified else "/",
-        namespace_pid=int(status["NSpid"].split()[-1]),
-        vm_pte_kib=int(status["VmPTE"].split()[0]),
-    )
 
 
 class Processes:
@@ -102,6 +117,9 @@ class Processes:
     def look(self, now: float, seldom: Collection[int] = ()) -> None:
         """List them, and look at those that are new or were not looked at for some time.
 
+        Where they are too many for one time the others' turn comes with the next call; new
+        ones come first.
+
         Args:
             now: monotonic seconds.
             seldom: pids of those that need not be looked at so often.
@@ -110,13 +128,16 @@ class Processes:
         for pid in (self._looked.keys() | self.seen.keys()) - there:
             self._looked.pop(pid, None)
             self.seen.pop(pid, None)
-        for pid in there:
+        deadline = time.monotonic() + _LOOKING_SECONDS
+        for pid in sorted(there, key=lambda pid: self._looked.get(pid, -_SELDOM)):
             every = _SELDOM if pid in seldom else _LOOK_EVERY
             if now - self._looked.get(pid, -_SELDOM) >= every:
                 # Spread, so that not all are looked at again at once.
                 spread = every * (pid % 16) / 64 if pid not in self._looked else 0
                 self._looked[pid] = now - spread
                 self.look_at(pid)
+                if time.monotonic() > deadline:
+                    return
 
     def look_at(self, pid: int) -> Seen | None:
         """Look at one now."""

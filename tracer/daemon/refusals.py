@@ -1,14 +1,23 @@
 """Processes that are not followed though they were chosen, and why."""
 
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ("Identity", "Refusals")
+__all__ = ("Identity", "Refusals", "described")
 
 Identity = tuple[int, int]
 """A process: its pid and its start time."""
 _TRY_AGAIN = 60.0
 """Seconds until one that could not be followed is tried again: it may have been in exec."""
+
+
+def described(error: Exception) -> str:
+    """What went wrong within ptescope itself, and where, on one line."""
+    trace = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(trace[-1].filename).name}:{trace[-1].lineno}" if trace else ""
+    return f"an error of ptescope itself, {type(error).__name__}: {error}{where}"
 
 
 @dataclass(frozen=True)

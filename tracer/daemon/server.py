@@ -1,38 +1,43 @@
-"""/metrics and /healthz over HTTP."""
+"""/metrics and /healthz over HTTP, for clients of any kind.
 
+One thread serves all connections. Each has a few seconds for its request and for taking the
+answer; where there are too many, the one that has kept us waiting the longest is closed.
+"""
+
+import asyncio
+import logging
+import resource
 import socket
 import threading
-from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+import h11
 
-from shadow.errors import UsageError
+from shadow.errors import PtescopeError, UsageError
 from shadow.host import HostView
-from shadow.report.metrics import HostCollector
+from tracer.daemon.metrics_page import Answer, MetricsPage, Request
 
 __all__ = ("MetricsServer",)
 
-
-class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each request, so that a slow reader stops nobody."""
-
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
+_REQUEST_SECONDS, _SEND_SECONDS = 5.0, 10.0
+_MOST_CONNECTIONS = 1024
+_BACKLOG = 4096
+"""Connections that may wait in the kernel (at most net.core.somaxconn)."""
+_REQUEST_BYTES = 8192
+_log = logging.getLogger("ptescope")
 
 
-class _Quiet(WSGIRequestHandler):
-    """No line in the log for each scrape."""
-
-    timeout = 10
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"Metrics cannot be served on {host}:{port} ({error}); choose another --listen."
+        ) from error
 
 
 class MetricsServer:
@@ -44,44 +49,28 @@ class MetricsServer:
         port: the port; 0: any that is free.
         top: how many processes and cgroups have metrics of their own.
 
+    Attributes:
+        port: the port.
+        problem: why it has ended though nobody stopped it.
+
     Raises:
         UsageError: that address cannot be listened on.
     """
 
     def __init__(self, view: Callable[[], HostView], host: str, port: int, *, top: int) -> None:
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(HostCollector(view, top))
-        self._view, self._metrics = view, make_wsgi_app(registry)
-        server = _Server6 if ":" in host else _Server
-        try:
-            self._server = make_server(host, port, self._app, server, _Quiet)
-        except (OSError, OverflowError) as error:
-            raise UsageError(
-                f"Metrics cannot be served on {host}:{port} ({error}); choose another --listen."
-            ) from error
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics")
-
-    def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path == "/metrics":
-            answer: Iterable[bytes] = self._metrics(environ, start_response)
-            return answer
-        if path == "/healthz":
-            status, text = self._health()
-        else:
-            status, text = "404 Not Found", "There are /metrics and /healthz."
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [text.encode() + b"\n"]
-
-    def _health(self) -> tuple[str, str]:
-        try:
-            view = self._view()
-        except TimeoutError as error:
-            return "503 Service Unavailable", str(error)
-        if not view.cost.sees_events:
-            return "503 Service Unavailable", "no event of our own came back lately"
-        return "200 OK", "events come in"
+        self._socket = _listen(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self.problem: BaseException | None = None
+        self._page = MetricsPage(view, top)
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(self._note)
+        self._stopped = asyncio.Event()
+        self._most = min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._waiting: dict[asyncio.Task[None], None] = {}
+        """Connections whose request has not come yet, the oldest first."""
+        self._open: set[asyncio.Task[None]] = set()
+        self._noted = 0.0
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -90,6 +79,111 @@ class MetricsServer:
     def stop(self) -> None:
         """Answer no more."""
         if self._thread.ident is not None:
-            self._server.shutdown()
+            with suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
-        self._server.server_close()
+        self._page.close()
+        self._socket.close()
+        self._loop.close()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:  # reported by the thread that watches
+            self.problem = error
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(
+            self._connected, sock=self._socket, limit=_REQUEST_BYTES, backlog=_BACKLOG
+        )
+        try:
+            await self._stopped.wait()
+        finally:
+            server.close()
+            for task in self._open:
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A line a minute at most, such as that no file is left for another connection."""
+        if loop.time() - self._noted > 60 or not self._noted:
+            self._noted = loop.time()
+            error = context.get("exception")
+            _log.warning("ptescope: metrics: %s (%s)", context["message"], error)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or not self._make_room():
+            writer.transport.abort()
+            return
+        self._open.add(task)
+        self._waiting[task] = None
+        try:
+            await self._talk(task, reader, writer)
+        except (TimeoutError, OSError, asyncio.CancelledError):
+            writer.transport.abort()  # the client's doing, or it had to make room
+        finally:
+            self._waiting.pop(task, None)
+            self._open.discard(task)
+            writer.close()
+
+    def _make_room(self) -> bool:
+        """Whether there is room for a connection, though the oldest may have to be closed."""
+        if len(self._open) < self._most:
+            return True
+        oldest = next(iter(self._waiting), None)
+        if oldest is None:
+            return False
+        del self._waiting[oldest]
+        oldest.cancel()
+        return True
+
+    async def _talk(
+        self, task: "asyncio.Task[None]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_REQUEST_BYTES)
+        request = None
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                request = await _request(connection, reader)
+            if request is None:
+                return
+            self._waiting.pop(task, None)
+            answer = await self._page.answer(request)
+        except (TimeoutError, OSError):
+            raise
+        except (h11.RemoteProtocolError, ValueError):
+            answer = Answer(HTTPStatus.BAD_REQUEST, b"This request is not understood.\n")
+        except PtescopeError as error:
+            answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
+        except Exception as error:
+            self._note(self._loop, {"message": "a request failed", "exception": repr(error)})
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{error!r}\n".encode())
+        async with asyncio.timeout(_SEND_SECONDS):
+            await _send(connection, writer, answer, body=not request or request.method != "HEAD")
+
+
+async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
+    """The request of a connection; None: it was closed without one."""
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Request):
+            headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+            return Request(event.method.decode(), event.target.decode(), headers)
+        if event is not h11.NEED_DATA:
+            return None
+        connection.receive_data(await reader.read(_REQUEST_BYTES))
+
+
+async def _send(
+    connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, body: bool
+) -> None:
+    """Send it, and wait until the kernel has all of it."""
+    headers = [*answer.headers, ("Content-Length", str(len(answer.body))), ("Connection", "close")]
+    status = HTTPStatus(answer.status)
+    head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+    writer.transport.set_write_buffer_limits(high=0)
+    writer.write(connection.send(head) or b"")
+    if body:
+        writer.write(answer.body)
+    await writer.drain()

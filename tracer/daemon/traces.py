@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from socket import gethostname
 
-from shadow.errors import TraceWriteError, UsageError
+from shadow.errors import PtescopeError, TraceWriteError, UsageError
 from shadow.follow import Following, Tee
 from shadow.records import Facts, Record
 from shadow.trace import TraceWriter
@@ -13,6 +13,8 @@ from shadow.trace import TraceWriter
 __all__ = ("Traces",)
 
 _SUFFIX = ".arrows"
+_PATIENCE = 60.0
+"""Seconds until a new file is tried again."""
 
 
 class Traces:
@@ -35,8 +37,8 @@ class Traces:
         self._folder, self._size, self._keep = folder, size, keep
         self._host = gethostname()
         self._ending: list[threading.Thread] = []
-        self.problem: str | None = None
-        """Why a file that is closed is not complete."""
+        self._problem: str | None = None
+        self._try_again = 0.0
         self._open()
 
     def _open(self) -> None:
@@ -69,10 +71,27 @@ class Traces:
         """Nothing more comes of this process."""
         self._tees.pop(following, None)
 
+    @property
+    def problem(self) -> str | None:
+        """Why a file is not complete, or cannot be begun or removed."""
+        if self._problem is None and self._writer.problem is not None:
+            return f"{self._writer.file.path} cannot be written any more: {self._writer.problem}."
+        return self._problem
+
     def turn_over(self) -> None:
-        """Begin a new file, if this one is large enough, and remove the oldest."""
-        if self._writer.file.size < self._size:
+        """Begin a new file, if this one is large enough, and remove the oldest.
+
+        Where that cannot be done the old one goes on, and it is tried again in a while.
+        """
+        if self._writer.file.size < self._size or time.monotonic() < self._try_again:
             return
+        try:
+            self._turn_over()
+        except (PtescopeError, OSError) as error:
+            self._problem = f"A new trace cannot be begun, or an old one removed: {error}"
+            self._try_again = time.monotonic() + _PATIENCE
+
+    def _turn_over(self) -> None:
         old = self._writer
         self._open()
         self._writer.start()
@@ -89,7 +108,7 @@ class Traces:
         try:
             writer.close()
         except TraceWriteError as error:
-            self.problem = str(error)
+            self._problem = str(error)
 
     def close(self) -> None:
         """End all files.

@@ -11,6 +11,7 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
+from shadow.errors import PtescopeError
 from shadow.host import HostProcess, HostView
 from shadow.report.parts import size
 from shadow.report.top.detail import detail
@@ -79,7 +80,12 @@ class TopApp(App[None]):
         self._look, self._every = look, every
         self._order, self._filter, self._paused = "empty", "", False
         self._view: HostView | None = None
-        self._opened: int | None = None
+        self._old: str | None = None
+        """Why the view is not of now."""
+        self.problem: PtescopeError | None = None
+        """Why it ended by itself."""
+        self._opened: tuple[int, int] | None = None
+        """The process that is shown alone: its pid and start time."""
         self._events: dict[int, deque[float]] = {}
 
     def compose(self) -> ComposeResult:
@@ -109,13 +115,27 @@ class TopApp(App[None]):
     def _fetch(self) -> None:
         """Look, in a thread of its own; the screens stay as they are meanwhile."""
         try:
-            view = self._look(self._opened)
-        except TimeoutError:
-            return
-        self.call_from_thread(self._take, view)
+            view = self._look(self._opened[0] if self._opened else None)
+        except TimeoutError as error:
+            self.call_from_thread(self._wait, str(error))
+        except Exception as error:
+            self.call_from_thread(self._give_up, error)
+        else:
+            self.call_from_thread(self._take, view)
+
+    def _wait(self, why: str) -> None:
+        """No view came; what is shown grows old."""
+        self._old = why
+        self._show()
+
+    def _give_up(self, error: Exception) -> None:
+        """No view will come any more."""
+        problem = error if isinstance(error, PtescopeError) else PtescopeError(repr(error))
+        self.problem = problem
+        self.exit(return_code=problem.status)
 
     def _take(self, view: HostView) -> None:
-        self._view = view
+        self._view, self._old = view, None
         alive = {process.pid for process in view.processes}
         self._events = {pid: rates for pid, rates in self._events.items() if pid in alive}
         for process in view.processes:
@@ -124,18 +144,20 @@ class TopApp(App[None]):
         self._show()
 
     def _show(self) -> None:
-        if self._view is None:
-            return
         top = self.screen_stack[0]
+        old = f"NOT OF NOW: {self._old}\n" if self._old else ""
+        if self._view is None:
+            top.query_one("#summary", Static).update(old)
+            return
         top.query_one("#summary", Static).update(
-            summary(self._view, self._order, paused=self._paused)
+            old + summary(self._view, self._order, paused=self._paused)
         )
         shown = [p for p in self._view.processes if matches(p, self._filter)]
         shown.sort(key=lambda p: (ORDERS[self._order](p), p.vm_pte_kib), reverse=True)
         table, row, scroll = self._table, self._table.cursor_row, self._table.scroll_offset
         table.clear()
         for process in shown:
-            table.add_row(*cells(process), key=str(process.pid))
+            table.add_row(*cells(process), key=f"{process.pid} {process.start_time}")
         table.move_cursor(row=min(row, max(len(shown) - 1, 0)))
         table.scroll_to(scroll.x, scroll.y, animate=False)
         if isinstance(self.screen, _Process):
@@ -143,13 +165,17 @@ class TopApp(App[None]):
 
     def _show_process(self, screen: _Process) -> None:
         assert self._view
-        found = [p for p in self._view.processes if p.pid == self._opened]
+        assert self._opened
+        found = [p for p in self._view.processes if (p.pid, p.start_time) == self._opened]
         if not found:
-            screen.show(f"Process {self._opened} has ended.")
+            screen.show(f"Process {self._opened[0]} has ended.")
             return
         process: HostProcess = found[0]
         rates = list(self._events.get(process.pid, ()))
-        screen.show(detail(process, self._view.slots, rates, self.size.width))
+        old = f"NOT OF NOW: {self._old}\n" if self._old else ""
+        # The view may have been made while another process was shown, or none.
+        slots = self._view.slots if self._view.slots_of in (None, process.pid) else {}
+        screen.show(old + detail(process, slots, rates, self.size.width))
 
     def action_order(self, order: str) -> None:
         """Sort by this."""
@@ -177,7 +203,8 @@ class TopApp(App[None]):
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open a process."""
         assert event.row_key.value
-        self._opened = int(event.row_key.value)
+        pid, start_time = map(int, event.row_key.value.split())
+        self._opened = pid, start_time
         screen = _Process()
         self.push_screen(screen, callback=lambda _: self._close())
         self.call_after_refresh(self._show)

@@ -18,12 +18,13 @@ from shadow.records import Mappings
 from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table import Counter, Pages, Ranges
 from tracer.audit import Difference, Mask, Slots, candidates, compare
+from tracer.causes import Causes
 from tracer.census import Reader
 from tracer.coverage import READINGS, Coverage
 from tracer.motion import MARGIN_NS, MOVE_NO_MAPPING, Motion
 from tracer.target import Target
 
-__all__ = ("Outcome", "Readings")
+__all__ = ("Comparer", "Outcome")
 
 _Vmas = npt.NDArray[np.void]
 
@@ -72,7 +73,7 @@ class _Reading:
         return np.isin(self.slots, self.real.slots) | np.isin(self.slots, self.shadow.slots)
 
 
-class Readings:
+class Comparer:
     """Reads and compares one process.
 
     Args:
@@ -80,6 +81,7 @@ class Readings:
         following: its shadow.
         reader: how its page tables are read.
         motion: its recent events.
+        causes: names what no event accounts for.
         take: takes the events that have come; returns how many.
     """
 
@@ -89,10 +91,11 @@ class Readings:
         following: Following,
         reader: Reader,
         motion: Motion,
+        causes: Causes,
         take: Callable[[], int],
     ) -> None:
         self._target, self._following, self._reader = target, following, reader
-        self._motion, self._take = motion, take
+        self._motion, self._causes, self._take = motion, causes, take
 
     def compare(self, within: Ranges | None, patience_ns: int) -> Outcome | None:
         """Compare until enough is known.
@@ -129,7 +132,7 @@ class Readings:
             again = read.slots[read.moving | read.differs]
             within = again, again + SLOT
             time.sleep(MARGIN_NS / 1e9)
-        found = read.found if certain.sum() == len(read.found.slots) else self._only(read, certain)
+        found = self._named(read, certain)
         now = self._mapping_events()
         return Outcome(
             found=found,
@@ -139,11 +142,23 @@ class Readings:
             vmas=vmas[1] if vmas[0] == now else None,
         )
 
-    def _only(self, read: _Reading, certain: Mask) -> Difference:
-        """The difference without the slots that differ but not for certain."""
-        doubtful = read.moving | (read.differs & ~certain)
-        table = self._following.table
-        return compare(table, read.real, shadow=read.shadow, moving=doubtful, called=read.called)
+    def _named(self, read: _Reading, certain: Mask) -> Difference:
+        """The slots that differ for certain, with what may have made them differ."""
+        if not len(read.found.slots):
+            return read.found
+        doubtful, called = read.moving | (read.differs & ~certain), read.called
+        pinning = None
+        if not read.found.explained:
+            pinning = self._causes.pinning(read.found.causes.get("unknown", 0))
+            called = {**called, **self._causes.by_place(read.slots)}
+        return compare(
+            self._following.table,
+            read.real,
+            shadow=read.shadow,
+            moving=doubtful,
+            called=called,
+            pinning=pinning,
+        )
 
     def _read(self, within: Ranges | None) -> _Reading:
         self._take_all()

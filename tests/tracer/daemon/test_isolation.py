@@ -1,0 +1,248 @@
+"""What goes wrong with one process ends neither the daemon nor the following of others.
+
+The host is a real one whose probes and reader are stand-ins, so no rights are needed; the
+processes are real children.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from shadow.errors import UnsupportedHostError
+from shadow.events import EVENT, EventBatch
+from shadow.policy import Policy
+from shadow.table import Pages
+from tracer.daemon import Choice, Host, Limits
+from tracer.daemon import host as hosts
+from tracer.kernel import KernelFacts
+from tracer.session import Session
+
+_KERNEL = KernelFacts("6.18.0", Policy.PT_RECLAIM, 4, "never", {"always": (), "madvise": ()}, 65530)
+_NONE = np.empty(0, EVENT)
+
+
+class _Probes:
+    """Remembers who is traced, and has no events."""
+
+    class attachments:  # noqa: N801
+        @staticmethod
+        def by_backend() -> dict[str, list[str]]:
+            return {}
+
+    class ring:  # noqa: N801
+        size = 4096
+
+        @staticmethod
+        def backlog() -> int:
+            return 0
+
+    def __init__(self) -> None:
+        self.traced: set[int] = set()
+
+    def add(self, pid: int, *, follow: bool = False) -> None:
+        assert not follow
+        self.traced.add(pid)
+
+    def remove(self, pid: int) -> EventBatch:
+        self.traced.discard(pid)
+        return _NONE
+
+    def added_at(self, pid: int) -> int:
+        assert pid in self.traced
+        return 0
+
+    def poll(self) -> list[int]:
+        return sorted(self.traced)
+
+    def read(self, pid: int) -> EventBatch:
+        if pid not in self.traced:
+            raise KeyError(pid)
+        return _NONE
+
+    def untold_loss(self, pid: int, _now: int) -> EventBatch:
+        assert pid in self.traced
+        return _NONE
+
+
+class _Reader:
+    exact, why = True, "stand-in"
+
+    def pages(self, *_: Any, **__: Any) -> Pages:
+        none = np.empty(0, np.int64)
+        return Pages(
+            slots=none,
+            present=np.empty((0, 8), np.uint64),
+            huge=none,
+            huge_kind=np.empty(0, np.uint8),
+            exact=True,
+            pmd_bases=none,
+            pud_bases=none,
+            within=None,
+        )
+
+    def page_table_kib(self, _targets: Any) -> dict[int, int]:
+        return {}
+
+    def forget(self, _target: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def children() -> Iterator[list[subprocess.Popen[bytes]]]:
+    programs = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+                for _ in range(3)]  # fmt: skip
+    time.sleep(0.3)
+    yield programs
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+@pytest.fixture
+def host(children: list[subprocess.Popen[bytes]]) -> Iterator[Host]:
+    """It follows the children, and no others that have another name."""
+    choice = Choice(names=("python*",), min_vmpte_kib=16)
+    made = Host(
+        _Probes(), _KERNEL, _Reader(), choice=choice, limits=Limits(1 << 40, 10.0),  # type: ignore[arg-type]
+    )  # fmt: skip
+    made._heartbeat.beat = lambda now: None  # type: ignore[method-assign]  # noqa: ARG005
+    _steps(made, lambda: {child.pid for child in children} <= made.sessions.keys())
+    yield made
+    made.close()
+
+
+def _steps(host: Host, until: Any, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        host.step()
+        time.sleep(0.01)
+
+
+_ERRORS = [KeyError(7), IndexError("x"), MemoryError(), ValueError("y"), RecursionError(),
+           UnsupportedHostError("Cannot follow mm_struct.pgd"), ZeroDivisionError()]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", ["pump", "audit", "snapshot", "rest", "look_soon", "stop"])
+def test_an_error_about_one_is_that_ones(
+    host: Host,
+    children: list[subprocess.Popen[bytes]],
+    method: str,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    victim, *others = [child.pid for child in children]
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(host.sessions[victim], method, fail)
+    monkeypatch.setattr(hosts, "_LIST_EVERY", 0.05)
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        host.step()
+        host.audit()
+        view = host.view()
+        time.sleep(0.02)
+    assert set(others) <= host.sessions.keys()
+    assert {process.pid for process in view.processes} >= set(others)
+    if method in ("pump", "audit", "snapshot"):
+        assert victim not in host.sessions
+        assert victim not in host._probes.traced  # type: ignore[attr-defined]
+        assert host.view().cost.failures == 1
+        assert any(type(error).__name__ in note for note in host.notes())
+
+
+def test_one_that_cannot_be_let_go_is_let_go(
+    host: Host, children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = children[0]
+
+    def fail() -> NoReturn:
+        raise KeyError(victim.pid)
+
+    for method in ("rest", "end"):
+        monkeypatch.setattr(host.sessions[victim.pid], method, fail)
+    victim.kill()
+    victim.wait()
+    _steps(host, lambda: victim.pid not in host.sessions)
+    assert children[1].pid in host.sessions
+
+
+def test_a_zombie_that_rested_ends_nothing(
+    host: Host, children: list[subprocess.Popen[bytes]]
+) -> None:
+    """It is sampled, rests, ends, and nobody waits for it; then its turn comes."""
+    victim = children[0]
+    now = time.monotonic()
+    host._sampling.save({victim.pid: 1e6}, now)
+    for pid in host._sampling.due(now):
+        host._take_turn(pid)
+    assert host.resting(victim.pid)
+    assert victim.pid not in host._probes.traced  # type: ignore[attr-defined]
+    victim.kill()
+    os.waitid(os.P_PID, victim.pid, os.WEXITED | os.WNOWAIT)
+    for pid in host._sampling.due(now + 10):
+        host._take_turn(pid)
+    assert victim.pid not in host.sessions
+    for _ in range(70):
+        host._next_list = 0.0
+        host.step()
+    assert victim.pid not in host.sessions
+    assert {child.pid for child in children[1:]} <= host.sessions.keys()
+    assert host.view().cost.failures == 0
+
+
+def test_one_that_rests_and_is_asked_has_nothing(
+    host: Host, children: list[subprocess.Popen[bytes]]
+) -> None:
+    session: Session = host.sessions[children[0].pid]
+    session.rest()
+    assert session.take() == 0
+    session.rest()
+    session.resume()
+    assert children[0].pid in host._probes.traced  # type: ignore[attr-defined]
+
+
+def test_one_that_cannot_be_read_at_first_is_refused_and_named(
+    host: Host, children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("odd")
+
+    monkeypatch.setattr(Session, "seed", fail)
+    late = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        time.sleep(0.3)
+        _steps(host, lambda: any("AssertionError" in note for note in host.notes()))
+        assert late.pid not in host.sessions
+        assert {child.pid for child in children} <= host.sessions.keys()
+    finally:
+        late.kill()
+        late.wait()
+
+
+def test_a_name_that_is_empty_is_no_other_field() -> None:
+    """The name is any text: what follows it in status is not part of it."""
+    script = "open('/proc/self/comm','w').write('\\n'); import time; time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        deadline = time.monotonic() + 10
+        from tracer.daemon.processes import Processes
+
+        seen = Processes().look_at(child.pid)
+        while seen and seen.comm.startswith("python"):
+            assert time.monotonic() < deadline
+            seen = Processes().look_at(child.pid)
+        assert seen
+        assert "Umask" not in seen.comm
+    finally:
+        child.kill()
+        child.wait()

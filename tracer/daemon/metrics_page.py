@@ -1,0 +1,125 @@
+"""The answers to requests over HTTP: /metrics and /healthz."""
+
+import asyncio
+import gzip
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from shadow.errors import PtescopeError
+from shadow.host import HostView
+from shadow.report.metrics import HostCollector
+
+__all__ = ("Answer", "MetricsPage", "Request")
+
+_PLAIN = "text/plain; charset=utf-8"
+_MOST_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: `headers` by their names in small letters."""
+
+    method: str
+    target: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", _PLAIN),)
+
+
+def _text(status: int, text: str, *more: tuple[str, str]) -> Answer:
+    return Answer(status, text.encode() + b"\n", (("Content-Type", _PLAIN), *more))
+
+
+class _Chosen(Collector):
+    """The metrics with these names or samples of these names; all, if there are no names."""
+
+    def __init__(self, collector: Collector, names: frozenset[str]) -> None:
+        self._collector, self._names = collector, names
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collector.collect():
+            there = {metric.name, *(sample.name for sample in metric.samples)}
+            if not self._names or self._names & there:
+                yield metric
+
+
+class MetricsPage:
+    """Answers requests. All that come while a view is being made share it, and its text.
+
+    Args:
+        view: gives the host as it is now; may raise TimeoutError or PtescopeError.
+        top: how many processes and cgroups have metrics of their own.
+    """
+
+    def __init__(self, view: Callable[[], HostView], top: int) -> None:
+        self._view, self._top = view, top
+        self._asker = ThreadPoolExecutor(1, "ask")
+        self._asking: asyncio.Future[HostView] | None = None
+        self._shown: HostView | None = None
+        self._kept: dict[tuple[str, bool], Answer] = {}
+
+    async def _look(self) -> HostView:
+        if self._asking is None or self._asking.done():
+            loop = asyncio.get_running_loop()
+            self._asking = asyncio.ensure_future(loop.run_in_executor(self._asker, self._view))
+        return await asyncio.shield(self._asking)
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to one request."""
+        url = urlsplit(request.target)
+        if url.path not in ("/metrics", "/healthz"):
+            return _text(404, "There are /metrics and /healthz.")
+        if request.method not in ("GET", "HEAD"):
+            return _text(405, "Only GET and HEAD are answered.", ("Allow", "GET, HEAD"))
+        try:
+            view = await self._look()
+        except (TimeoutError, PtescopeError) as error:
+            return _text(503, str(error))
+        if url.path == "/healthz":
+            return self._health(view)
+        return self._metrics(view, request, parse_qs(url.query).get("name[]", []))
+
+    @staticmethod
+    def _health(view: HostView) -> Answer:
+        if not view.cost.sees_events:
+            return _text(503, "no event of our own came back lately")
+        return _text(200, "events come in")
+
+    def _metrics(self, view: HostView, request: Request, names: list[str]) -> Answer:
+        """The page of a view, made once for each form; a choice of metrics is not kept."""
+        if self._shown is not view:
+            self._shown, self._kept = view, {}
+        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        form = request.headers.get("accept", ""), zipped
+        if not names and form in self._kept:
+            return self._kept[form]
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Chosen(HostCollector(lambda: view, self._top), frozenset(names)))
+        encode, content_type = choose_encoder(form[0])
+        body = encode(registry)
+        headers = [("Content-Type", content_type)]
+        if zipped:
+            body = gzip.compress(body, 1)
+            headers.append(("Content-Encoding", "gzip"))
+        answer = Answer(200, body, tuple(headers))
+        if not names and len(self._kept) < _MOST_KEPT:
+            self._kept[form] = answer
+        return answer
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._asker.shutdown(wait=False, cancel_futures=True)
