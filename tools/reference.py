@@ -10,6 +10,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from enum import IntEnum
 from types import ModuleType
 from typing import Any
@@ -71,8 +72,8 @@ def _trace_rows() -> str:
 
 
 def _event_columns() -> str:
-    fields: dict[str, Any] = dict(events.EVENT.fields or {})
-    rows = ((f"`{name}`", str(dtype), f"{at}") for name, (dtype, at, *_) in fields.items())
+    columns: dict[str, Any] = dict(events.EVENT.fields or {})
+    rows = ((f"`{name}`", str(dtype), f"{at}") for name, (dtype, at, *_) in columns.items())
     return _table(("column", "type", "byte"), rows)
 
 
@@ -118,8 +119,8 @@ def _commands() -> str:
 
 
 def _no_host() -> HostView:
-    nothing = Cost(0, 0, 0, 0, 0, 0, 0, 0, 0, True)
-    return HostView(0, "", "", "", [], nothing)
+    nothing = dict.fromkeys((field.name for field in fields(Cost)), 0)
+    return HostView(0, "", "", "", [], Cost(**nothing))  # type: ignore[arg-type]
 
 
 def _metrics() -> str:

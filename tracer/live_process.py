@@ -13,14 +13,13 @@ from shadow.snapshot import Snapshot
 from shadow.table import prepare
 from tracer.instruments import instruments
 from tracer.kernel import kernel_facts
-from tracer.session import Session
+from tracer.session import LAST_PATIENCE_NS, Session
 from tracer.target import open_target
 
 __all__ = ("LiveProcess", "following")
 
 _BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
 """Seconds between two looks at the ring: events come in, or nothing does."""
-_PATIENCE_NS = 2_000_000_000
 
 
 class LiveProcess:
@@ -76,7 +75,7 @@ class LiveProcess:
         """Compare the shadow with the real page tables, and repair it; see `Snapshot.audit`."""
         self._check()
         with self._lock:
-            self._session.audit(_PATIENCE_NS)
+            self._session.audit(LAST_PATIENCE_NS)
 
     def snapshot(self) -> Snapshot:
         """What is known now or, after the `with` block, at its end."""
