@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shadow import advice as _advice_rules
+from shadow import whatif
 from shadow.advice import Evidence, Finding
 from shadow.errors import (
     DamagedTraceError,
@@ -146,14 +147,13 @@ def attach(pid: int, *, trace: str | os.PathLike[str] | None = None) -> Iterator
     writer, begun = TraceWriter(Path(trace)), False
     try:
         with following(pid, writer.tee()) as live:
-            begun = True
             writer.start()
+            begun = True
             yield live
     finally:
         if begun:
             writer.close()
-        else:
-            writer.discard()
+        writer.discard_unpublished()
 
 
 def replay(
@@ -214,11 +214,14 @@ def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> l
         PtescopeError: as `attach` or `replay`.
     """
     if isinstance(source, int):
+        open_target(source)  # refuse before anything is compiled
+    prepare()
+    whatif.prepare()
+    if isinstance(source, int):
         kept = Keeping().process()
         with following(source, kept) as live:
             live.wait(duration)
         return [_advice(evidence_of(live.shadow, time.monotonic_ns(), kept.take()))]
-    prepare()
     with open_trace(os.fspath(source)) as reader:
         processes, damage = evidence_of_trace(reader)
         advised = [_advice(each) for each in processes]

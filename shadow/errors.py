@@ -9,6 +9,7 @@ __all__ = (
     "DamagedTraceError",
     "NoSuchTargetError",
     "NotPermittedError",
+    "OutputError",
     "PtescopeError",
     "TraceWriteError",
     "UnsupportedHostError",
@@ -18,6 +19,12 @@ __all__ = (
 
 class PtescopeError(Exception):
     """Something that the user can act on; `status` is the exit status."""
+
+    status = 1
+
+
+class OutputError(PtescopeError):
+    """What was asked for cannot be written; the message says where to and why."""
 
     status = 1
 

@@ -22,6 +22,7 @@ __all__ = (
     "Kind",
     "MAP_FLAGS_SHIFT",
     "PARTLY",
+    "UNFILLED",
     "births",
     "count_kinds",
     "kinds_of",
@@ -50,6 +51,10 @@ MAP_FLAGS_SHIFT = 8
 
 PARTLY = 1 << 31
 """In `aux`: the call failed, but what lies before the first hole is done."""
+
+
+UNFILLED = 1 << 30
+"""In `aux` of a call that fills what it maps: which pages got entries, only a reading tells."""
 
 
 DISCARDED = 1

@@ -9,6 +9,7 @@ from shadow.follow import Following
 from shadow.geometry import PAGE, SLOT
 from shadow.keeping import KEPT_EVENTS, Keeping, Kept
 from shadow.replay import Replay
+from shadow.room import MAX_MEMORY
 from shadow.table import Counter
 from shadow.trace import TraceReader
 from shadow.whatif import Future
@@ -53,6 +54,7 @@ def evidence_of(following: Following, now_ns: int, future: Future | None) -> Evi
 def evidence_of_trace(
     reader: TraceReader,
     keep: int = KEPT_EVENTS,
+    max_memory: int = MAX_MEMORY,
     progress: Callable[[int], object] = lambda _: None,
 ) -> tuple[Iterator[Evidence], DamagedTraceError | None]:
     """What is known of each process of a trace.
@@ -60,6 +62,7 @@ def evidence_of_trace(
     Args:
         reader: the trace.
         keep: how many events to keep in memory, of all processes together.
+        max_memory: what the shadows may take, bytes.
         progress: is given the bytes read so far, now and then.
 
     Returns:
@@ -68,6 +71,7 @@ def evidence_of_trace(
     keeping, kept = Keeping(keep), dict[int, Kept]()
     run = Replay(
         reader,
+        max_memory=max_memory,
         progress=progress,
         tee=lambda number: kept.setdefault(number, keeping.process()),
     )

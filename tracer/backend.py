@@ -17,8 +17,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
-from tracer.bpf_call import attach_tracing, load_tracing
+from tracer.bpf_call import attach_tracepoint, attach_tracing, load_tracing
 from tracer.hooks import Hook, How
+from tracer.rights import what_is_missing
+from tracer.tracefs import tracepoint_id
 
 __all__ = ("BPF_FOLDER", "Program", "import_bcc")
 
@@ -86,8 +88,8 @@ def _last_line(said: str, otherwise: str) -> str:
 def _raise_for_load(reason: str, said: str) -> None:
     if os.geteuid() != 0 or "Operation not permitted" in reason + said:
         raise NotPermittedError(
-            "The kernel refused to load the BPF program; this needs root, or CAP_BPF and "
-            "CAP_PERFMON."
+            "The kernel refused to load the BPF program; "
+            f"{what_is_missing('CAP_BPF', 'CAP_PERFMON')}."
         )
     raise UnsupportedHostError(
         f"The BPF program cannot be compiled or loaded here: {_last_line(said, reason)}"
@@ -163,8 +165,9 @@ class Program:
                 bpf.attach_raw_tracepoint(tp=where, fn_name=function)
                 return lambda: bpf.detach_raw_tracepoint(tp=where)
             case How.TRACEPOINT:
-                bpf.attach_tracepoint(tp=where, fn_name=function)
-                return lambda: bpf.detach_tracepoint(tp=where)
+                number = tracepoint_id(hook.where)
+                loaded = bpf.load_func(function, self._bcc.BPF.TRACEPOINT)
+                return self._link(attach_tracepoint(loaded.fd, number))
             case How.KPROBE:
                 bpf.attach_kprobe(event=where, fn_name=function)
                 return lambda: bpf.detach_kprobe(event=where, fn_name=function)
@@ -173,8 +176,12 @@ class Program:
                 return lambda: bpf.detach_kretprobe(event=where, fn_name=function)
         if function_id is None:
             raise UnsupportedHostError("this kernel's BTF has no such function")
-        loaded = load_tracing(bpf.dump_func(function), function_id, at_exit=hook.how is How.FEXIT)
-        link = attach_tracing(loaded)
+        code = bpf.dump_func(function)
+        tracing = load_tracing(code, function_id, at_exit=hook.how is How.FEXIT)
+        return self._link(attach_tracing(tracing))
+
+    def _link(self, link: int) -> Callable[[], None]:
+        """Keep a file descriptor that closing detaches; returns what closes it."""
         self._links.append(link)
 
         def detach() -> None:

@@ -1,18 +1,21 @@
-"""The bpf(2) system call, where bcc does not reach: programs at trampolines, single runs.
+"""bpf(2) and perf_event_open(2), where bcc does not reach: trampolines, tracepoints, single runs.
 
 bcc takes fentry and fexit programs by the names of their functions, and which names has
-changed between its versions; and one function can stand for one kernel function only.
-Source of the layouts: union bpf_attr in include/uapi/linux/bpf.h.
+changed between its versions; and one function can stand for one kernel function only. It
+looks tracepoints up in a mounted tracefs, which a fresh machine does not have.
+Source of the layouts: union bpf_attr in include/uapi/linux/bpf.h, struct perf_event_attr in
+include/uapi/linux/perf_event.h.
 """
 
 import ctypes
 import errno
+import fcntl
 import os
 import struct
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
 
-__all__ = ("attach_tracing", "load_tracing", "run_once")
+__all__ = ("attach_tracepoint", "attach_tracing", "load_tracing", "run_once")
 
 _SYS_BPF = 321  # x86-64
 _PROG_LOAD = 5
@@ -24,9 +27,15 @@ _TRACE_FEXIT = 25
 _INSTRUCTION_BYTES = 8
 _LOG_BYTES = 1 << 20
 _ENOTSUPP = 524
+_SYS_PERF_EVENT_OPEN = 298  # x86-64
+_PERF_TYPE_TRACEPOINT = 2
+_PERF_FLAG_FD_CLOEXEC = 8
+_PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
+_EVERY_PROCESS, _CPU, _NO_GROUP = -1, 0, -1
 
 _LOAD_ATTR = struct.Struct("<IIQQIIQII16sIIIIQIIQII4x")
 _OPEN_ATTR = struct.Struct("<QI4x")
+_PERF_ATTR = struct.Struct("<IIQ96x")  # type, size, config: PERF_ATTR_SIZE_VER5
 _TEST_RUN_ATTR = struct.Struct("<IIIIQQIIIIQQIII4x")
 
 
@@ -95,6 +104,40 @@ def attach_tracing(program: int) -> int:
         raise UnsupportedHostError(f"{error.strerror}") from error
     finally:
         os.close(program)
+
+
+def attach_tracepoint(program: int, tracepoint: int) -> int:
+    """Attach a loaded tracepoint program; closing the returned file descriptor detaches it.
+
+    Args:
+        program: its file descriptor, which stays open.
+        tracepoint: see `tracer.tracefs.tracepoint_id`.
+
+    Raises:
+        NotPermittedError: for lack of rights, or by the kernel's policy.
+        UnsupportedHostError: the kernel refuses it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    attr = ctypes.create_string_buffer(
+        _PERF_ATTR.pack(_PERF_TYPE_TRACEPOINT, _PERF_ATTR.size, tracepoint), _PERF_ATTR.size
+    )
+    # The programs of a tracepoint run on every CPU; the event has to name one all the same.
+    where = map(ctypes.c_long, (_EVERY_PROCESS, _CPU, _NO_GROUP, _PERF_FLAG_FD_CLOEXEC))
+    event: int = libc.syscall(ctypes.c_long(_SYS_PERF_EVENT_OPEN), attr, *where)
+    try:
+        if event < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        try:
+            fcntl.ioctl(event, _PERF_IOC_SET_BPF, program)
+            fcntl.ioctl(event, _PERF_IOC_ENABLE, 0)
+        except OSError:
+            os.close(event)
+            raise
+    except OSError as error:
+        refused = error.errno in (errno.EPERM, errno.EACCES)
+        family = NotPermittedError if refused else UnsupportedHostError
+        raise family(f"{error.strerror}") from error
+    return event
 
 
 def run_once(program: int) -> None:

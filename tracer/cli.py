@@ -1,18 +1,25 @@
 """ptescope: which PTE pages of your processes map nothing, and why."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 # Capabilities are dropped per thread, so numpy must not start any of its own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from pkgutil import resolve_name
+from typing import NoReturn
 
 from shadow.errors import PtescopeError
+from shadow.plain import printable
 from tracer.commands import Command
+from tracer.say import complain, log_to_stderr
 
 __all__ = ("main", "whole_parser")
 
@@ -37,8 +44,16 @@ def _command(name: str) -> Command:
     return command
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows what is wrong with arguments, of which some come from outside (file names)."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line and end with status 2."""
+        super().error(printable(message))
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ptescope", description=__doc__)
+    parser = _Parser(prog="ptescope", description=__doc__)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     asked = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
@@ -67,27 +82,49 @@ def _version() -> str:
     return f"ptescope {version('ptescope')}"
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """In this block SIGINT and SIGTERM are exceptions, so that files are left in order."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, _end),
+        ):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
     Errors that the user can act on are one line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser(arguments).parse_args(arguments)
+    log_to_stderr(logging.WARNING)
     try:
-        status: int = args.run(args)
+        args = _parser(arguments).parse_args(arguments)
+        with _interruptible():
+            status: int = args.run(args)
     except PtescopeError as error:
-        print(f"ptescope: {error}", file=sys.stderr)
+        complain(error)
         return error.status
     except KeyboardInterrupt:  # in a command that has nothing to report when it is cut short
-        print("ptescope: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of our output went away; say nothing more on it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output went away
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or error}.")
+        return 1
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

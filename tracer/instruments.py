@@ -1,6 +1,6 @@
 """What a process is watched with: probes that were seen to work, and a reader of page tables."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,13 +13,23 @@ from tracer.selfcheck import settle
 __all__ = ("add_backend", "instruments")
 
 
+_NAMES = ", ".join(Backend)
+
+
+def _backend(text: str) -> Backend:
+    try:
+        return Backend(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"takes one of {_NAMES}, not {text!a}") from error
+
+
 def add_backend(parser: ArgumentParser) -> None:
     """Declare the option that forces a back end."""
     parser.add_argument(
         "--backend",
-        type=Backend,
-        choices=list(Backend),
-        help="attach to these where there are such (default: the best that this kernel allows; "
+        type=_backend,
+        metavar="NAME",
+        help=f"attach to {_NAMES} where there are such (default: the best that this kernel allows; "
         "see ptescope doctor)",
     )
 

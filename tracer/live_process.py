@@ -11,6 +11,7 @@ from shadow.geometry import SLOT
 from shadow.pte_pages import pte_pages_of
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
+from tracer.commands.attach import refuse_unread
 from tracer.instruments import instruments
 from tracer.kernel import kernel_facts
 from tracer.session import LAST_PATIENCE_NS, Session
@@ -106,13 +107,15 @@ def following(pid: int, tee: Tee | None) -> Iterator[LiveProcess]:
         PtescopeError: it cannot be followed.
     """
     kernel, target = kernel_facts(), open_target(pid)
-    prepare()
     with instruments(kernel) as (probes, reader):
+        prepare()  # when it is known that we may follow
         probes.add(target.pid)
-        session = Session(target, probes, kernel, reader, tee)
+        try:
+            session = Session(target, probes, kernel, reader, tee)
+        except OSError as error:
+            raise NoSuchTargetError(f"Process {pid} has just ended.") from error
         session.seed()
-        if session.following.facts.kernel.seed == "none":
-            raise NoSuchTargetError(f"Process {pid} ended before it could be read.")
+        refuse_unread(session)
         live = LiveProcess(session)
         try:
             yield live

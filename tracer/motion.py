@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind, kinds_of
+from shadow.events import EVENT, MAP_FLAGS_SHIFT, UNFILLED, EventBatch, Kind, kinds_of
 from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
 from tracer.audit import Mask, Slots
@@ -27,7 +27,10 @@ _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
 _MADV_GUARDS = (102, 103)  # MADV_GUARD_INSTALL and _REMOVE, since v6.13
 _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
-_UNTOLD = {Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK}
+_UNTOLD = {
+    *(Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK),
+    *(Kind.PROTECT, Kind.REMAP_TO, Kind.BRK),  # in locked memory
+}
 _BRK_REACH = 64 << 20
 """A BRK event tells only where the break is now; bytes around it that may have moved."""
 
@@ -48,11 +51,11 @@ def untold(events: EventBatch) -> dict[str, EventBatch]:
     By what they do: map pages without faults, let reclaim choose (MADV_PAGEOUT discards
     only those lazyfree pages that were not written to since), set or remove markers.
     """
-    kind, aux = events["kind"], events["aux"]
+    kind, aux = events["kind"], events["aux"] & ~np.uint32(UNFILLED)
     flags = aux >> MAP_FLAGS_SHIFT
     maps = (kind == Kind.MAP) & (flags & (_MAP_LOCKED | _MAP_POPULATE) != 0)
     collapse = (kind == Kind.ADVISE) & (aux == _MADV_COLLAPSE)
-    populate = maps | collapse | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
+    populate = maps | collapse | (aux != events["aux"]) | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
     pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
     guard = (kind == Kind.ADVISE) & np.isin(aux, _MADV_GUARDS)
     return {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}

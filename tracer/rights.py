@@ -10,9 +10,10 @@ import os
 
 from shadow.errors import NotPermittedError
 
-__all__ = ("drop_rights", "may_do_anything")
+__all__ = ("drop_rights", "may_do_anything", "what_is_missing")
 
 _CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_BPF = 2, 19, 21, 39
+_NUMBERS = {"CAP_SYS_PTRACE": _CAP_SYS_PTRACE, "CAP_PERFMON": 38, "CAP_BPF": _CAP_BPF}
 _KEPT = (_CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_BPF)
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, include/uapi/linux/capability.h
 _PR_SET_NO_NEW_PRIVS = 38
@@ -30,11 +31,27 @@ class _Data(ctypes.Structure):
     )
 
 
-def may_do_anything() -> bool:
-    """Whether this thread has CAP_SYS_ADMIN: what is refused then is refused by policy."""
+def _has(capability: int) -> bool:
+    """Whether this thread has a capability now."""
     data = (_Data * 2)()
     ctypes.CDLL(None).capget(ctypes.byref(_Header(_VERSION_3, 0)), data)
-    return bool(data[0].effective >> _CAP_SYS_ADMIN & 1)
+    return bool(data[capability // 32].effective >> capability % 32 & 1)
+
+
+def may_do_anything() -> bool:
+    """Whether this thread has CAP_SYS_ADMIN: what is refused then is refused by policy."""
+    return _has(_CAP_SYS_ADMIN)
+
+
+def what_is_missing(*capabilities: str) -> str:
+    """Why something that needs these was refused, to this user: the end of a message."""
+    names = " and ".join(capabilities)
+    missing = [name for name in capabilities if not _has(_NUMBERS[name])]
+    if not missing:
+        return f"it is refused in spite of {names}, by this kernel's or the container's policy"
+    if os.geteuid() == 0:
+        return f"root lacks {' and '.join(missing)} here, which a container has to be given"
+    return f"this needs root, or {names}"
 
 
 def drop_rights() -> None:

@@ -16,6 +16,7 @@ from shadow.report.text import interval_header, interval_row, live_line
 from shadow.table import Counter
 from tracer.family import Family
 from tracer.launch import Launched
+from tracer.say import say
 from tracer.session import Session
 
 __all__ = ("Stop", "follow")
@@ -72,7 +73,7 @@ def follow(family: Family, stop: Stop, args: Namespace, launched: Launched | Non
         if console.is_terminal:
             live = stack.enter_context(Live(console=console, transient=True, auto_refresh=False))
         if args.interval:
-            print(interval_header(), file=rows, flush=True)
+            say(interval_header(), to=rows)
         shown = 0.0
         while not (stop.asked or stop.also() or family.ended()):
             got = family.pump()
@@ -83,7 +84,7 @@ def follow(family: Family, stop: Stop, args: Namespace, launched: Launched | Non
                 family.audit()
                 next_audit = time.monotonic() + args.audit
             if now >= tick:
-                print(interval_row(first.snapshot()), file=rows, flush=True)
+                say(interval_row(first.snapshot()), to=rows)
                 tick += args.interval
             if live and now - shown >= 0.25:
                 live.update(Text(_status(first, len(family.sessions) - 1)), refresh=True)

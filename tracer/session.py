@@ -18,10 +18,11 @@ import numpy as np
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of
 from shadow.follow import Following, Tee
-from shadow.geometry import PAGE
+from shadow.geometry import PAGE, user_address_limit
 from shadow.records import Events, Facts, Mappings, Seed
 from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import Counter, HugePages, Table
+from shadow.user_space import clipped
 from tracer.auditor import Auditor
 from tracer.census import Reader
 from tracer.drift import ReadingBudget
@@ -83,6 +84,7 @@ class Session:
         """Processes that it has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
+        self._limit = user_address_limit(kernel.levels)
         self._describe_at = 0.0
         self._described: Future[Process] | None = None
         self._resting_since = 0
@@ -231,7 +233,7 @@ class Session:
         """Count events whose effect the seed has already."""
         self.children += children_of(events)
         if len(events):
-            self.following.apply(Events(events, counted=True))
+            self.following.apply(Events(clipped(events, self._limit), counted=True))
 
     def pump(self) -> int:
         """Take the events that have come, and read again what they make uncertain.
@@ -258,6 +260,7 @@ class Session:
         return len(events)
 
     def _apply(self, events: EventBatch) -> None:
+        events = clipped(events, self._limit)
         if Kind.EXEC in kinds_of(events):
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
@@ -325,6 +328,8 @@ class Session:
 
     def rest(self) -> None:
         """Take no events until `resume`; what is known stays as it is now."""
+        if self._resting_since:
+            return
         while self.take():
             pass
         self._probes.remove(self.target.pid)

@@ -21,6 +21,7 @@ from shadow.snapshot import Process
 from shadow.table import VMA, VmaFlag
 from tracer.allocator import find_allocators
 from tracer.living import living_task, read_living, stat_fields
+from tracer.rights import what_is_missing
 
 __all__ = ("Target", "find_by_name", "open_target")
 
@@ -207,7 +208,8 @@ def open_target(pid: int) -> Target:
         read_living(pid, lambda task: _first_bytes(task / "pagemap", 8))
     except PermissionError as error:
         raise NotPermittedError(
-            f"The page tables of process {pid} may not be read; this needs root, or CAP_SYS_PTRACE."
+            f"The page tables of process {pid} may not be read; "
+            f"{what_is_missing('CAP_SYS_PTRACE')}."
         ) from error
     except (FileNotFoundError, ProcessLookupError) as error:
         raise NoSuchTargetError(f"Process {pid} has just ended.") from error
@@ -226,6 +228,16 @@ def _executable(pid: int, exe: str | None) -> str:
     return Path(exe or "").name
 
 
+def _can_be_followed(pid: int) -> bool:
+    try:
+        open_target(pid)
+    except (NoSuchTargetError, UsageError):  # a zombie, a kernel thread, a 32-bit program
+        return False
+    except NotPermittedError:
+        pass
+    return True
+
+
 def find_by_name(name: str) -> int:
     """The pid of the one process with this name (comm, or the executable's file name).
 
@@ -233,6 +245,8 @@ def find_by_name(name: str) -> int:
         NoSuchTargetError: there is none.
         UsageError: there are several.
     """
+    if not name:  # as kernel threads have no executable, they would all match
+        raise UsageError("The name of a process is not empty: give -n NAME, or -p PID.")
     found: list[int] = [
         process.pid
         for process in psutil.process_iter(["name", "exe"])
@@ -241,6 +255,8 @@ def find_by_name(name: str) -> int:
     ]
     if not found:
         raise NoSuchTargetError(f"There is no process named {name!r}.")
+    if len(found) > 1:
+        found = [pid for pid in found if _can_be_followed(pid)] or found
     if len(found) > 1:
         listed = " ".join(map(str, found[:10]))
         raise UsageError(f"{len(found)} processes are named {name!r}: choose one with -p: {listed}")

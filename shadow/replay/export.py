@@ -7,9 +7,11 @@ from typing import Any, BinaryIO, TextIO
 from pyarrow import parquet
 
 from shadow.errors import DamagedTraceError
+from shadow.plain import valid
 from shadow.policy import POLICIES
 from shadow.records import Facts
 from shadow.replay.one import Replay
+from shadow.room import MAX_MEMORY
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceReader
 from shadow.trace.encode import encode
@@ -57,7 +59,9 @@ def _counters(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     yield {"name": "entries", "args": {"entries": snapshot.now.refs}, **common}
 
 
-def to_perfetto(reader: TraceReader, file: TextIO, interval: float) -> DamagedTraceError | None:
+def to_perfetto(
+    reader: TraceReader, file: TextIO, interval: float, max_memory: int = MAX_MEMORY
+) -> DamagedTraceError | None:
     """Counter tracks over time, in the Trace Event Format that the Perfetto UI opens.
 
     Per process and policy: PTE pages and empty ones; and entries.
@@ -66,6 +70,7 @@ def to_perfetto(reader: TraceReader, file: TextIO, interval: float) -> DamagedTr
         reader: the trace.
         file: where to, as JSON.
         interval: seconds between two values.
+        max_memory: what the trace may make its shadows take, bytes.
 
     Returns:
         Why this is not all of the trace, if it is not.
@@ -78,7 +83,7 @@ def to_perfetto(reader: TraceReader, file: TextIO, interval: float) -> DamagedTr
 
     def put(event: dict[str, Any]) -> None:
         nonlocal separator
-        file.write(separator + json.dumps(event))
+        file.write(separator + json.dumps(valid(event)))
         separator = ",\n"
 
     def write(_number: int, snapshot: Snapshot) -> None:
@@ -91,7 +96,7 @@ def to_perfetto(reader: TraceReader, file: TextIO, interval: float) -> DamagedTr
             put(counter)
 
     file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
-    replay = Replay(reader, interval=interval, row=write)
+    replay = Replay(reader, interval=interval, row=write, max_memory=max_memory)
     replay.run()
     for number, snapshot in enumerate(replay.snapshots(), 1):
         write(number, snapshot)

@@ -4,16 +4,21 @@ Each trace is replayed by itself, in one process, by the same code; only where
 that happens differs. Results come in the order of the traces.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
+from signal import SIG_IGN, SIGINT, signal
+from threading import current_thread, main_thread
 from typing import Any
 
 from shadow.errors import PtescopeError, UsageError
 from shadow.policy import Policy
 from shadow.replay.one import Replay
 from shadow.replay.source import open_trace
+from shadow.room import MAX_MEMORY
 from shadow.snapshot import Snapshot
 
 __all__ = (
@@ -27,6 +32,7 @@ __all__ = (
 )
 
 _CONNECT_SECONDS = 10
+_SCHEDULER = re.compile(r"([a-z]+://)?[^\s/]+:\d{1,5}")
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,13 @@ class Question:
         at: seconds after its beginning; None: at its end.
         policy: whose PTE pages; None: those of the kernel that it ran on.
         slots: whether the empty slots are to be listed.
+        max_memory: what the trace may make its shadows take, bytes.
     """
 
     at: float | None = None
     policy: Policy | None = None
     slots: bool = False
+    max_memory: int = MAX_MEMORY
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,8 @@ def outcome_of(url: str, replay: Replay, question: Question) -> Outcome:
 def replay_one(url: str, question: Question) -> Outcome:
     """Replay one trace; a problem with it is part of the outcome."""
     try:
-        with open_trace(url) as reader:
-            replay = Replay(reader, at=question.at)
+        with open_trace(url, question.max_memory) as reader:
+            replay = Replay(reader, at=question.at, max_memory=question.max_memory)
             replay.run()
             return outcome_of(url, replay, question)
     except PtescopeError as error:
@@ -125,9 +133,29 @@ def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterat
         return
     # Not forked: this process may have threads by now, of Arrow for instance.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(replay_one, url, question) for url in urls]
-        for url, future in zip(urls, futures, strict=True):
-            yield _result(url, future.result)
+        with _sigint_ignored():
+            futures = [pool.submit(replay_one, url, question) for url in urls]
+        try:
+            for url, future in zip(urls, futures, strict=True):
+                yield _result(url, future.result)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():
+                worker.terminate()
+            raise
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """Processes started in this block leave Ctrl-C to this one, which ends them."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal(SIGINT, SIG_IGN)
+    try:
+        yield
+    finally:
+        signal(SIGINT, before)
 
 
 def replay_on_cluster(urls: Sequence[str], question: Question, address: str) -> Iterator[Outcome]:
@@ -147,6 +175,8 @@ def replay_on_cluster(urls: Sequence[str], question: Question, address: str) -> 
     Raises:
         UsageError: distributed is not installed, or there is no scheduler there.
     """
+    if not _SCHEDULER.fullmatch(address):
+        raise UsageError(f"{address!a} is no address of a Dask scheduler, as tcp://host:8786 is.")
     try:
         from distributed import Client
     except ImportError as error:

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
-from shadow.errors import DamagedTraceError
+import numpy as np
+import numpy.typing as npt
+
+from shadow.errors import DamagedTraceError, UsageError
 from shadow.events import EventBatch
 from shadow.follow import Following, Tee
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Record
+from shadow.room import MAX_MEMORY, NoRoomError, Room
 from shadow.snapshot import Snapshot
 from shadow.table import Counter
 from shadow.trace import TraceReader
@@ -14,6 +18,9 @@ from shadow.trace import TraceReader
 __all__ = ("Replay",)
 
 _NS = 1e9
+_MOST_ROWS = 1_000_000
+_LONGEST = 1e9
+"""Seconds; more than any trace."""
 _FOREVER = (1 << 63) - 1
 
 
@@ -23,10 +30,14 @@ def _time_of(record: Record) -> int:
     return record.told_ns or record.start_ns if isinstance(record, Facts) else record.time
 
 
-def _until(events: EventBatch, time: int) -> int:
-    """How many events come before the first one later than `time`."""
-    late = events["time"] > time
-    return int(late.argmax()) if late.any() else len(events)
+def _until(latest: npt.NDArray[np.uint64], time: int) -> int:
+    """How many events come before the first one later than `time`.
+
+    Args:
+        latest: (n,) the latest time up to each event.
+        time: ns.
+    """
+    return int(np.searchsorted(latest, np.uint64(time), side="right"))
 
 
 class Replay:
@@ -40,6 +51,7 @@ class Replay:
         progress: is given the bytes read so far, now and then.
         tee: is given the number of a process when it begins, and makes what is to be
             told of all that its shadow takes over.
+        max_memory: what the shadows may take, bytes.
     """
 
     def __init__(
@@ -51,9 +63,12 @@ class Replay:
         row: Callable[[int, Snapshot], object] = lambda _, __: None,
         progress: Callable[[int], object] = lambda _: None,
         tee: Callable[[int], Tee | None] = lambda _: None,
+        max_memory: int = MAX_MEMORY,
     ) -> None:
         self._reader, self._row, self._progress = reader, row, progress
         self._at, self._interval, self._tee = at, interval, tee
+        self._step = max(round((interval or 0) * _NS), 1)
+        self._room = Room(max_memory)
         self._limit = _FOREVER
         self._ticks: dict[int, int] = {}
         """When the next row of each process is due, ns."""
@@ -71,6 +86,8 @@ class Replay:
                 self._progress(self._reader.position)
         except DamagedTraceError as error:
             self.damage = error
+        except NoRoomError as error:
+            self.damage = self._reader.damage(f"{error} (--max-memory takes more)")
         for process in self.followings:
             self._show(process, self.end_of(process))
 
@@ -94,33 +111,52 @@ class Replay:
         if not isinstance(record, Facts):
             raise DamagedTraceError(f"Process {process} of the trace has no beginning.")
         if not self.followings and self._at is not None:
-            self._limit = record.start_ns + round(self._at * _NS)
+            self._limit = record.start_ns + round(min(self._at, _LONGEST) * _NS)
         if record.start_ns > self._limit:
             self._past.add(process)
             return
-        self.followings[process] = Following(record, self._tee(process))
+        self.followings[process] = Following(record, self._tee(process), self._room)
         if self._interval is not None:
-            self._ticks[process] = record.start_ns + round(self._interval * _NS)
+            self._ticks[process] = record.start_ns + self._step
 
     def _events(self, process: int, following: Following, events: EventBatch) -> None:
-        last = int(events["time"].max(initial=0))
+        latest = np.maximum.accumulate(events["time"])
+        last = int(latest[-1]) if len(latest) else 0
+        done, end = 0, len(events)
         if last > self._limit:
             self._past.add(process)
-            events = events[: _until(events, self._limit)]
+            end = _until(latest, self._limit)
+        self._bear_with(process, min(last, self._limit))
         while last > (tick := self._ticks.get(process, _FOREVER)) <= self._limit:
-            before = _until(events, tick)
-            following.apply(Events(events[:before]))
-            events = events[before:]
+            before = min(_until(latest, tick), end)
+            following.apply(Events(events[done:before]))
+            done = before
             self._show(process, tick)
-        following.apply(Events(events))
+        following.apply(Events(events[done:end]))
+
+    def _bear_with(self, process: int, time: int) -> None:
+        """Whether the rows that are due up to `time` are not too many.
+
+        Raises:
+            UsageError: they are.
+        """
+        if self._interval is None:
+            return
+        silent = (time - self._ticks[process]) / _NS
+        if silent > _MOST_ROWS * self._interval:
+            raise UsageError(
+                f"The trace is silent for {silent:,.0f} s at a time: that would be "
+                f"{silent / self._interval:,.0f} rows. Give -i a longer interval."
+            )
 
     def _show(self, process: int, time: int) -> None:
         """The rows of a process that are due up to `time`."""
         if self._interval is None:
             return
+        self._bear_with(process, time)
         while (tick := self._ticks[process]) <= time:
             self._row(process, self.followings[process].snapshot(tick))
-            self._ticks[process] = tick + round(self._interval * _NS)
+            self._ticks[process] = tick + self._step
 
     def end_of(self, process: int) -> int:
         """The end of its window, or the last that is known of it, or the limit."""

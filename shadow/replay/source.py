@@ -1,12 +1,18 @@
 """Where traces lie: files, folders, patterns, here or at any URL that fsspec opens."""
 
+import stat
 from collections.abc import Sequence
 from glob import has_magic
+from pathlib import Path
 
 from fsspec.core import url_to_fs
 
 from shadow.errors import UsageError
+from shadow.room import MAX_MEMORY
 from shadow.trace import SUFFIX, TraceReader
+
+_PARTS = 4
+"""A record is there in several forms for a moment: packed, as columns, as a map, as shadow."""
 
 __all__ = ("find_traces", "open_trace")
 
@@ -41,8 +47,27 @@ def find_traces(places: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def open_trace(url: str) -> TraceReader:
+_SPECIAL = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def _refuse_special(url: str, mode: int) -> None:
+    """Raise UsageError for what is no file; opening a FIFO would wait for a writer."""
+    if kind := _SPECIAL.get(stat.S_IFMT(mode)):
+        raise UsageError(f"{url} is {kind}; a trace is a regular file.")
+
+
+def open_trace(url: str, max_memory: int = MAX_MEMORY) -> TraceReader:
     """Open one trace.
+
+    Args:
+        url: where it is.
+        max_memory: bytes that its replay may take; a record may take a part of that.
 
     Raises:
         UsageError: it cannot be opened, or a later version made it.
@@ -50,7 +75,9 @@ def open_trace(url: str) -> TraceReader:
     """
     try:
         system, path = url_to_fs(url)
+        if "file" in system.protocol:
+            _refuse_special(url, Path(path).stat().st_mode)
         file = system.open(path, "rb")
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{url} cannot be opened: {error}.") from error
-    return TraceReader(file, url)
+    return TraceReader(file, url, max_memory // _PARTS)

@@ -4,6 +4,7 @@ from textwrap import wrap
 
 from shadow.advice import Evidence, Finding, limits
 from shadow.advice.finding import Effect
+from shadow.plain import reporter
 from shadow.report.parts import compared_lines, origin_lines, share, size
 
 __all__ = ("render_advice",)
@@ -74,6 +75,7 @@ def _trust(evidence: Evidence) -> str:
     )
 
 
+@reporter
 def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) -> str:
     """All findings.
 

@@ -1,5 +1,6 @@
 """A census as text: one process in full, or a line for each of many."""
 
+from shadow.plain import reporter
 from shadow.report.parts import occupancy_lines, origin_lines, share, size
 from shadow.snapshot import SPARSE_BELOW, Reading, Snapshot
 
@@ -23,6 +24,7 @@ def _sum_line(snapshot: Snapshot, reading: Reading) -> str:
     )
 
 
+@reporter
 def render_census(snapshot: Snapshot) -> str:
     """One process in full.
 
@@ -69,6 +71,7 @@ def census_header() -> str:
     )
 
 
+@reporter
 def census_row(snapshot: Snapshot) -> str:
     """One of many: `sum` is ok where all tables together are VmPTE."""
     now, process, reading = snapshot.now, snapshot.process, snapshot.reading

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from shadow.geometry import PAGE
 from shadow.host import Cost, HostProcess, HostView
+from shadow.plain import printable
 from shadow.policy import POLICIES
 from shadow.snapshot import Snapshot
 
@@ -97,7 +98,7 @@ def _summed(
 
 
 def _own(process: HostProcess) -> tuple[str, ...]:
-    return process.comm, str(process.pid), process.cgroup
+    return printable(process.comm), str(process.pid), printable(process.cgroup)
 
 
 def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metric]:
@@ -184,7 +185,7 @@ class HostCollector(Collector):
         yield from _summed("process", labels, largest)
         apart = [group[0] for key, group in largest if key[0] != _OTHER or key[1]]
         yield from _counters(apart, labels)
-        cgroups = _groups(view.processes, lambda p: (p.cgroup,), self._top)
+        cgroups = _groups(view.processes, lambda p: (printable(p.cgroup),), self._top)
         yield from _summed("cgroup", ["cgroup"], cgroups)
         number = GaugeMetricFamily(
             "ptescope_processes", "Processes by how they are watched.", labels=["following"]
@@ -196,7 +197,7 @@ class HostCollector(Collector):
             "ptescope_kernel_info", "The kernel, and how it frees PTE pages.",
             labels=["release", "policy"],
         )  # fmt: skip
-        kernel.add_metric([view.release, view.policy], 1)
+        kernel.add_metric([printable(view.release), view.policy], 1)
         yield kernel
         yield from _self(view.cost)
 

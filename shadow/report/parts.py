@@ -1,9 +1,13 @@
 """What the texts of different reports have in common."""
 
+import re
+from shlex import quote
+
 from shadow.snapshot import Audit, Kernel, Process
 
 __all__ = ("compared_lines", "occupancy_lines", "origin_lines", "share", "size")
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
 _BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
 
@@ -23,13 +27,20 @@ def share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def _setting(variable: str, value: str) -> str:
+    """As a shell would take it: people paste such lines, and the process wrote this one."""
+    if _VARIABLE.fullmatch(variable):
+        return f"{variable}={quote(value)}"
+    return quote(f"{variable}={value}")
+
+
 def origin_lines(process: Process, kernel: Kernel) -> list[str]:
     """The allocator of a process and the kernel under it."""
     lines = []
     allocator = process.allocator
     if allocator:
         name = f"{allocator.name} {allocator.version}" if allocator.version else allocator.name
-        settings = " ".join(f"{key}={value}" for key, value in allocator.settings.items())
+        settings = " ".join(_setting(*pair) for pair in allocator.settings.items())
         lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
     lines.append(
         f"  kernel        {kernel.release}, {kernel.levels} levels, frees by {kernel.policy}"

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import parquet
 
+from shadow.plain import reporter, valid
 from shadow.policy import POLICIES, Policy
 from shadow.snapshot import Snapshot
 
@@ -66,6 +67,7 @@ def table_header() -> str:
     )
 
 
+@reporter
 def table_row(row: dict[str, Any]) -> str:
     """A row of `as_row` as text."""
     pages, empty, reclaim, ref = (row[name] for name in _FIGURES)
@@ -83,4 +85,4 @@ def write_parquet(rows: list[dict[str, Any]], file: BinaryIO) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file)
+    parquet.write_table(pa.Table.from_pylist(valid(rows), schema=_SCHEMA), file)

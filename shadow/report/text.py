@@ -1,5 +1,7 @@
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
+from shadow.plain import reporter
+from shadow.plural import counted
 from shadow.policy import Policy
 from shadow.report.parts import (
     compared_lines,
@@ -35,6 +37,7 @@ def interval_header() -> str:
     )
 
 
+@reporter
 def interval_row(snapshot: Snapshot) -> str:
     """One row of a run with intervals."""
     window, now = snapshot.window, snapshot.now
@@ -49,7 +52,7 @@ def _heading(snapshot: Snapshot) -> list[str]:
     seconds = (window.end_ns - window.start_ns) / _NS
     return [
         f"{process.comm} (pid {process.pid}), {seconds:.1f} s, "
-        f"{sum(window.events.values()):,} events, {window.lost:,} lost",
+        f"{counted(sum(window.events.values()), 'event')}, {window.lost:,} lost",
         *origin_lines(process, snapshot.kernel),
     ]
 
@@ -168,6 +171,7 @@ def _trust(snapshot: Snapshot) -> list[str]:
     return lines
 
 
+@reporter
 def render(snapshot: Snapshot) -> str:
     """The report at the end of a run."""
     lines = (

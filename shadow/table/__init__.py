@@ -6,15 +6,17 @@ that are not none. One pass over the events answers for the three policies at
 once (`shadow.policy`).
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shadow.events import EVENT, EventBatch, Kind
+from shadow.events import EVENT, UNFILLED, EventBatch, Kind
 from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT
 from shadow.policy import Policy
+from shadow.room import NoRoomError, Room
 from shadow.table.adopt import (
     adopt_huge,
     adopt_pages,
@@ -26,7 +28,8 @@ from shadow.table.adopt import (
     set_runs,
 )
 from shadow.table.clock import advance, area_until
-from shadow.table.compiled import forget_compiling
+from shadow.table.compiled import compiling, forget_compiling
+from shadow.table.fills import drain
 from shadow.table.fork import copy_address_space
 from shadow.table.pages import Pages, Ranges, overlapping
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
@@ -58,6 +61,19 @@ __all__ = (
 )
 
 _FIRST_GROWTH = 16
+_FILLS = 1 << 18
+"""Slots that calls of a live process may fill without a reading: 512 GiB; less than in any
+`Room` of the usual size, so that what is recorded can be replayed."""
+_TRIAL = 1 << 18
+"""Mappings that a change may lead to: four times vm.max_map_count."""
+_COUNTED_ONCE = (
+    Counter.NOW,
+    Counter.LOST,
+    Counter.SWITCHES,
+    Counter.NO_EFFECT,
+    Counter.FILLED,
+    Counter.FILLED_AT,
+)
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _NO_HUGE_PAGES = HugePages()
 _COUNTED_BY_POLICY = (
@@ -78,6 +94,7 @@ class Table:
         huge: where anonymous faults map more than a page.
         switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as
             the RFC was posted; by default as its author corrected it.
+        room: the memory that it may take, where its records are not to be trusted.
     """
 
     def __init__(
@@ -87,14 +104,17 @@ class Table:
         running: Policy = Policy.NONE,
         huge: HugePages = _NO_HUGE_PAGES,
         switch_back: bool = False,
+        room: Room | None = None,
     ) -> None:
         self._levels, self._running, self._huge_pages = levels, running, huge
-        self._switch_back = switch_back
+        self._switch_back, self._room = switch_back, room
+        self._mappings = room.mappings if room else None
         self.state = self._new_state()
 
     def _new_state(self) -> State:
         state = new_state(self._levels, self._running, self._huge_pages)
         state.counters[Counter.POSTED_SWITCH_BACK] = self._switch_back
+        state.counters[Counter.FILLS_MOST] = self._room.fills if self._room else _FILLS
         return state
 
     @property
@@ -111,7 +131,7 @@ class Table:
         for policy in Policy:
             for counter in _COUNTED_BY_POLICY:
                 self.state.counters[counter + policy] = old.counters[counter + policy]
-        for counter in (Counter.NOW, Counter.LOST, Counter.SWITCHES, Counter.NO_EFFECT):
+        for counter in _COUNTED_ONCE:
             self.state.counters[counter] = old.counters[counter]
         self.state.area[:] = old.area
 
@@ -134,10 +154,20 @@ class Table:
         copy_address_space(self.state, child.state)
         return child
 
+    def trial(self) -> "Table":
+        """A copy, to try on what its process did; it has an end where mappings are too many."""
+        table = copy.deepcopy(self)
+        table._room, table._mappings = None, _TRIAL
+        return table
+
     def feed(self, events: EventBatch) -> None:
         """Apply a batch of events, in order.
 
-        EXEC resets the address space; whoever can should seed it after that.
+        EXEC resets the address space; whoever can should seed it after that. Calls that
+        claim to fill too much become `UNFILLED`, in the batch, too.
+
+        Raises:
+            NoRoomError: they would take more than the `room` there is.
         """
         begin = 0
         for at in np.flatnonzero(events["kind"] == Kind.EXEC).tolist():
@@ -147,7 +177,20 @@ class Table:
         self._run(events[begin:])
 
     def _run(self, events: EventBatch) -> None:
-        self._to_the_end(lambda first: run(self.state, events, first), len(events))
+        def leave_unfilled(at: int) -> None:
+            self.state.counters[Counter.REFUSED] = 0
+            if self._room:
+                raise NoRoomError("a call fills more than so short a trace can tell of")
+            events["aux"][at] |= UNFILLED
+
+        def advance(first: int) -> int:
+            done = run(self.state, events, first)
+            while self.state.counters[Counter.REFUSED]:
+                leave_unfilled(done)
+                done = run(self.state, events, done)
+            return done
+
+        self._to_the_end(advance, len(events))
 
     def _to_the_end(self, advance: Callable[[int], int], count: int) -> None:
         """Call `advance(first)` until it returns `count`, growing the arrays in between."""
@@ -161,6 +204,10 @@ class Table:
     def _grow(self, spare: int) -> None:
         """Lengthen whatever has less than `spare` left."""
         counters = self.state.counters
+        if self._room:
+            self._room.claim(self, self._used_bytes())
+        if self._mappings is not None and self.counter(Counter.VMAS) > self._mappings:
+            raise NoRoomError(f"its process has more than {self._mappings:,} mappings")
         self.state = grown(
             self.state,
             tables=int(counters[Counter.TABLES_USED]) + spare // 8,  # 2 KiB each
@@ -271,6 +318,7 @@ class Table:
         What `real` does not cover stays; lazyfree entries that still exist too.
         """
         self.advance(now)
+        drain(self.state, len(real.slots), real.within is None)
         known = self._pte_pages()
         if not real.exact:
             known = known[known["refs"] > 0]
@@ -349,6 +397,15 @@ class Table:
         pages = self._pte_pages(policy)
         return np.sort(pages["slot"][pages["refs"] == 0])
 
+    def _used_bytes(self) -> int:
+        """Bytes of what is in use of the arrays; the rest takes no memory yet."""
+        return (
+            self.counter(Counter.RECORDS_USED) * self.state.records.itemsize
+            + self.counter(Counter.TABLES_USED) * self.state.upper.itemsize
+            + self.counter(Counter.VMAS) * self.state.vmas.itemsize
+            + self.counter(Counter.GUARDS) * self.state.guards.itemsize * 2
+        )
+
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.state)
@@ -357,17 +414,19 @@ class Table:
 def prepare(*, lean: bool = False) -> None:
     """Compile the loop, or load it from the cache, before time matters.
 
-    Takes up to a minute the first time on a machine, 0.1 s from then on.
+    Takes one to two minutes the first time on a machine, which the log says then, and 0.1 s
+    from then on.
 
     Args:
         lean: keep 28 MiB less, for whoever compiles nothing of the table's afterwards.
     """
-    table = Table()
-    table.feed(np.empty(0, EVENT))
-    none = np.empty(0, np.int64)
-    table.seed(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
-    table.adopt_upper(none, none)
-    table.seed_vmas(np.empty(0, VMA), 0)
-    table.fork()
+    with compiling("the shadow table, one to two minutes"):
+        table = Table()
+        table.feed(np.empty(0, EVENT))
+        none = np.empty(0, np.int64)
+        table.seed(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
+        table.adopt_upper(none, none)
+        table.seed_vmas(np.empty(0, VMA), 0)
+        table.fork()
     if lean:
         forget_compiling()

@@ -3,7 +3,7 @@
 Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 """
 
-from shadow.events import MAP_FLAGS_SHIFT, PARTLY
+from shadow.events import MAP_FLAGS_SHIFT, PARTLY, UNFILLED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate
@@ -58,6 +58,8 @@ _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 def populates(s: State, aux: int) -> bool:
     """Whether an mmap with this `aux` fills what it maps at once."""
     map_flags = aux >> MAP_FLAGS_SHIFT
+    if aux & UNFILLED:
+        return False
     if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
         return True
     return map_flags & _MAP_POPULATE != 0 and map_flags & _MAP_NONBLOCK == 0
@@ -132,7 +134,7 @@ def protect(s: State, start: int, end: int, aux: int) -> None:
             flags &= ~VmaFlag.ACCOUNT
         wakes = s.vmas[v].flags & (VmaFlag.WRITE | VmaFlag.SHARED | _LOCKED) == VmaFlag.LOCKED
         s.vmas[v].flags = flags
-        if wakes and flags & VmaFlag.WRITE:
+        if wakes and flags & VmaFlag.WRITE and aux & UNFILLED == 0:
             populate(s, s.vmas[v].start, s.vmas[v].end, False)
         v += 1
     merge_around(s, start, end)
@@ -149,6 +151,8 @@ def _lock_vmas(s: State, start: int, end: int, on_fault: bool) -> None:
 @compiled
 def lock_fills(length: int, flags: int) -> bool:
     """Whether an mlock, or with length 0 an mlockall, fills what it locks at once."""
+    if flags & UNFILLED:
+        return False
     if length:
         return flags & _MLOCK_ONFAULT == 0
     return flags & (_MCL_CURRENT | _MCL_ONFAULT) == _MCL_CURRENT

@@ -1,25 +1,30 @@
 """The decorator under which the table's functions are compiled.
 
-Machine code is cached, so only the first run on a machine pays for the
-compiler. The cache folder is named after a digest of what is compiled, this
-package and the modules whose constants it uses: numba checks only the file of
-the outermost function, and an edit of a callee must not leave stale code
-behind. Only the owner may write to it, and it lies in the account's own home
-whatever $HOME says, because what lies in it is run.
+Machine code is cached, so only the first run on a machine pays for the compiler. The
+cache folder is named after a digest of all that is compiled, and of the modules whose
+constants it uses: numba checks only the file of the outermost function, and an edit of a
+callee must not leave stale code behind.
 """
 
 import hashlib
-import os
-import pwd
-from collections.abc import Callable
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite
 import numba
 import numpy as np
+from numba.core import event
 
-__all__ = ("compiled", "forget_compiling", "inlined", "signed")
+from shadow.table.cache import VARIABLE, cache_folder
 
+__all__ = ("SOURCES", "compiled", "compiling", "forget_compiling", "inlined", "signed")
+
+_log = logging.getLogger("ptescope")
 _njit: Any = numba.njit
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -28,35 +33,27 @@ signed = cast(Callable[[Any], int], np.int64)
 """An unsigned number as a signed one: numba makes a float of a mixture of both."""
 
 
-_PACKAGE = Path(__file__).parent
+_SHADOW = Path(__file__).parents[1]
 _CONSTANTS = ("events.py", "geometry.py", "policy.py")
-_SOURCES = [*sorted(_PACKAGE.rglob("*.py")), *(_PACKAGE.parent / name for name in _CONSTANTS)]
+SOURCES = (
+    *sorted((_SHADOW / "table").rglob("*.py")),
+    *sorted((_SHADOW / "whatif").rglob("*.py")),
+    *(_SHADOW / name for name in _CONSTANTS),
+)
+"""All that is compiled, and what it takes its constants from."""
 
 
-def _cache_folder() -> Path:
-    digest = hashlib.sha256(numba.__version__.encode())
-    for source in _SOURCES:
+def _digest() -> str:
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for source in SOURCES:
         digest.update(source.read_bytes())
-    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
-    folder = home / ".cache" / "ptescope" / digest.hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return digest.hexdigest()[:16]
 
 
-def _prepare_cache() -> bool:
-    try:
-        folder = _cache_folder()
-    except OSError:
-        return False  # no home to write to: compile anew each time
-    owner = folder.stat()
-    if owner.st_uid != os.geteuid() or owner.st_mode & 0o022:
-        return False
-    config: Any = numba.config
-    config.CACHE_DIR = str(folder)
-    return True
-
-
-_CACHED = _prepare_cache()
+_FOLDER, _REFUSED = cache_folder(_digest())
+if _FOLDER:
+    _config: Any = numba.config
+    _config.CACHE_DIR = str(_FOLDER)
 _functions: list[Any] = []
 
 
@@ -81,9 +78,55 @@ def inlined(function: _Function) -> _Function:
 
 
 def _with(function: _Function, **options: bool) -> _Function:
-    made = _njit(cache=_CACHED, nogil=True, _nrt=False, **options)(function)
+    made = _njit(cache=_FOLDER is not None, nogil=True, _nrt=False, **options)(function)
     _functions.append(made)
     return cast(_Function, made)
+
+
+class _Announcement(event.Listener):
+    """Says in the log that something is compiled, when the first function is.
+
+    Args:
+        what: is compiled, and how long that takes.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._said = what, False
+
+    def on_start(self, event: object) -> None:  # noqa: ARG002
+        """numba compiles a function, which it does not do if the cache has it."""
+        if self._said:
+            return
+        self._said = True
+        kept = f"It is kept in {_FOLDER}, so later starts take a second."
+        if _FOLDER is None:
+            kept = f"No folder can keep it ({'; '.join(_REFUSED)}): set {VARIABLE} to one."
+        _log.warning("ptescope: compiling %s. %s", self._what, kept)
+
+    def on_end(self, event: object) -> None:
+        """numba has compiled a function."""
+
+
+@contextmanager
+def compiling(what: str) -> Iterator[None]:
+    """Announce whatever is compiled in this block, and let SIGINT and SIGTERM end it at once.
+
+    A handler in Python would wait until the compiler returns.
+
+    Args:
+        what: is compiled, and how long that takes.
+    """
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                handlers[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        with event.install_listener("numba:compile", _Announcement(what)):
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def forget_compiling() -> None:

@@ -16,6 +16,7 @@ from shadow.table.radix import (
     find,
     find_or_create,
     next_slot,
+    next_table,
     table_span,
     upper_table,
 )
@@ -33,10 +34,11 @@ def _copy_upper(parent: State, child: State, start: int, end: int) -> None:
     """The upper tables over [start, end), those that have nothing below them too."""
     for level in range(PMD_LEVEL, parent.counters[Counter.LEVELS]):
         span = table_span(level)
-        for address in range(start & -span, end, span):
-            table = upper_table(parent, address, level)
-            if table and parent.upper[table].real:
-                create_upper(child, address, level, True)
+        at = next_table(parent, start & -span, end, level)
+        while at >= 0:
+            if parent.upper[upper_table(parent, at, level)].real:
+                create_upper(child, at, level, True)
+            at = next_table(parent, at + span, end, level)
 
 
 @compiled

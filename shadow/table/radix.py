@@ -28,6 +28,7 @@ __all__ = (
     "free_record",
     "has_room",
     "next_slot",
+    "next_table",
     "table_span",
     "upper_table",
 )
@@ -162,23 +163,23 @@ def free_record(s: State, record: int) -> None:
 
 
 @compiled
-def next_slot(s: State, address: int, end: int) -> int:
-    """First address of the first slot at or after `address`'s that has a record.
+def next_table(s: State, address: int, end: int, target: int) -> int:
+    """First address of the first table of level `target` at or after `address`'s.
 
-    Returns -1 if there is none below `end`. Start from a slot's first address.
+    Returns -1 if there is none below `end`. Start from the first address of such a table.
     """
     levels = s.counters[Counter.LEVELS]
     while address < end:
         table = 0
         level = levels
-        while level > 1:
+        while level > target:
             index = _index(address, level)
             below = s.upper[table].child[index]
             if below == 0:
                 break
             table = below
             level -= 1
-        if level == 1:
+        if level == target:
             return address
         # Nothing below this entry: go on at the next entry that is not none,
         # or past the table.
@@ -188,6 +189,12 @@ def next_slot(s: State, address: int, end: int) -> int:
         span = _shift(level)
         address = ((address >> (span + ENTRY_BITS)) << (span + ENTRY_BITS)) + (index << span)
     return -1
+
+
+@compiled
+def next_slot(s: State, address: int, end: int) -> int:
+    """The same for slots that have a record."""
+    return next_table(s, address, end, PTE_LEVEL)
 
 
 @inlined

@@ -21,6 +21,7 @@ from shadow.table.radix import (
     detach_record,
     drop_empty_upper,
     find,
+    next_table,
     upper_table,
 )
 from shadow.table.records import clear_entries, has, set_entries
@@ -79,7 +80,9 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
         new -= offset
     while old < end:
         if upper_table(s, old, PMD_LEVEL) == 0:
-            step = min(PMD_SPAN - (old & (PMD_SPAN - 1)), PMD_SPAN - (new & (PMD_SPAN - 1)))
+            step = next_table(s, old & -PMD_SPAN, end, PMD_LEVEL) - old
+            if step < 0:
+                return
             old += step
             new += step
             continue
@@ -104,7 +107,7 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
 
 
 @compiled
-def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> None:
+def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool, fills: bool) -> None:
     """Move the part [old, old + length) of one VMA to `new`, `grown` bytes long there.
 
     Where several VMAs are moved at once, what lies at the target of a hole
@@ -128,13 +131,15 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool) -> 
             s.vmas[v].flags &= ~VmaFlag.FORKED
     else:
         unmap(s, old, old + length)
-    if flags & VmaFlag.LOCKED and grown > length:
+    if fills and flags & VmaFlag.LOCKED and grown > length:
         populate(s, new + length, new + grown, False)
 
 
 @compiled
-def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags: int) -> None:
-    """mremap that returned `new`; lengths in bytes, page aligned."""
+def remap(
+    s: State, old: int, old_length: int, new: int, new_length: int, flags: int, fills: bool
+) -> None:
+    """mremap that returned `new`; lengths in bytes, page aligned; `fills` locked memory it adds."""
     if s.counters[Counter.VMAS_KNOWN] == 0 or old_length == 0 or vma_at(s, old) < 0:
         return
     if new == old:
@@ -146,9 +151,11 @@ def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags:
                 flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
                 pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT)
                 insert(s, old + old_length, old + new_length, flags, file, pgoff, anon)
-                if flags & VmaFlag.LOCKED:
+                if fills and flags & VmaFlag.LOCKED:
                     populate(s, old + old_length, old + new_length, False)
         return
+    if old < new + new_length and new < old + old_length:
+        return  # the kernel refuses that (check_mremap_params); no such event is real
     if new_length < old_length:
         unmap(s, new, new + new_length)  # as mremap_to: first the target, then what is left over
         unmap(s, old + new_length, old + old_length)
@@ -164,13 +171,13 @@ def remap(s: State, old: int, old_length: int, new: int, new_length: int, flags:
         grown = piece
         if address == old and piece == old_length:
             grown = new_length
-        _move(s, address, new + (address - old), piece, grown, keep)
+        _move(s, address, new + (address - old), piece, grown, keep, fills)
         address += piece
 
 
 @compiled
-def brk(s: State, address: int) -> None:
-    """The program break is at `address` now."""
+def brk(s: State, address: int, fills: bool) -> None:
+    """The program break is at `address` now; whether it `fills` locked memory that it adds."""
     before = (s.counters[Counter.BRK] + PAGE - 1) & -PAGE
     after = (address + PAGE - 1) & -PAGE
     known = s.counters[Counter.BRK] != 0
@@ -182,7 +189,7 @@ def brk(s: State, address: int) -> None:
         if s.counters[Counter.LOCK_FUTURE]:
             flags |= VmaFlag.LOCKED
         insert(s, before, after, flags, 0, before >> PAGE_SHIFT, 0)
-        if flags & VmaFlag.LOCKED:
+        if fills and flags & VmaFlag.LOCKED:
             populate(s, before, after, False)
     elif after < before:
         unmap(s, after, before)

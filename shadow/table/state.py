@@ -90,7 +90,15 @@ class Counter(IntEnum):
     PAGES_MADVISE = 26
     """Those in VM_HUGEPAGE VMAs only."""
     GUARDS = 27
-    TABLES = 28
+    FILLED = 28
+    """Slots that calls have filled lately (`shadow.table.fills`)."""
+    FILLED_AT = 29
+    """How many events there were when FILLED was looked at."""
+    FILLS_MOST = 30
+    """The most that FILLED may be."""
+    REFUSED = 31
+    """1: the event at which the loop stopped would fill more."""
+    TABLES = 32
     EMPTY = TABLES + _P
     FREED = EMPTY + _P
     REALLOCATED = FREED + _P

@@ -6,46 +6,34 @@ So munmap is noted when it is entered, and a mapping that overlaps a noted
 range proves that the munmap has happened: it is applied first.
 """
 
-from shadow.events import DISCARDED, EventBatch, Kind
-from shadow.geometry import ENTRY_BITS, SLOT_SHIFT
+from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
+from shadow.geometry import ENTRY_BITS
 from shadow.table.advise import (
     advise,
     lock,
     lock_all,
-    lock_fills,
     map_range,
-    populates,
     protect,
     unlock,
 )
 from shadow.table.clock import advance_clock
 from shadow.table.compiled import compiled, inlined, signed
 from shadow.table.fault import fault, populate
-from shadow.table.guards import MADV_GUARD_INSTALL
+from shadow.table.fills import charge, fills_of, may_fill, pending_of
 from shadow.table.radix import has_room
 from shadow.table.reclaim import collapse_slot, reclaim, split_slot
 from shadow.table.remap import brk, remap
-from shadow.table.state import Counter, Pending, State, VmaFlag
+from shadow.table.state import Counter, Pending, State
 from shadow.table.unmap import unmap
-from shadow.table.vmas import first_overlap
 from shadow.table.zap import dontneed, free_lazily, truncate
 
 __all__ = ("run",)
 
 _ERROR_BITS = 0x7FFFFFFF
 _UPPER_SPARE = 8
-_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _VMA_SPARE = 6
 _GUARD_SPARE = 2
-_ANY = -1
-
-
-@compiled
-def _pending_of(s: State, tid: int) -> int:
-    for row in range(s.counters[Counter.PENDING]):
-        if s.pending[row, Pending.TID] == tid:
-            return row
-    return -1
+_MOST_LOST = 1 << 62
 
 
 @compiled
@@ -58,7 +46,7 @@ def _forget_pending(s: State, row: int) -> None:
 
 @compiled
 def _note_pending(s: State, tid: int, kind: int, start: int, end: int, aux: int) -> None:
-    row = _pending_of(s, tid)
+    row = pending_of(s, tid)
     if row < 0:
         if s.counters[Counter.PENDING] == len(s.pending):
             _forget_pending(s, 0)
@@ -83,19 +71,6 @@ def _settle_unmaps(s: State, start: int, end: int) -> None:
         row -= 1
 
 
-@compiled
-def _slots_with(s: State, start: int, end: int, flags: int) -> int:
-    """Slots that populating the VMAs in [start, end) with any of `flags` may touch."""
-    slots = 0
-    v = first_overlap(s, start)
-    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
-        if s.vmas[v].flags & flags:
-            length = min(end, s.vmas[v].end) - max(start, s.vmas[v].start)
-            slots += (length >> SLOT_SHIFT) + 2
-        v += 1
-    return slots
-
-
 @inlined
 def _fits(s: State, records: int, upper: int, vmas: int) -> bool:
     return (
@@ -106,34 +81,30 @@ def _fits(s: State, records: int, upper: int, vmas: int) -> bool:
 
 
 @compiled
-def _has_room_for(s: State, kind: int, start: int, length: int, aux: int) -> bool:
-    """Whether the arrays are long enough for whatever a call that is no zap may add."""
-    records, upper, vmas = 2, _UPPER_SPARE, _VMA_SPARE
-    if kind == Kind.ADVISE and aux == MADV_GUARD_INSTALL:
-        records += _slots_with(s, start, start + length, _ANY)
-    elif kind == Kind.MAP and populates(s, aux):
-        records += (length >> SLOT_SHIFT) + 2
-    elif kind == Kind.BRK and s.counters[Counter.LOCK_FUTURE]:
-        records += (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
-    elif kind == Kind.POPULATE or (kind == Kind.LOCK and lock_fills(length, aux)):
-        end = start + length if length else 1 << 62
-        records += _slots_with(s, start, end, _ACCESS)
+def _has_room_for(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> bool:
+    """Whether a call that is no zap may be applied: the arrays are long enough for it."""
+    fills = fills_of(s, kind, start, length, tid, aux)
+    if not may_fill(s, fills):
+        return False
+    records, upper, vmas = 2 + fills, _UPPER_SPARE, _VMA_SPARE
+    if kind == Kind.POPULATE or kind == Kind.LOCK:
         upper += _UPPER_SPARE * s.counters[Counter.VMAS]
-    elif kind == Kind.PROTECT:
-        records += _slots_with(s, start, start + length, VmaFlag.LOCKED)
     elif kind == Kind.REMAP_TO:
-        records += 2 * s.counters[Counter.RECORDS_USED] + (length >> SLOT_SHIFT)
+        records += 2 * s.counters[Counter.RECORDS_USED]
         upper += 2 * s.counters[Counter.TABLES_USED]
         vmas += s.counters[Counter.VMAS]
-    return _fits(s, records, upper + 2 * (records >> ENTRY_BITS), vmas)
+    if not _fits(s, records, upper + 2 * (records >> ENTRY_BITS), vmas):
+        return False
+    charge(s, fills)
+    return True
 
 
 @inlined
-def _has_room(s: State, kind: int, start: int, length: int, aux: int) -> bool:
+def _has_room(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> bool:
     """Whether the arrays are long enough for whatever this event may add."""
     if kind <= Kind.TRUNCATE:
         return _fits(s, 2, _UPPER_SPARE, _VMA_SPARE)
-    return _has_room_for(s, kind, start, length, aux)
+    return _has_room_for(s, kind, start, length, tid, aux)
 
 
 @inlined
@@ -150,28 +121,29 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
     elif kind == Kind.UNMAP_BEGIN or kind == Kind.REMAP_FROM:
         _note_pending(s, tid, kind, start, end, aux)
     elif kind == Kind.UNMAP:
-        row = _pending_of(s, tid)
+        row = pending_of(s, tid)
         if row >= 0:
             _forget_pending(s, row)
             unmap(s, start, end)
         # No note: a mapping came before and settled it.
     elif kind == Kind.REMAP_TO:
-        row = _pending_of(s, tid)
+        row = pending_of(s, tid)
         if row >= 0:
             old, old_end = s.pending[row, Pending.START], s.pending[row, Pending.END]
             flags = s.pending[row, Pending.AUX]
             _forget_pending(s, row)
             if length:
-                remap(s, old, old_end - old, start, length, flags)
+                remap(s, old, old_end - old, start, length, flags, aux & UNFILLED == 0)
     elif kind == Kind.MAP:
         _settle_unmaps(s, start, end)
         map_range(s, start, end, aux)
     elif kind == Kind.PROTECT:
         protect(s, start, end, aux)
     elif kind == Kind.BRK:
-        brk(s, start)
+        brk(s, start, aux & UNFILLED == 0)
     elif kind == Kind.POPULATE:
-        populate(s, start, end, True)
+        if aux & UNFILLED == 0:
+            populate(s, start, end, True)
     elif kind == Kind.ADVISE:
         advise(s, start, end, aux)
     elif kind == Kind.LOCK:
@@ -182,7 +154,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
     elif kind == Kind.UNLOCK:
         unlock(s, start, end, aux)
     elif kind == Kind.LOSS:
-        s.counters[Counter.LOST] += length
+        s.counters[Counter.LOST] = min(s.counters[Counter.LOST] + length, _MOST_LOST)
     elif kind == Kind.SPLIT:
         split_slot(s, start)
     elif kind == Kind.COLLAPSE:
@@ -202,10 +174,10 @@ def run(s: State, events: EventBatch, first: int) -> int:
         event = events[i]
         kind = signed(event.kind)
         start, length = signed(event.address), signed(event.length)
-        aux = signed(event.aux)
-        if not _has_room(s, kind, start, length, aux):
+        tid, aux = signed(event.tid), signed(event.aux)
+        if not _has_room(s, kind, start, length, tid, aux):
             return i
         advance_clock(s, signed(event.time))
         s.counters[Counter.EVENTS + kind] += 1
-        _apply(s, kind, start, length, signed(event.tid), aux)
+        _apply(s, kind, start, length, tid, aux)
     return len(events)

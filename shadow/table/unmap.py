@@ -8,10 +8,18 @@ the VMA after it (ceiling). So an empty PTE page can stay beside a neighbour
 Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
 
-from shadow.geometry import PAGE_SHIFT, PMD_SPAN, SLOT
+from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.table.compiled import compiled
 from shadow.table.markers import drop_guards
-from shadow.table.radix import drop_empty_upper, find, free_record, next_slot
+from shadow.table.radix import (
+    PMD_LEVEL,
+    drop_empty_upper,
+    find,
+    free_record,
+    next_slot,
+    next_table,
+    table_span,
+)
 from shadow.table.records import clear_entries, has
 from shadow.table.state import Counter, State
 from shadow.table.vmas import cut, first_overlap, remove_range, split_huge
@@ -59,8 +67,12 @@ def _free_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> Non
 @compiled
 def _free_upper(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
     """Free the emptied PMD and PUD pages (and P4D pages) over [start, end)."""
-    for region in range(start & -PMD_SPAN, end, PMD_SPAN):
-        drop_empty_upper(s, region, floor, ceiling)
+    for level in range(PMD_LEVEL, s.counters[Counter.LEVELS]):
+        span = table_span(level)
+        at = next_table(s, start & -span, end, level)
+        while at >= 0:
+            drop_empty_upper(s, at, floor, ceiling)
+            at = next_table(s, at + span, end, level)
 
 
 @compiled

@@ -4,45 +4,67 @@ Their bytes are as they were written, but not everybody who writes traces means
 well: whatever they hold, what comes of it is a record or an error.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import SLOT
-from shadow.policy import Policy
-from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.snapshot import Allocator, AllocatorOption, Audit, Kernel, Process
-from shadow.table import VMA, HugePages, Pages
+from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
+from shadow.records import Events, Mappings, Record, Repair, Seed
+from shadow.table import HUGE_ANON, HUGE_FILE, VMA, Pages
+from shadow.trace.facts import MOST, decode_facts
 from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, Read, Row
+from shadow.user_space import outside
 
 __all__ = ("decode",)
 
 _KINDS = max(Kind) + 1
+_MOST_LOST = 1 << 40
 _Addresses = npt.NDArray[np.int64]
 
 
-def _events(batch: pa.RecordBatch) -> EventBatch:
+def _time(time: int) -> int:
+    if not 0 <= time < MOST:
+        raise ValueError("a time out of range")
+    return time
+
+
+def _events(batch: pa.RecordBatch, limit: int) -> EventBatch:
+    batch.validate(full=True)
     events = np.empty(batch.num_rows, EVENT)
     for name in COLUMNS:
         events[name] = batch.column(name).to_numpy()
     if len(events) and not 0 < events["kind"].min() <= events["kind"].max() < _KINDS:
         raise ValueError("an event of no known kind")
+    if outside(events, limit).any():
+        raise ValueError("an event outside user space")
+    if events["length"][events["kind"] == Kind.LOSS].max(initial=0) > _MOST_LOST:
+        raise ValueError("a loss of more events than there can be")
+    _time(int(events["time"].max(initial=0)))
     return events
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Disjoint ranges, ascending, in user space."""
+
+    starts: _Addresses
+    ends: _Addresses
 
 
 class _Rows:
     """The rows of a reading, by their kind."""
 
-    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
+    def __init__(self, batches: Sequence[pa.RecordBatch], limit: int) -> None:
+        self._limit = limit
         for batch in batches:
             batch.validate(full=True)
         kinds = [batch.column("kind").to_numpy() for batch in batches]
+        if any((kind != kind[0]).any() for kind in kinds if len(kind)):
+            raise ValueError("rows of several kinds in a batch")
         self._batches = {
             row: [b for b, kind in zip(batches, kinds, strict=True) if len(kind) and kind[0] == row]
             for row in Row
@@ -54,9 +76,17 @@ class _Rows:
 
     def slots(self, row: Row, span: int = SLOT) -> _Addresses:
         addresses = self.column(row, "address")
-        if (addresses % span).any() or (np.diff(addresses) <= 0).any():
+        wrong = (addresses % span).any() or (np.diff(addresses) <= 0).any()
+        if wrong or ((addresses < 0) | (addresses >= self._limit)).any():
             raise ValueError(f"addresses of {row.name} that are none")
         return addresses
+
+    def ranges(self, row: Row) -> _Ranges:
+        starts, lengths = self.column(row, "address"), self.column(row, "length")
+        wrong = (starts < 0) | (lengths <= 0) | (lengths > self._limit - starts)
+        if wrong.any() or (starts[1:] < (starts + lengths)[:-1]).any():
+            raise ValueError(f"ranges of {row.name} that are none")
+        return _Ranges(starts, starts + lengths)
 
     def payload(self, row: Row) -> bytes:
         return b"".join(
@@ -64,95 +94,66 @@ class _Rows:
         )
 
     def pages(self, what: Read) -> Pages:
-        starts = self.column(Row.RANGE, "address")
-        ranges = starts, starts + self.column(Row.RANGE, "length")
+        ranges = self.ranges(Row.RANGE)
+        slots, kinds = self.slots(Row.PTE_PAGE), self.column(Row.HUGE, "aux")
+        if not np.isin(kinds, (HUGE_ANON, HUGE_FILE)).all():
+            raise ValueError("a huge page of no known kind")
+        maps = np.frombuffer(bytearray(self.payload(Row.PTE_PAGE)), "<u8")
+        pmds, puds = self.upper(what)
         return Pages(
-            slots=self.slots(Row.PTE_PAGE),
-            present=np.frombuffer(bytearray(self.payload(Row.PTE_PAGE)), "<u8").reshape(
-                -1, MAP_BYTES // 8
-            ),
+            slots=slots,
+            present=maps.reshape(len(slots), MAP_BYTES // 8),
             huge=self.slots(Row.HUGE),
-            huge_kind=self.column(Row.HUGE, "aux").astype(np.uint8),
+            huge_kind=kinds.astype(np.uint8),
             exact=bool(what & Read.EXACT),
-            pmd_bases=self.slots(Row.PMD_PAGE) if what & Read.UPPER else None,
-            pud_bases=self.slots(Row.PUD_PAGE) if what & Read.UPPER else None,
-            within=ranges if what & Read.RANGES else None,
+            pmd_bases=pmds,
+            pud_bases=puds,
+            within=(ranges.starts, ranges.ends) if what & Read.RANGES else None,
         )
 
+    def upper(self, what: Read) -> tuple[_Addresses | None, _Addresses | None]:
+        if not what & Read.UPPER:
+            return None, None
+        return self.slots(Row.PMD_PAGE, PMD_SPAN), self.slots(Row.PUD_PAGE, PUD_SPAN)
+
     def vmas(self) -> npt.NDArray[np.void]:
-        starts = self.column(Row.VMA, "address")
-        vmas = np.zeros(len(starts), VMA)
-        vmas["start"], vmas["end"] = starts, starts + self.column(Row.VMA, "length")
+        ranges = self.ranges(Row.VMA)
+        vmas = np.zeros(len(ranges.starts), VMA)
+        vmas["start"], vmas["end"] = ranges.starts, ranges.ends
         vmas["flags"] = self.column(Row.VMA, "aux")
-        file = np.frombuffer(self.payload(Row.VMA), FILE)
+        file = np.frombuffer(self.payload(Row.VMA), FILE).reshape(len(vmas))
         vmas["file"], vmas["pgoff"] = file["file"], file["pgoff"]
         return vmas
 
 
-def _known(cls: type[Any], told: dict[str, Any]) -> dict[str, Any]:
-    """The fields that this version knows: later ones may add more."""
-    return {field.name: told[field.name] for field in fields(cls) if field.name in told}
-
-
-def _allocator(told: dict[str, Any]) -> Allocator:
-    known = _known(Allocator, told)
-    options = {
-        name: AllocatorOption(**_known(AllocatorOption, option))
-        for name, option in dict(known.get("options", {})).items()
-    }
-    return Allocator(**known | {"options": options})
-
-
-def _facts(text: bytes) -> Facts:
-    told = _known(Facts, json.loads(text))
-    process = _known(Process, told["process"])
-    if process["allocator"] is not None:
-        process["allocator"] = _allocator(process["allocator"])
-    others = process.get("other_allocators", [])
-    process["other_allocators"] = [_allocator(other) for other in others]
-    told["process"] = Process(**process)
-    kernel = Kernel(**_known(Kernel, told["kernel"]))
-    Policy.from_label(kernel.policy)
-    if kernel.levels not in (4, 5):
-        raise ValueError(f"page tables of {kernel.levels} levels")
-    told["kernel"] = kernel
-    told["audit"] = Audit(**_known(Audit, told["audit"]))
-    huge = HugePages(*told["huge"])
-    if huge.thp not in (0, 1, 2):
-        raise ValueError(f"transparent huge pages set to {huge.thp}")
-    return Facts(**told | {"huge": huge, "notes": tuple(told["notes"])})
-
-
-def decode(name: str, batches: Sequence[pa.RecordBatch]) -> Record:
+def decode(name: str, batches: Sequence[pa.RecordBatch], limit: int) -> Record:
     """The record that these batches hold.
 
     Args:
         name: its sort, from the seals.
         batches: all its batches, one or several.
+        limit: the first address above its process's user space.
 
     Raises:
-        ValueError, KeyError, TypeError: it is none; nobody who writes traces made it.
+        ValueError, LookupError, TypeError, ArithmeticError, RecursionError: it is none;
+            nobody who writes traces made it.
     """
     if name in ("events", "counted"):
-        parts = [_events(batch) for batch in batches]
+        parts = [_events(batch, limit) for batch in batches]
         events = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return Events(events, counted=name == "counted")
-    rows = _Rows(batches)
+    rows = _Rows(batches, limit)
     if name == "facts":
-        return _facts(rows.payload(Row.FACTS))
-    ((time,), (brk,), (aux,)) = (rows.column(Row.READING, c) for c in ("time", "address", "aux"))
-    what = Read(int(aux))
+        return decode_facts(rows.payload(Row.FACTS))
+    ((found,), (brk,), (aux,)) = (rows.column(Row.READING, c) for c in ("time", "address", "aux"))
+    what, time = Read(int(aux)), _time(int(found))
+    if not 0 <= brk < limit:
+        raise ValueError("a program break outside user space")
     if name == "mappings":
-        upper = what & Read.UPPER
-        return Mappings(
-            int(time),
-            pmd_bases=rows.slots(Row.PMD_PAGE) if upper else None,
-            pud_bases=rows.slots(Row.PUD_PAGE) if upper else None,
-            vmas=rows.vmas() if what & Read.VMAS else None,
-            brk=int(brk),
-        )
+        vmas = rows.vmas() if what & Read.VMAS else None
+        return Mappings(time, *rows.upper(what), vmas=vmas, brk=int(brk))
     if name == "repair":
-        return Repair(int(time), rows.pages(what))
+        return Repair(time, rows.pages(what))
     if name == "seed":
-        return Seed(int(time), rows.pages(what), rows.vmas(), int(brk))
+        return Seed(time, rows.pages(what), rows.vmas(), int(brk))
     raise ValueError(f"no record is called {name!r}")

@@ -9,14 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shadow.events import EVENT, EventBatch
+from shadow.plain import valid
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.table import Pages
-from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, SCHEMA, Read, Row
+from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, MOST_ROWS, SCHEMA, Read, Row
 
 __all__ = ("encode",)
-
-_MOST_ROWS = 1 << 20
-"""Rows of a batch; a longer record is several batches."""
 
 _Bytes = npt.NDArray[np.uint8]
 _Addresses = npt.NDArray[np.int64]
@@ -30,8 +28,8 @@ class _Part:
     payload: _Bytes | None = None
 
     def pieces(self) -> Iterator["_Part"]:
-        for begin in range(0, len(self.rows), _MOST_ROWS):
-            piece = slice(begin, begin + _MOST_ROWS)
+        for begin in range(0, len(self.rows), MOST_ROWS):
+            piece = slice(begin, begin + MOST_ROWS)
             yield _Part(self.rows[piece], None if self.payload is None else self.payload[piece])
 
     def batch(self) -> pa.RecordBatch:
@@ -103,7 +101,7 @@ def encode(record: Record, pid: int) -> Iterator[pa.RecordBatch]:
     if isinstance(record, Events):
         parts = [_Part(record.batch)]
     elif isinstance(record, Facts):
-        text = json.dumps(asdict(record), separators=(",", ":")).encode()
+        text = json.dumps(valid(asdict(record)), separators=(",", ":")).encode()
         row = _rows(Row.FACTS, 0, time=record.told_ns or record.start_ns)
         parts = [_Part(row, np.frombuffer(text, np.uint8).reshape(1, -1))]
     else:

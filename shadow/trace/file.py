@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from types import TracebackType
 
-from shadow.output import create
+from shadow.errors import OutputError
+from shadow.output import NewFile
 from shadow.records import Events, Record
 from shadow.trace.encode import encode
 from shadow.trace.layout import name_of
@@ -13,7 +15,7 @@ __all__ = ("TraceFile",)
 
 
 class TraceFile:
-    """A new trace.
+    """A new trace; as a context manager it is discarded if the block raises.
 
     Args:
         path: where; mode 0600.
@@ -21,23 +23,28 @@ class TraceFile:
 
     Raises:
         UsageError: it is there already, or cannot be made.
+        OutputError: not even its first bytes can be written.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = path
         self.size = self.events = 0
         """Bytes and events written."""
-        self._fd = create(path, force=force)
+        self._place = NewFile(path, force=force)
         self._encoder = Encoder()
-        self._put(self._encoder.schema())
+        try:
+            self._put(self._encoder.schema())
+        except OSError as error:
+            self.discard_unpublished()
+            raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
     def _put(self, message: bytes | bytearray) -> None:
         view = memoryview(message)
         try:
             while len(view):
-                view = view[os.write(self._fd, view) :]
+                view = view[os.write(self._place.fd, view) :]
         except OSError:
-            os.ftruncate(self._fd, self.size)  # what is there ends with a whole message
+            os.ftruncate(self._place.fd, self.size)  # what is there ends with a whole message
             raise
         self.size += len(message)
 
@@ -70,6 +77,37 @@ class TraceFile:
         """
         self._put(self._encoder.trailer(events=self.events, dropped=dropped))
 
+    def publish(self) -> None:
+        """Let it take its place; from here on what is in it can be read there.
+
+        Raises:
+            UsageError: something has come there meanwhile.
+            OutputError: it cannot be moved there.
+        """
+        self._place.publish()
+
     def close(self) -> None:
-        """Close the file as it is."""
-        os.close(self._fd)
+        """Close the file as it is, at its place.
+
+        Raises:
+            UsageError, OutputError: see `publish`.
+        """
+        os.close(self._place.fd)
+        self.publish()
+
+    def discard_unpublished(self) -> None:
+        """Leave nothing behind, unless it is at its place already."""
+        self._place.discard()
+
+    def __enter__(self) -> "TraceFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._place.__exit__(kind, error, trace)
+        if isinstance(error, OSError):
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}.") from error

@@ -18,6 +18,7 @@ __all__ = (
     "COLUMNS",
     "FILE",
     "MAP_BYTES",
+    "MOST_ROWS",
     "SCHEMA",
     "SUFFIX",
     "VERSION",
@@ -37,6 +38,8 @@ SCHEMA = pa.schema(
         ("payload", pa.binary()),
     ]
 )
+MOST_ROWS = 1 << 20
+"""Rows of a batch; a longer record is several batches."""
 MAP_BYTES = 64
 """Payload of a PTE page."""
 FILE = np.dtype([("file", "<i8"), ("pgoff", "<i8")])

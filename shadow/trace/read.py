@@ -1,5 +1,6 @@
 """Reading a trace: record after record, up to its end or its damage."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -8,14 +9,18 @@ from typing import Any
 import pyarrow as pa
 
 from shadow.errors import DamagedTraceError, UsageError
-from shadow.records import Record
+from shadow.geometry import user_address_limit
+from shadow.records import Facts, Record
 from shadow.trace.decode import decode
-from shadow.trace.layout import SCHEMA, VERSION
+from shadow.trace.layout import MOST_ROWS, SCHEMA, VERSION
 from shadow.trace.seal import END, BrokenSealError, check, length_of, opened
+from shadow.trace.unpacked import unpacked_rows_and_bytes
 
 __all__ = ("Entry", "TraceReader")
 
 _PREFIX = 8
+_FEWEST_LEVELS = 4
+_MOST_PROCESSES = 1 << 31
 _DAMAGE = (
     BrokenSealError,
     OSError,  # Arrow's word for what cannot be decompressed, too
@@ -23,9 +28,17 @@ _DAMAGE = (
     ValueError,
     LookupError,
     TypeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
     pa.ArrowException,
 )
 """What may come of bytes that cannot be read, or were made by somebody who means harm."""
+
+
+def _opened(head: bytes, body: bytes) -> Any:
+    """Arrow's view of a message."""
+    return pa.ipc.read_message(pa.py_buffer(head + body))
 
 
 @dataclass(frozen=True)
@@ -47,27 +60,31 @@ class TraceReader:
     Args:
         file: an Arrow file or anything readable and binary.
         name: what messages call it.
+        most_bytes: of a record, as it is in memory.
 
     Raises:
         DamagedTraceError: it does not begin as a trace does.
         UsageError: a later version made it.
     """
 
-    def __init__(self, file: Any, name: str) -> None:
+    def __init__(self, file: Any, name: str, most_bytes: int = 128 << 20) -> None:
         self._file = file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, "r")
         self._name = name
         self.size: int = self._file.size()
         self.position = 0
         """Bytes read and found to be whole."""
         self._sequence = 0
+        self._most_bytes = most_bytes
+        self._waiting = 0
+        """Bytes of batches whose records are not complete."""
         try:
-            fields, message = self._message()
+            fields, *message = self._message()
             if fields["version"] > VERSION:
                 raise UsageError(
                     f"{name} has format {fields['version']}, made by a later ptescope; this one "
                     f"reads up to {VERSION}."
                 )
-            self._schema = pa.ipc.read_schema(message)
+            self._schema = pa.ipc.read_schema(_opened(*message))
             if self._schema.remove_metadata() != SCHEMA:
                 raise BrokenSealError("its columns are not those of a trace")
         except _DAMAGE as error:
@@ -84,22 +101,31 @@ class TraceReader:
             raise BrokenSealError("the file ends too early")
         return data
 
-    def _message(self) -> tuple[dict[str, Any], Any]:
-        """The next message: what its seal says, and Arrow's view of it."""
+    def _message(self) -> tuple[dict[str, Any], bytes, bytes]:
+        """The next message: what its seal says, prefix and metadata, and the body."""
         prefix = self._read(_PREFIX)
         head = prefix + self._read(length_of(prefix))
         fields, length = opened(head)
+        if length > len(head) + self._most_bytes:
+            raise BrokenSealError(f"a message of {length:,} bytes")
         body = self._read(max(length - len(head), 0))
         check(head, body)
         self.position += length
-        return fields, pa.ipc.read_message(pa.py_buffer(head + body))
+        return fields, head, body
 
     def _batch(self) -> tuple[dict[str, Any], pa.RecordBatch]:
-        fields, message = self._message()
+        fields, head, body = self._message()
         if fields["sequence"] != self._sequence:
             raise BrokenSealError(f"batch {self._sequence} is missing")
         self._sequence += 1
-        return fields, pa.ipc.read_record_batch(message, self._schema)
+        rows, size = unpacked_rows_and_bytes(head[_PREFIX:], body)
+        self._waiting += size
+        if not 0 <= rows <= MOST_ROWS or self._waiting > self._most_bytes:
+            raise BrokenSealError(
+                f"a record of more than {MOST_ROWS:,} rows in a batch, or of more than "
+                f"{self._most_bytes >> 20:,} MiB (--max-memory takes more)"
+            )
+        return fields, pa.ipc.read_record_batch(_opened(head, body), self._schema)
 
     def __iter__(self) -> Iterator[Entry]:
         """The records in order.
@@ -111,8 +137,9 @@ class TraceReader:
             DamagedTraceError: at the first thing that is not as it was written.
         """
         parts: dict[int, list[pa.RecordBatch]] = {}
+        limits: dict[int, int] = {}
         while True:
-            place = self.position
+            place = self._place = self.position
             try:
                 if place == self.size:
                     raise BrokenSealError("it has no trailer; its recorder did not come to an end")
@@ -120,15 +147,27 @@ class TraceReader:
                 if fields["record"] == "end":
                     break
                 process = fields["process"]
+                if type(process) is not int or not 0 < process < _MOST_PROCESSES:
+                    raise BrokenSealError("a record of no process")
                 parts.setdefault(process, []).append(batch)
                 if fields.get("more"):
                     continue
-                record = decode(fields["record"], parts.pop(process))
+                limit = limits.get(process, user_address_limit(_FEWEST_LEVELS))
+                record = decode(fields["record"], parts.pop(process), limit)
+                if isinstance(record, Facts):
+                    # The first counts, as for the shadow that is made by it.
+                    limits.setdefault(process, user_address_limit(record.kernel.levels))
+                if not parts:
+                    self._waiting = 0
             except _DAMAGE as error:
                 raise DamagedTraceError(self._damage(place, str(error))) from error
             yield Entry(process, record)
         if self._file.read(len(END) + 1) != END:
             raise DamagedTraceError(self._damage(self.position, "its end is not as written"))
+
+    def damage(self, what: str) -> DamagedTraceError:
+        """That the record which was read last cannot be so, as an error."""
+        return DamagedTraceError(self._damage(self._place, what))
 
     def _damage(self, place: int, what: str) -> str:
         return (

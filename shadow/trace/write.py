@@ -21,6 +21,7 @@ import numpy as np
 from shadow.errors import TraceWriteError
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.follow import Following, Tee
+from shadow.plural import are, counted
 from shadow.records import Events, Facts, Record, Repair, Seed
 from shadow.trace.file import TraceFile
 
@@ -135,7 +136,8 @@ class TraceWriter:
 
     def _put(self, process: _Process, record: Record) -> None:
         if isinstance(record, Facts) and process.dropped:
-            note = f"The trace lacks {process.dropped:,} events: the disk was too slow for them."
+            lacking = counted(process.dropped, "event")
+            note = f"The trace lacks {lacking}: the disk was too slow for them."
             record = replace(record, notes=(*record.notes, note))
         with self._lock:
             self._queued += _size(record)
@@ -150,8 +152,18 @@ class TraceWriter:
         for record in (following.facts, Events(loss), seed):
             self._put(process, record)
 
+    def publish(self) -> None:
+        """Let the trace take its place, which may need rights that are dropped later.
+
+        Raises:
+            UsageError: something has come there meanwhile.
+            OutputError: it cannot be moved there.
+        """
+        self.file.publish()
+
     def start(self) -> None:
         """Begin to write; records wait until then: a thread has the rights of its maker."""
+        self.publish()
         self._thread.start()
 
     def _run(self) -> None:
@@ -211,17 +223,16 @@ class TraceWriter:
             self._flush(process)
         self.file.end(self.dropped)
 
-    def discard(self) -> None:
-        """There is nothing to be written down: leave no file behind."""
-        self.file.close()
-        self.file.path.unlink()
+    def discard_unpublished(self) -> None:
+        """Leave no file behind, unless it is at its place already."""
+        self.file.discard_unpublished()
 
     def summary(self) -> str:
         """What was written, in a sentence."""
         size, events = self.file.size, self.file.events
         each = f", {size / events:.1f} bytes an event" if events else ""
-        lack = f"; {self.dropped:,} events are missing, the disk was too slow" * bool(self.dropped)
-        return f"{self.file.path}: {events:,} events, {size / 1e6:,.1f} MB{each}{lack}"
+        lack = f"; {are(self.dropped, 'event')} missing, the disk was too slow" * bool(self.dropped)
+        return f"{self.file.path}: {counted(events, 'event')}, {size / 1e6:,.1f} MB{each}{lack}"
 
     def close(self) -> None:
         """Write what waits, and the trailer.
@@ -241,5 +252,5 @@ class TraceWriter:
             why = getattr(self.problem, "strerror", None) or repr(self.problem)
             raise TraceWriteError(
                 f"{self.file.path} could not be written to its end ({why}): it ends after "
-                f"{self.file.events:,} events, and what is in it can be replayed."
+                f"{counted(self.file.events, 'event')}, and what is in it can be replayed."
             )

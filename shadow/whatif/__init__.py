@@ -6,13 +6,18 @@ and not of the model. What no transform can tell is where another allocator woul
 put its blocks; predictions say so.
 """
 
-import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from shadow.events import EVENT, EventBatch, Kind
+from shadow.geometry import PAGE
 from shadow.policy import Policy
+from shadow.room import NoRoomError
 from shadow.table import Counter, Table
+from shadow.table.compiled import compiling
 from shadow.whatif.eager import eagerly
 from shadow.whatif.held import FOREVER, held
 from shadow.whatif.pace import hurried
@@ -27,6 +32,7 @@ __all__ = (
     "held",
     "hurried",
     "look",
+    "prepare",
     "returned",
     "unchanged",
 )
@@ -94,10 +100,11 @@ def look(future: Future, change: Transform, policy: Policy | None = None) -> Out
         change: what it would have done instead.
         policy: that of another kernel; None: that of the kernel the events come from.
     """
-    table = copy.deepcopy(future.seed)
+    table = future.seed.trial()
     events = change(future.events)
     assert events.dtype == EVENT
-    table.feed(events)
+    with suppress(NoRoomError):  # more mappings than any kernel allows by default
+        table.feed(events)
     running = table.running if policy is None else policy
     return Outcome(
         pte_pages=table.counter(Counter.TABLES + running),
@@ -105,3 +112,12 @@ def look(future: Future, change: Transform, policy: Policy | None = None) -> Out
         vmas=table.counter(Counter.VMAS),
         refs=table.counter(Counter.REFS),
     )
+
+
+def prepare() -> None:
+    """Compile the transforms, or load them from the cache, before time matters."""
+    purge = np.zeros(1, EVENT)
+    purge["kind"], purge["length"] = Kind.DONTNEED, PAGE
+    with compiling("the changes to be predicted, some ten seconds"):
+        held(purge, 1)
+        returned(purge)

@@ -62,16 +62,22 @@ def _waiting(program: Path, **environment: str) -> Iterator[subprocess.Popen[str
 
 
 def _advise(pid: int, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tracer.cli", "advise", "-p", str(pid), *arguments]
+    command = [sys.executable, "-m", "tracer", "advise", "-p", str(pid), *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
 
 
+def _until_it_follows(advising: subprocess.Popen[str]) -> None:
+    assert advising.stderr
+    said = iter(advising.stderr.readline, "")
+    assert any(line.startswith("ptescope: following phase (pid ") for line in said)
+
+
 def _worked(waiting: subprocess.Popen[str], *arguments: str) -> str:
     """What advise prints of a program that works while it is followed."""
     advising = _advise(waiting.pid, "-d", "8", *arguments)
-    time.sleep(4)  # until it is attached
+    _until_it_follows(advising)
     assert waiting.stdin
     waiting.stdin.write("begin\n")
     output, errors = advising.communicate(timeout=60)
@@ -120,7 +126,7 @@ def test_a_request_that_makes_no_sense(arguments: tuple[str, ...], status: int) 
 def test_a_process_that_ends_is_judged_as_it_was(program: Path) -> None:
     with _waiting(program, MALLOC_CONF="dirty_decay_ms:0") as waiting:
         advising = _advise(waiting.pid, "-d", "30", "--json")
-        time.sleep(4)
+        _until_it_follows(advising)
         assert waiting.stdin
         waiting.stdin.write("begin\n")
         time.sleep(4)

@@ -15,6 +15,7 @@ from shadow.snapshot import Allocator
 from tests.tracer.allocator.programs import PROGRAMS, STATIC_JEMALLOC
 from tools.workloads.redis import private_redis
 from tracer.allocator import find_allocators
+from tracer.allocator.image import Image
 
 _SLEEP = "import time; time.sleep(60)"
 _JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
@@ -28,6 +29,12 @@ int main(void) { return malloc(1) ? getchar() : 0; }
 
 def _file(package: str) -> str:
     return str(next(p.path for p in PROGRAMS if p.package.partition("==")[0] == package))
+
+
+def _mimalloc_delay() -> str:
+    """What the libmimalloc of this machine's distribution calls its option."""
+    with Image(_file("libmimalloc2.0")) as image:
+        return "purge_delay" if image.says(b"purge_delay\0") else "decommit_delay"
 
 
 @contextmanager
@@ -89,8 +96,8 @@ def test_redis_runs_on_a_shared_jemalloc_set_by_its_environment() -> None:
         (
             _file("libmimalloc2.0"),
             "mimalloc",
-            {"MIMALLOC_DECOMMIT_DELAY": "0"},
-            ("decommit_delay", "0", "MIMALLOC_DECOMMIT_DELAY"),
+            {f"MIMALLOC_{_mimalloc_delay().upper()}": "0"},
+            (_mimalloc_delay(), "0", f"MIMALLOC_{_mimalloc_delay().upper()}"),
         ),
         (
             _file("cmeel-mimalloc"),
@@ -158,7 +165,7 @@ def test_a_library_that_was_deleted_is_read_all_the_same(tmp_path: Path) -> None
 def test_another_file_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
     library = tmp_path / "libjemalloc.so.2"
     shutil.copy(_JEMALLOC, library)
-    with _running(sys.executable, "-c", _SLEEP, ready=str(library), LD_PRELOAD=str(library)) as pid:
+    with _running("/usr/bin/cat", ready=str(library), LD_PRELOAD=str(library)) as pid:
         library.unlink()
         shutil.copy(_file("libmimalloc2.0"), library)
         assert {allocator.name for allocator in find_allocators(pid)} == {"jemalloc", "glibc"}
@@ -180,6 +187,18 @@ def test_what_is_linked_in_is_found(
     with _running(program, *arguments, ready=Path(program).name) as pid:
         first = find_allocators(pid)[0]
     assert (first.name, first.serves) == (name, serves)
+
+
+@pytest.mark.parametrize(("choice", "first"), [("default", "glibc"), ("mimalloc", "mimalloc")])
+def test_the_mimalloc_of_cpython_counts_where_it_is_chosen(choice: str, first: str) -> None:
+    if sys.version_info < (3, 13):  # CPython has no mimalloc in it
+        choice, first = "default", "glibc"
+    with _running(sys.executable, "-c", _SLEEP, ready="libc.so", PYTHONMALLOC=choice) as pid:
+        found = find_allocators(pid)
+    assert found[0].name == first
+    served = [each.serves for each in found if each.name == "mimalloc"]
+    if sys.version_info >= (3, 13):
+        assert served == ["calls of mi_*" if choice == "mimalloc" else "not malloc"]
 
 
 def test_a_container_is_looked_into(tmp_path: Path) -> None:

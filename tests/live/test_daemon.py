@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -46,6 +46,38 @@ while time.monotonic() < end:
         os._exit(0)
     os.waitpid(pid, 0)
 time.sleep(60)
+"""
+_STORM = """
+import ctypes, mmap, os, random, threading, time
+end = time.monotonic() + 10
+area = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+def work(rounds):
+    for _ in range(rounds):
+        for page in range(0, 64 << 20, 1 << 14):
+            area[page] = 1
+        area.madvise(mmap.MADV_DONTNEED)
+def last():
+    work(5)
+    os._exit(0)
+children = []
+while time.monotonic() < end:
+    child = os.fork()
+    if child == 0:
+        work(random.randint(1, 30))
+        kind = random.randrange(4)
+        if kind == 0:
+            os.execv("/bin/sleep", ["sleep", "1"])
+        if kind == 1:
+            threading.Thread(target=last).start()
+            ctypes.CDLL(None).pthread_exit(None)
+        os._exit(0)
+    children.append(child)
+    if len(children) > 30:  # until then they are zombies
+        for child in children[:15]:
+            os.waitpid(child, 0)
+        del children[:15]
+    time.sleep(0.05)
 """
 
 
@@ -320,3 +352,45 @@ def _healthy(address: str) -> str:
         except urllib.error.HTTPError:
             time.sleep(0.2)
     pytest.fail("never healthy")
+
+
+def test_storms_of_zombies_and_of_clients_and_odd_variables_end_nothing() -> None:
+    """Processes that end, rest, call execve and lose their main threads; clients of all kinds."""
+    odd = os.environ | {"NOTIFY_SOCKET": "/no/such/socket", "WATCHDOG_USEC": "soon"}
+    command = [_PTESCOPE, "daemon", "--listen", "127.0.0.1:0", "--max-cpu", "1"]
+    actor = Actor()
+    actor.map(_BASE, 300 * SLOT)
+    actor.touch(_BASE, 300 * SLOT, SLOT)
+    with (
+        subprocess.Popen(
+            [*command, "--min-vmpte", "64K"], stderr=subprocess.PIPE, text=True, env=odd
+        ) as daemon,
+        ExitStack() as clients,
+    ):
+        storm = subprocess.Popen([sys.executable, "-c", _STORM])
+        try:
+            assert daemon.stderr
+            while "watching" not in (line := daemon.stderr.readline()):
+                assert line
+            address = line.split()[-1]
+            port = int(address.split(":")[2].split("/")[0])
+            for _ in range(300):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            with ThreadPoolExecutor(50) as pool:
+                texts = list(pool.map(_get, [address] * 200))
+            assert all("ptescope_processes" in text for text in texts)
+            storm.wait(60)
+            deadline = time.monotonic() + 30
+            while f'pid="{actor.pid}"' not in (text := _get(address)) or "empty_pte" not in text:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert "ptescope_self_failures_total 0.0" in text
+        finally:
+            storm.kill()
+            storm.wait()
+            actor.close()
+            daemon.send_signal(signal.SIGTERM)
+            _, log = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0, log
+    assert "Traceback" not in log
+    assert log.count("WATCHDOG_USEC") == 1

@@ -34,7 +34,7 @@ def pid() -> Iterator[int]:
 def test_live_documents_are_valid(command: str, pid: int) -> None:
     arguments = command.format(pid=pid).split()
     said = subprocess.run(
-        [sys.executable, "-m", "tracer.cli", *arguments, "--json"],
+        [sys.executable, "-m", "tracer", *arguments, "--json"],
         stdout=subprocess.PIPE,
         timeout=180,
         check=True,

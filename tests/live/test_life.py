@@ -1,11 +1,14 @@
 """Programs that start, exec, fork and end while they are followed."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
@@ -260,40 +263,57 @@ def test_a_pid_that_is_used_again_is_another_process() -> None:
     assert 30 < peaks[1] - peaks[0] < 45, "each is its own"
 
 
-_ENDS_WHILE_READ = """
-import os, signal, sys, tracer.session
+_ENDS_EARLY = """
+import os, signal, sys, time, tracer.session
 from tracer.cli import main
+from tracer.target import Target
 
-def too_late(pid):
-    os.kill(pid, signal.SIGKILL)
-    raise ProcessLookupError(pid)
+command, moment, pid, *more = sys.argv[1:]
 
-tracer.session.vm_pte_kib = too_late
-sys.exit(main(["attach", "-p", *sys.argv[1:]]))
+def end(*_):
+    os.kill(int(pid), signal.SIGKILL)
+    raise ProcessLookupError(int(pid))
+
+if moment == "named":
+    Target.identify = end
+elif moment == "probed":
+    Target.thp_disabled = end
+elif moment == "mapped":
+    Target.vmas = end
+else:
+    tracer.session.vm_pte_kib = end
+sys.exit(main([command, "-p", pid, *more]))
 """
 
 
-def test_a_process_that_ends_before_it_is_read_gives_no_report() -> None:
+@pytest.mark.parametrize("moment", ["named", "probed", "mapped", "read"])
+@pytest.mark.parametrize("command", ["attach", "record", "advise"])
+def test_a_process_that_ends_before_it_is_read_gives_no_report(
+    tmp_path: Path, command: str, moment: str
+) -> None:
+    """And a trace of before stays."""
+    place = tmp_path / "t.arrows"
+    place.write_text("before")
+    more = [] if command == "advise" else ["-o", str(place), "--force"]
     with subprocess.Popen(["sleep", "60"]) as program:
-        command = [sys.executable, "-c", _ENDS_WHILE_READ, str(program.pid)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert done.stderr == f"ptescope: Process {program.pid} ended before it could be read.\n"
+        early = [sys.executable, "-c", _ENDS_EARLY, command, moment, str(program.pid), *more]
+        done = subprocess.run(early, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert re.match(f"ptescope: Process {program.pid} (has just ended|ended before )", said)
+    assert "Traceback" not in done.stderr
     assert not done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["t.arrows"]
+    assert place.read_text() == "before"
 
 
 def test_a_program_without_rights_is_told_what_it_needs() -> None:
-    """As nobody, on a process of root."""
+    """As nobody, on a process of root; it may look into root's home, where ptescope may be."""
     done = subprocess.run(
         [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            _PTESCOPE,
-            "attach",
-            "-p",
-            "1",
+            *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+            *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+            *(_PTESCOPE, "attach", "-p", "1"),
         ],
         capture_output=True,
         text=True,

@@ -48,7 +48,10 @@ def test_an_imported_recording_says_what_was_seen_live(tmp_path: Path) -> None:
         actor.close()
     with script.open("w") as file:
         subprocess.run(
-            ["perf", "script", "-i", data, "--ns", "--header", "--show-lost-events", "-F", _FIELDS],
+            [
+                *("unshare", "--mount", "perf", "script", "-i", data, "--ns", "--header"),
+                *("--show-lost-events", "-F", _FIELDS),
+            ],
             stdout=file,
             stderr=subprocess.DEVNULL,
             check=True,
@@ -70,17 +73,34 @@ def _perf_record(pid: int, data: Path) -> Iterator[None]:
     answer, from_perf = os.pipe()
     perf = subprocess.Popen(
         [
-            *("perf", "record", "-q", "-c", "1", "-D", "-1", "-o", str(data), "-e", _EVENTS),
+            # perf mounts tracefs where there is none; a namespace of its own keeps that to itself.
+            *(
+                "unshare",
+                "--mount",
+                "perf",
+                "record",
+                "-q",
+                "-c",
+                "1",
+                "-D",
+                "-1",
+                "-o",
+                str(data),
+                "-e",
+                _EVENTS,
+            ),
             *(f"--control=fd:{control},{from_perf}", "-p", str(pid)),
         ],
         pass_fds=(control, from_perf),
     )
+    for end in (control, from_perf):
+        os.close(end)  # perf's own: if perf fails, the pipes end and nobody waits for it
     os.write(to_perf, b"enable\n")
     assert os.read(answer, 5).startswith(b"ack")
     yield
     perf.send_signal(signal.SIGINT)
     perf.wait()
-    for end in (control, to_perf, answer, from_perf):
+    for end in (to_perf, answer):
         os.close(end)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,12 +88,30 @@ def test_a_recorder_that_is_killed_leaves_all_but_its_last_second(tmp_path: Path
 def test_record_says_what_it_wrote_and_overwrites_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "t.arrows"
     done = _run(_PTESCOPE, "record", "-o", str(trace), "--", "/bin/true")
-    assert done.stderr.startswith(f"ptescope: {trace}: ")
+    following, wrote = done.stderr.splitlines()
+    assert re.fullmatch(r"ptescope: following true \(pid \d+\); Ctrl-C ends it", following)
+    assert wrote.startswith(f"ptescope: {trace}: ")
     assert trace.stat().st_mode & 0o777 == 0o600
     before = trace.read_bytes()
     again = _run(_PTESCOPE, "record", "-o", str(trace), "--", "/bin/true", status=2)
     assert again.stderr == (f"ptescope: {trace} is there already (--force replaces it).\n")
     assert trace.read_bytes() == before
+
+
+def test_a_report_in_a_file_is_apart_from_what_the_program_prints(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = (_PTESCOPE, "attach", "--json", "--report", str(report))
+    done = _run(*command, "--", "/bin/echo", "of the program")
+    assert done.stdout == "of the program\n"
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert json.loads(report.read_text())["processes"][0]["process"]["comm"] == "echo"
+    before = report.read_bytes()
+    assert "--force replaces it" in _run(*command, "--", "true", status=2).stderr
+    assert "cannot be started" in _run(*command, "--force", "--", "/no", status=2).stderr
+    assert report.read_bytes() == before
+    _run(*command, "--force", "--", "/bin/true")
+    assert json.loads(report.read_text())["processes"][0]["process"]["comm"] == "true"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_redacted_trace_has_no_names(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What each capability of the service is for: taken away, one at a time."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -82,3 +83,43 @@ def test_without_sys_admin_page_tables_are_counted(somebodys: int) -> None:
     (process,) = [each for each in processes if each["process"]["pid"] == somebodys]
     assert process["kernel"]["seed"] == "counted"
     assert "CAP_SYS_ADMIN" in " ".join(process["notes"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [("attach", "--", "sleep", "1"), ("daemon", "-d", "1"), ("record", "--", "true")]
+)
+def test_rights_are_looked_at_before_anything_is_compiled(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Somebody without rights, who may look into root's home, where ptescope may be."""
+    done = subprocess.run(
+        [
+            *(*_NOBODY, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+            *(_PTESCOPE, *arguments),
+        ],
+        cwd="/tmp",
+        env=os.environ | {"PTESCOPE_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "this needs root, or CAP_BPF and CAP_PERFMON" in done.stderr
+    assert "compiling" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_root_is_not_told_to_become_root(somebodys: int) -> None:
+    done = subprocess.run(
+        [
+            *("setpriv", "--inh-caps=-all", "--bounding-set=-all"),
+            *(_PTESCOPE, "attach", "-p", str(somebodys)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "root lacks CAP_SYS_PTRACE here" in done.stderr

@@ -20,6 +20,7 @@ from shadow.host import HostView
 from shadow.report.top import TopApp
 from shadow.report.top.detail import slot_map, sparkline
 from tests.shadow.build import BASE
+from tests.shadow.hostile import is_harmless, poisoned
 from tests.shadow.hosts import host_view
 
 _SCREENS = Path(__file__).with_name("screens")
@@ -205,3 +206,22 @@ def test_a_map_has_a_sign_for_each_pte_page_and_breaks_at_gaps() -> None:
 def test_a_sparkline_is_as_high_as_its_largest() -> None:
     assert sparkline([0.0, 5.0, 10.0]) == "▁▅█"
     assert sparkline([0.0, 0.0]) == "▁▁"
+
+
+def test_names_with_markup_and_escapes_are_shown_as_they_are() -> None:
+    """A name in brackets is no style, and one that is no markup does not end the screen."""
+
+    async def shown() -> list[str]:
+        app = TopApp(lambda _: poisoned(host_view()), every=3600.0)
+        async with app.run_test(size=(200, 40)) as pilot:
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+            lines = _lines(app.export_screenshot())
+            await pilot.press("enter")
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+            return lines + _lines(app.export_screenshot())
+
+    lines = asyncio.run(shown())
+    assert is_harmless("\n".join(lines))
+    assert any("server-0\\x1b]0;own\\x07\\x9b31m[red][/nope]" in line for line in lines)

@@ -160,7 +160,6 @@ def test_of_what_perf_recorded_rules_say_what_they_do_not_know(
         ([], "one of -p PID and TRACE"),
         (["-p", "1", "t.arrows"], "one of -p PID and TRACE"),
         (["-d", "3", "t.arrows"], "its own end"),
-        (["--keep", "-1", "t.arrows"], "a number of events"),
         (["/no/such.arrows"], "cannot be opened"),
     ],
 )

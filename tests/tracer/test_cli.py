@@ -1,5 +1,7 @@
 """The command line: one clear line on stderr, and the contract's exit status."""
 
+import re
+
 import pytest
 
 from tracer.cli import main
@@ -27,14 +29,46 @@ def test_attach_wants_exactly_one_target(
         ["attach", "-p", "1", "-d", "0"],
         ["attach", "-p", "1", "-i", "-3"],
         ["attach", "-p", "1", "--ring", "3"],
+        ["attach", "-p", "0"],
+        ["attach", "-p", "99999999999999999999"],
+        ["attach", "-p", "1", "-d", "nan"],
+        ["attach", "-p", "1", "-d", "inf"],
+        ["attach", "-p", "1", "-i", "1e-9"],
+        ["attach", "-p", "1", "--ring", "4294967296"],
+        ["attach", "-p", "1", "--backend", "best"],
+        ["advise", "-p", "1", "--keep", "-1"],
+        ["census", "one"],
+        ["daemon", "--listen", "here"],
+        ["daemon", "--listen", "::1:80"],
+        ["daemon", "--listen", "127.0.0.1:65536"],
+        ["daemon", "--max-memory", "0"],
+        ["daemon", "--max-memory", "512 MB"],
+        ["daemon", "--min-vmpte", "9999999999G"],
+        ["daemon", "--max-cpu", "nan"],
+        ["daemon", "--top", "0"],
+        ["daemon", "--record-keep", "-1"],
+        ["replay", "t.arrows", "--at", "1e300"],
+        ["replay", "t.arrows", "--jobs", "0"],
         ["unknown"],
         [],
     ],
+    ids=" ".join,
 )
-def test_bad_usage_is_status_2(arguments: list[str]) -> None:
+def test_bad_usage_is_status_2_and_says_what_is_right(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+    said = capsys.readouterr().err
+    if arguments[1:]:
+        assert re.search(r"argument \S+: takes .*, not '.*'$", said, re.M), said
+
+
+def test_an_empty_name_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kernel threads have no executable, whose name would be as empty."""
+    assert main(["attach", "-n", ""]) == 2
+    assert "is not empty" in capsys.readouterr().err
 
 
 def test_no_such_process_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,11 @@ def _page_size(build: Build, own: _Image, view: View) -> int | None:
     return size if size and size & (size - 1) == 0 else None
 
 
-def _serves(build: Build, mapped: Mapped, serving: Mapped | None) -> str | None:
+def _serves(build: Build, mapped: Mapped, serving: Mapped | None, view: View) -> str | None:
+    if build.chosen_by:
+        variable, value = build.chosen_by
+        if not view.environment.get(variable, "").startswith(value):
+            return "not malloc"
     if mapped is serving and not build.prefix:
         return "malloc"
     if build.prefix:
@@ -88,11 +92,11 @@ def _serves(build: Build, mapped: Mapped, serving: Mapped | None) -> str | None:
 
 def _rank(allocator: Allocator) -> tuple[bool, ...]:
     """What is most of the process comes first (False before True)."""
-    general = allocator.name in _GENERAL
+    general, used = allocator.name in _GENERAL, allocator.serves != "not malloc"
     return (
         not (general and allocator.serves == "malloc"),
-        not (general and allocator.linked == "in the executable"),
-        not (general and allocator.serves != "not malloc"),
+        not (general and allocator.linked == "in the executable" and used),
+        not (general and used),
         allocator.name in _GENERAL or allocator.name in _LIBC,  # a runtime of its own first
         allocator.serves != "malloc",
         allocator.serves == "not malloc",
@@ -132,7 +136,7 @@ def find_allocators(pid: int) -> list[Allocator]:
                             for name in build.variables
                             if name in view.environment
                         },
-                        serves=_serves(build, mapped, serving),
+                        serves=_serves(build, mapped, serving, view),
                         variables=list(build.variables),
                         options=options,
                         page_size=_page_size(build, own, view),

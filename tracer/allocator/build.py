@@ -35,6 +35,8 @@ class Build:
         config: settings compiled in, where they are known.
         places: where options are in memory, by name.
         unknown: sentences on what could not be found out.
+        chosen_by: the environment variable, and the beginning of its value, with which the
+            program uses it; None: it needs none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Build:
     config: str | None = None
     places: Mapping[str, Place] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    chosen_by: tuple[str, str] | None = None
 
 
 def _shown(value: bool | int | float) -> str:

@@ -29,6 +29,8 @@ _NAMES = (
     "allow_decommit",
     "reset_delay",
 )
+_OF_PYTHON, _FREE_THREADED = "PyMem_RawMalloc", b"free-threading build"
+"""CPython has mimalloc in it since 3.13, and uses it if told to or without its GIL."""
 _ROW = struct.Struct("<qiiQQ")
 """`mi_option_desc_t`: value, state, option, name, older name."""
 _TABLE = "mi_options"
@@ -70,8 +72,15 @@ def recognise(image: Image) -> Build | None:
         prefix="" if image.symbol("malloc") else "mi_",
         variables=tuple(f"MIMALLOC_{name.upper()}" for name in read),
         places={_TABLE: Place(table.value, f"{table.size}s")} if table else {},
+        chosen_by=_chosen_by(image),
         unknown=tuple(unknown),
     )
+
+
+def _chosen_by(image: Image) -> tuple[str, str] | None:
+    if image.symbol(_OF_PYTHON) and not image.says(_FREE_THREADED):
+        return "PYTHONMALLOC", "mimalloc"
+    return None
 
 
 def _live(build: Build, view: View, bias: int | None) -> dict[str, AllocatorOption]:

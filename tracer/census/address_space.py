@@ -169,7 +169,8 @@ class AddressSpaces:
         """What the page tables of each of these mm_structs take; None: it cannot be read."""
         at = np.array(spaces, np.uint64) + np.uint64(self._at["mm_struct.pgtables_bytes"])
         words, good = self._memory.words(at)
-        return [int(word) if ok else None for word, ok in zip(words, good, strict=True)]
+        found = zip(words.tolist(), good.tolist(), strict=True)
+        return [word if ok else None for word, ok in found]
 
     def pgd(self, mm: int) -> int:
         """Kernel address of the PGD of an mm_struct."""

@@ -50,8 +50,8 @@ class ExactReader:
 
     def __init__(self, levels: int) -> None:
         self._levels = levels
-        self._known: dict[Target, int] = {}
-        """Address spaces (mm_struct) as they were found by the last readings."""
+        self._known: dict[int, int] = {}
+        """Address spaces (mm_struct) by pid, as they were found by the last readings."""
         self._memory = KernelMemory()
         try:
             self._spaces = AddressSpaces(self._memory)
@@ -65,24 +65,29 @@ class ExactReader:
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> Walk:
-        try:
-            mm = self._known[target] = self._spaces.mm(target.pid)
-            pgd = self._spaces.pgd(mm) if mm else 0
-        except UnsupportedHostError:
-            if target.alive():
-                raise
-            pgd = 0  # a pointer was followed into what had just been freed
-        if pgd == 0:
-            raise NoSuchTargetError(f"Process {target.pid} has ended.")
         return Walk(
             self._memory,
             direct_map=self._spaces.direct_map,
             zero_page=self._spaces.zero_page,
-            pgd=pgd,
+            pgd=self._pgd(target),
             levels=self._levels,
             within=within,
             between=between,
         )
+
+    def _pgd(self, target: Target) -> int:
+        for tries in range(_TRIES):
+            try:
+                mm = self._known[target.pid] = self._spaces.mm(target.pid)
+                if mm:
+                    return self._spaces.pgd(mm)
+            except UnsupportedHostError:
+                # A pointer led into what had just been freed, by an exit or an execve.
+                if target.alive() and tries == _TRIES - 1:
+                    raise
+            if not target.alive():
+                break
+        raise NoSuchTargetError(f"Process {target.pid} has ended.")
 
     def pages(
         self,
@@ -150,17 +155,15 @@ class ExactReader:
 
         Where one was freed since it was read the figure is any, so it is only a hint.
         """
-        known = [target for target in targets if target in self._known]
-        sizes = self._spaces.page_table_bytes([self._known[target] for target in known])
-        return {
-            target.pid: size // _KIB
-            for target, size in zip(known, sizes, strict=True)
-            if size is not None
-        }
+        spaces = {target.pid: self._known.get(target.pid) for target in targets}
+        known = {pid: space for pid, space in spaces.items() if space}
+        sizes = self._spaces.page_table_bytes(list(known.values()))
+        found = zip(known, sizes, strict=True)
+        return {pid: size // _KIB for pid, size in found if size is not None}
 
     def forget(self, target: Target) -> None:
         """Its address space is another's from now on; see `Reader`."""
-        self._known.pop(target, None)
+        self._known.pop(target.pid, None)
 
     def close(self) -> None:
         """Unload the page reader."""

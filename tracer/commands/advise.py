@@ -1,7 +1,5 @@
 """`ptescope advise`: what to change so that a process has fewer empty PTE pages."""
 
-import json
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
@@ -11,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from shadow import replay
+from shadow import replay, whatif
 from shadow.advice import Evidence, Finding, advise, limits
 from shadow.errors import DamagedTraceError, NoSuchTargetError, PtescopeError, UsageError
 from shadow.evidence import evidence_of, evidence_of_trace
@@ -20,11 +18,14 @@ from shadow.report.advice import render_advice
 from shadow.snapshot import SCHEMA
 from shadow.table import prepare
 from shadow.trace import TraceReader
-from tracer.commands import positive
+from tracer.commands import add_max_memory
+from tracer.commands.attach import refuse_unread
+from tracer.commands.values import pid, seconds, whole
 from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
 from tracer.rights import drop_rights
 from tracer.run import Stop
+from tracer.say import complain, dump, say
 from tracer.session import Session
 from tracer.target import open_target
 
@@ -64,11 +65,11 @@ class Advise:
         parser.usage = (
             "ptescope advise (-p PID [-d SECONDS] | TRACE ...) [--keep EVENTS] [--detail] [--json]"
         )
-        parser.add_argument("-p", "--pid", type=int, help="the process")
+        parser.add_argument("-p", "--pid", type=pid, help="the process")
         parser.add_argument(
             "-d",
             "--duration",
-            type=positive,
+            type=seconds,
             metavar="SECONDS",
             help=f"how long to follow it, or until Ctrl-C (default: {_SECONDS:g})",
         )
@@ -80,12 +81,13 @@ class Advise:
         )
         parser.add_argument(
             "--keep",
-            type=int,
+            type=whole,
             default=KEPT_EVENTS,
             metavar="EVENTS",
             help="how many events to keep in memory, 40 bytes each, of all processes of a trace "
             f"together (default: {KEPT_EVENTS:,})",
         )
+        add_max_memory(parser)
         add_backend(parser)
         parser.add_argument("--detail", action="store_true", help="tell all that is known")
         parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
@@ -100,25 +102,24 @@ class Advise:
             raise UsageError("Give one of -p PID and TRACE.")
         if args.traces and args.duration:
             raise UsageError("-d is for a process that is followed; a trace has its own end.")
-        if args.keep < 0:
-            raise UsageError("--keep takes a number of events.")
         if args.pid is not None:
             _print([_advised(_follow(args), args)], args)
             return 0
         urls = replay.find_traces(args.traces)
         prepare()
+        whatif.prepare()
         advised = list[_Advised]()
         problems = list[PtescopeError]()
         for url in urls:
             try:
-                with replay.open_trace(url) as reader:
+                with replay.open_trace(url, args.max_memory) as reader:
                     problems += _of_trace(reader, args, advised)
             except PtescopeError as error:
                 problems.append(error)
         if advised:
             _print(advised, args)
         for problem in problems:
-            print(f"ptescope: {problem}", file=sys.stderr)
+            complain(problem)
         return problems[0].status if problems else 0
 
 
@@ -130,7 +131,10 @@ def _of_trace(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("replaying", total=reader.size)
         processes, damage = evidence_of_trace(
-            reader, args.keep, lambda done: bar.update(task, completed=done)
+            reader,
+            args.keep,
+            args.max_memory,
+            lambda done: bar.update(task, completed=done),
         )
     advised += [_advised(evidence, args) for evidence in processes]
     return [damage] if damage else []
@@ -138,11 +142,9 @@ def _of_trace(
 
 def _print(advised: list[_Advised], args: Namespace) -> None:
     if args.json:
-        json.dump({"schema": SCHEMA, "processes": [each.plain for each in advised]}, sys.stdout)
-        print()
+        dump({"schema": SCHEMA, "processes": [each.plain for each in advised]})
     else:
-        print("\n\n".join(each.text for each in advised))
-    sys.stdout.flush()
+        say("\n\n".join(each.text for each in advised))
 
 
 def _follow(args: Namespace) -> Evidence:
@@ -151,17 +153,23 @@ def _follow(args: Namespace) -> Evidence:
     Raises:
         PtescopeError: see the exit statuses of the output contract.
     """
-    stop = Stop()
     kernel = kernel_facts()
     target = open_target(args.pid)  # refuse before anything is loaded
-    prepare()
     kept = Keeping(args.keep).process()
     with ExitStack() as undo:
         probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
+        prepare()  # when it is known that we may follow
+        whatif.prepare()
+        stop = Stop()
         probes.add(target.pid)
-        session = Session(target, probes, kernel, reader, kept)
+        try:
+            session = Session(target, probes, kernel, reader, kept)
+        except OSError as error:
+            raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
+        refuse_unread(session)
         drop_rights()
+        complain(f"following {session.following.facts.process.comm} (pid {target.pid})")
         deadline = time.monotonic() + (args.duration or _SECONDS)
         while not (session.ended or stop.asked) and time.monotonic() < deadline:
             time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)

@@ -1,17 +1,20 @@
 """`ptescope attach`: follow one process and report on its page tables."""
 
-import json
-import sys
+import time
 from argparse import REMAINDER, ArgumentParser, Namespace
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
-from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
+from shadow.errors import NoSuchTargetError, UnsupportedHostError, UsageError
+from shadow.output import NewFile, check_place
+from shadow.plural import counted
 from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
-from tracer.commands import positive
+from tracer.commands.values import pid, ring_size, seconds
 from tracer.family import Family
 from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
@@ -19,32 +22,30 @@ from tracer.launch import Launched
 from tracer.probes import DEFAULT_RING
 from tracer.rights import drop_rights
 from tracer.run import Stop, follow
+from tracer.say import complain, dump, say
+from tracer.session import Session
 from tracer.target import find_by_name, open_target
 
-__all__ = ("Attach", "open_writer", "prepare_target", "run_family")
+__all__ = ("Attach", "open_writer", "prepare_target", "refuse_unread", "run_family")
 
 
-def _ring_size(text: str) -> int:
-    """Bytes of a ring given in KiB: a power of two of at least one page."""
-    kib = int(text)
-    if kib < 4 or kib & (kib - 1):
-        raise ValueError(text)
-    return kib << 10
+_SECONDS_TO_END = 1.0
+"""What a process that was killed may take until it is seen to have ended."""
 
 
 def prepare_target(parser: ArgumentParser) -> None:
     """Declare what says whom to follow, how, and what to write down."""
-    parser.add_argument("-p", "--pid", type=int, help="the process to follow")
+    parser.add_argument("-p", "--pid", type=pid, help="the process to follow")
     parser.add_argument("-n", "--name", help="the process to follow, by its name")
     parser.add_argument(
-        "-d", "--duration", type=positive, metavar="SECONDS", help="stop after this time"
+        "-d", "--duration", type=seconds, metavar="SECONDS", help="stop after this time"
     )
     parser.add_argument(
-        "-i", "--interval", type=positive, metavar="SECONDS", help="a row each interval"
+        "-i", "--interval", type=seconds, metavar="SECONDS", help="a row each interval"
     )
     parser.add_argument(
         "--audit",
-        type=positive,
+        type=seconds,
         metavar="SECONDS",
         help="compare with the real page tables, and repair, each so many seconds",
     )
@@ -54,7 +55,7 @@ def prepare_target(parser: ArgumentParser) -> None:
         action="store_true",
         help="follow the processes that it forks or spawns, too",
     )
-    parser.add_argument("--force", action="store_true", help="replace a trace that is there")
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
     parser.add_argument(
         "--redact",
         action="store_true",
@@ -62,7 +63,7 @@ def prepare_target(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ring",
-        type=_ring_size,
+        type=ring_size,
         default=DEFAULT_RING,
         metavar="KIB",
         help="size of the ring buffer, a power of two (default: 16384)",
@@ -84,12 +85,18 @@ def open_writer(args: Namespace) -> TraceWriter | None:
     return TraceWriter(args.output, force=args.force)
 
 
-def run_family(args: Namespace, *, stop_without_trace: bool) -> tuple[Family, TraceWriter | None]:
+def run_family(
+    args: Namespace,
+    *,
+    stop_without_trace: bool,
+    before_rights_drop: Callable[[], object] = lambda: None,
+) -> tuple[Family, TraceWriter | None]:
     """Follow whom the arguments name until it is over.
 
     Args:
         args: see `prepare_target`, and `output`.
         stop_without_trace: whether it is over when the trace cannot be written any more.
+        before_rights_drop: is called when the process is seeded and all rights are still there.
 
     Returns:
         Those who were followed, and the trace, which is to be closed.
@@ -100,46 +107,62 @@ def run_family(args: Namespace, *, stop_without_trace: bool) -> tuple[Family, Tr
     command = args.cmd[1:] if args.cmd[:1] == ["--"] else args.cmd
     if (args.pid is not None) + (args.name is not None) + bool(command) != 1:
         raise UsageError("Give one of -p PID, -n NAME, or -- CMD.")
-    stop = Stop()
+    check_place(args.output, force=args.force)
     kernel = kernel_facts()
     launched = None
     if not command:
         pid = args.pid if args.pid is not None else find_by_name(args.name)
         open_target(pid)  # refuse before anything is loaded
-    prepare()
     with ExitStack() as undo:
         probes, reader = undo.enter_context(
             instruments(kernel, ring_bytes=args.ring, backend=args.backend)
         )
+        prepare()  # when it is known that we may follow
+        stop = Stop()
+        writer = open_writer(args)
+        if writer:
+            undo.callback(writer.discard_unpublished)
         if command:
             launched = Launched(command)
             undo.callback(launched.interrupt)
             pid = launched.pid
-        writer = open_writer(args)
         family = Family(probes, kernel, reader, forks=args.follow, writer=writer)
-        try:
-            family.add(open_target(pid))
-            if family.sessions[0].following.facts.kernel.seed == "none":
-                raise NoSuchTargetError(f"Process {pid} ended before it could be read.")
-        except PtescopeError:
-            if writer:
-                writer.discard()
-            raise
+        family.add(open_target(pid))
+        first = family.sessions[0]
+        refuse_unread(first)
+        if writer:
+            writer.publish()  # while we have the rights to
+        before_rights_drop()
         drop_rights()
         if writer:
             writer.start()  # from here on: its thread has the rights that are left
             if stop_without_trace:
                 stop.also = lambda: writer.problem is not None
+        complain(f"following {first.following.facts.process.comm} (pid {pid}); Ctrl-C ends it")
         if launched:
             launched.release()
         follow(family, stop, args, launched)
         family.stop()
     if family.missed:
-        print(
-            f"ptescope: {family.missed} forked processes had ended before they were read",
-            file=sys.stderr,
-        )
+        complain(f"{counted(family.missed, 'forked process')} had ended before being read")
     return family, writer
+
+
+def refuse_unread(session: Session) -> None:
+    """Refuse a process of which there is nothing to begin with.
+
+    Raises:
+        NoSuchTargetError: it ended before it could be read.
+        UnsupportedHostError: it could not be read, and runs.
+    """
+    if session.following.facts.kernel.seed != "none":
+        return
+    pid, deadline = session.target.pid, time.monotonic() + _SECONDS_TO_END
+    while session.target.alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if session.target.alive():
+        raise UnsupportedHostError(f"Process {pid} runs, but its page tables cannot be read.")
+    raise NoSuchTargetError(f"Process {pid} ended before it could be read.")
 
 
 class Attach:
@@ -153,7 +176,8 @@ class Attach:
         """Declare the command's arguments."""
         parser.usage = (
             "ptescope attach (-p PID | -n NAME | -- CMD ...) [-d SECONDS] [-i SECONDS] "
-            "[--audit SECONDS] [-f] [-o TRACE [--force] [--redact]] [--json] [--slots]"
+            "[--audit SECONDS] [-f] [-o TRACE [--redact]] [--report FILE] [--force] [--json] "
+            "[--slots]"
         )
         parser.add_argument(
             "-o", "--output", type=Path, metavar="TRACE", help="write a trace for replay, too"
@@ -161,6 +185,10 @@ class Attach:
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
         )
+        parser.add_argument(
+            "--report", type=Path, metavar="FILE",
+            help="write the report there, apart from what CMD prints",
+        )  # fmt: skip
         parser.add_argument("--slots", action="store_true", help="list the empty slots")
         prepare_target(parser)
 
@@ -170,18 +198,38 @@ class Attach:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        family, writer = run_family(args, stop_without_trace=False)
-        _report([session.snapshot(slots=args.slots) for session in family.sessions], args.json)
-        if writer:
-            writer.close()
-            print(f"ptescope: {writer.summary()}", file=sys.stderr)
+        check_place(args.report, force=args.force)
+        if args.report and args.report == args.output:
+            raise UsageError("-o and --report name the same file; give two.")
+        with ExitStack() as files:
+            made: list[NewFile] = []
+
+            def make_report() -> None:
+                if args.report:
+                    made.append(files.enter_context(NewFile(args.report, force=args.force)))
+                    made[0].publish_if_folder_is_anothers()
+
+            family, writer = run_family(
+                args, stop_without_trace=False, before_rights_drop=make_report
+            )
+            if writer:
+                files.callback(_end_trace, writer)  # even if the report cannot be written
+            snapshots = [session.snapshot(slots=args.slots) for session in family.sessions]
+            if made:
+                with made[0].opened("w") as file:
+                    _report(snapshots, args.json, file)
+            else:
+                _report(snapshots, args.json)
         return 0
 
 
-def _report(snapshots: list[Snapshot], as_json: bool) -> None:
+def _end_trace(writer: TraceWriter) -> None:
+    writer.close()
+    complain(writer.summary())
+
+
+def _report(snapshots: list[Snapshot], as_json: bool, file: TextIO | None = None) -> None:
     if as_json:
-        json.dump(document(snapshots), sys.stdout)
-        print()
+        dump(document(snapshots), to=file)
     else:
-        print("\n\n".join(map(render, snapshots)))
-    sys.stdout.flush()
+        say("\n\n".join(map(render, snapshots)), to=file)

@@ -1,6 +1,5 @@
 """`ptescope census`: the page tables of processes as they are now."""
 
-import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -16,7 +15,9 @@ from shadow.pte_pages import PtePages
 from shadow.report.census import census_header, census_row, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
+from tracer.commands import values
 from tracer.kernel import KernelFacts, kernel_facts, vm_pte_kib
+from tracer.say import complain, dump, say
 from tracer.target import Target, open_target
 
 __all__ = ("Census", "take_census")
@@ -108,7 +109,9 @@ class Census:
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument("pids", nargs="*", type=int, metavar="PID", help="a process to read")
+        parser.add_argument(
+            "pids", nargs="*", type=values.pid, metavar="PID", help="a process to read"
+        )
         parser.add_argument(
             "-a", "--all", action="store_true", help="every process, largest first, a line each"
         )
@@ -146,13 +149,11 @@ class Census:
         if failed and not found:
             raise failed[0]
         if args.json:
-            json.dump(document(found), sys.stdout)
-            print()
+            dump(document(found))
         elif args.all:
-            print(census_header())
-            print("\n".join(map(census_row, found)))
+            say("\n".join([census_header(), *map(census_row, found)]))
         else:
-            print("\n\n".join(map(render_census, found)))
+            say("\n\n".join(map(render_census, found)))
         for problem in failed:
-            print(f"ptescope: {problem}", file=sys.stderr)
+            complain(problem)
         return 0 if args.all or not failed else failed[0].status

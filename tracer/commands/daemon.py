@@ -1,8 +1,6 @@
 """`ptescope daemon`: watch a whole host for months."""
 
-import json
 import logging
-import re
 import signal
 import sys
 import time
@@ -11,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from shadow.errors import PtescopeError, UsageError
+from shadow.errors import PtescopeError
 from shadow.snapshot import document
 from shadow.table import prepare
-from tracer.commands import positive
+from tracer.commands.values import address, natural, percent, seconds, size
 from tracer.daemon import Choice, Host, Limits
 from tracer.daemon.desk import Desk
 from tracer.daemon.lean import give_back, keep_heap_small
@@ -23,12 +21,12 @@ from tracer.instruments import add_backend, instruments
 from tracer.kernel import kernel_facts
 from tracer.notify import notify, watchdog_seconds
 from tracer.rights import drop_rights
+from tracer.say import dump, log_to_stderr
 
 __all__ = ("BUSY_WAIT", "IDLE_WAIT", "Daemon", "add_choice", "choice_of")
 
 BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
 """Seconds between two steps: events come in, or nothing does."""
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
 """Seconds for which a busy thread keeps the interpreter. A thread that serves connections asks
@@ -37,20 +35,6 @@ _NOTE_EVERY = 5.0
 """Seconds between two rounds of notes in the log: their numbers may change all the time."""
 
 _log = logging.getLogger("ptescope")
-
-
-def _bytes(text: str) -> int:
-    """A size such as 512M."""
-    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB|B)?", text)
-    if not match or not int(match[1]):
-        raise ValueError(text)
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _address(text: str) -> tuple[str, int]:
-    """HOST:PORT; an IPv6 host in brackets."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def add_choice(parser: ArgumentParser) -> None:
@@ -65,15 +49,15 @@ def add_choice(parser: ArgumentParser) -> None:
         help="follow processes in these cgroups and those below them (repeatable)",
     )  # fmt: skip
     parser.add_argument(
-        "--min-vmpte", type=_bytes, default=1 << 20, metavar="SIZE",
+        "--min-vmpte", type=size, default=1 << 20, metavar="SIZE",
         help="follow processes from this VmPTE on, only count the others (default: 1M)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-memory", type=_bytes, default=512 << 20, metavar="SIZE",
+        "--max-memory", type=size, default=512 << 20, metavar="SIZE",
         help="resident memory of all this; what does not fit is only counted (default: 512M)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-cpu", type=positive, default=25.0, metavar="PERCENT",
+        "--max-cpu", type=percent, default=25.0, metavar="PERCENT",
         help="of one CPU; if that is not enough, the busiest are sampled in time (default: 25)",
     )  # fmt: skip
 
@@ -107,26 +91,26 @@ class Daemon:
         """Declare the command's arguments."""
         add_choice(parser)
         parser.add_argument(
-            "--listen", type=_address, default=_LISTEN, metavar="HOST:PORT",
+            "--listen", type=address, default=_LISTEN, metavar="HOST:PORT",
             help=f"where /metrics and /healthz are served (default: {_LISTEN})",
         )  # fmt: skip
         parser.add_argument(
-            "--top", type=int, default=20, metavar="N",
+            "--top", type=natural, default=20, metavar="N",
             help="the largest processes and cgroups that have metrics of their own (default: 20)",
         )  # fmt: skip
         parser.add_argument(
             "--record-dir", type=Path, metavar="DIR", help="write all down in traces there"
         )
         parser.add_argument(
-            "--record-size", type=_bytes, default=256 << 20, metavar="SIZE",
+            "--record-size", type=size, default=256 << 20, metavar="SIZE",
             help="begin a new trace from this size on (default: 256M)",
         )  # fmt: skip
         parser.add_argument(
-            "--record-keep", type=int, default=8, metavar="N",
+            "--record-keep", type=natural, default=8, metavar="N",
             help="traces to keep, the one that is written included (default: 8)",
         )  # fmt: skip
         parser.add_argument(
-            "-d", "--duration", type=positive, metavar="SECONDS", help="stop after this time"
+            "-d", "--duration", type=seconds, metavar="SECONDS", help="stop after this time"
         )
         parser.add_argument(
             "--json", action="store_true", help="at the end audit all and print schema 1"
@@ -138,9 +122,7 @@ class Daemon:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        if args.record_keep < 1 or args.top < 1:
-            raise UsageError("--record-keep and --top take a number from 1 on.")
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        log_to_stderr(logging.INFO)
         stop = _Terminated()
         choice, limits = choice_of(args)
         keep_heap_small()
@@ -151,9 +133,9 @@ class Daemon:
 
             traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
         kernel = kernel_facts()
-        prepare(lean=True)
         with ExitStack() as undo:
             probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
+            prepare(lean=True)  # when it is known that we may watch
             host = Host(probes, kernel, reader, choice=choice, limits=limits, traces=traces)
             undo.callback(host.close)
             desk = Desk(lambda pid: host.view(slots_of=pid))
@@ -172,8 +154,7 @@ class Daemon:
             if args.json:
                 host.audit()
                 known = [process.snapshot for process in host.view().processes]
-                json.dump(document([snapshot for snapshot in known if snapshot]), sys.stdout)
-                print()
+                dump(document([snapshot for snapshot in known if snapshot]))
         return 0
 
     def _watch(

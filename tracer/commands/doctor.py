@@ -13,6 +13,7 @@ from tracer.instruments import add_backend
 from tracer.kernel import kernel_facts
 from tracer.pagemap import read_runs
 from tracer.probes import Probes
+from tracer.say import say
 from tracer.selfcheck import settle
 from tracer.target import Target
 
@@ -109,11 +110,11 @@ class Doctor:
         status = 0
         for name, check, needed_for in _checks(args.backend):
             try:
-                print(f"ok       {name:8} {check()}")
+                say(f"ok       {name:8} {check()}")
             except PtescopeError as error:
-                print(f"missing  {name:8} {error} (needed for {needed_for})")
+                say(f"missing  {name:8} {error} (needed for {needed_for})")
                 status = status or error.status
             except OSError as error:
-                print(f"missing  {name:8} {error.strerror} (needed for {needed_for})")
+                say(f"missing  {name:8} {error.strerror} (needed for {needed_for})")
                 status = status or 4
         return status

@@ -1,15 +1,15 @@
 """`ptescope export`: a trace in the forms of other tools."""
 
-import os
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from shadow.errors import UsageError
-from shadow.output import create
+from shadow.output import NewFile, check_place
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.table import prepare
-from tracer.commands import positive
+from tracer.commands import add_max_memory
+from tracer.commands.values import seconds
+from tracer.say import complain
 
 __all__ = ("Export",)
 
@@ -27,10 +27,11 @@ class Export:
         parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all rows")
         parser.add_argument("--perfetto", type=Path, metavar="FILE", help="write counters, as JSON")
         parser.add_argument("--force", action="store_true", help="replace files that are there")
+        add_max_memory(parser)
         parser.add_argument(
             "-i",
             "--interval",
-            type=positive,
+            type=seconds,
             default=0.1,
             metavar="SECONDS",
             help="time between two values of a counter (default: 0.1)",
@@ -44,24 +45,28 @@ class Export:
         """
         if args.parquet is None and args.perfetto is None:
             raise UsageError("Give what to write: --parquet FILE, --perfetto FILE, or both.")
+        if args.parquet == args.perfetto:
+            raise UsageError("--parquet and --perfetto name the same file; give two.")
+        for path in (args.parquet, args.perfetto):
+            check_place(path, force=args.force)
         damage = None
-        try:
-            if args.parquet:
-                with (
-                    open_trace(args.trace) as reader,
-                    os.fdopen(create(args.parquet, force=args.force), "wb") as table,
-                ):
-                    damage = to_parquet(reader, table)
-            if args.perfetto:
-                prepare()
-                with (
-                    open_trace(args.trace) as reader,
-                    os.fdopen(create(args.perfetto, force=args.force), "w") as counters,
-                ):
-                    damage = to_perfetto(reader, counters, args.interval)
-        except OSError as error:
-            raise UsageError(f"It cannot be written to its end: {error.strerror}.") from error
+        if args.perfetto:
+            prepare()
+        if args.parquet:
+            with (
+                open_trace(args.trace, args.max_memory) as reader,
+                NewFile(args.parquet, force=args.force) as place,
+                place.opened("wb") as table,
+            ):
+                damage = to_parquet(reader, table)
+        if args.perfetto:
+            with (
+                open_trace(args.trace, args.max_memory) as reader,
+                NewFile(args.perfetto, force=args.force) as place,
+                place.opened("w") as counters,
+            ):
+                damage = to_perfetto(reader, counters, args.interval, args.max_memory)
         if damage is None:
             return 0
-        print(f"ptescope: {damage}", file=sys.stderr)
+        complain(damage)
         return damage.status

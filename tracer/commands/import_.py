@@ -1,4 +1,4 @@
-"""`ptescope import`: a trace out of what perf recorded."""
+"""`ptescope import`: a trace out of what perf, strace or ftrace recorded."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -6,24 +6,27 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shadow.errors import UsageError
-from shadow.perf import PerfScript
+from shadow.perf import read_recording
+from shadow.plural import counted
 from shadow.policy import POLICIES, Policy
 from shadow.trace import TraceFile
+from tracer.say import complain
 
 __all__ = ("Import",)
 
 
 class Import:
-    """Make a trace of the output of `perf script`, to be replayed.
+    """Make a trace of what perf, strace or ftrace printed, to be replayed.
 
-    For hosts that have perf and nothing else. What such a trace lacks is said
-    in the report.
+    For hosts that have these and nothing else: the output of perf script, perf trace,
+    strace -f, trace-cmd report, or tracefs, told by its content. What such a trace lacks is
+    said in the report.
     """
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument(
-            "script", metavar="FILE", help="the output of perf script; - for standard input"
+            "script", metavar="FILE", help="the text of any of these; - for standard input"
         )
         parser.add_argument(
             "-o", "--output", type=Path, required=True, metavar="TRACE", help="the trace to write"
@@ -49,17 +52,16 @@ class Import:
                     lines = stack.enter_context(open(args.script, errors="replace"))
                 except OSError as error:
                     raise UsageError(f"{args.script} cannot be read: {error.strerror}.") from error
-            script = PerfScript(lines, policy)
-        file = TraceFile(args.output, force=args.force)
-        processes = 0
-        for number, pid, record in script.records():
-            file.write(number, pid, record)
-            processes = number
-        file.end()
-        file.close()
-        print(
-            f"ptescope: {args.output}: {processes} processes, {file.events:,} events out of "
-            f"{script.lines:,} lines, {script.strange:,} not understood",
-            file=sys.stderr,
+            script = read_recording(lines, policy)
+        with TraceFile(args.output, force=args.force) as file:
+            processes = 0
+            for number, pid, record in script.records():
+                file.write(number, pid, record)
+                processes = number
+            file.end()
+        complain(
+            f"{args.output}: {counted(processes, 'process')}, "
+            f"{counted(file.events, 'event')} out of {counted(script.lines, 'line')}, "
+            f"{script.strange:,} not understood"
         )
         return 0

@@ -1,10 +1,10 @@
 """`ptescope record`: follow one process and write all down, to be replayed anywhere."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from tracer.commands.attach import prepare_target, run_family
+from tracer.say import complain
 
 __all__ = ("Record",)
 
@@ -44,5 +44,5 @@ class Record:
         _, writer = run_family(args, stop_without_trace=True)
         assert writer
         writer.close()
-        print(f"ptescope: {writer.summary()}", file=sys.stderr)
+        complain(writer.summary())
         return 0

@@ -1,34 +1,28 @@
 """`ptescope replay`: what a trace tells, on any machine."""
 
-import json
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import Progress, track
 
 from shadow import replay
 from shadow.errors import UsageError
-from shadow.output import create
+from shadow.output import NewFile, check_place
 from shadow.policy import POLICIES, Policy
 from shadow.report.table import as_row, table_header, table_row, write_parquet
 from shadow.report.text import interval_header, interval_row, render
-from shadow.snapshot import document
+from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
-from tracer.commands import positive
+from tracer.commands import add_max_memory
+from tracer.commands.values import natural, seconds
+from tracer.say import complain, dump, say
 
 __all__ = ("Replay",)
-
-
-def _jobs(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
 
 
 class Replay:
@@ -52,10 +46,10 @@ class Replay:
             help="show the PTE pages as under this policy instead of the recorded kernel's",
         )
         parser.add_argument(
-            "--at", type=positive, metavar="SECONDS", help="stop so long after the beginning"
+            "--at", type=seconds, metavar="SECONDS", help="stop so long after the beginning"
         )
         parser.add_argument(
-            "-i", "--interval", type=positive, metavar="SECONDS", help="a row each interval"
+            "-i", "--interval", type=seconds, metavar="SECONDS", help="a row each interval"
         )
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
@@ -68,8 +62,9 @@ class Replay:
             "--parquet", type=Path, metavar="FILE", help="write that table as Parquet, too"
         )
         parser.add_argument("--force", action="store_true", help="replace a file that is there")
+        add_max_memory(parser)
         parser.add_argument(
-            "--jobs", type=_jobs, default=1, metavar="N", help="replay on so many processors"
+            "--jobs", type=natural, default=1, metavar="N", help="replay on so many processors"
         )
         parser.add_argument(
             "--dask", metavar="ADDRESS", help="replay on the Dask cluster with this scheduler"
@@ -87,38 +82,55 @@ class Replay:
         if args.dask and args.jobs > 1:
             raise UsageError("Give one of --jobs and --dask.")
         policy = Policy.from_label(args.policy) if args.policy else None
-        question = replay.Question(args.at, policy, args.slots)
+        question = replay.Question(args.at, policy, args.slots, args.max_memory)
+        check_place(args.parquet, force=args.force)
         prepare()
         if len(urls) == 1 and not args.dask:
             outcomes = [_one(urls[0], question, args)]
         else:
             outcomes = list(_many(urls, question, args))
-        _report(outcomes, args)
+        followed = [(outcome.url, each) for outcome in outcomes for each in outcome.followed]
+        rows = [
+            as_row(each.snapshot, trace=url, host=each.host, wall_ns=each.wall_ns)
+            for url, each in followed
+        ]
+        if args.parquet and rows:
+            with NewFile(args.parquet, force=args.force) as place, place.opened("wb") as file:
+                write_parquet(rows, file)
+        if rows:
+            _report([each.snapshot for _, each in followed], rows, args, many=len(outcomes) > 1)
         problems = [outcome for outcome in outcomes if outcome.problem]
         for outcome in problems:
-            print(f"ptescope: {outcome.problem}", file=sys.stderr)
+            complain(outcome.problem)
         return problems[0].status if problems else 0
 
 
 def _one(url: str, question: replay.Question, args: Namespace) -> replay.Outcome:
     """One trace, with a bar for its bytes and rows at intervals."""
     rows = sys.stderr if args.json else sys.stdout
-    with replay.open_trace(url) as reader, ExitStack() as stack:
+    with replay.open_trace(url, args.max_memory) as reader, ExitStack() as stack:
         console = Console(stderr=True)
         bar = Progress(console=console, transient=True, disable=not console.is_terminal)
         stack.enter_context(bar)
         task = bar.add_task("replaying", total=reader.size)
         if args.interval:
-            print(interval_header(), file=rows)
+            say(interval_header(), to=rows)
         run = replay.Replay(
             reader,
             at=question.at,
+            max_memory=args.max_memory,
             interval=args.interval,
-            row=lambda process, snapshot: process == 1 and print(interval_row(snapshot), file=rows),
+            row=lambda process, snapshot: _show_row(process, snapshot, rows),
             progress=lambda done: bar.update(task, completed=done),
         )
         run.run()
     return replay.outcome_of(url, run, question)
+
+
+def _show_row(process: int, snapshot: Snapshot, rows: TextIO) -> None:
+    """A row of the first process; those of others would stand between."""
+    if process == 1:
+        say(interval_row(snapshot), to=rows)
 
 
 def _many(urls: list[str], question: replay.Question, args: Namespace) -> Iterator[replay.Outcome]:
@@ -138,22 +150,12 @@ def _many(urls: list[str], question: replay.Question, args: Namespace) -> Iterat
     )
 
 
-def _report(outcomes: list[replay.Outcome], args: Namespace) -> None:
-    followed = [(outcome.url, each) for outcome in outcomes for each in outcome.followed]
-    if not followed:
-        return
-    table = [
-        as_row(each.snapshot, trace=url, host=each.host, wall_ns=each.wall_ns)
-        for url, each in followed
-    ]
-    if args.parquet:
-        with os.fdopen(create(args.parquet, force=args.force), "wb") as file:
-            write_parquet(table, file)
+def _report(
+    snapshots: list[Snapshot], rows: list[dict[str, Any]], args: Namespace, *, many: bool
+) -> None:
     if args.json:
-        json.dump(document([each.snapshot for _, each in followed]), sys.stdout)
-        print()
-    elif args.table or len(outcomes) > 1:
-        print("\n".join([table_header(), *map(table_row, table)]))
+        dump(document(snapshots))
+    elif args.table or many:
+        say("\n".join([table_header(), *map(table_row, rows)]))
     else:
-        print("\n\n".join(render(each.snapshot) for _, each in followed))
-    sys.stdout.flush()
+        say("\n\n".join(map(render, snapshots)))

@@ -1,14 +1,15 @@
 """`ptescope top`: the host on a terminal, by who wastes most page tables."""
 
+import sys
 import threading
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 
-from shadow.errors import PtescopeError
+from shadow.errors import PtescopeError, UsageError
 from shadow.report.top import TopApp
 from shadow.table import prepare
-from tracer.commands import positive
 from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, choice_of
+from tracer.commands.values import seconds
 from tracer.daemon import Host
 from tracer.daemon.desk import Desk
 from tracer.instruments import instruments
@@ -57,7 +58,7 @@ class Top:
         """Declare the command's arguments."""
         add_choice(parser)
         parser.add_argument(
-            "-i", "--interval", type=positive, default=2.0, metavar="SECONDS",
+            "-i", "--interval", type=seconds, default=2.0, metavar="SECONDS",
             help="seconds between two looks (default: 2)",
         )  # fmt: skip
 
@@ -67,11 +68,13 @@ class Top:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("top needs a terminal; ptescope daemon has the same as metrics.")
         kernel = kernel_facts()
         choice, limits = choice_of(args)
-        prepare()
         with ExitStack() as undo:
             probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
+            prepare()  # when it is known that we may watch
             host = Host(probes, kernel, reader, choice=choice, limits=limits)
             undo.callback(host.close)
             drop_rights()

@@ -4,9 +4,7 @@ Only those that have something new cost anything: the ring is emptied for all at
 and without events a process is looked at only while something is left to be read.
 """
 
-import os
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from socket import gethostname
@@ -14,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from shadow.errors import NoSuchTargetError, PtescopeError
 from shadow.host import Cost, Following, HostProcess, HostView
+from shadow.plural import are
 from shadow.table import Counter
 from tracer.census import Reader
 from tracer.daemon.followed import Followed, counted
 from tracer.daemon.heartbeat import Heartbeat
 from tracer.daemon.lean import give_back, trim_heap
-from tracer.daemon.limits import CpuBudget, Limits, memory_bytes, shadow_cost
+from tracer.daemon.limits import CpuBudget, Limits, memory_bytes
+from tracer.daemon.newcomers import Newcomers
 from tracer.daemon.processes import Choice, Processes, Seen
 from tracer.daemon.pulses import Pulses
 from tracer.daemon.refusals import Refusals, described
@@ -35,8 +35,6 @@ __all__ = ("Host",)
 if TYPE_CHECKING:  # it brings pyarrow, which a daemon that writes no traces does without
     from tracer.daemon.traces import Traces
 
-_SELF = os.getpid()
-"""Not followed: each event would make another."""
 _LIST_EVERY = 1.0
 _TURNS = 60
 """In how many seconds each is asked for losses, though it has no events."""
@@ -44,8 +42,9 @@ _AUDIT_EVERY = 60.0
 """Seconds between two audits of the same process, if it did anything."""
 _AUDIT_SHARE = 0.02
 """Share of one CPU that audits may take: the next one waits accordingly."""
-_DRIFT_EVERY = 1.0
-_DRIFT_SHARE, _DRIFT_SAVED_NS = 0.1, 2_000_000_000
+_DRIFT_EVERY = 3600.0
+"""Looks for drift follow what the pulses show each second."""
+_DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
 """What readings for drift may take of one CPU for all processes together, and save up."""
 _SEEDING_SECONDS = 0.1
 """How long new processes are seeded at a time, before events are taken again."""
@@ -76,14 +75,14 @@ class Host:
         traces: "Traces | None" = None,
     ) -> None:
         self._probes, self._kernel, self._reader = probes, kernel, reader
-        self._choice, self._limits, self._traces = choice, limits, traces
+        self._limits, self._traces = limits, traces
         self._processes = Processes()
         self._unsettled: set[int] = set()
         """Those that are looked at though they have no events: a loss is only told with the
         next event, or when it is asked for."""
         self._followed: dict[int, Followed] = {}
-        self._waiting: deque[Seen] = deque()
         self._refusals = Refusals(limits.memory_bytes)
+        self._newcomers = Newcomers(choice, limits, self._refusals)
         self._heartbeat = Heartbeat(probes)
         self._budget = CpuBudget(limits.cpu)
         self._sampling = Sampling()
@@ -187,30 +186,15 @@ class Host:
                 if not followed.session.target.alive():
                     followed.session.process_ended()
                     self._let_go(pid)
-        alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
-        self._waiting = deque(alive)
-        known = {process.identity for process in self._waiting}
-        known |= self._refusals.now(now)
-        self._refusals.keep({process.identity for process in seen.values()})
-        room = self._limits.memory_bytes - memory_bytes()
-        room -= sum(shadow_cost(process.vm_pte_kib) for process in self._waiting)
-        for pid, process in seen.items():
-            if pid == _SELF or pid in self._followed or process.identity in known:
-                continue
-            if self._choice.takes(process):
-                cost = shadow_cost(process.vm_pte_kib)
-                self._refusals.fits(process.identity, fits=cost <= room)
-                if cost <= room:  # else it is counted, and that is said
-                    self._waiting.append(process)
-                    room -= cost
+        self._newcomers.notice(seen, self._followed, now)
 
     def _seed(self, now: float) -> None:
         """Begin to follow those that wait, for a while."""
-        if not self._waiting:
+        if not self._newcomers:
             return
         deadline = time.monotonic() + _SEEDING_SECONDS
-        while self._waiting and time.monotonic() < deadline:
-            process = self._waiting.popleft()
+        while self._newcomers and time.monotonic() < deadline:
+            process = self._newcomers.next()
             try:
                 self._follow(process, now)
             except (PtescopeError, OSError) as error:
@@ -218,7 +202,7 @@ class Host:
             except Exception as error:
                 self._failures += 1
                 self._refuse(process.pid, described(error))
-        if not self._waiting:
+        if not self._newcomers:
             give_back()  # what readings needed
 
     def _follow(self, process: Seen, now: float) -> None:
@@ -324,10 +308,14 @@ class Host:
         """All that is known now; with the slots of the process `slots_of`."""
         now = time.monotonic()
         processes = []
+        sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
             with self._alone(pid), suppress(OSError):  # it has ended, and is no more in the view
-                processes.append(self._as_process(pid, seen, now))
-        shown = self._followed.get(slots_of) if slots_of is not None else None
+                processes.append(self._as_process(seen, sizes.get(pid), now))
+        slots: dict[int, int] = {}
+        if slots_of is not None and slots_of in self._followed:
+            with self._alone(slots_of):
+                slots = self._followed[slots_of].slots()
         return HostView(
             time_ns=time.monotonic_ns(),
             hostname=gethostname(),
@@ -336,20 +324,26 @@ class Host:
             processes=processes,
             cost=self._cost(),
             notes=self.notes(),
-            slots=shown.slots() if shown else {},
+            slots=slots,
             slots_of=slots_of,
         )
 
-    def _as_process(self, pid: int, seen: Seen, now: float) -> HostProcess:
+    def _as_process(self, seen: Seen, size: int | None, now: float) -> HostProcess:
         """As the view has it, with the VmPTE that it has now.
+
+        Args:
+            seen: the process.
+            size: its VmPTE as the reader has it, which is right if it is what it was before.
+            now: monotonic seconds.
 
         Raises:
             OSError: it has ended.
         """
-        vm_pte = vm_pte_kib(pid)
-        followed = self._followed.get(pid)
+        pid, followed = seen.pid, self._followed.get(seen.pid)
         if followed is None:
-            return counted(seen, vm_pte)
+            return counted(seen, vm_pte_kib(pid))
+        before = followed.session.following.facts.vm_pte_kib
+        vm_pte = size if size is not None and size == before else vm_pte_kib(pid)
         following: Following = "sampled" if self._sampling.samples(pid) else "followed"
         watched = self._sampling.watched(pid, followed.found, now)
         return followed.as_process(following, watched, vm_pte)
@@ -376,7 +370,7 @@ class Host:
         notes = self._refusals.notes()
         if self._sampling.count:
             notes.append(
-                f"{self._sampling.count} processes are sampled in time: to follow them all the "
+                f"{are(self._sampling.count, 'process')} sampled in time: to follow them all the "
                 f"time would take more than the {self._limits.cpu:.0%} of a CPU of --max-cpu."
             )
         if self._heartbeat.missed:

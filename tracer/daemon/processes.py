@@ -129,15 +129,16 @@ class Processes:
             self._looked.pop(pid, None)
             self.seen.pop(pid, None)
         deadline = time.monotonic() + _LOOKING_SECONDS
-        for pid in sorted(there, key=lambda pid: self._looked.get(pid, -_SELDOM)):
-            every = _SELDOM if pid in seldom else _LOOK_EVERY
-            if now - self._looked.get(pid, -_SELDOM) >= every:
-                # Spread, so that not all are looked at again at once.
-                spread = every * (pid % 16) / 64 if pid not in self._looked else 0
-                self._looked[pid] = now - spread
-                self.look_at(pid)
-                if time.monotonic() > deadline:
-                    return
+        looked = self._looked
+        every = {pid: _SELDOM if pid in seldom else _LOOK_EVERY for pid in there}
+        due = [pid for pid in there if now - looked.get(pid, -_SELDOM) >= every[pid]]
+        for pid in sorted(due, key=lambda pid: looked.get(pid, -_SELDOM)):
+            # Spread, so that not all are looked at again at once.
+            spread = every[pid] * (pid % 16) / 64 if pid not in looked else 0
+            looked[pid] = now - spread
+            self.look_at(pid)
+            if time.monotonic() > deadline:
+                return
 
     def look_at(self, pid: int) -> Seen | None:
         """Look at one now."""

@@ -48,25 +48,30 @@ class Pulses:
 
     def moved(self, targets: Mapping[int, Target]) -> set[int]:
         """Ask all; returns those whose figures are not what they were, by pid."""
-        sizes = self._reader.page_table_kib(list(targets.values()))
-        moved = set()
+        sizes = self._reader.page_table_kib(targets.values())
+        before, self._figures = self._figures, {}
         for pid in targets:
-            figures = sizes.get(pid), self._statm(pid, sized=pid in sizes)
-            if self._figures.get(pid) != figures:
-                self._figures[pid] = figures
-                moved.add(pid)
-        return moved
+            size = sizes.get(pid)
+            # Only status has the VmPTE of one whose size the reader does not give.
+            text = self._statm(pid) if size is not None else self._status(pid)
+            self._figures[pid] = size, text
+        return {pid for pid, figures in self._figures.items() if before.get(pid) != figures}
 
-    def _statm(self, pid: int, *, sized: bool) -> bytes:
+    @staticmethod
+    def _status(pid: int) -> bytes:
+        try:
+            return repr(memory_status(pid)).encode()
+        except OSError:
+            return b""
+
+    def _statm(self, pid: int) -> bytes:
         """What shows that the process moves; b"": it has ended."""
-        with suppress(OSError):
-            if not sized:  # only status has its VmPTE
-                return repr(memory_status(pid)).encode()
-            text = os.pread(self._files[pid], _STATM_BYTES, 0) if pid in self._files else b""
-            if text and not text.startswith(b"0 "):
-                return text
-            return self._reopen(pid)
-        return b""
+        file = self._files.get(pid)
+        try:
+            text = b"" if file is None else os.pread(file, _STATM_BYTES, 0)
+            return text if text and text[:2] != b"0 " else self._reopen(pid)
+        except OSError:
+            return b""
 
     def _reopen(self, pid: int) -> bytes:
         """Open it, for the first time or because the thread that it was of has ended."""

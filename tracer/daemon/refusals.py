@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from shadow.plural import are, counted
+
 __all__ = ("Identity", "Refusals", "described")
 
 Identity = tuple[int, int]
@@ -69,13 +71,13 @@ class Refusals:
         notes = []
         if self._too_large:
             notes.append(
-                f"{len(self._too_large)} processes are only counted: to follow them would take "
+                f"{are(len(self._too_large), 'process')} only counted: to follow them would take "
                 f"more than the {self._memory_bytes >> 20} MiB of --max-memory."
             )
         unread = self._refused.keys() - self._too_large
         if unread:
             notes.append(
-                f"{len(unread)} processes cannot be followed and are only counted; of one of "
+                f"{counted(len(unread), 'process')} cannot be followed, only counted; of one of "
                 f"them: {self._refused[min(unread)].why}"
             )
         return notes

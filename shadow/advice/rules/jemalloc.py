@@ -1,11 +1,16 @@
 """What the rules about jemalloc have in common."""
 
+import re
+from shlex import quote
+
 from shadow.advice.evidence import Evidence
+from shadow.advice.rules.jemalloc_options import sound
 
 __all__ = (
     "DEFAULT_DECAY_MS",
     "SHORT_DECAY_MS",
     "decay_ms",
+    "left_out",
     "oversize_bytes",
     "setting",
     "waiting",
@@ -16,12 +21,15 @@ DEFAULT_DECAY_MS = 10_000
 SHORT_DECAY_MS = 1000
 """Below this hardly anything merges before it is purged."""
 
+_MILLISECONDS = re.compile(r"-?[0-9]{1,12}")
+"""Up to 31 years: what is more is nonsense, or meant to overflow."""
+_BYTES = re.compile(r"[0-9]{1,20}")
+_MOST_BYTES = 1 << 62
+_VARIABLE = re.compile(r"([A-Z_][A-Z0-9_]{0,40})?MALLOC_CONF")
 
-def _number(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None
+
+def _number(text: str | None, pattern: re.Pattern[str] = _MILLISECONDS) -> int | None:
+    return int(text) if text is not None and pattern.fullmatch(text) else None
 
 
 def decay_ms(evidence: Evidence, kind: str = "dirty") -> int | None:
@@ -34,7 +42,10 @@ def decay_ms(evidence: Evidence, kind: str = "dirty") -> int | None:
 
 def oversize_bytes(evidence: Evidence) -> int | None:
     """The size at which a free extent is purged at once; 0: never; None: not known."""
-    return _number(evidence.allocator.option("oversize_threshold")) if evidence.allocator else None
+    if evidence.allocator is None:
+        return None
+    size = _number(evidence.allocator.option("oversize_threshold"), _BYTES)
+    return None if size is None else min(size, _MOST_BYTES)
 
 
 def waiting(evidence: Evidence, *options: str) -> list[str]:
@@ -50,7 +61,7 @@ def waiting(evidence: Evidence, *options: str) -> list[str]:
 
 def waiting_risks(evidence: Evidence) -> list[str]:
     """What that costs."""
-    risks = ["Freed memory stays in RSS for up to that time."]
+    risks = ["Freed memory stays in RSS for up to that time.", *left_out(evidence)]
     if evidence.allocator and evidence.allocator.option("background_thread") != "true":
         risks.append(
             "background_thread:true makes a thread of jemalloc's own, or several. Where there is "
@@ -60,15 +71,40 @@ def waiting_risks(evidence: Evidence) -> list[str]:
     return risks
 
 
+def _variable(evidence: Evidence) -> str:
+    """The variable that this build reads, which its image or a trace names."""
+    named = evidence.allocator.variable if evidence.allocator else None
+    return named if named and _VARIABLE.fullmatch(named) else "MALLOC_CONF"
+
+
+def _set_already(evidence: Evidence) -> list[str]:
+    """What the variable holds, which is up to the process: `name:value`, or anything."""
+    assert evidence.allocator is not None
+    pairs = evidence.allocator.settings.get(_variable(evidence), "").split(",")
+    return [pair.strip() for pair in pairs if pair.strip()]
+
+
 def setting(evidence: Evidence, *options: str) -> str:
-    """The setting as this very build takes it, with what is set there already."""
-    allocator = evidence.allocator
-    assert allocator is not None
-    variable = allocator.variable or "MALLOC_CONF"
+    """The setting as this very build takes it, to be pasted into a shell.
+
+    What is set already stays where it is an option of jemalloc's with a value that it
+    can have. Everything else comes from the process and is left out (`left_out`).
+    """
     names = {option.partition(":")[0] for option in options}
     kept = [
         pair
-        for pair in allocator.settings.get(variable, "").split(",")
-        if pair and pair.partition(":")[0].strip() not in names
+        for pair in _set_already(evidence)
+        if sound(pair) and pair.partition(":")[0] not in names
     ]
-    return f"{variable}={','.join([*kept, *options])}"
+    return f"{_variable(evidence)}={quote(','.join([*kept, *options]))}"
+
+
+def left_out(evidence: Evidence) -> list[str]:
+    """What `setting` left out, in a sentence, if anything."""
+    odd = [pair for pair in _set_already(evidence) if not sound(pair)]
+    if not odd:
+        return []
+    return [
+        f"{_variable(evidence)} also holds {len(odd)} settings that are no options of jemalloc's "
+        "that ptescope knows, or have values that they cannot have: they are left out here."
+    ]

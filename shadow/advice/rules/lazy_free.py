@@ -2,7 +2,7 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import decay_ms, setting
+from shadow.advice.rules.jemalloc import decay_ms, left_out, setting
 from shadow.whatif import eagerly
 
 __all__ = ("lazy_free",)
@@ -20,6 +20,10 @@ def _change(evidence: Evidence) -> Change | None:
     if evidence.runs("Go"):
         return Change("Purge with MADV_DONTNEED.", ["GODEBUG=madvdontneed=1"])
     return Change("Purge with MADV_DONTNEED where the program calls MADV_FREE.")
+
+
+def _left_out(evidence: Evidence) -> list[str]:
+    return left_out(evidence) if evidence.runs("jemalloc") else []
 
 
 def lazy_free(evidence: Evidence) -> Finding | None:
@@ -42,7 +46,7 @@ def lazy_free(evidence: Evidence) -> Finding | None:
         numbers={"lazyfree_only": lazy, "free_calls": calls},
         change=_change(evidence),
         effect=effect,
-        risks=["Memory that is used again soon is faulted in again."],
+        risks=["Memory that is used again soon is faulted in again.", *_left_out(evidence)],
         verify="Restart with it, run the same load; `lazyfree only` is 0 in ptescope attach.",
         source="madvise(2), MADV_FREE; when reclaim takes such pages nothing frees the PTE page",
     )

@@ -2,7 +2,7 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
-from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, setting
+from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, left_out, setting
 from shadow.whatif import returned
 
 __all__ = ("retain",)
@@ -67,6 +67,7 @@ def retain(evidence: Evidence) -> Finding | None:
             "munmap and mmap take the mmap lock for writing: threads that fault wait for it.",
             "More mappings; at vm.max_map_count allocations fail. Watch wc -l /proc/PID/maps.",
             "Memory that is used again is mapped and faulted in anew.",
+            *left_out(evidence),
         ],
         verify="Restart with it, run the same load, wait for 1.5 decay times at rest, then "
         "ptescope census; wc -l /proc/PID/maps.",

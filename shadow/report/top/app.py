@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
@@ -13,6 +14,8 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from shadow.errors import PtescopeError
 from shadow.host import HostProcess, HostView
+from shadow.plain import printable, reporter
+from shadow.plural import counted
 from shadow.report.parts import size
 from shadow.report.top.detail import detail
 from shadow.report.top.rows import COLUMNS, ORDERS, cells, matches
@@ -25,6 +28,7 @@ Look = Callable[[int | None], HostView]
 """Gives a view of the host, with the slots of the process with this pid, if one is named."""
 
 
+@reporter
 def summary(view: HostView, order: str, *, paused: bool) -> str:
     """The lines above the table."""
     followed = [p.snapshot for p in view.processes if p.snapshot]
@@ -33,7 +37,7 @@ def summary(view: HostView, order: str, *, paused: bool) -> str:
     kib = sum(process.vm_pte_kib for process in view.processes)
     lines = [
         f"{view.hostname}  {view.release}, frees by {view.policy}   "
-        f"{len(view.processes)} processes, {len(followed)} followed   by {order}"
+        f"{counted(len(view.processes), 'process')}, {len(followed)} followed   by {order}"
         f"{'   PAUSED' if paused else ''}",
         f"VmPTE {size(kib // _KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
         f"lost {view.cost.lost:,}   own memory {view.cost.memory_bytes >> 20} MiB",
@@ -92,7 +96,7 @@ class TopApp(App[None]):
         """Summary, filter, table, keys."""
         yield Static(id="summary", markup=False)
         yield Input(id="filter", placeholder="name, cgroup or pid; Enter to keep, empty for all")
-        yield DataTable[str](id="table", cursor_type="row", zebra_stripes=True)
+        yield DataTable[Text](id="table", cursor_type="row", zebra_stripes=True)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -103,8 +107,8 @@ class TopApp(App[None]):
         self._refresh()
 
     @property
-    def _table(self) -> "DataTable[str]":
-        table: DataTable[str] = self.screen_stack[0].query_one("#table", DataTable)
+    def _table(self) -> "DataTable[Text]":
+        table: DataTable[Text] = self.screen_stack[0].query_one("#table", DataTable)
         return table
 
     def _refresh(self) -> None:
@@ -125,7 +129,7 @@ class TopApp(App[None]):
 
     def _wait(self, why: str) -> None:
         """No view came; what is shown grows old."""
-        self._old = why
+        self._old = printable(why)
         self._show()
 
     def _give_up(self, error: Exception) -> None:
@@ -157,7 +161,8 @@ class TopApp(App[None]):
         table, row, scroll = self._table, self._table.cursor_row, self._table.scroll_offset
         table.clear()
         for process in shown:
-            table.add_row(*cells(process), key=f"{process.pid} {process.start_time}")
+            # As it is: a str would be read as markup, which a name may hold.
+            table.add_row(*map(Text, cells(process)), key=f"{process.pid} {process.start_time}")
         table.move_cursor(row=min(row, max(len(shown) - 1, 0)))
         table.scroll_to(scroll.x, scroll.y, animate=False)
         if isinstance(self.screen, _Process):

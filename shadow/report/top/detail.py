@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from shadow.geometry import SLOT
 from shadow.host import HostProcess
+from shadow.plain import reporter
 from shadow.report.parts import occupancy_lines, origin_lines, share, size
 from shadow.snapshot import Audit
 
@@ -61,6 +62,7 @@ def _audited(audit: Audit) -> str:
     )
 
 
+@reporter
 def detail(
     process: HostProcess, slots: Mapping[int, int], events: Sequence[float], width: int
 ) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 
 from shadow.host import HostProcess
+from shadow.plain import reporter
 from shadow.report.parts import share, size
 
 __all__ = ("COLUMNS", "ORDERS", "cells", "matches")
@@ -38,6 +39,7 @@ def _watched(process: HostProcess) -> str:
     return process.following
 
 
+@reporter
 def cells(process: HostProcess) -> tuple[str, ...]:
     """A line: one text for each of `COLUMNS`."""
     name = process.comm

@@ -88,7 +88,7 @@ def test_only_its_owner_may_read_a_trace_and_none_is_overwritten(tmp_path: Path)
 
 
 def test_force_replaces_only_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="is a folder"):
         TraceFile(tmp_path, force=True)
     with pytest.raises(UsageError, match="cannot be written"):
         TraceFile(tmp_path / "no" / "such.arrows")

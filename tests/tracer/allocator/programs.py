@@ -1,16 +1,39 @@
 """Real programs and libraries, and the allocators that are in them.
 
 Each was looked at by hand (readelf, strings, the package's build rules) when it was
-entered here. `tools/fetch.py` brings them, unpacked and not installed.
+entered here. `tools/fetch.py` brings them, unpacked and not installed. Debian's come in the
+version that the machine's own sources have; that version, as the package states it, is
+what a test expects to find in the image.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ("CORPUS", "LARGE", "PROGRAMS", "STATIC_JEMALLOC", "Holds", "Program")
+__all__ = (
+    "CORPUS",
+    "LARGE",
+    "OTHER_NAMES",
+    "PROGRAMS",
+    "STATIC_JEMALLOC",
+    "UPSTREAM",
+    "VERSION_FILE",
+    "Holds",
+    "Program",
+)
 
 CORPUS = Path(__file__).parents[3] / ".corpus"
 """Where packages are unpacked, a folder each."""
+VERSION_FILE = ".version"
+"""In that folder: the version of the package."""
+UPSTREAM = "upstream"
+"""Stands for the part of a Debian package's version that upstream has given."""
+OTHER_NAMES = {
+    "libgoogle-perftools4": ("libgoogle-perftools4t64",),
+    "libtcmalloc-minimal4": ("libtcmalloc-minimal4t64",),
+    "libmimalloc2.0": ("libmimalloc2", "libmimalloc3"),
+}
+"""What other releases of Debian and Ubuntu call a package."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +42,16 @@ class Holds:
 
     Attributes:
         name: as `Build` has it.
-        version: a regular expression; None: it cannot be found out.
+        version: a regular expression, or `UPSTREAM`; None: it cannot be found out.
         prefix: what is before malloc.
-        variable: one of the environment variables that set it.
+        variables: environment variables that set it; versions differ in which.
         live: an option whose place in memory is known.
     """
 
     name: str
     version: str | None
     prefix: str = ""
-    variable: str | None = None
+    variables: tuple[str, ...] = ()
     live: str | None = None
 
 
@@ -38,7 +61,7 @@ class Program:
 
     Attributes:
         package: name in Debian, or name==version on PyPI.
-        file: its path in the package.
+        file: its path in the package, a pattern.
         holds: the allocators in it; none: it uses those of its libraries.
     """
 
@@ -48,20 +71,30 @@ class Program:
 
     @property
     def path(self) -> Path:
-        """Where it is unpacked."""
-        return CORPUS / self.package / self.file
+        """Where it is unpacked; if it is not there, where it should be."""
+        folder = CORPUS / self.package
+        # Debian 13 has moved what its packages had in /lib to /usr/lib.
+        found = [*folder.glob(self.file), *folder.glob(f"usr/{self.file}")]
+        return found[0] if found else folder / self.file
+
+    @property
+    def upstream(self) -> str:
+        """Upstream's version of its package, such as 5.3.0 of 5.3.0-3."""
+        version = (CORPUS / self.package / VERSION_FILE).read_text().strip()
+        return re.split(r"[-+]", version.partition(":")[2] or version)[0]
 
 
 _LIB = "usr/lib/x86_64-linux-gnu"
-_GPERFTOOLS = Holds("gperftools", r"2\.10", "", "TCMALLOC_RELEASE_RATE", "release_rate")
-_RUST = Holds("jemalloc", r"5\.3\.0-1", "_rjem_", "_RJEM_MALLOC_CONF")
-_GO = Holds("Go", r"1\.19\.\d+", "runtime.", "GOGC")
+_GPERFTOOLS = Holds("gperftools", UPSTREAM, "", ("TCMALLOC_RELEASE_RATE",), "release_rate")
+_RUST = Holds("jemalloc", r"5\.3\.0-1", "_rjem_", ("_RJEM_MALLOC_CONF",))
+_GO = Holds("Go", r"1\.\d+(\.\d+)?", "runtime.", ("GOGC",))
+_MIMALLOC = ("MIMALLOC_DECOMMIT_DELAY", "MIMALLOC_PURGE_DELAY")
 
 PROGRAMS = (
     Program(
         "libjemalloc2",
         f"{_LIB}/libjemalloc.so.2",
-        (Holds("jemalloc", r"5\.3\.0", "", "MALLOC_CONF"),),
+        (Holds("jemalloc", UPSTREAM, "", ("MALLOC_CONF",)),),
     ),
     Program("libgoogle-perftools4", f"{_LIB}/libtcmalloc.so.4", (_GPERFTOOLS,)),
     Program("libgoogle-perftools4", f"{_LIB}/libtcmalloc_and_profiler.so.4", (_GPERFTOOLS,)),
@@ -69,27 +102,27 @@ PROGRAMS = (
     Program("libtcmalloc-minimal4", f"{_LIB}/libtcmalloc_minimal.so.4", (_GPERFTOOLS,)),
     Program(
         "libmimalloc2.0",
-        f"{_LIB}/libmimalloc.so.2.0",
-        (Holds("mimalloc", r"2\.0\.9", "", "MIMALLOC_DECOMMIT_DELAY"),),
+        f"{_LIB}/libmimalloc.so.[23].*",
+        (Holds("mimalloc", UPSTREAM, "", _MIMALLOC),),
     ),
     Program(
         "cmeel-mimalloc==3.4.3",
         "cmeel.prefix/lib/libmimalloc.so.3",
-        (Holds("mimalloc", r"3\.4\.3", "", "MIMALLOC_PURGE_DELAY", "mi_options"),),
+        (Holds("mimalloc", r"3\.4\.3", "", _MIMALLOC, "mi_options"),),
     ),
     # Linked in, stripped, serves malloc itself.
-    Program("mold", "usr/bin/mold", (Holds("mimalloc", None, "", "MIMALLOC_DECOMMIT_DELAY"),)),
+    Program("mold", "usr/bin/mold", (Holds("mimalloc", None, "", _MIMALLOC),)),
     Program("ruff==0.17.6", "ruff-0.17.6.data/scripts/ruff", (_RUST,)),
     Program("uv==0.13.9", "uv-0.13.9.data/scripts/uv", (_RUST,)),
     Program(
         "duckdb==2.0.0",
-        "_duckdb.cpython-311-x86_64-linux-gnu.so",
+        "_duckdb.*.so",
         (
             Holds(
                 "jemalloc",
                 r"5\.3\.0-196",
                 "duckdb_je_",
-                "DUCKDB_JE_MALLOC_CONF",
+                ("DUCKDB_JE_MALLOC_CONF",),
                 "opt_dirty_decay_ms",
             ),
         ),
@@ -100,7 +133,6 @@ PROGRAMS = (
     Program("bind9-libs", f"{_LIB}/libisc-9.*-Debian.so"),
     Program("mariadb-server-core", "usr/sbin/mariadbd"),
     Program("memcached", "usr/bin/memcached"),
-    Program("h2o", "usr/bin/h2o"),
     Program("nginx", "usr/sbin/nginx"),
     # Debian builds these Rust programs without the jemalloc that upstream has.
     Program("ripgrep", "usr/bin/rg"),
@@ -108,13 +140,15 @@ PROGRAMS = (
     Program("fzf", "usr/bin/fzf", (_GO,)),
     Program("age", "usr/bin/age", (_GO,)),
     Program("gocryptfs", "usr/bin/statfs", (_GO,)),  # static, and stripped
-    Program("busybox-static", "bin/busybox", (Holds("glibc", None, "", "GLIBC_TUNABLES"),)),
-    Program("musl", "lib/x86_64-linux-musl/libc.so", (Holds("musl", r"1\.2\.3"),)),
+    Program("busybox-static", "bin/busybox", (Holds("glibc", None, "", ("GLIBC_TUNABLES",)),)),
+    Program("musl", "lib/x86_64-linux-musl/libc.so", (Holds("musl", UPSTREAM),)),
     Program(
-        "libc6", "lib/x86_64-linux-gnu/libc.so.6", (Holds("glibc", r"2\.36", "", "GLIBC_TUNABLES"),)
+        "libc6",
+        "lib/x86_64-linux-gnu/libc.so.6",
+        (Holds("glibc", UPSTREAM, "", ("GLIBC_TUNABLES",)),),
     ),
 )
-"""On Debian 12; of its packages 26 MB, of PyPI 53 MB."""
+"""Of Debian 12's packages 26 MB, of PyPI 53 MB."""
 
 STATIC_JEMALLOC = CORPUS / "libjemalloc-dev" / _LIB / "libjemalloc_pic.a"
 """To be linked into a program of our own."""
@@ -123,7 +157,7 @@ LARGE = (
     Program(
         "polars-runtime-32==2.1.0",
         "_polars_runtime_32/_polars_runtime.abi3.so",
-        (Holds("jemalloc", r"5\.3\.1", "_rjem_", "_RJEM_MALLOC_CONF", "opt_dirty_decay_ms"),),
+        (Holds("jemalloc", r"5\.3\.1", "_rjem_", ("_RJEM_MALLOC_CONF",), "opt_dirty_decay_ms"),),
     ),
     Program(
         "pyarrow==26.0.1",
@@ -133,21 +167,21 @@ LARGE = (
                 "jemalloc",
                 r"5\.3\.0",
                 "je_arrow_",
-                "JE_ARROW_MALLOC_CONF",
+                ("JE_ARROW_MALLOC_CONF",),
                 "dirty_decay_ms_default",
             ),
-            Holds("mimalloc", r"3\.4\.1", "mi_", "MIMALLOC_PURGE_DELAY", "mi_options"),
+            Holds("mimalloc", r"3\.4\.1", "mi_", _MIMALLOC, "mi_options"),
         ),
     ),
     Program(
         "chdb-core==26.9.0",
         "chdb/_chdb.abi3.so",
-        (Holds("jemalloc", None, "je_", "JE_MALLOC_CONF"),),
+        (Holds("jemalloc", None, "je_", ("JE_MALLOC_CONF",)),),
     ),
     Program(
         "openjdk-17-jre-headless",
         "usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so",
-        (Holds("JVM", r"17\.0\.\d+.*", "JVM_", "JAVA_TOOL_OPTIONS"),),
+        (Holds("JVM", r"17\.0\.\d+.*", "JVM_", ("JAVA_TOOL_OPTIONS",)),),
     ),
     Program("postgresql-15", "usr/lib/postgresql/15/bin/postgres"),
 )

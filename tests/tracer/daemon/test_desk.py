@@ -40,8 +40,9 @@ def _answering(desk: Desk, every: float = 0.001) -> Iterator[None]:
         thread.join()
 
 
-def test_each_is_given_the_slots_that_it_asked_for() -> None:
+def test_each_is_given_the_slots_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty ask at once, of ten processes and of none."""
+    monkeypatch.setattr(desks, "_PATIENCE", 60.0)
     desk = Desk(_view)
     with _answering(desk), ThreadPoolExecutor(40) as pool:
 

@@ -11,7 +11,7 @@ def test_one_that_could_not_be_read_is_tried_again_after_a_minute() -> None:
     assert refusals.now(59.0) == {_ONE}
     assert refusals.now(61.0) == set()
     assert refusals.notes() == [
-        "1 processes cannot be followed and are only counted; of one of them: it was in exec"
+        "1 process cannot be followed, only counted; of one of them: it was in exec"
     ]
     refusals.accept(_ONE)
     assert refusals.notes() == []
@@ -25,6 +25,6 @@ def test_those_that_are_too_large_are_told_apart_and_forgotten_when_they_end() -
     assert note.startswith("2 processes are only counted")
     assert "1024 MiB" in note
     refusals.fits(_ONE, fits=True)
-    assert refusals.notes()[0].startswith("1 processes")
+    assert refusals.notes()[0].startswith("1 process is")
     refusals.keep({_ONE})
     assert refusals.notes() == []

@@ -17,6 +17,7 @@ import pytest
 from shadow.errors import PtescopeError, UsageError
 from shadow.host import HostView
 from tests.shadow.hosts import host_view
+from tracer.daemon import server as servers
 from tracer.daemon.server import MetricsServer
 
 
@@ -56,13 +57,16 @@ def _silent(server: MetricsServer, count: int) -> list[socket.socket]:
     return [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
 
 
-def test_half_open_connections_keep_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+def test_half_open_connections_keep_nobody_waiting(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_REQUEST_SECONDS", 2.0)
     with _server() as server:
         clients = _silent(server, 1700)
         begin = time.monotonic()
         assert b"ptescope_processes" in _get(server)
         assert time.monotonic() - begin < 3
-        end = time.monotonic() + 8
+        end = time.monotonic() + 4
         while time.monotonic() < end:
             assert b"ptescope_processes" in _get(server)
             time.sleep(0.5)
@@ -74,17 +78,21 @@ def test_half_open_connections_keep_nobody_waiting(caplog: pytest.LogCaptureFixt
     assert caplog.records == []
 
 
-def test_a_request_that_comes_a_byte_at_a_time_is_given_up() -> None:
+def test_a_request_that_comes_a_byte_at_a_time_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servers, "_REQUEST_SECONDS", 2.0)
     with _server() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
         begin = time.monotonic()
         with suppress(ConnectionError):
             for byte in b"GET /metrics HTTP/1.1\r\nHost: " + b"x" * 100:
                 client.sendall(bytes([byte]))
                 time.sleep(0.1)
-        assert time.monotonic() - begin < 8
+        assert time.monotonic() - begin < 5
 
 
-def test_one_who_does_not_read_the_answer_is_given_up() -> None:
+def test_one_who_does_not_read_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_SEND_SECONDS", 2.0)
     view = host_view()
     many = [replace(view.processes[0], pid=n, cgroup="/" + "long" * 50) for n in range(2000)]
     large = replace(view, processes=many)
@@ -99,7 +107,7 @@ def test_one_who_does_not_read_the_answer_is_given_up() -> None:
             client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             clients.append(client)
         assert _get(server)
-        time.sleep(12)
+        time.sleep(4)
         for client in clients:
             client.settimeout(5)
             assert len(_rest(client)) < whole

@@ -1,0 +1,77 @@
+"""Facts out of a trace: their types are those of the dataclasses, their values in range.
+
+msgspec checks every field against the type hints of `shadow.records.Facts` and what it is
+made of, so a field that is added there is checked here. Fields that this version does not
+know are passed over: later ones may add more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import msgspec
+
+from shadow.geometry import PAGE
+from shadow.policy import Policy
+from shadow.records import Facts
+from shadow.snapshot import METHODS, SEEDS
+
+__all__ = ("MOST", "decode_facts")
+
+MOST = 1 << 62
+"""No count, size or time (ns: 146 years) of a trace is as large."""
+_MOST_BYTES = 4 << 20
+_PIDS = range(1, (1 << 22) + 1)
+_LONGEST_NAME = 64
+_SIZES = 1 << 9
+"""Pages of sizes of multi-size THP, added up: each is less than a PMD maps."""
+_decode = msgspec.json.Decoder(Facts).decode
+
+
+def _numbers(data: Any) -> Iterator[int | float]:
+    """All numbers in data, which are counts, sizes and times."""
+    if isinstance(data, int | float):
+        yield data
+    elif is_dataclass(data):
+        for field in fields(data):
+            yield from _numbers(getattr(data, field.name))
+    elif isinstance(data, dict):
+        yield from _numbers(list(data.values()))
+    elif isinstance(data, list | tuple):
+        for part in data:
+            yield from _numbers(part)
+
+
+def _problem(facts: Facts) -> str | None:
+    """What cannot be so."""
+    process, kernel, huge, audit = facts.process, facts.kernel, facts.huge, facts.audit
+    checks = (
+        (all(0 <= number < MOST for number in _numbers(facts)), "a number out of range"),
+        (process.pid in _PIDS, f"a process {process.pid}"),
+        (len(process.comm) <= _LONGEST_NAME, f"a name of {len(process.comm)} characters"),
+        (kernel.levels in (4, 5), f"page tables of {kernel.levels} levels"),
+        (kernel.page_size == PAGE, f"pages of {kernel.page_size} bytes"),
+        (kernel.seed in SEEDS, "a seed of no known kind"),
+        (audit.method in METHODS, "an audit by no known method"),
+        (not audit.runs or audit.method != "none", "audits without a method"),
+        (huge.thp in (0, 1, 2), f"transparent huge pages set to {huge.thp}"),
+        (max(huge.always, huge.madvise) < _SIZES, "huge pages of impossible sizes"),
+    )
+    return next((problem for good, problem in checks if not good), None)
+
+
+def decode_facts(text: bytes) -> Facts:
+    """The facts in a payload.
+
+    Raises:
+        ValueError: they are none.
+        RecursionError: likewise.
+    """
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"facts of {len(text):,} bytes")
+    facts = _decode(text)
+    Policy.from_label(facts.kernel.policy)
+    problem = _problem(facts)
+    if problem:
+        raise ValueError(problem)
+    return facts

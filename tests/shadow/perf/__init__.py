@@ -1,0 +1,1 @@
+"""Texts of other tools as records."""

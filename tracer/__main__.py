@@ -1,0 +1,21 @@
+"""`python -m tracer`, which is what the program `ptescope` does (scripts/ptescope)."""
+
+import sys
+
+from tracer import cli, stdio
+
+__all__ = ("main",)
+
+
+def main() -> int:
+    """Run the command of the process's arguments; returns its exit status."""
+    stdio.secure()
+    try:
+        status = cli.main(sys.argv[1:])
+    except SystemExit as error:  # argparse, SIGTERM, or a second Ctrl-C
+        status = error.code if isinstance(error.code, int) else 0
+    return stdio.finish(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Processes that are to be followed and are not yet: chosen, and waiting for their turn."""
+
+import os
+from collections import deque
+from collections.abc import Container, Mapping
+
+from tracer.daemon.limits import Limits, memory_bytes, shadow_cost
+from tracer.daemon.processes import Choice, Seen
+from tracer.daemon.refusals import Refusals
+
+__all__ = ("Newcomers",)
+
+_SELF = os.getpid()
+"""Not followed: each event would make another."""
+
+
+class Newcomers:
+    """Who waits to be followed, in order.
+
+    Args:
+        choice: whom to follow.
+        limits: what that may take.
+        refusals: who is not to be tried now.
+    """
+
+    def __init__(self, choice: Choice, limits: Limits, refusals: Refusals) -> None:
+        self._choice, self._limits, self._refusals = choice, limits, refusals
+        self._waiting: deque[Seen] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def next(self) -> Seen:
+        """The next one, which waits no longer."""
+        return self._waiting.popleft()
+
+    def notice(self, seen: Mapping[int, Seen], followed: Container[int], now: float) -> None:
+        """Let those wait that are new and chosen and for which there is memory.
+
+        Args:
+            seen: all processes, by pid.
+            followed: pids of those that are followed.
+            now: monotonic seconds.
+        """
+        alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
+        self._waiting = deque(alive)
+        known = {process.identity for process in self._waiting}
+        known |= self._refusals.now(now)
+        self._refusals.keep({process.identity for process in seen.values()})
+        room = self._limits.memory_bytes - memory_bytes()
+        room -= sum(shadow_cost(process.vm_pte_kib) for process in self._waiting)
+        for pid, process in seen.items():
+            if pid == _SELF or pid in followed or process.identity in known:
+                continue
+            if self._choice.takes(process):
+                cost = shadow_cost(process.vm_pte_kib)
+                self._refusals.fits(process.identity, fits=cost <= room)
+                if cost <= room:  # else it is only counted, and the notes say so
+                    self._waiting.append(process)
+                    room -= cost
