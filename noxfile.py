@@ -24,7 +24,7 @@ def lint(session: nox.Session) -> None:
     """Ruff, and shellcheck for the scripts."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("shellcheck", "-x", "-P", "SCRIPTDIR", *_scripts())
+    session.run("shellcheck", "-S", "warning", "-x", "-P", "SCRIPTDIR", *_scripts())
 
 
 @nox.session
