@@ -19,13 +19,26 @@ __all__ = (
     "DISCARDED",
     "EVENT",
     "EventBatch",
+    "FILE_HOLE",
+    "FILE_TRUNCATED",
     "Kind",
+    "LABEL_BITS",
+    "Label",
     "MAP_FLAGS_SHIFT",
+    "NAME_BITS",
+    "NOT_CACHED",
+    "PKEY_BITS",
+    "POLICY_BITS",
+    "USERFAULT_BITS",
+    "PKEY_SHIFT",
+    "SPECIAL",
+    "Doubt",
     "PARTLY",
     "UNFILLED",
     "births",
     "count_kinds",
     "kinds_of",
+    "uses_userfaultfd",
 )
 
 EVENT = np.dtype(
@@ -47,6 +60,26 @@ EventBatch = npt.NDArray[np.void]
 
 MAP_FLAGS_SHIFT = 8
 """In a MAP event `aux` holds prot in the low byte and the MAP_ flags above it."""
+
+
+SPECIAL = 1 << 31
+"""In `aux` of MAP: a device's memory: its driver may fill it, and it merges with nothing."""
+
+NOT_CACHED = 1 << 29
+"""In `aux` of MAP: no regular file on a disk, so its pages need not be in the page cache."""
+
+PKEY_SHIFT = 8
+"""In `aux` of PROTECT: the protection key plus 1 (0: as it was), above the prot."""
+
+FILE_TRUNCATED = 1
+"""In `aux` of TRUNCATE: the file was cut, and every mapping of it loses those pages."""
+FILE_HOLE = 2
+"""In `aux` of TRUNCATE: a hole was made; private copies of its pages stay."""
+
+LABEL_BITS = 24
+"""In `aux` of LABEL: the value's bits; the `Label` is above them."""
+PKEY_BITS, NAME_BITS, POLICY_BITS, USERFAULT_BITS = 4, 15, 14, 5
+"""Bits that the values of protection keys, names, policies and userfaultfds have."""
 
 
 PARTLY = 1 << 31
@@ -119,6 +152,57 @@ class Kind(IntEnum):
     SPAWN = 25
     """A child that shared the address space (vfork, posix_spawn) has called execve, and has its
     own; address: its tgid."""
+    FILL = 26
+    """Entries come without a fault, as userfaultfd makes them; aux: see `Doubt`."""
+    FILE = 27
+    """What the MAP that follows of the same thread maps; aux: identity of the open file, 30 bits;
+    address: offset in it, modulo 2^46."""
+    LABEL = 28
+    """What VMAs have to agree in to merge was set; aux: which `Label`, and its value."""
+    DETACH = 29
+    """shmdt or io_destroy: address, where that mapping began."""
+    DOUBT = 30
+    """Entries or VMAs of the range may have changed in a way that is not known; length 0:
+    anywhere; aux: see `Doubt`."""
+    FILE_ZAP = 31
+    """Pages leave a file, in every process that maps it: address, offset in the file; tid: inode
+    number; cpu: `FILE_TRUNCATED` or `FILE_HOLE`; aux: device. Never part of a trace: where a
+    process maps the file, TRUNCATE takes its place."""
+
+
+class Label(IntEnum):
+    """What a LABEL event sets."""
+
+    NAME = 1
+    """prctl(PR_SET_VMA_ANON_NAME): a hash of the name; 0: none."""
+    POLICY = 2
+    """mbind: a hash of the memory policy; 0: the default one."""
+    USERFAULT = 3
+    """UFFDIO_REGISTER and _UNREGISTER: modes in the low 3 bits, then the userfaultfd."""
+    SEAL = 4
+    """mseal."""
+    MERGE_ANY = 5
+    """prctl(PR_SET_MEMORY_MERGE): 1 on, 0 off."""
+
+
+class Doubt(IntEnum):
+    """Why DOUBT, or who filled (FILL)."""
+
+    CALL = 0
+    """A call failed, and may have done a part of its work."""
+    USERFAULTFD = 1
+    DIRECT_IO = 2
+    """get_user_pages of its own: O_DIRECT, vmsplice, registered buffers."""
+    REMOTE = 3
+    """Another process: process_vm_writev, process_madvise."""
+    FILE = 4
+    """A file that it maps was cut."""
+    ATTACHED = 5
+    """shmat and the like have mapped something at this address."""
+    COMPAT = 6
+    """A 32-bit system call (int 0x80)."""
+    MAPPINGS = 7
+    """VMAs changed in a way that is not modelled; entries did not."""
 
 
 _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}
@@ -135,6 +219,15 @@ def births(events: EventBatch) -> EventBatch:
         return events[:0]
     told: EventBatch = events[np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))]
     return told
+
+
+def uses_userfaultfd(events: EventBatch) -> bool:
+    """Whether any of them comes of a userfaultfd."""
+    if not kinds_of(events) & {Kind.FILL, Kind.DOUBT, Kind.LABEL}:
+        return False
+    by_whom = np.isin(events["kind"], (Kind.FILL, Kind.DOUBT))
+    registered = (events["kind"] == Kind.LABEL) & (events["aux"] >> LABEL_BITS == Label.USERFAULT)
+    return bool((by_whom & (events["aux"] == Doubt.USERFAULTFD) | registered).any())
 
 
 def count_kinds(counts: npt.NDArray[np.int64]) -> dict[str, int]:

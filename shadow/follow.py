@@ -102,6 +102,7 @@ class Following:
             table.pages(),
             pmd_bases=table.upper_bases(PMD_LEVEL),
             pud_bases=table.upper_bases(PUD_LEVEL),
+            guards=table.guards(),
         )
         return Seed(int(counters[Counter.NOW]), pages, self.vmas(), int(counters[Counter.BRK]))
 

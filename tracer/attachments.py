@@ -85,7 +85,7 @@ class Attachments:
         hooks = [hook for source in SOURCES for way in source.ways for hook in way.hooks]
         self._functions = btf.functions([hook.where for hook in hooks])
         self._program, self._backend = program, backend
-        self._raw: set[str] = set()
+        self._raw: set[Hook] = set()
         self._sources = {source.name: source for source in SOURCES}
         self._ways = {source.name: _ways(source, backend) for source in SOURCES}
         self.choices = {source.name: Choice() for source in SOURCES}
@@ -102,6 +102,9 @@ class Attachments:
         last: type[PtescopeError] = UnsupportedHostError
         while ways and choice.way is None:
             way = ways.pop(0)
+            if source.rare and way.backend is Backend.RAW_TRACEPOINT and not self._all_calls():
+                choice.refused[way.backend] = "every call of every process would pass there"
+                continue
             try:
                 for hook in way.hooks:
                     choice.detach.append(self._attach(hook))
@@ -111,20 +114,24 @@ class Attachments:
             else:
                 choice.way = way
                 if source.call is not None and way.backend is Backend.RAW_TRACEPOINT:
-                    self._program.update("by_raw_tracepoint", source.call, 1)
+                    self._program.update("by_raw_tracepoint", source.call, 1 + source.rare)
         if choice.way is None and source.needed:
             asked = f" (--backend {self._backend} was asked for)" if self._backend else ""
             reasons = "; ".join(choice.refused.values())
             said = f"{source.name} can be traced in no way here{asked}: {reasons}.{_hint(last)}"
             raise last(said)
 
+    def _all_calls(self) -> bool:
+        """Whether something is attached to every system call already."""
+        return any(hook.where == "sys_exit" for hook in self._raw)
+
     def _attach(self, hook: Hook) -> Callable[[], None]:
         if hook.how is not How.RAW_TRACEPOINT:
             return self._program.attach(hook, self._functions.get(hook.where))
         # One for all system calls: attached by the first, detached with everything.
-        if hook.where not in self._raw:
+        if hook not in self._raw:
             self._program.attach(hook)
-        self._raw.add(hook.where)
+        self._raw.add(hook)
         return lambda: None
 
     @staticmethod

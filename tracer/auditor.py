@@ -215,12 +215,15 @@ class Auditor:
         return outcome
 
     def _wrong_vmas(self, outcome: Outcome) -> npt.NDArray[np.void] | None:
-        """The VMAs as they were read, if the shadow's differ; counts the difference."""
+        """The VMAs as they were read, if the shadow's differ; counts the difference.
+
+        What only decides how they will merge is taken over and not counted.
+        """
         if outcome.vmas is None:
             return None
         wrong = self._table.vmas_wrong(outcome.vmas)
         if not wrong:
-            return None
+            return outcome.vmas if self._table.merges_wrong(outcome.vmas) else None
         total = self._following.facts.audit
         self._following.update(audit=replace(total, vmas_diff=total.vmas_diff + wrong))
         return outcome.vmas

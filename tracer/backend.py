@@ -11,6 +11,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -162,8 +163,12 @@ class Program:
         bpf, where, function = self._bpf, hook.where.encode(), hook.function.encode()
         match hook.how:
             case How.RAW_TRACEPOINT:
-                bpf.attach_raw_tracepoint(tp=where, fn_name=function)
-                return lambda: bpf.detach_raw_tracepoint(tp=where)
+                # bcc itself attaches one program to each, and no more.
+                loaded = bpf.load_func(function, self._bcc.BPF.RAW_TRACEPOINT)
+                link = self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, where)
+                if link < 0:
+                    raise UnsupportedHostError("this kernel has no such tracepoint")
+                return self._link(link)
             case How.TRACEPOINT:
                 number = tracepoint_id(hook.where)
                 loaded = bpf.load_func(function, self._bcc.BPF.TRACEPOINT)
@@ -233,6 +238,9 @@ class Program:
 
     def close(self) -> None:
         """Detach everything and free the maps."""
-        while self._links:
-            os.close(self._links.pop())
+        if self._links:
+            # The kernel waits for a grace period for each: 15 take 1.1 s in turn, 0.5 s at once.
+            with ThreadPoolExecutor(len(self._links)) as threads:
+                list(threads.map(os.close, self._links))
+            self._links.clear()
         self._bpf.cleanup()

@@ -163,7 +163,7 @@ class Comparer:
     def _read(self, within: Ranges | None) -> _Reading:
         self._take_all()
         begin = self._motion.reading_since = time.monotonic_ns()
-        vmas = self._target.vmas()
+        vmas = self._reader.vmas(self._target)
         if self._motion.lost:
             brk = self._target.program_break()
             self._following.apply(Mappings(begin, vmas=vmas, brk=brk))

@@ -70,6 +70,7 @@ class Source:
         needed: whether a shadow is wrong without it; the rest only makes it better.
         call: number of the system call, x86-64; the raw tracepoints are told which to take.
         macros: of the BPF C, which this kernel's BTF has to have values for.
+        rare: whether the call is one of those that another program of ours looks at.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Source:
     needed: bool = True
     call: int | None = None
     macros: tuple[str, ...] = ()
+    rare: bool = False
 
 
 _CALLS = {
@@ -95,6 +97,42 @@ _CALLS = {
     "munlockall": 152,
 }
 _BEGINNING_MATTERS = ("munmap", "mremap")
+_RARE = {
+    "prctl": 157,
+    "mbind": 237,
+    "set_mempolicy_home_node": 450,
+    "mseal": 462,
+    "shmat": 30,
+    "shmdt": 67,
+    "io_setup": 206,
+    "io_destroy": 207,
+    "remap_file_pages": 216,
+    "map_shadow_stack": 453,
+}
+_USERFAULTFD = {"ioctl": 16}
+_PINNING = {
+    "vmsplice": 278,
+    "io_uring_register": 427,
+    "process_vm_readv": 310,
+    "process_vm_writev": 311,
+}
+_CUTTING = {
+    "ftruncate": 77,
+    "truncate": 76,
+    "fallocate": 285,
+    "open": 2,
+    "openat": 257,
+    "openat2": 437,
+    "creat": 85,
+    "copy_file_range": 326,
+}
+_OF_FILES = ("FILE_INODE", "INODE_MAPPING", "SPACE_MMAP", "SUPER_DEVICE")
+_OF_REQUESTS = ("URING_OPCODE", "URING_FD", "URING_ADDRESS", "URING_LENGTH")
+_OF_VECTORS = ("ITER_COUNT", "ITER_SOURCE", "ITER_IS_UBUF", "ITER_IS_IOVEC", "IOCB_FILE")
+_32_BIT = (
+    *("munmap", "mmap_pgoff", "mprotect", "mremap", "brk", "madvise", "mlock", "munlock"),
+    *("mlockall", "munlockall", "remap_file_pages", "shmdt"),
+)
 
 
 def _call(name: str, number: int) -> Source:
@@ -124,6 +162,42 @@ def _call(name: str, number: int) -> Source:
         ),
     )
     return Source(name, ways, call=number)
+
+
+def _rare(name: str, number: int, stem: str, macros: tuple[str, ...] = ()) -> Source:
+    """A call that few programs use."""
+    function = f"__x64_sys_{name}"
+    left = Hook(How.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
+    ways = (
+        Way(Backend.FENTRY, (Hook(How.FEXIT, function, f"{stem}_fexit"),)),
+        Way(Backend.KPROBE, (Hook(How.KRETPROBE, function, f"{stem}_kretprobe"),)),
+        Way(Backend.TRACEPOINT, (left,)),
+        Way(Backend.RAW_TRACEPOINT, (_raw("sys_exit", "rare_end_raw"),)),
+    )
+    return Source(name, ways, needed=False, call=number, macros=macros, rare=True)
+
+
+def _unseen(name: str, hook: Hook, macros: tuple[str, ...] = ()) -> Source:
+    """What no call says, at a raw tracepoint."""
+    return Source(name, (Way(Backend.RAW_TRACEPOINT, (hook,)),), needed=False, macros=macros)
+
+
+def _32_bit_calls() -> Source:
+    """Calls of other numbers, which the tracepoints of calls leave out."""
+    ways = (
+        Way(
+            Backend.FENTRY,
+            tuple(Hook(How.FEXIT, f"__ia32_sys_{name}", "compat_fexit") for name in _32_BIT),
+        ),
+        Way(
+            Backend.KPROBE,
+            tuple(
+                Hook(How.KRETPROBE, f"__ia32_sys_{name}", "compat_kretprobe") for name in _32_BIT
+            ),
+        ),
+        Way(Backend.RAW_TRACEPOINT, (_raw("ma_write", "compat_tree_raw"),)),
+    )
+    return Source("32-bit calls", ways, needed=False)
 
 
 def _functions(name: str, fentry: Hook, *kprobes: Hook, macros: tuple[str, ...] = ()) -> Source:
@@ -171,6 +245,13 @@ _OF_FOLIOS = ("VMA_MM", "VMA_END", "FOLIO_PAGES", "FOLIO_MAPPING", "PG_HEAD", "P
 SOURCES = (
     Source("page fault", _FAULTS),
     *(_call(name, number) for name, number in _CALLS.items()),
+    *(_rare(name, number, "rare") for name, number in _RARE.items()),
+    *(_rare(name, number, "ioctl", ("UFFD_MM",)) for name, number in _USERFAULTFD.items()),
+    *(_rare(name, number, "pins") for name, number in _PINNING.items()),
+    *(_rare(name, number, "file_call", _OF_FILES) for name, number in _CUTTING.items()),
+    _unseen("direct I/O", _raw("iomap_dio_rw_begin", "direct_io_raw"), _OF_FILES + _OF_VECTORS),
+    _unseen("io_uring", _raw("io_uring_submit_req", "uring_request_raw"), _OF_REQUESTS),
+    _32_bit_calls(),
     *(_life(name) for name in ("fork", "exec", "exit")),
     _functions(
         "PTE page made",

@@ -16,7 +16,14 @@ from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
 from tracer.memory_status import memory_status
 
-__all__ = ("THP", "KernelFacts", "kernel_facts", "lockdown", "vm_pte_kib")
+__all__ = (
+    "THP",
+    "KernelFacts",
+    "kernel_facts",
+    "lockdown",
+    "stack_is_nohuge",
+    "vm_pte_kib",
+)
 
 _THP_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 THP = {"never": 0, "madvise": 1, "always": 2}
@@ -86,6 +93,25 @@ def _levels() -> int:
         return 4
     libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(PAGE))
     return 5 if address >= _PAST_4_LEVELS else 4
+
+
+def stack_is_nohuge() -> bool:
+    """Whether MAP_STACK keeps huge pages away, as MADV_NOHUGEPAGE does, and so decides merging.
+
+    Linux kernel commit c4608d1bf7c6 "mm: mmap: map MAP_STACK to VM_NOHUGEPAGE" (in v6.7).
+    """
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_STACK
+    with mmap.mmap(-1, PAGE, flags) as area:
+        view = ctypes.c_char.from_buffer(area)
+        place = ctypes.addressof(view)
+        del view
+        inside = False
+        for line in Path("/proc/self/smaps").read_text(errors="replace").splitlines():
+            if span := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                inside = int(span[1], 16) <= place < int(span[2], 16)
+            elif inside and line.startswith("VmFlags:"):
+                return "nh" in line.split()
+    return False
 
 
 def _policy() -> Policy:

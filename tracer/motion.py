@@ -10,7 +10,16 @@ from collections import deque
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, UNFILLED, EventBatch, Kind, kinds_of
+from shadow.events import (
+    EVENT,
+    MAP_FLAGS_SHIFT,
+    SPECIAL,
+    UNFILLED,
+    Doubt,
+    EventBatch,
+    Kind,
+    kinds_of,
+)
 from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
 from tracer.audit import Mask, Slots
@@ -20,7 +29,7 @@ __all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "untold"
 MARGIN_NS = 20_000_000
 """Time (ns) within which a fault or a call is taken to be over."""
 
-MOVE_NO_MAPPING = (Kind.FAULT, Kind.DONTNEED, Kind.FREE, Kind.TRUNCATE)
+MOVE_NO_MAPPING = (Kind.FAULT, Kind.DONTNEED, Kind.FREE, Kind.TRUNCATE, Kind.FILL)
 """Events that change entries, and neither VMAs nor upper levels but for new ones."""
 
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
@@ -30,6 +39,17 @@ _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
 _UNTOLD = {
     *(Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK),
     *(Kind.PROTECT, Kind.REMAP_TO, Kind.BRK),  # in locked memory
+    *(Kind.TRUNCATE, Kind.DOUBT, Kind.FILL),
+}
+_CAUSES = {
+    Doubt.CALL: "failed call",
+    Doubt.USERFAULTFD: "userfaultfd",
+    Doubt.DIRECT_IO: "direct I/O",
+    Doubt.REMOTE: "another process",
+    Doubt.FILE: "file cut",
+    Doubt.ATTACHED: "device",
+    Doubt.COMPAT: "32-bit call",
+    Doubt.MAPPINGS: "mappings",
 }
 _BRK_REACH = 64 << 20
 """A BRK event tells only where the break is now; bytes around it that may have moved."""
@@ -58,7 +78,20 @@ def untold(events: EventBatch) -> dict[str, EventBatch]:
     populate = maps | collapse | (aux != events["aux"]) | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
     pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
     guard = (kind == Kind.ADVISE) & np.isin(aux, _MADV_GUARDS)
-    return {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
+    told = {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
+    device = (kind == Kind.MAP) & (aux & SPECIAL != 0)
+    cut = (kind == Kind.TRUNCATE) & (aux != 0)
+    for doubt, name in _CAUSES.items():
+        doubtful = (kind == Kind.DOUBT) & (aux == doubt)
+        doubtful |= {"file cut": cut, "device": device}.get(name, False)
+        told[name] = events[doubtful]
+    return told
+
+
+def filled(events: EventBatch) -> dict[str, EventBatch]:
+    """Those after which entries are taken to have come, by who made them."""
+    fills = events[events["kind"] == Kind.FILL]
+    return {name: fills[fills["aux"] == doubt] for doubt, name in _CAUSES.items()}
 
 
 def union(parts: list[Ranges]) -> Ranges:
@@ -70,7 +103,7 @@ def union(parts: list[Ranges]) -> Ranges:
 def _ranges(events: EventBatch) -> Ranges:
     starts = events["address"].astype(np.int64)
     ends = starts + events["length"].astype(np.int64)
-    everything = (events["kind"] == Kind.LOCK) & (events["length"] == 0)
+    everything = np.isin(events["kind"], (Kind.LOCK, Kind.DOUBT)) & (events["length"] == 0)
     ends = np.where(everything, 1 << 62, ends)
     brk = events["kind"] == Kind.BRK
     starts = np.where(brk, np.maximum(starts - _BRK_REACH, 0), starts)
@@ -104,6 +137,10 @@ class Motion:
         while self._recent and self._recent[0]["time"][-1] < oldest:
             self._recent.popleft()
         kinds = kinds_of(events)
+        if Kind.FILL in kinds:
+            for name, calls in filled(events).items():
+                if len(calls):
+                    self._called[name] = union([self._called[name], _ranges(calls)])
         self.lost = self.lost or Kind.LOSS in kinds
         if not kinds & _UNTOLD:
             return

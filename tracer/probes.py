@@ -5,21 +5,15 @@ import time
 
 import numpy as np
 
-from shadow.events import (
-    DEFERRED,
-    DISCARDED,
-    EVENT,
-    MAP_FLAGS_SHIFT,
-    EventBatch,
-    Kind,
-    births,
-    kinds_of,
-)
+from shadow import events
+from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
 from shadow.geometry import user_address_limit
 from tracer.attachments import Attachments
 from tracer.backend import BPF_FOLDER, Program
 from tracer.btf import Btf
 from tracer.hooks import Backend
+from tracer.identity import SALT
+from tracer.kernel import stack_is_nohuge
 from tracer.ring import Ring
 
 __all__ = ("DEFAULT_RING", "Probes")
@@ -27,7 +21,9 @@ __all__ = ("DEFAULT_RING", "Probes")
 DEFAULT_RING = 16 << 20
 """Bytes of the ring: 349,525 events."""
 
-_FILES = ("stream", "faults", "calls", "tables", "life")
+_FILES = ("stream", "faults", "files", "calls", "cuts", "rare", "unseen", "tables", "life")
+_EVERYBODY = 0
+"""The target that stands for all, whose events concern whoever maps a file."""
 _MAX_TARGETS = 65536
 _READS_PER_POLL = 2  # half a ring each
 _NO_EVENTS = np.empty(0, EVENT)
@@ -36,6 +32,19 @@ _MEMBERS = {
     "TASK_MM": "task_struct.mm",
     "TASK_SIGNAL": "task_struct.signal",
     "SIGNAL_LIVE": "signal_struct.live",
+    "TASK_FILES": "task_struct.files",
+    "FILES_FDT": "files_struct.fdt",
+    "FDTABLE_FD": "fdtable.fd",
+    "FDTABLE_MAX_FDS": "fdtable.max_fds",
+    "FILE_INODE": "file.f_inode",
+    "FILE_PRIVATE": "file.private_data",
+    "INODE_PRIVATE": "inode.i_private",
+    "INODE_MODE": "inode.i_mode",
+    "INODE_SB": "inode.i_sb",
+    "SUPER_MAGIC": "super_block.s_magic",
+    "PID_NUMBERS": "pid.numbers",
+    "TASK_THREAD": "task_struct.thread_info",
+    "THREAD_STATUS": "thread_info.status",
 }
 _OPTIONAL = {
     "MMU_GATHER_MM": ("mmu_gather.mm",),
@@ -45,8 +54,37 @@ _OPTIONAL = {
     "FOLIO_MAPPING": ("folio.mapping",),
     "PG_HEAD": ("PG_head",),
     "PG_SWAPBACKED": ("PG_swapbacked",),
+    "INODE_MAPPING": ("inode.i_mapping",),
+    "INODE_NUMBER": ("inode.i_ino",),
+    "SPACE_MMAP": ("address_space.i_mmap",),
+    "SUPER_DEVICE": ("super_block.s_dev",),
+    "UFFD_MM": ("userfaultfd_ctx.mm",),
+    "ITER_TYPE": ("iov_iter.iter_type",),
+    "ITER_SOURCE": ("iov_iter.data_source",),
+    "ITER_OFFSET": ("iov_iter.iov_offset",),
+    "ITER_COUNT": ("iov_iter.count",),
+    "ITER_UBUF_AT": ("iov_iter.ubuf",),
+    "ITER_IOV": ("iov_iter.__iov", "iov_iter.iov"),
+    "ITER_IS_UBUF": ("ITER_UBUF",),
+    "ITER_IS_IOVEC": ("ITER_IOVEC",),
+    "IOCB_FILE": ("kiocb.ki_filp",),
+    "IOCB_POS": ("kiocb.ki_pos",),
+    "URING_OPCODE": ("io_kiocb.opcode",),
+    "URING_CQE": ("io_kiocb.cqe",),
+    "URING_CQE_FD": ("io_cqe.fd",),
+    "URING_ADDRESS": ("io_madvise.addr",),
+    "URING_LENGTH": ("io_madvise.len",),
 }
 """What only some sources need of BTF: members' offsets and enumerators, newest name first."""
+
+
+_OF_EVENTS = (
+    *("MAP_FLAGS_SHIFT", "DISCARDED", "DEFERRED", "SPECIAL", "NOT_CACHED", "PKEY_SHIFT"),
+    *("FILE_TRUNCATED", "FILE_HOLE", "LABEL_BITS"),
+    *("NAME_BITS", "POLICY_BITS", "USERFAULT_BITS"),
+    *("NAME_BITS", "POLICY_BITS", "USERFAULT_BITS"),
+)
+"""Macros that `shadow.events` defines."""
 
 
 def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], list[str]]:
@@ -60,13 +98,19 @@ def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], li
         values = [known[name] for name in alternatives if name in known]
         defines[macro] = values[0] if values else 0
         unknown += [] if values else [macro]
+    defines["TASK_STATUS"] = defines["TASK_THREAD"] + defines["THREAD_STATUS"]
+    defines["URING_FD"] = defines["URING_CQE"] + defines["URING_CQE_FD"]
+    if {"URING_CQE", "URING_CQE_FD"} & set(unknown):
+        unknown.append("URING_FD")
     defines |= {f"KIND_{kind.name}": kind.value for kind in Kind}
+    defines |= {f"DOUBT_{doubt.name}": doubt.value for doubt in Doubt}
+    defines |= {f"LABEL_{label.name}": label.value for label in Label}
+    defines |= {name: getattr(events, name) for name in _OF_EVENTS}
+    defines["IGNORED_MAP_FLAGS"] = 0 if stack_is_nohuge() else mmap.MAP_STACK
+    defines["FILE_SALT"] = SALT
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
     defines["USER_LIMIT"] = user_address_limit(levels)
-    defines["MAP_FLAGS_SHIFT"] = MAP_FLAGS_SHIFT
-    defines["DISCARDED"] = DISCARDED
-    defines["DEFERRED"] = DEFERRED
     return defines, unknown
 
 
@@ -101,7 +145,8 @@ class Probes:
         except BaseException:
             self._program.close()
             raise
-        self._lost: dict[int, int] = {}
+        self._program.update("targets", _EVERYBODY, _EVERYBODY, 0, 0, 0, 0, 0, 0)
+        self._lost: dict[int, int] = {_EVERYBODY: 0}
         self._waiting: dict[int, list[EventBatch]] = {}
         self._added: dict[int, int] = {}
         self._following: set[int] = set()
@@ -135,6 +180,16 @@ class Probes:
         for kept in (self._lost, self._added):
             kept.pop(pid, None)
         return np.concatenate([_NO_EVENTS, *self._waiting.pop(pid, [])])
+
+    def told_space(self, pid: int, space: int) -> None:
+        """Whose an address space is, for what others do to it before it acts itself.
+
+        Args:
+            pid: the process.
+            space: kernel address of its mm_struct, or 0.
+        """
+        if space:
+            self._program.update("spaces", space, pid)
 
     def added_at(self, pid: int) -> int:
         """Since when a process is traced, ns of CLOCK_MONOTONIC."""
@@ -177,6 +232,9 @@ class Probes:
             self._lost[tgid] = total
         if self._following:
             self._expect_children(events)
+        if (events["tgid"] == _EVERYBODY).any():
+            self._sort_parts(events)
+            return
         order = np.argsort(events["tgid"], kind="stable")
         tgids = events["tgid"][order]
         if tgids[0] != tgids[-1]:
@@ -189,6 +247,17 @@ class Probes:
                 part = events[begin:end]
                 waiting.append(part if end - begin == len(events) else part.copy())
             begin = end
+
+    def _sort_parts(self, events: EventBatch) -> None:
+        """The same where some concern everybody: these are put between the others of each."""
+        everybody = np.flatnonzero(events["tgid"] == _EVERYBODY)
+        begin = 0
+        for at in everybody.tolist():
+            self._sort(events[begin:at])
+            for waiting in self._waiting.values():
+                waiting.append(events[at : at + 1].copy())
+            begin = at + 1
+        self._sort(events[begin:])
 
     def _expect_children(self, events: EventBatch) -> None:
         """Keep from now on what children of those that are followed do."""

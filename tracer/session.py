@@ -16,16 +16,17 @@ from socket import gethostname
 import numpy as np
 
 from shadow.errors import NoSuchTargetError
-from shadow.events import EVENT, EventBatch, Kind, births, kinds_of
+from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
 from shadow.follow import Following, Tee
 from shadow.geometry import PAGE, user_address_limit
 from shadow.records import Events, Facts, Mappings, Seed
 from shadow.snapshot import Audit, Kernel, Process, Snapshot
-from shadow.table import Counter, HugePages, Table
+from shadow.table import UFFD_FLAGS, Counter, HugePages, Table
 from shadow.user_space import clipped
 from tracer.auditor import Auditor
 from tracer.census import Reader
 from tracer.drift import ReadingBudget
+from tracer.in_full import in_full
 from tracer.kernel import THP, KernelFacts, vm_pte_kib
 from tracer.motion import MARGIN_NS
 from tracer.probes import Probes
@@ -198,7 +199,7 @@ class Session:
         """Seed; what the probes say meanwhile is appended to `held` and applied."""
 
         def drain() -> None:
-            held.append(self._probes.read(self.target.pid))
+            held.append(self._read())
 
         for _ in range(_TRIES):
             # A fault that began before the probes were there is over soon.
@@ -206,7 +207,7 @@ class Session:
             time.sleep(max(settled - time.monotonic_ns(), 0) / 1e9)
             drain()
             begin = time.monotonic_ns()
-            vmas, brk = self.target.vmas(), self.target.program_break()
+            vmas, brk = self.reader.vmas(self.target), self.target.program_break()
             pages = self.reader.pages(self.target, vmas, between=drain)
             pte_kib = vm_pte_kib(self.target.pid)
             drain()
@@ -218,6 +219,9 @@ class Session:
             self.following.note("It moved mappings during every first reading: read once more.")
         moved = bool(np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any())
         self.following.apply(Seed(begin, pages, vmas, brk))
+        self._probes.told_space(self.target.pid, self.reader.space(self.target))
+        if (vmas["flags"] & UFFD_FLAGS).any():
+            self._note_userfaultfd()
         # By then its libraries are loaded, if it has just been started.
         self._describe_at = time.monotonic() + _SECONDS_TO_LOAD
         self._auditor.seeding()
@@ -252,12 +256,15 @@ class Session:
         """Take the events that have come, and no more; returns how many."""
         if self._resting_since:
             return 0
-        events = self._probes.read(self.target.pid)
+        events = self._read()
         if not len(events):
             # A full ring tells of its losses only with the next event.
             events = self._probes.untold_loss(self.target.pid, time.monotonic_ns())
         self._apply(events)
         return len(events)
+
+    def _read(self) -> EventBatch:
+        return in_full(self._probes.read(self.target.pid), self.target)
 
     def _apply(self, events: EventBatch) -> None:
         events = clipped(events, self._limit)
@@ -275,9 +282,19 @@ class Session:
             return
         self.following.apply(Events(events))
         self._auditor.note(events)
+        if uses_userfaultfd(events):
+            self._note_userfaultfd()
         self.children += children_of(events)
         if Kind.EXIT in kinds_of(events):
             self.process_ended()
+
+    def _note_userfaultfd(self) -> None:
+        note = (
+            "It uses userfaultfd: pages that are copied, zeroed or moved there are followed by "
+            "the ioctls that do it; markers of write protection are read again."
+        )
+        if note not in self.following.facts.notes:
+            self.following.note(note)
 
     def audit(self, patience_ns: int = 0) -> None:
         """Compare the shadow with the real page tables, repair it, remember the outcome.

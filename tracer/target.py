@@ -23,7 +23,7 @@ from tracer.allocator import find_allocators
 from tracer.living import living_task, read_living, stat_fields
 from tracer.rights import what_is_missing
 
-__all__ = ("Target", "find_by_name", "open_target")
+__all__ = ("FileMapping", "Target", "find_by_name", "open_target")
 
 _PF_KTHREAD = 0x00200000
 _ELF_CLASS_32 = 1
@@ -42,6 +42,29 @@ _SMAPS_FLAGS = {
     "wf": VmaFlag.WIPEONFORK,
     "nr": VmaFlag.NORESERVE,
 }
+
+
+@dataclass(frozen=True)
+class FileMapping:
+    """A mapping of a file: where, which part of it, and which file.
+
+    Attributes:
+        start: first address.
+        end: the address after the last.
+        prot: PROT_ flags.
+        shared: whether it is MAP_SHARED.
+        offset: of its first page in the file, bytes.
+        device: of the file, as the kernel numbers it: the major number above 20 bits.
+        inode: of the file.
+    """
+
+    start: int
+    end: int
+    prot: int
+    shared: bool
+    offset: int
+    device: int
+    inode: int
 
 
 @dataclass(frozen=True)
@@ -113,6 +136,27 @@ class Target:
         vmas = np.array(list(_parse_vmas(lines)), VMA)
         return vmas[vmas["end"] >= 0]
 
+    def file_mappings(self) -> list[FileMapping]:
+        """Its mappings of files, ascending.
+
+        Raises:
+            OSError: it has ended.
+        """
+        lines = self._text("maps").splitlines()
+        return [
+            FileMapping(
+                start=int(m[1], 16),
+                end=int(m[2], 16),
+                prot=(m[3] == "r") | (m[4] == "w") << 1 | (m[5] == "x") << 2,
+                shared=m[6] == "s",
+                offset=int(m[7], 16),
+                device=int(m[8].split(":")[0], 16) << 20 | int(m[8].split(":")[1], 16),
+                inode=int(m[9]),
+            )
+            for m in map(_VMA_LINE.match, lines)
+            if m and _of_file(m)
+        ]
+
     def mapped_at(self, addresses: list[int], length: int) -> list[str]:
         """What is mapped in [address, address + length), for each of ascending addresses.
 
@@ -138,10 +182,19 @@ class Target:
         return int(read_living(self.pid, stat_fields)[44])  # start_brk, field 47
 
 
-def _parse_vmas(lines: list[str]) -> Iterator[tuple[int, int, int, int, int, int]]:
+_Row = tuple[int, int, int, int, int, int]
+"""A row of `VMA`."""
+
+
+def _of_file(line: re.Match[str]) -> bool:
+    """Whether a line of maps is of a file; the first SysV segment has the inode number 0."""
+    return line[9] != "0" or line[10].startswith("/")
+
+
+def _parse_vmas(lines: list[str]) -> Iterator[_Row]:
     """Rows of `VMA` from the lines of maps or smaps."""
     files: dict[tuple[str, str], int] = {}
-    row: tuple[int, int, int, int, int, int] | None = None
+    row: _Row | None = None
     for line in lines:
         match = _VMA_LINE.match(line)
         if match is None:
@@ -163,9 +216,11 @@ def _parse_vmas(lines: list[str]) -> Iterator[tuple[int, int, int, int, int, int
             | (match[10] == "[stack]") * VmaFlag.GROWSDOWN
             | (match[4] == "w" and match[6] == "p") * VmaFlag.ACCOUNT
         )
-        if match[9] != "0" and match[10].startswith("/") and not _NO_CACHE.match(match[10]):
+        if match[10].startswith("/SYSV"):
+            flags |= VmaFlag.SPECIAL
+        if match[10].startswith("/") and not _NO_CACHE.match(match[10]):
             flags |= VmaFlag.CACHED
-        if match[9] != "0" or match[10] in ("[vdso]", "[vvar]", "[vvar_vclock]"):
+        if _of_file(match) or match[10] in ("[vdso]", "[vvar]", "[vvar_vclock]"):
             file = files.setdefault((match[8] + match[10], match[9]), len(files) + 1)
             row = (start, end, flags, file, offset >> PAGE_SHIFT, 0)
         else:

@@ -17,7 +17,23 @@ from shadow.pte_ref.vmas import Vma, Vmas
 
 __all__ = ("Hint", "Process")
 
-Hint = Literal["dontfork", "wipeonfork", "hugepage", "nohugepage"]
+Hint = Literal[
+    "dontfork",
+    "wipeonfork",
+    "hugepage",
+    "nohugepage",
+    "dontdump",
+    "mergeable",
+    "random",
+    "sequential",
+    "sealed",
+]
+_EXCLUSIVE: tuple[frozenset[Hint], ...] = (
+    frozenset(("hugepage", "nohugepage")),
+    frozenset(("random", "sequential")),
+)
+"""Of each only one can be set."""
+Label = Literal["name", "policy", "key"]
 
 
 class Process:
@@ -97,9 +113,15 @@ class Process:
 
     def advise(self, start: int, length: int, hint: Hint, *, on: bool) -> None:
         """Madvise with MADV_DONTFORK, MADV_HUGEPAGE and their like."""
-        opposite = {"hugepage": {"nohugepage"}, "nohugepage": {"hugepage"}}.get(hint, set())
+        clear = next((each for each in _EXCLUSIVE if hint in each), frozenset((hint,)))
         for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
-            piece.hints = piece.hints - opposite | {hint} if on else piece.hints - {hint}
+            if hint != "mergeable" or not piece.shared:  # KSM takes private memory only
+                piece.hints = piece.hints - clear | (frozenset((hint,)) if on else frozenset())
+
+    def label(self, start: int, length: int, label: Label, value: int) -> None:
+        """PR_SET_VMA_ANON_NAME, mbind, or pkey_mprotect with the access as it is."""
+        for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
+            setattr(piece, label, value)
 
     def lock(self, start: int, length: int, *, on_fault: bool = False) -> None:
         """Mlock, up to the first hole; only one that meets none fills what it locks."""
@@ -166,6 +188,19 @@ class Process:
                 if len(pages) == ENTRIES and not kept:
                     self.tables.reclaim(slot)
                 self.tables.attempt(slot, switch_back=True)
+
+    def file_lost(self, start: int, length: int, *, hole: bool) -> None:
+        """A file was cut, or has a hole: its mappings lose pages; a hole leaves private copies."""
+        for vma, part in self._parts(start, length):
+            if vma.shared or not hole:
+                self._zap(part)
+
+    def fill(self, start: int, length: int) -> None:
+        """Entries come to what is mapped, as userfaultfd makes them."""
+        for vma, pages in self._parts(start, length):
+            self.vmas.prepare(vma)
+            for page in pages:
+                self.tables.fill(page)
 
     def remove(self, start: int, length: int) -> None:
         """MADV_REMOVE, up to a VMA that refuses: the pages go, but pt_reclaim does not look."""

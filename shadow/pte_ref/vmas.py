@@ -29,7 +29,10 @@ class Vma:
         shift: its page offset less its first page: 0 unless it was moved.
         anon: its anon_vma, by number.
         forked: that anon_vma has parents.
-        hints: VM_DONTFORK, VM_WIPEONFORK, VM_HUGEPAGE and VM_NOHUGEPAGE, by name.
+        hints: what madvise, mseal and userfaultfd set of its flags, by name.
+        name: given by prctl(PR_SET_VMA_ANON_NAME); 0: none.
+        policy: of memory, given by mbind; 0: the default one.
+        key: its protection key.
     """
 
     start: int
@@ -43,6 +46,9 @@ class Vma:
     anon: int | None = None
     forked: bool = False
     hints: frozenset[str] = field(default_factory=frozenset)
+    name: int = 0
+    policy: int = 0
+    key: int = 0
 
     def part(self, start: int, end: int) -> range:
         """Its pages in [start, end)."""
@@ -141,7 +147,7 @@ class Vmas:
         for page in (vma.end, vma.start - 1):
             near = self.at(page)
             lends = near and near.anon is not None and not near.forked
-            if near and lends and near.alike(vma, writable=True):
+            if near and lends and near.alike(vma, writable=True, name=0):
                 vma.anon = near.anon
                 return
         vma.anon = self.number()

@@ -8,6 +8,7 @@ once (`shadow.policy`).
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT
 from shadow.policy import Policy
 from shadow.room import NoRoomError, Room
 from shadow.table.adopt import (
+    adopt_guards,
     adopt_huge,
     adopt_pages,
     adopt_upper,
@@ -31,14 +33,21 @@ from shadow.table.clock import advance, area_until
 from shadow.table.compiled import compiling, forget_compiling
 from shadow.table.fills import drain
 from shadow.table.fork import copy_address_space
-from shadow.table.pages import Pages, Ranges, overlapping
+from shadow.table.labels import NOT_MERGEABLE
+from shadow.table.pages import Pages, Ranges, in_slots, overlapping
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import (
+    ALL_FLAGS,
     HUGE_ANON,
     HUGE_FILE,
+    KNOWN_FILE,
+    NO_ANON,
+    NOT_COMPARED,
+    UFFD_FLAGS,
     VMA,
     Counter,
     HugePages,
+    LabelPart,
     State,
     VmaFlag,
     grown,
@@ -47,11 +56,16 @@ from shadow.table.state import (
 from shadow.table.step import run
 
 __all__ = (
+    "ALL_FLAGS",
     "HUGE_ANON",
     "HUGE_FILE",
+    "KNOWN_FILE",
+    "UFFD_FLAGS",
+    "NO_ANON",
     "VMA",
     "Counter",
     "HugePages",
+    "LabelPart",
     "Pages",
     "Ranges",
     "Table",
@@ -75,6 +89,9 @@ _COUNTED_ONCE = (
     Counter.FILLED_AT,
 )
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+_NOT_READ = VmaFlag.SPECIAL | VmaFlag.UFFD_MINOR
+"""Flags of which a reading does not say all: SPECIAL stands for more than VM_SPECIAL, too."""
+_EVERYWHERE = 1 << 62
 _NO_HUGE_PAGES = HugePages()
 _COUNTED_BY_POLICY = (
     Counter.FREED,
@@ -83,6 +100,12 @@ _COUNTED_BY_POLICY = (
     Counter.ATTEMPTS,
     Counter.PEAK,
 )
+
+
+def _described(vmas: npt.NDArray[Any], told: int) -> set[tuple[int, int, int]]:
+    """VMAs as places and these of their flags."""
+    columns = (vmas["start"].tolist(), vmas["end"].tolist(), (vmas["flags"] & told).tolist())
+    return set(zip(*columns, strict=True))
 
 
 class Table:
@@ -220,44 +243,83 @@ class Table:
         """Take these VMAs instead of those known; the entries must be known already.
 
         Which of them share an anon_vma, and so may merge, /proc does not tell.
-        Neighbours that differ in access alone nearly always do (mm/vma.c,
-        reusable_anon_vma); alike ones do not, or they would be one.
+        Where `anon` is not set, it is guessed: neighbours that differ in access alone
+        nearly always do (mm/vma.c, reusable_anon_vma); alike ones do not, or they
+        would be one.
 
         Args:
-            vmas: (n,) of `VMA`, sorted; `anon` need not be set.
+            vmas: (n,) of `VMA`, sorted; `anon` is a number, NO_ANON, or 0: not set.
             brk: the program break, bytes, or 0 if it is not known.
         """
-        count = len(vmas)
+        count, before = len(vmas), self._anon_vmas_before(vmas)
         self.state = grown(self.state, vmas=count + _FIRST_GROWTH)
         s = self.state
         s.vmas[:count] = vmas
+        known = int(before.max(initial=0)) + 1
         others = vmas["flags"] & ~(_ACCESS | VmaFlag.ACCOUNT)
         apart = np.ones(count, np.bool_)
         apart[1:] = (vmas["start"][1:] != vmas["end"][:-1]) | (others[1:] != others[:-1])
         apart[1:] |= (vmas["file"][:-1] != 0) | (vmas["flags"][1:] == vmas["flags"][:-1])
-        s.vmas["anon"][:count] = np.where(vmas["file"] == 0, np.cumsum(apart), 0)
-        s.counters[Counter.ANON_VMAS] = count
-        s.counters[Counter.FILES] = max(s.counters[Counter.FILES], vmas["file"].max(initial=0))
+        guessed = np.where(vmas["file"] == 0, np.cumsum(apart) + known, 0)
+        s.vmas["anon"][:count] = np.where(before == 0, guessed, np.maximum(before, 0))
+        s.counters[Counter.ANON_VMAS] = known + count
+        numbered = vmas["file"][vmas["file"] & KNOWN_FILE == 0]
+        s.counters[Counter.FILES] = max(s.counters[Counter.FILES], numbered.max(initial=0))
+        private = vmas["flags"][vmas["flags"] & NOT_MERGEABLE == 0] & VmaFlag.MERGEABLE
+        s.counters[Counter.MERGE_ANY] = len(private) > 0 and private.all()
         s.counters[Counter.VMAS] = count
         s.counters[Counter.VMAS_KNOWN] = 1
         s.counters[Counter.BRK] = brk
-        forget_untouched(s)
+        forget_untouched(s, known + 1)
         forget_unmapped(s)
 
+    def _anon_vmas_before(self, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """The `anon` of these VMAs, where events have brought one since they were read, with it.
+
+        An anon_vma comes with a fault and goes with its VMA, so a reading that has none
+        is older than one that the shadow has.
+        """
+        anon = vmas["anon"].astype(np.int64)
+        known = self.state.vmas[: self.counter(Counter.VMAS)]
+        at = np.minimum(np.searchsorted(known["start"], vmas["start"]), max(len(known) - 1, 0))
+        if len(known):
+            same = (known["start"][at] == vmas["start"]) & (known["end"][at] == vmas["end"])
+            private = vmas["flags"] & VmaFlag.SHARED == 0
+            later = same & (anon == NO_ANON) & (known["anon"][at] > 0) & private
+            anon[later] = known["anon"][at][later] + max(anon.max(initial=0), 0)
+        return anon
+
     def vmas_wrong(self, real: npt.NDArray[np.void]) -> int:
-        """How many boundaries or protections of VMAs differ from the real ones.
+        """How many boundaries or flags of VMAs differ from the real ones.
 
         Args:
-            real: (n,) of `VMA`.
+            real: (n,) of `VMA`; where `anon` is not set it was read from /proc, which says
+                of flags the access only.
         """
-
-        def described(vmas: npt.NDArray[Any]) -> set[tuple[int, int, int]]:
-            told = vmas["flags"] & (_ACCESS | VmaFlag.SHARED)
-            columns = (vmas["start"].tolist(), vmas["end"].tolist(), told.tolist())
-            return set(zip(*columns, strict=True))
-
         known = self.state.vmas[: self.counter(Counter.VMAS)]
-        return len(described(known) ^ described(real))
+        told = (
+            ALL_FLAGS & ~(NOT_COMPARED | _NOT_READ)
+            if real["anon"].all()
+            else _ACCESS | VmaFlag.SHARED
+        )
+        return len(_described(known, told) ^ _described(real, told))
+
+    def merges_wrong(self, real: npt.NDArray[np.void]) -> bool:
+        """Whether the shadow's VMAs, equal to the real ones, would merge otherwise than they."""
+        known = self.state.vmas[: self.counter(Counter.VMAS)]
+        if not real["anon"].all():
+            return False
+        pairs = [(known, real), (known[1:], real[1:])]
+        (ours, theirs), (our_next, their_next) = pairs
+        differs = ((ours["flags"] ^ theirs["flags"]) & ~ALL_FLAGS != 0).any()
+        touching = theirs["end"][:-1] == their_next["start"]
+        for column in ("file", "anon"):
+            one = ours[column][:-1] == our_next[column]
+            other = theirs[column][:-1] == their_next[column]
+            if column == "anon":  # one may have come since they were read
+                touching &= (theirs[column][:-1] != NO_ANON) & (their_next[column] != NO_ANON)
+            differs |= ((one != other) & touching).any()
+        return bool(differs)
 
     @classmethod
     def of_runs(
@@ -336,7 +398,17 @@ class Table:
         self._to_the_end(
             lambda first: adopt_huge(self.state, real.huge, real.huge_kind, first), len(real.huge)
         )
+        if real.guards is not None:
+            self._adopt_guards(real.guards, real.within)
         self.adopt_upper(real.pmd_bases, real.pud_bases)
+
+    def _adopt_guards(self, guards: Ranges, within: Ranges | None) -> None:
+        """Take over the guard markers of the ranges that were read."""
+        if within is None:
+            within = np.zeros(1, np.int64), np.full(1, _EVERYWHERE)
+        more = len(guards[0]) + len(within[0]) + _FIRST_GROWTH
+        self.state = grown(self.state, guards=self.counter(Counter.GUARDS) + more)
+        adopt_guards(self.state, *within, *guards)
 
     def adopt_upper(
         self,
@@ -362,6 +434,11 @@ class Table:
             tables = children[rows, columns]
             bases = bases[rows] + (columns << (PAGE_SHIFT + ENTRY_BITS * (above - 1)))
         return bases[self.state.upper["real"][tables] == 1]
+
+    def guards(self) -> Ranges:
+        """Where guard markers are, each range in one slot."""
+        known = self.state.guards[: self.counter(Counter.GUARDS)]
+        return in_slots(known[:, 0], known[:, 1])
 
     def counter(self, counter: int) -> int:
         """One number of `Counter` (add a `Policy` for those kept per policy)."""
@@ -424,7 +501,8 @@ def prepare(*, lean: bool = False) -> None:
         table = Table()
         table.feed(np.empty(0, EVENT))
         none = np.empty(0, np.int64)
-        table.seed(Table.of_runs(none, none, np.empty(0, np.uint8)).pages(), 0)
+        pages = Table.of_runs(none, none, np.empty(0, np.uint8)).pages()
+        table.seed(replace(pages, guards=(none, none)), 0)
         table.adopt_upper(none, none)
         table.seed_vmas(np.empty(0, VMA), 0)
         table.fork()

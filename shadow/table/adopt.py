@@ -18,7 +18,7 @@ from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.compiled import compiled
-from shadow.table.markers import drop_guards
+from shadow.table.markers import add_guard, drop_guards
 from shadow.table.radix import (
     create_upper,
     drop_upper,
@@ -42,6 +42,7 @@ from shadow.table.vmas import first_overlap
 from shadow.table.zap import attempt_pte_ref, count_freed, free_huge
 
 __all__ = (
+    "adopt_guards",
     "adopt_huge",
     "adopt_pages",
     "adopt_upper",
@@ -228,10 +229,25 @@ def _has_entries(s: State, start: int, end: int) -> bool:
 
 
 @compiled
-def forget_untouched(s: State) -> None:
-    """VMAs without an entry have no anon_vma: one is made when the first page comes."""
+def adopt_guards(
+    s: State, starts: Slots, ends: Slots, guard_starts: Slots, guard_ends: Slots
+) -> None:
+    """The slots of these ranges have these guard markers and no others; there is room for them."""
+    for i in range(len(starts)):
+        drop_guards(s, starts[i] & -SLOT, (ends[i] + SLOT - 1) & -SLOT)
+    for g in range(len(guard_starts)):
+        drop_guards(s, guard_starts[g], guard_ends[g])
+        add_guard(s, guard_starts[g], guard_ends[g])
+
+
+@compiled
+def forget_untouched(s: State, first: int) -> None:
+    """VMAs without an entry have no anon_vma: one is made when the first page comes.
+
+    Those are looked at whose anon_vma was guessed: numbers from `first` on.
+    """
     for v in range(s.counters[Counter.VMAS]):
-        if s.vmas[v].anon and not _has_entries(s, s.vmas[v].start, s.vmas[v].end):
+        if s.vmas[v].anon >= first and not _has_entries(s, s.vmas[v].start, s.vmas[v].end):
             s.vmas[v].anon = 0
 
 

@@ -3,14 +3,15 @@
 Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 """
 
-from shadow.events import MAP_FLAGS_SHIFT, PARTLY, UNFILLED
+from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, PARTLY, PKEY_SHIFT, SPECIAL, UNFILLED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.compiled import compiled
 from shadow.table.fault import populate
 from shadow.table.guards import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
+from shadow.table.labels import NOT_MERGEABLE, change_flags, set_label
 from shadow.table.radix import find, next_slot
 from shadow.table.reclaim import collapse, page_out
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import Counter, LabelPart, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import cut, first_overlap, insert, merge_around
 
@@ -32,12 +33,20 @@ _MAP_LOCKED = 0x2000
 _MAP_NORESERVE = 0x4000
 _MAP_POPULATE = 0x8000
 _MAP_NONBLOCK = 0x10000
+_MAP_STACK = 0x20000
 _MAP_HUGETLB = 0x40000
 
+_MADV_NORMAL = 0
+_MADV_RANDOM = 1
+_MADV_SEQUENTIAL = 2
 _MADV_DONTFORK = 10
 _MADV_DOFORK = 11
+_MADV_MERGEABLE = 12
+_MADV_UNMERGEABLE = 13
 _MADV_HUGEPAGE = 14
 _MADV_NOHUGEPAGE = 15
+_MADV_DONTDUMP = 16
+_MADV_DODUMP = 17
 _MADV_WIPEONFORK = 18
 _MADV_KEEPONFORK = 19
 _MADV_PAGEOUT = 21
@@ -50,6 +59,8 @@ _MCL_ONFAULT = 4
 _EVERYWHERE = 1 << 62
 
 _NOT_ACCOUNTABLE = VmaFlag.SHARED | VmaFlag.NORESERVE | VmaFlag.HUGETLB
+_ANY_KEY = 0x1F
+_READ_PATTERN = VmaFlag.RANDOM | VmaFlag.SEQUENTIAL
 _LOCKED = VmaFlag.LOCKED | VmaFlag.LOCKONFAULT
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 
@@ -66,8 +77,17 @@ def populates(s: State, aux: int) -> bool:
 
 
 @compiled
-def map_range(s: State, start: int, end: int, aux: int) -> None:
-    """mmap gave [start, end); whatever was there is replaced."""
+def map_range(s: State, start: int, end: int, aux: int, file: int, pgoff: int) -> None:
+    """mmap gave [start, end); whatever was there is replaced.
+
+    Args:
+        s: the address space.
+        start: first address.
+        end: the address after the last.
+        aux: of the event.
+        file: identity of the open file; 0: it is not known, or there is none.
+        pgoff: offset in it, pages.
+    """
     unmap(s, start, end)
     flags = aux & _ACCESS
     map_flags = aux >> MAP_FLAGS_SHIFT
@@ -82,28 +102,25 @@ def map_range(s: State, start: int, end: int, aux: int) -> None:
         flags |= VmaFlag.LOCKED
     if map_flags & _MAP_NORESERVE:
         flags |= VmaFlag.NORESERVE
+    if map_flags & _MAP_STACK:
+        flags |= VmaFlag.NOHUGEPAGE
+    if aux & SPECIAL:
+        flags |= VmaFlag.SPECIAL
+    if s.counters[Counter.MERGE_ANY] and flags & NOT_MERGEABLE == 0:
+        flags |= VmaFlag.MERGEABLE
     if flags & (VmaFlag.WRITE | VmaFlag.SHARED | VmaFlag.NORESERVE) == VmaFlag.WRITE:
         flags |= VmaFlag.ACCOUNT
-    file, pgoff = 0, start >> PAGE_SHIFT
-    if not anonymous or flags & VmaFlag.SHARED:
-        if not anonymous:
+    if anonymous and flags & VmaFlag.SHARED == 0:
+        file, pgoff = 0, start >> PAGE_SHIFT
+    else:
+        if not anonymous and aux & (NOT_CACHED | SPECIAL) == 0:
             flags |= VmaFlag.CACHED
-        s.counters[Counter.FILES] += 1
-        file, pgoff = s.counters[Counter.FILES], 0
+        if anonymous or file == 0:
+            s.counters[Counter.FILES] += 1
+            file, pgoff = s.counters[Counter.FILES], 0
     insert(s, start, end, flags, file, pgoff, 0)
     if populates(s, aux):
         populate(s, start, end, False)
-
-
-@compiled
-def _change_flags(s: State, start: int, end: int, clear: int, add: int) -> None:
-    cut(s, start)
-    cut(s, end)
-    v = first_overlap(s, start)
-    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
-        s.vmas[v].flags = s.vmas[v].flags & ~clear | add
-        v += 1
-    merge_around(s, start, end)
 
 
 @compiled
@@ -123,6 +140,7 @@ def protect(s: State, start: int, end: int, aux: int) -> None:
         end = _first_hole(s, start, end)
     if start >= end:
         return
+    key = (aux >> PKEY_SHIFT) & _ANY_KEY
     cut(s, start)
     cut(s, end)
     v = first_overlap(s, start)
@@ -134,6 +152,8 @@ def protect(s: State, start: int, end: int, aux: int) -> None:
             flags &= ~VmaFlag.ACCOUNT
         wakes = s.vmas[v].flags & (VmaFlag.WRITE | VmaFlag.SHARED | _LOCKED) == VmaFlag.LOCKED
         s.vmas[v].flags = flags
+        if key:
+            set_label(s, v, LabelPart.PKEY, LabelPart.NAME, key - 1)
         if wakes and flags & VmaFlag.WRITE and aux & UNFILLED == 0:
             populate(s, s.vmas[v].start, s.vmas[v].end, False)
         v += 1
@@ -143,9 +163,9 @@ def protect(s: State, start: int, end: int, aux: int) -> None:
 @compiled
 def _lock_vmas(s: State, start: int, end: int, on_fault: bool) -> None:
     if on_fault:
-        _change_flags(s, start, end, 0, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT)
+        change_flags(s, start, end, 0, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT, 0)
     else:
-        _change_flags(s, start, end, VmaFlag.LOCKONFAULT, VmaFlag.LOCKED)
+        change_flags(s, start, end, VmaFlag.LOCKONFAULT, VmaFlag.LOCKED, 0)
 
 
 @compiled
@@ -188,7 +208,7 @@ def unlock(s: State, start: int, end: int, aux: int) -> None:
     elif end == start:
         s.counters[Counter.LOCK_FUTURE] = 0
         start, end = 0, _EVERYWHERE
-    _change_flags(s, start, end, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT, 0)
+    change_flags(s, start, end, VmaFlag.LOCKED | VmaFlag.LOCKONFAULT, 0, 0)
 
 
 @compiled
@@ -220,20 +240,45 @@ def _for_vmas(s: State, start: int, end: int, advice: int) -> None:
 
 
 @compiled
+def _flags_of(advice: int) -> tuple[int, int]:
+    """The flags of a VMA that this advice clears and sets; both 0 where it is no such advice."""
+    clear, add = 0, 0
+    if advice == _MADV_HUGEPAGE:
+        clear, add = VmaFlag.NOHUGEPAGE, VmaFlag.HUGEPAGE
+    elif advice == _MADV_NOHUGEPAGE:
+        clear, add = VmaFlag.HUGEPAGE, VmaFlag.NOHUGEPAGE
+    elif advice == _MADV_NORMAL:
+        clear = _READ_PATTERN
+    elif advice == _MADV_RANDOM:
+        clear, add = VmaFlag.SEQUENTIAL, VmaFlag.RANDOM
+    elif advice == _MADV_SEQUENTIAL:
+        clear, add = VmaFlag.RANDOM, VmaFlag.SEQUENTIAL
+    elif advice == _MADV_DONTFORK:
+        add = VmaFlag.DONTFORK
+    elif advice == _MADV_DOFORK:
+        clear = VmaFlag.DONTFORK
+    elif advice == _MADV_WIPEONFORK:
+        add = VmaFlag.WIPEONFORK
+    elif advice == _MADV_KEEPONFORK:
+        clear = VmaFlag.WIPEONFORK
+    elif advice == _MADV_DONTDUMP:
+        add = VmaFlag.DONTDUMP
+    elif advice == _MADV_DODUMP:
+        clear = VmaFlag.DONTDUMP
+    elif advice == _MADV_MERGEABLE:
+        add = VmaFlag.MERGEABLE
+    elif advice == _MADV_UNMERGEABLE:
+        clear = VmaFlag.MERGEABLE
+    return clear, add
+
+
+@compiled
 def advise(s: State, start: int, end: int, advice: int) -> None:
     """madvise with advice that is no zap."""
-    if advice == _MADV_HUGEPAGE:
-        _change_flags(s, start, end, VmaFlag.NOHUGEPAGE, VmaFlag.HUGEPAGE)
-    elif advice == _MADV_NOHUGEPAGE:
-        _change_flags(s, start, end, VmaFlag.HUGEPAGE, VmaFlag.NOHUGEPAGE)
-    elif advice == _MADV_DONTFORK:
-        _change_flags(s, start, end, 0, VmaFlag.DONTFORK)
-    elif advice == _MADV_DOFORK:
-        _change_flags(s, start, end, VmaFlag.DONTFORK, 0)
-    elif advice == _MADV_WIPEONFORK:
-        _change_flags(s, start, end, 0, VmaFlag.WIPEONFORK)
-    elif advice == _MADV_KEEPONFORK:
-        _change_flags(s, start, end, VmaFlag.WIPEONFORK, 0)
+    clear, add = _flags_of(advice)
+    if clear | add:
+        but = NOT_MERGEABLE if add & VmaFlag.MERGEABLE else 0
+        change_flags(s, start, end, clear, add, but)
     elif advice in (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE):
         guard(s, start, end, advice)
     elif advice in (_MADV_PAGEOUT, _MADV_COLLAPSE):

@@ -18,7 +18,7 @@ from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits
 
-__all__ = ("ALL_POLICIES", "fault", "populate", "table_for")
+__all__ = ("ALL_POLICIES", "fault", "fill", "populate", "table_for")
 
 _ERROR_WRITE = 2
 _ERROR_EXEC = 16
@@ -26,6 +26,7 @@ _ERROR_NOT_A_READ = 3  # a write, or an entry that is present already
 _FAULT_AROUND = 16
 """Pages: fault_around_bytes is 64 KiB unless debugfs says otherwise (mm/memory.c)."""
 _ANY_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+_SERVED_BY_OTHERS = VmaFlag.HUGETLB | VmaFlag.UFFD_MISSING
 _POLICIES = len(POLICIES)
 ALL_POLICIES = (1 << _POLICIES) - 1
 """`live` of a PTE page that every policy has."""
@@ -146,6 +147,34 @@ def _vma_for_fault(s: State, address: int) -> int:
     return v
 
 
+@compiled
+def _wait_for_userfaultfd(s: State, v: int, address: int) -> None:
+    """A first fault gets its PTE page and no entry, which a FILL brings (do_anonymous_page)."""
+    slot = address & -SLOT
+    if s.vmas[v].anon == 0:
+        give_anon_vma(s, v)
+    if s.counters[Counter.THP] and find(s, slot) == 0 and _may_be_huge(s, v, slot):
+        return
+    table_for(s, address, ALL_POLICIES)
+
+
+@compiled
+def fill(s: State, start: int, end: int) -> None:
+    """Every mapped page of [start, end) gets an entry, whatever its protection."""
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
+        if s.vmas[v].flags & VmaFlag.HUGETLB == 0:
+            if s.vmas[v].flags & VmaFlag.SHARED == 0 and s.vmas[v].anon == 0:
+                give_anon_vma(s, v)
+            for slot in range(first & -SLOT, last, SLOT):
+                record = table_for(s, slot, ALL_POLICIES)
+                if s.records[record].huge == 0:
+                    low = (max(slot, first) - slot) >> PAGE_SHIFT
+                    set_entries(s, record, low, (min(slot + SLOT, last) - slot) >> PAGE_SHIFT)
+        v += 1
+
+
 @inlined
 def fault(s: State, address: int, error: int) -> None:
     """A fault at `address` with the x86 error code `error`."""
@@ -165,8 +194,12 @@ def fault(s: State, address: int, error: int) -> None:
     if allowed == 0:
         s.counters[Counter.NO_EFFECT] += 1
         return
-    if flags & VmaFlag.HUGETLB:
-        return
+    if flags & _SERVED_BY_OTHERS:
+        if flags & VmaFlag.UFFD_MISSING and flags & VmaFlag.SHARED == 0:
+            _wait_for_userfaultfd(s, v, address)
+            return
+        if flags & VmaFlag.HUGETLB:
+            return
     if error & _ERROR_WRITE and flags & VmaFlag.SHARED == 0 and s.vmas[v].anon == 0:
         give_anon_vma(s, v)
     around = flags & VmaFlag.CACHED != 0 and error & _ERROR_NOT_A_READ == 0

@@ -79,6 +79,8 @@ def fills_of(s: State, kind: int, start: int, length: int, tid: int, aux: int) -
     if kind == Kind.PROTECT and aux & VmaFlag.WRITE:
         mask = VmaFlag.WRITE | VmaFlag.SHARED | _LOCKED
         return _slots_with(s, start, end, mask, VmaFlag.LOCKED)
+    if kind == Kind.FILL:
+        return _slots_with(s, start, end, _ANY, _ANY)
     if kind == Kind.REMAP_TO:
         return _grown_by_move(s, tid, length)
     return 0

@@ -21,12 +21,17 @@ from shadow.table.radix import (
     upper_table,
 )
 from shadow.table.records import allocate, copy_entries, has, make_huge
-from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.state import HUGE_ANON, LEFT_BEHIND, Counter, State, VmaFlag
 
 __all__ = ("copy_address_space",)
 
 _POLICIES = len(POLICIES)
-_NOT_INHERITED = VmaFlag.LOCKED | VmaFlag.LOCKONFAULT
+_NOT_INHERITED = VmaFlag.LOCKED | VmaFlag.LOCKONFAULT | LEFT_BEHIND
+
+_INHERITED = (
+    *(Counter.VMAS_KNOWN, Counter.NOW, Counter.BRK),
+    *(Counter.ANON_VMAS, Counter.FILES, Counter.MERGE_ANY),
+)
 
 
 @compiled
@@ -83,7 +88,7 @@ def _copy_guards(parent: State, child: State, start: int, end: int) -> None:
 @compiled
 def copy_address_space(parent: State, child: State) -> None:
     """dup_mmap: fill the new address space `child`, whose arrays are as long as the parent's."""
-    for counter in (Counter.VMAS_KNOWN, Counter.NOW, Counter.BRK, Counter.ANON_VMAS, Counter.FILES):
+    for counter in _INHERITED:
         child.counters[counter] = parent.counters[counter]
     for v in range(parent.counters[Counter.VMAS]):
         flags = parent.vmas[v].flags

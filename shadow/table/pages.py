@@ -8,7 +8,7 @@ import numpy.typing as npt
 from shadow.geometry import SLOT
 from shadow.table.state import WORDS
 
-__all__ = ("Pages", "Ranges", "overlapping")
+__all__ = ("Pages", "Ranges", "in_slots", "overlapping")
 
 Ranges = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Starts and ends of disjoint ranges, ascending, bytes."""
@@ -25,6 +25,17 @@ def overlapping(
     return (last >= 0) & (ends[np.maximum(last, 0)] > addresses)
 
 
+def in_slots(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Ranges:
+    """The same ranges, cut where slots end."""
+    pieces = [
+        (max(slot, start), min(slot + SLOT, end))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        for slot in range(start & -SLOT, end, SLOT)
+    ]
+    cut = np.array(pieces, np.int64).reshape(-1, 2)
+    return cut[:, 0], cut[:, 1]
+
+
 @dataclass(frozen=True)
 class Pages:
     """The lower levels of an address space.
@@ -38,6 +49,7 @@ class Pages:
         pmd_bases: (k,) int64, ascending: first addresses of what PMD pages map.
         pud_bases: (l,) the same of PUD pages; both None where upper levels were not read.
         within: the ranges that were read; None: everything.
+        guards: guard markers in them, each range in one slot; None: they were not looked for.
     """
 
     slots: npt.NDArray[np.int64]
@@ -48,6 +60,7 @@ class Pages:
     pmd_bases: npt.NDArray[np.int64] | None = None
     pud_bases: npt.NDArray[np.int64] | None = None
     within: Ranges | None = None
+    guards: Ranges | None = None
 
     def __post_init__(self) -> None:
         assert self.present.shape == (len(self.slots), WORDS)
@@ -63,6 +76,10 @@ class Pages:
     def restricted(self, within: Ranges) -> "Pages":
         """What it tells about slots that overlap these ranges, and nothing else."""
         pages, huge = overlapping(self.slots, within), overlapping(self.huge, within)
+        guards = self.guards
+        if guards is not None:
+            kept = overlapping(guards[0] & -SLOT, within)
+            guards = guards[0][kept], guards[1][kept]
         return replace(
             self,
             slots=self.slots[pages],
@@ -72,4 +89,5 @@ class Pages:
             pmd_bases=None,
             pud_bases=None,
             within=within,
+            guards=guards,
         )

@@ -25,7 +25,7 @@ from shadow.table.radix import (
     upper_table,
 )
 from shadow.table.records import clear_entries, has, set_entries
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import LEFT_BEHIND, Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import first_overlap, insert, split_huge, vma_at
 from shadow.table.zap import walker_visits
@@ -119,7 +119,7 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool, fil
     if file == 0 and anon == 0:
         pgoff = new >> PAGE_SHIFT
     unmap(s, new, new + grown)  # MREMAP_FIXED; else there is nothing
-    insert(s, new, new + grown, flags, file, pgoff, anon)
+    insert(s, new, new + grown, flags & ~LEFT_BEHIND, file, pgoff, anon)
     _move_tables(s, old, new, length)
     if s.counters[Counter.GUARDS]:
         move_guards(s, old, old + length, new - old)
@@ -150,9 +150,10 @@ def remap(
             if v >= 0:
                 flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
                 pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT)
-                insert(s, old + old_length, old + new_length, flags, file, pgoff, anon)
+                start, end = old + old_length, old + new_length
+                insert(s, start, end, flags, file, pgoff, anon)
                 if fills and flags & VmaFlag.LOCKED:
-                    populate(s, old + old_length, old + new_length, False)
+                    populate(s, start, end, False)
         return
     if old < new + new_length and new < old + old_length:
         return  # the kernel refuses that (check_mremap_params); no such event is real
@@ -188,6 +189,8 @@ def brk(s: State, address: int, fills: bool) -> None:
         flags = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.ACCOUNT
         if s.counters[Counter.LOCK_FUTURE]:
             flags |= VmaFlag.LOCKED
+        if s.counters[Counter.MERGE_ANY]:
+            flags |= VmaFlag.MERGEABLE
         insert(s, before, after, flags, 0, before >> PAGE_SHIFT, 0)
         if fills and flags & VmaFlag.LOCKED:
             populate(s, before, after, False)

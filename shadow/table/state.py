@@ -17,18 +17,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shadow.events import NAME_BITS, PKEY_BITS, POLICY_BITS, USERFAULT_BITS
 from shadow.geometry import ENTRIES
 from shadow.policy import POLICIES
 
 __all__ = (
+    "ALL_FLAGS",
     "AREA_SIZE",
     "Counter",
     "HUGE_ANON",
     "HUGE_FILE",
     "HugePages",
+    "KNOWN_FILE",
+    "LEFT_BEHIND",
+    "LabelPart",
+    "NOT_COMPARED",
+    "NO_ANON",
     "Pending",
     "RECORD",
     "State",
+    "UFFD_FLAGS",
     "VMA",
     "VmaFlag",
     "WORDS",
@@ -105,7 +113,9 @@ class Counter(IntEnum):
     ATTEMPTS = REALLOCATED + _P
     PEAK = ATTEMPTS + _P
     SWITCHES = PEAK + _P
-    INFERRED = SWITCHES + 1
+    MERGE_ANY = SWITCHES + 1
+    """1: KSM may merge all private memory (PR_SET_MEMORY_MERGE)."""
+    INFERRED = MERGE_ANY + 1
     """Part of FREED: concluded from a reading, because no event showed what emptied them."""
     EVENTS = INFERRED + _P
     """Events by kind, 32 places."""
@@ -137,6 +147,45 @@ class VmaFlag(IntEnum):
     """A regular file: its pages are likely to be in the page cache."""
     FORKED = 32768
     """Its anon_vma came by fork and has parents (vma_had_uncowed_parents)."""
+    DONTDUMP = 1 << 16
+    MERGEABLE = 1 << 17
+    RANDOM = 1 << 18
+    SEQUENTIAL = 1 << 19
+    SEALED = 1 << 20
+    UFFD_MISSING = 1 << 21
+    UFFD_WP = 1 << 22
+    UFFD_MINOR = 1 << 23
+    SPECIAL = 1 << 24
+    """A device's, or SysV shared memory: merges with nothing."""
+
+
+UFFD_FLAGS = VmaFlag.UFFD_MISSING | VmaFlag.UFFD_WP | VmaFlag.UFFD_MINOR
+NOT_COMPARED = VmaFlag.FORKED | VmaFlag.CACHED
+"""What VMAs that merge may differ in: the kernel's flags do not have them."""
+
+KNOWN_FILE = 1 << 32
+"""Set in the `file` of a VMA that names an open file by its identity."""
+
+NO_ANON = -1
+"""`anon` of a VMA that was read and has no anon_vma; 0 where the reading does not say it."""
+
+
+class LabelPart(IntEnum):
+    """Where the parts of a VMA's label begin, in `flags`; each ends where the next one begins."""
+
+    PKEY = 25
+    NAME = PKEY + PKEY_BITS
+    POLICY = NAME + NAME_BITS
+    USERFAULT = POLICY + POLICY_BITS
+    END = USERFAULT + USERFAULT_BITS
+
+
+ALL_FLAGS = (1 << LabelPart.PKEY) - 1
+"""The bits of `flags` that are `VmaFlag`."""
+
+
+LEFT_BEHIND = UFFD_FLAGS | (1 << LabelPart.END) - (1 << LabelPart.USERFAULT)
+"""What a VMA loses with its userfaultfd, where it is moved or forked."""
 
 
 class Pending(IntEnum):
@@ -180,7 +229,7 @@ VMA = np.dtype(
     [
         ("start", "<i8"),
         ("end", "<i8"),
-        ("flags", "<i8"),  # VmaFlag
+        ("flags", "<i8"),  # VmaFlag, and above them the parts of LabelPart
         ("file", "<i8"),  # 0: anonymous; else an identity
         ("pgoff", "<i8"),  # as vm_pgoff, pages: continuous across a merge
         ("anon", "<i8"),  # anon_vma number; 0: none yet

@@ -7,7 +7,7 @@ range proves that the munmap has happened: it is applied first.
 """
 
 from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
-from shadow.geometry import ENTRY_BITS
+from shadow.geometry import ENTRY_BITS, PAGE_SHIFT
 from shadow.table.advise import (
     advise,
     lock,
@@ -18,13 +18,14 @@ from shadow.table.advise import (
 )
 from shadow.table.clock import advance_clock
 from shadow.table.compiled import compiled, inlined, signed
-from shadow.table.fault import fault, populate
+from shadow.table.fault import fault, fill, populate
 from shadow.table.fills import charge, fills_of, may_fill, pending_of
+from shadow.table.labels import label
 from shadow.table.radix import has_room
 from shadow.table.reclaim import collapse_slot, reclaim, split_slot
 from shadow.table.remap import brk, remap
-from shadow.table.state import Counter, Pending, State
-from shadow.table.unmap import unmap
+from shadow.table.state import KNOWN_FILE, Counter, Pending, State
+from shadow.table.unmap import detach, unmap
 from shadow.table.zap import dontneed, free_lazily, truncate
 
 __all__ = ("run",)
@@ -69,6 +70,18 @@ def _settle_unmaps(s: State, start: int, end: int) -> None:
             unmap(s, first, last)
             _forget_pending(s, row)
         row -= 1
+
+
+@compiled
+def _file_of(s: State, tid: int) -> tuple[int, int]:
+    """The open file that this thread maps now, and the offset in it in pages; 0: not known."""
+    row = pending_of(s, tid)
+    if row < 0 or s.pending[row, Pending.KIND] != Kind.FILE:
+        return 0, 0
+    offset = s.pending[row, Pending.START] >> PAGE_SHIFT
+    file = s.pending[row, Pending.AUX] | KNOWN_FILE
+    _forget_pending(s, row)
+    return file, offset
 
 
 @inlined
@@ -117,8 +130,8 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
     elif kind == Kind.FREE:
         free_lazily(s, start, end)
     elif kind == Kind.TRUNCATE:
-        truncate(s, start, end)
-    elif kind == Kind.UNMAP_BEGIN or kind == Kind.REMAP_FROM:
+        truncate(s, start, end, aux)
+    elif kind == Kind.UNMAP_BEGIN or kind == Kind.REMAP_FROM or kind == Kind.FILE:
         _note_pending(s, tid, kind, start, end, aux)
     elif kind == Kind.UNMAP:
         row = pending_of(s, tid)
@@ -136,7 +149,8 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
                 remap(s, old, old_end - old, start, length, flags, aux & UNFILLED == 0)
     elif kind == Kind.MAP:
         _settle_unmaps(s, start, end)
-        map_range(s, start, end, aux)
+        file, offset = _file_of(s, tid)
+        map_range(s, start, end, aux, file, offset)
     elif kind == Kind.PROTECT:
         protect(s, start, end, aux)
     elif kind == Kind.BRK:
@@ -161,6 +175,13 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         collapse_slot(s, start)
     elif kind == Kind.RECLAIM:
         reclaim(s, start, end, aux == DISCARDED)
+    elif kind == Kind.FILL:
+        if aux & UNFILLED == 0:
+            fill(s, start, end)
+    elif kind == Kind.LABEL:
+        label(s, start, end, aux)
+    elif kind == Kind.DETACH:
+        detach(s, start)
 
 
 @compiled

@@ -9,7 +9,7 @@ Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
 
 from shadow.geometry import PAGE_SHIFT, SLOT
-from shadow.table.compiled import compiled
+from shadow.table.compiled import compiled, inlined
 from shadow.table.markers import drop_guards
 from shadow.table.radix import (
     PMD_LEVEL,
@@ -21,11 +21,11 @@ from shadow.table.radix import (
     table_span,
 )
 from shadow.table.records import clear_entries, has
-from shadow.table.state import Counter, State
+from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.vmas import cut, first_overlap, remove_range, split_huge
 from shadow.table.zap import free_huge, walker_visits
 
-__all__ = ("unmap",)
+__all__ = ("detach", "unmap")
 
 _NO_CEILING = 1 << 62
 
@@ -100,3 +100,30 @@ def unmap(s: State, start: int, end: int) -> None:
         _free_slots(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
         _free_upper(s, s.vmas[v].start, s.vmas[v].end, floor, ceiling)
     remove_range(s, start, end)
+
+
+@inlined
+def _in_place(s: State, v: int, address: int) -> bool:
+    """Whether VMA v is where a mapping of its file from `address` on would have it."""
+    offset = (s.vmas[v].start - address) >> PAGE_SHIFT
+    return s.vmas[v].flags & VmaFlag.SPECIAL != 0 and s.vmas[v].pgoff == offset
+
+
+@compiled
+def detach(s: State, address: int) -> None:
+    """shmdt or io_destroy: what was mapped at `address`, as far as it is still in its place.
+
+    The parts of it that calls have cut apart go, too; what has been moved away stays
+    (ipc/shm.c, ksys_shmdt).
+    """
+    v = first_overlap(s, address)
+    while v < s.counters[Counter.VMAS] and not _in_place(s, v, address):
+        v += 1
+    if v == s.counters[Counter.VMAS]:
+        return
+    file = s.vmas[v].file
+    while v < s.counters[Counter.VMAS]:
+        if s.vmas[v].file == file and _in_place(s, v, address):
+            unmap(s, s.vmas[v].start, s.vmas[v].end)
+        else:
+            v += 1

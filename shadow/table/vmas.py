@@ -11,7 +11,7 @@ from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.compiled import compiled, inlined
 from shadow.table.radix import find, free_record
 from shadow.table.records import give_all_policies, set_entries
-from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.state import HUGE_ANON, NOT_COMPARED, Counter, LabelPart, State, VmaFlag
 
 __all__ = (
     "cut",
@@ -25,6 +25,13 @@ __all__ = (
 )
 
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+_NEVER_MERGED = VmaFlag.HUGETLB | VmaFlag.GROWSDOWN | VmaFlag.SPECIAL
+_NOT_SHARED_BY = (
+    _ACCESS
+    | (1 << LabelPart.POLICY) - (1 << LabelPart.NAME)
+    | (1 << LabelPart.END) - (1 << LabelPart.USERFAULT)
+)
+"""What VMAs that share an anon_vma may differ in (mm/vma.c, anon_vma_compatible)."""
 
 
 @inlined
@@ -106,11 +113,11 @@ def cut(s: State, address: int) -> None:
 
 @compiled
 def _continues(s: State, v: int, access: bool) -> bool:
-    """Whether VMA v + 1 continues VMA v; with `access`, R, W and X may differ."""
+    """Whether VMA v + 1 continues VMA v; with `access`, R, W, X and names may differ."""
     w = v + 1
-    differ = (s.vmas[v].flags ^ s.vmas[w].flags) & ~VmaFlag.FORKED
+    differ = (s.vmas[v].flags ^ s.vmas[w].flags) & ~NOT_COMPARED
     if access:
-        differ &= ~_ACCESS
+        differ &= ~_NOT_SHARED_BY
     return (
         s.vmas[v].end == s.vmas[w].start
         and differ == 0
@@ -126,7 +133,7 @@ def merge_around(s: State, start: int, end: int) -> None:
     while v + 1 < s.counters[Counter.VMAS] and s.vmas[v + 1].start <= end:
         a, b = s.vmas[v].anon, s.vmas[v + 1].anon
         either = s.vmas[v].flags | s.vmas[v + 1].flags
-        special = s.vmas[v].flags & (VmaFlag.HUGETLB | VmaFlag.GROWSDOWN)
+        special = s.vmas[v].flags & _NEVER_MERGED
         shares = a == b or (either & VmaFlag.FORKED == 0 and (a == 0 or b == 0))
         if special == 0 and shares and _continues(s, v, False):
             s.vmas[v].end = s.vmas[v + 1].end

@@ -8,6 +8,7 @@ Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
 (zap_pte_range), mm/pt_reclaim.c; for pte_ref patches 14 and 15 of the RFC.
 """
 
+from shadow.events import FILE_TRUNCATED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
@@ -133,11 +134,26 @@ def dontneed(s: State, start: int, end: int, advice: int) -> None:
 
 
 @compiled
-def truncate(s: State, start: int, end: int) -> None:
-    """MADV_REMOVE: the pages go, and pt_reclaim does not look (semantics C3).
+def _file_lost(s: State, start: int, end: int, private: bool) -> None:
+    """unmap_mapping_range: mappings of a file lose pages; `private`: their own copies, too."""
+    v = first_overlap(s, start)
+    while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
+        flags = s.vmas[v].flags
+        if flags & VmaFlag.HUGETLB == 0 and (private or flags & VmaFlag.SHARED):
+            zap_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), False)
+        v += 1
 
-    VMA by VMA, up to the first that refuses (madvise_remove).
+
+@compiled
+def truncate(s: State, start: int, end: int, aux: int) -> None:
+    """MADV_REMOVE, or a file was cut: the pages go, and pt_reclaim does not look (semantics C3).
+
+    MADV_REMOVE goes VMA by VMA, up to the first that refuses (madvise_remove). Of a hole
+    in a file it is not known which pages a private mapping has as its own copies.
     """
+    if aux:
+        _file_lost(s, start, end, aux == FILE_TRUNCATED)
+        return
     if s.counters[Counter.VMAS_KNOWN] == 0:
         zap_piece(s, start, end, False)
         return

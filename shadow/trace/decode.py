@@ -14,14 +14,15 @@ import pyarrow as pa
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
 from shadow.records import Events, Mappings, Record, Repair, Seed
-from shadow.table import HUGE_ANON, HUGE_FILE, VMA, Pages
+from shadow.table import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart, Pages
 from shadow.trace.facts import MOST, decode_facts
-from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, Read, Row
+from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, WHOLE, Read, Row
 from shadow.user_space import outside
 
 __all__ = ("decode",)
 
 _KINDS = max(Kind) + 1
+_MOST_ANON_VMAS = 1 << 40
 _MOST_LOST = 1 << 40
 _Addresses = npt.NDArray[np.int64]
 
@@ -94,7 +95,7 @@ class _Rows:
         )
 
     def pages(self, what: Read) -> Pages:
-        ranges = self.ranges(Row.RANGE)
+        ranges, guards = self.ranges(Row.RANGE), self.ranges(Row.GUARD)
         slots, kinds = self.slots(Row.PTE_PAGE), self.column(Row.HUGE, "aux")
         if not np.isin(kinds, (HUGE_ANON, HUGE_FILE)).all():
             raise ValueError("a huge page of no known kind")
@@ -109,6 +110,7 @@ class _Rows:
             pmd_bases=pmds,
             pud_bases=puds,
             within=(ranges.starts, ranges.ends) if what & Read.RANGES else None,
+            guards=(guards.starts, guards.ends) if what & Read.GUARDS else None,
         )
 
     def upper(self, what: Read) -> tuple[_Addresses | None, _Addresses | None]:
@@ -121,8 +123,17 @@ class _Rows:
         vmas = np.zeros(len(ranges.starts), VMA)
         vmas["start"], vmas["end"] = ranges.starts, ranges.ends
         vmas["flags"] = self.column(Row.VMA, "aux")
-        file = np.frombuffer(self.payload(Row.VMA), FILE).reshape(len(vmas))
-        vmas["file"], vmas["pgoff"] = file["file"], file["pgoff"]
+        payload = self.payload(Row.VMA)
+        whole = len(payload) == WHOLE.itemsize * len(vmas)
+        told = np.frombuffer(payload, WHOLE if whole else FILE).reshape(len(vmas))
+        vmas["file"], vmas["pgoff"] = told["file"], told["pgoff"]
+        if whole:
+            vmas["anon"] = told["anon"]
+            vmas["flags"] |= told["label"] << LabelPart.PKEY
+        if (vmas["anon"] < NO_ANON).any() or (vmas["anon"] > _MOST_ANON_VMAS).any():
+            raise ValueError("anon_vmas that have no number")
+        if (vmas["flags"] < 0).any():
+            raise ValueError("flags of VMAs that are none")
         return vmas
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from shadow.events import EVENT, EventBatch
 from shadow.plain import valid
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.table import Pages
-from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, MOST_ROWS, SCHEMA, Read, Row
+from shadow.table import ALL_FLAGS, LabelPart, Pages
+from shadow.trace.layout import COLUMNS, MAP_BYTES, MOST_ROWS, SCHEMA, WHOLE, Read, Row
 
 __all__ = ("encode",)
 
@@ -60,13 +60,19 @@ def _page_parts(pages: Pages) -> Iterator[_Part]:
     if pages.within is not None:
         starts, ends = pages.within
         yield _Part(_rows(Row.RANGE, starts, length=ends - starts))
+    if pages.guards is not None:
+        starts, ends = pages.guards
+        yield _Part(_rows(Row.GUARD, starts, length=ends - starts))
 
 
 def _vma_part(vmas: npt.NDArray[np.void]) -> _Part:
-    rows = _rows(Row.VMA, vmas["start"], length=vmas["end"] - vmas["start"], aux=vmas["flags"])
-    file = np.empty(len(vmas), FILE)
-    file["file"], file["pgoff"] = vmas["file"], vmas["pgoff"]
-    return _Part(rows, file.view(np.uint8).reshape(-1, FILE.itemsize))
+    length, aux = vmas["end"] - vmas["start"], vmas["flags"] & ALL_FLAGS
+    rows = _rows(Row.VMA, vmas["start"], length=length, aux=aux)
+    payload = np.empty(len(vmas), WHOLE)
+    for name in ("file", "pgoff", "anon"):
+        payload[name] = vmas[name]
+    payload["label"] = vmas["flags"] >> LabelPart.PKEY
+    return _Part(rows, payload.view(np.uint8).reshape(-1, WHOLE.itemsize))
 
 
 def _upper_parts(pmds: _Addresses | None, puds: _Addresses | None) -> Iterator[_Part]:
@@ -84,6 +90,7 @@ def _reading(record: Seed | Repair | Mappings) -> Iterator[_Part]:
         upper = record.pages.pmd_bases, record.pages.pud_bases
         what |= Read.PAGES | (Read.EXACT if record.pages.exact else Read(0))
         what |= Read(0) if record.pages.within is None else Read.RANGES
+        what |= Read(0) if record.pages.guards is None else Read.GUARDS
         parts += _page_parts(record.pages)
     if upper[0] is not None:
         what |= Read.UPPER

@@ -22,6 +22,7 @@ __all__ = (
     "SCHEMA",
     "SUFFIX",
     "VERSION",
+    "WHOLE",
     "Read",
     "Row",
     "name_of",
@@ -43,7 +44,9 @@ MOST_ROWS = 1 << 20
 MAP_BYTES = 64
 """Payload of a PTE page."""
 FILE = np.dtype([("file", "<i8"), ("pgoff", "<i8")])
-"""Payload of a VMA."""
+"""Payload of a VMA of which no more is known, as in traces of before."""
+WHOLE = np.dtype([*FILE.descr, ("anon", "<i8"), ("label", "<i8")])
+"""Payload of a VMA: as in `shadow.table.VMA`; label: its `flags` above `VmaFlag`."""
 
 
 class Row(IntEnum):
@@ -61,9 +64,11 @@ class Row(IntEnum):
     RANGE = 69
     """What the reading covered, where that is not everything: address and length."""
     VMA = 70
-    """address, length; aux: `VmaFlag`; payload: identity of the file, page offset (int64)."""
+    """address, length; aux: `VmaFlag`; payload: `WHOLE`, or in older traces `FILE`."""
     FACTS = 71
     """payload: JSON."""
+    GUARD = 72
+    """Guard markers in one slot: address and length."""
 
 
 class Read(IntFlag):
@@ -74,6 +79,7 @@ class Read(IntFlag):
     UPPER = 4
     RANGES = 8
     VMAS = 16
+    GUARDS = 32
 
 
 _NAMES: dict[type, str] = {Facts: "facts", Seed: "seed", Repair: "repair", Mappings: "mappings"}

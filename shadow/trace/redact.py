@@ -32,7 +32,7 @@ _ROOM = PUD_SPAN // 2
 _LONGEST = 32 << 40
 """The longest range that is kept whole."""
 _LIMIT = np.uint64(user_address_limit(5))
-_LOCKS = (Kind.LOCK, Kind.UNLOCK)
+_EVERYWHERE = (Kind.LOCK, Kind.UNLOCK, Kind.DOUBT, Kind.LABEL)
 _NOT_ADDRESSES = (
     Kind.FORK,
     Kind.EXEC,
@@ -41,6 +41,7 @@ _NOT_ADDRESSES = (
     Kind.PTE_ALLOC,
     Kind.PTE_FREE,
     Kind.SPAWN,
+    Kind.FILE,
 )
 _Addresses = npt.NDArray[np.int64]
 
@@ -136,7 +137,7 @@ class Redactor:
     def _events(self, events: EventBatch) -> EventBatch:
         events = events.copy()
         placed = ~np.isin(events["kind"], _NOT_ADDRESSES)
-        everything = np.isin(events["kind"], _LOCKS) & (events["length"] == 0)  # mlockall
+        everything = np.isin(events["kind"], _EVERYWHERE) & (events["length"] == 0)  # mlockall
         placed &= ~everything & (events["address"] < _LIMIT)
         starts = events["address"][placed].astype(np.int64)
         lengths = np.minimum(events["length"][placed], _LIMIT).astype(np.int64)
@@ -168,6 +169,11 @@ class Redactor:
             starts, ends = self._windows.moved(*within)
             order = np.argsort(starts)
             within = starts[order], ends[order]
+        guards = pages.guards
+        if guards is not None:
+            starts, ends = self._windows.moved(*guards)
+            order = np.argsort(starts)
+            guards = starts[order], ends[order]
         pmds, puds = self._upper(pages.pmd_bases)
         return replace(
             pages,
@@ -178,6 +184,7 @@ class Redactor:
             pmd_bases=pmds,
             pud_bases=puds,
             within=within,
+            guards=guards,
         )
 
 

@@ -13,6 +13,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
+
+from tests.live.rare_calls import RARE_CALLS
 
 __all__ = ("SLOT", "Actor")
 
@@ -82,6 +85,7 @@ def _main() -> None:
         "mremap": lambda *a: _call(_MREMAP, *a),
         "mlock": lambda *a: _call(_MLOCK, *a),
         "munlock": lambda *a: _call(_MUNLOCK, *a),
+        **RARE_CALLS,
         "touch": _touch,
         "read": _read,
         "exec": lambda seconds: os.execv("/bin/sleep", ["sleep", str(seconds)]),
@@ -102,7 +106,11 @@ class Actor:
 
     def __init__(self, *, main_thread_ends: bool = False) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *["main-thread-ends"] * main_thread_ends],
+            [
+                *(sys.executable, "-m", "tests.live.actor"),
+                *["main-thread-ends"] * main_thread_ends,
+            ],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,7 +4,7 @@ import mmap
 
 import numpy as np
 
-from shadow.events import EVENT, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind
+from shadow.events import EVENT, LABEL_BITS, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind, Label
 from shadow.geometry import PAGE, SLOT
 
 __all__ = ("BASE", "DONTNEED", "FREE", "History", "PAGE", "RW", "SLOT")
@@ -62,6 +62,10 @@ class History:
         """Mremap, entered and returned."""
         self.add(Kind.REMAP_FROM, old, length, flags)
         return self.add(Kind.REMAP_TO, new, new_length)
+
+    def label(self, start: int, length: int, label: Label, value: int) -> "History":
+        """A name, a policy, a seal ..."""
+        return self.add(Kind.LABEL, start, length, label << LABEL_BITS | value)
 
     def batch(self) -> EventBatch:
         """(n,) of `EVENT`."""

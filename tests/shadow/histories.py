@@ -9,10 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from shadow.events import PARTLY, EventBatch, Kind
+from shadow.events import (
+    FILE_HOLE,
+    FILE_TRUNCATED,
+    PARTLY,
+    PKEY_SHIFT,
+    EventBatch,
+    Kind,
+    Label,
+)
 from shadow.policy import Policy
 from shadow.pte_ref.process import Hint, Process
 from shadow.pte_ref.tables import covers
+from shadow.pte_ref.vmas import Vma
 from shadow.table import Counter, Table
 from tests.shadow.build import PAGE, RW, SLOT, History
 
@@ -37,6 +46,13 @@ _HINTS: tuple[tuple[int, Hint, bool], ...] = (
     (15, "nohugepage", True),
     (18, "wipeonfork", True),
     (19, "wipeonfork", False),
+    (16, "dontdump", True),
+    (17, "dontdump", False),
+    (12, "mergeable", True),
+    (13, "mergeable", False),
+    (1, "random", True),
+    (2, "sequential", True),
+    (0, "random", False),
 )
 """madvise values, and what they set or clear."""
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
@@ -63,6 +79,11 @@ class Action:
     over: tuple[int, int]
     target: int
     choice: int
+
+    @property
+    def variant(self) -> int:
+        """One of six."""
+        return self.choice % 6
 
     @property
     def start(self) -> int:
@@ -93,7 +114,10 @@ _CLOSE = (
     "lock",
 )
 _ANYWHERE = ("dontneed", "dontneed", "free", "map", "unmap", "protect", "advise", "remove")
-_OTHERS = ("unguard", "unlock", "lock_future", "brk", "page_out", "remap", "remap", "fork")
+_OTHERS = (
+    *("unguard", "unlock", "lock_future", "brk", "page_out", "remap", "remap", "fork"),
+    *("label", "label", "seal", "file_lost", "fill"),
+)
 
 
 def actions(levels: int) -> st.SearchStrategy[Action]:
@@ -104,7 +128,7 @@ def actions(levels: int) -> st.SearchStrategy[Action]:
     def calls(
         names: tuple[str, ...], ranges: st.SearchStrategy[tuple[int, int]]
     ) -> st.SearchStrategy[Action]:
-        who, choice = st.integers(0, 2), st.integers(0, 5)
+        who, choice = st.integers(0, 2), st.integers(0, len(_HINTS) - 1)
         return st.builds(Action, st.sampled_from(names), who, ranges, somewhere, choice)
 
     pair = st.lists(edge, min_size=2, max_size=2, unique=True).map(sorted)
@@ -153,10 +177,10 @@ class Both:
         self.process.touch(a.start, min(a.length, _SMALL))
 
     def _map(self, a: Action) -> None:
-        fills = {3: _MAP_POPULATE, 4: _MAP_LOCKED}.get(a.choice, 0)
+        fills = {3: _MAP_POPULATE, 4: _MAP_LOCKED}.get(a.variant, 0)
         if (fills or self._locks_all) and a.length > _SMALL:
             return
-        writable, shared = a.choice != 1, a.choice == 2
+        writable, shared = a.variant != 1, a.variant == 2
         kind = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
         self._tell(History().map(a.start, a.length, RW if writable else 0, kind | fills))
         self.process.map(
@@ -173,12 +197,12 @@ class Both:
         self.process.unmap(a.start, a.length)
 
     def _protect(self, a: Action) -> None:
-        writable = a.choice > 2
+        writable = a.variant > 2
         self._tell(History().protect(a.start, a.length, RW if writable else 0))
         self.process.protect(a.start, a.length, writable=writable)
 
     def _dontneed(self, a: Action) -> None:
-        locked = a.choice == 0
+        locked = a.variant == 0
         advice = _DONTNEED_LOCKED if locked else _DONTNEED
         self._tell(History().add(Kind.DONTNEED, a.start, a.length, advice))
         self.process.dontneed(a.start, a.length, locked=locked)
@@ -208,6 +232,46 @@ class Both:
         self._tell(History().add(Kind.POPULATE, a.start, a.length, _POPULATE_WRITE))
         self.process.populate(a.start, a.length)
 
+    def _label(self, a: Action) -> None:
+        """A name, a policy or a key of three, one of which is the usual one."""
+        value, private = a.target // PAGE % 3, not any(vma.shared for vma in self._over(a))
+        if a.variant % 3 == 0:
+            aux = value + 1 << PKEY_SHIFT
+            for vma in self._over(a):  # pkey_mprotect with the access as it is, VMA by VMA
+                part = vma.part(a.start // PAGE, a.end // PAGE)
+                start, length = part.start * PAGE, len(part) * PAGE
+                prot = RW if vma.writable else 0
+                self._tell(History().add(Kind.PROTECT, start, length, aux | prot))
+                self.process.label(start, length, "key", value)
+                self.process.protect(start, length, writable=vma.writable)
+        elif a.variant % 3 == 1:
+            self._tell(History().label(a.start, a.length, Label.POLICY, value))
+            self.process.label(a.start, a.length, "policy", value)
+        elif private:
+            self._tell(History().label(a.start, a.length, Label.NAME, value))
+            self.process.label(a.start, a.length, "name", value)
+
+    def _over(self, a: Action) -> list[Vma]:
+        return self.process.vmas.over(a.start // PAGE, a.end // PAGE)
+
+    def _seal(self, a: Action) -> None:
+        """What it forbids afterwards is left to the kernel, which lets nothing of it succeed."""
+        self._tell(History().label(a.start, a.length, Label.SEAL, 0))
+        self.process.advise(a.start, a.length, "sealed", on=True)
+
+    def _file_lost(self, a: Action) -> None:
+        hole = a.variant % 2 == 0
+        aux = FILE_HOLE if hole else FILE_TRUNCATED
+        self._tell(History().add(Kind.TRUNCATE, a.start, a.length, aux))
+        self.process.file_lost(a.start, a.length, hole=hole)
+
+    def _fill(self, a: Action) -> None:
+        if a.length <= _SMALL and not self.process.tables.marks(
+            range(a.start // PAGE, a.end // PAGE)
+        ):
+            self._tell(History().add(Kind.FILL, a.start, a.length))
+            self.process.fill(a.start, a.length)
+
     def _advise(self, a: Action) -> None:
         advice, hint, on = _HINTS[a.choice]
         vmas = self.process.vmas.over(a.start // PAGE, a.end // PAGE)
@@ -217,13 +281,13 @@ class Both:
         self.process.advise(a.start, a.length, hint, on=on)
 
     def _lock(self, a: Action) -> None:
-        on_fault = a.choice > 3
+        on_fault = a.variant > 3
         flags = PARTLY | (_MLOCK_ONFAULT if on_fault else 0)
         self._tell(History().add(Kind.LOCK, a.start, a.length, flags))
         self.process.lock(a.start, a.length, on_fault=on_fault)
 
     def _unlock(self, a: Action) -> None:
-        if a.choice:
+        if a.variant:
             self._tell(History().add(Kind.UNLOCK, a.start, a.length, PARTLY))
             self.process.unlock(a.start, a.length)
         else:
@@ -252,14 +316,14 @@ class Both:
             return
         within = min(a.length, vma.end * PAGE - a.start)
         lengths = (a.length, within, within, within, within + 3 * PAGE, max(within // 2, 1))
-        length = a.length if a.choice == 0 else within
-        new_length = (lengths[a.choice] + PAGE - 1) // PAGE * PAGE
-        keeps = a.choice == 1
-        target = a.start if a.choice > 3 and a.target > a.start else a.target
+        length = a.length if a.variant == 0 else within
+        new_length = (lengths[a.variant] + PAGE - 1) // PAGE * PAGE
+        keeps = a.variant == 1
+        target = a.start if a.variant > 3 and a.target > a.start else a.target
         if target == a.start:
             free_above = not self._mapped(a.start + length, max(new_length - length, PAGE))
             ends = a.start + length == vma.end * PAGE
-            if a.choice < 4 or (new_length > length and not (ends and free_above)):
+            if a.variant < 4 or (new_length > length and not (ends and free_above)):
                 return
         elif target < a.start + length and a.start < target + new_length:
             return

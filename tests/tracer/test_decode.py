@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from tracer.census.decode import ENTRY_KINDS, entry_kinds, frames, is_leaf, is_table, present_maps
+from tracer.census.decode import (
+    ENTRY_KINDS,
+    entry_kinds,
+    frames,
+    guard_maps,
+    is_leaf,
+    is_table,
+    present_maps,
+)
 
 _FRAME = 0x1234_5000
 _ZERO_PAGE = 0x7000
@@ -56,3 +64,11 @@ def test_upper_entries_are_tables_leaves_or_none() -> None:
 def test_a_frame_has_neither_flags_nor_protection_key() -> None:
     words = np.array([1 << 63 | 0xF << 59 | _FRAME | 0xFFF], np.uint64)
     assert frames(words).tolist() == [_FRAME]
+
+
+def test_guard_markers_are_told_from_other_markers() -> None:
+    def marker(bits: int) -> int:
+        return 31 << 59 | ~(bits << 9) & (1 << 59) - 1 & ~0x1FF
+
+    words = _page(marker(1), marker(2), marker(4), 30 << 59 | marker(4) & (1 << 59) - 1, _PRESENT)
+    assert np.flatnonzero(guard_maps(words)[0]).tolist() == [2]

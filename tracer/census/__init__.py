@@ -27,6 +27,12 @@ class Reader(Protocol):
     exact: bool
     why: str
 
+    def vmas(self, target: Target) -> npt.NDArray[np.void]:
+        """(n,) of `VMA`: its VMAs now, sorted; raises as `pages` does."""
+
+    def space(self, target: Target) -> int:
+        """Kernel address of its mm_struct; 0: it has none, or it is not known."""
+
     def pages(
         self,
         target: Target,

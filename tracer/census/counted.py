@@ -34,6 +34,14 @@ class CountedReader:
         self.why = why
         self._limit = user_address_limit(levels)
 
+    def vmas(self, target: Target) -> npt.NDArray[np.void]:
+        """As /proc/PID/maps has them; see `Reader`."""
+        return target.vmas()
+
+    def space(self, _: Target) -> int:
+        """Not known."""
+        return 0
+
     def pages(
         self,
         target: Target,

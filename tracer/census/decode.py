@@ -16,7 +16,16 @@ import numpy.typing as npt
 
 from tracer.census.memory import Words
 
-__all__ = ("ENTRY_KINDS", "Entries", "entry_kinds", "frames", "is_leaf", "is_table", "present_maps")
+__all__ = (
+    "ENTRY_KINDS",
+    "Entries",
+    "entry_kinds",
+    "frames",
+    "guard_maps",
+    "is_leaf",
+    "is_table",
+    "present_maps",
+)
 
 _PRESENT = np.uint64(1)
 _PSE = np.uint64(1 << 7)
@@ -25,6 +34,9 @@ _FRAME = np.uint64(0x000F_FFFF_FFFF_F000)
 _TYPE_SHIFT = np.uint64(59)
 _FEWEST_SWAP_TYPES = np.uint64(23)
 _MARKER = np.uint64(31)
+_OFFSET_SHIFT = np.uint64(9)
+_GUARD = np.uint64(1 << 2)
+"""PTE_MARKER_GUARD, include/linux/swapops.h; since v6.13."""
 
 
 @dataclass
@@ -74,6 +86,13 @@ def entry_kinds(words: Words, zero_page: int) -> npt.NDArray[np.int16]:
         kind = np.where(types == _MARKER, 3, np.where(types < _FEWEST_SWAP_TYPES, 1, 2))
         np.add.at(kinds, (mixed[rows], kind), 1)
     return kinds
+
+
+def guard_maps(words: Words) -> npt.NDArray[np.bool_]:
+    """Which entries are guard markers: the offset of a swap entry is kept inverted."""
+    markers = (words >> _TYPE_SHIFT == _MARKER) & (words & _MAPS_A_PAGE == 0)
+    guards: npt.NDArray[np.bool_] = markers & (~words >> _OFFSET_SHIFT & _GUARD != 0)
+    return guards
 
 
 def is_table(words: Words) -> npt.NDArray[np.bool_]:

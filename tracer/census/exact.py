@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
-from shadow.geometry import ENTRIES
+from shadow.geometry import ENTRIES, PAGE, SLOT
 from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, VmaFlag
 from tracer.census.address_space import AddressSpaces
 from tracer.census.decode import ENTRY_KINDS, Entries
 from tracer.census.memory import KernelMemory
 from tracer.census.result import Census
+from tracer.census.vmas import VmaTree
 from tracer.census.walk import Addresses, Walk
 from tracer.kernel import vm_pte_kib
 from tracer.target import Target
@@ -32,6 +33,14 @@ def _huge_kinds(slots: Addresses, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.
     of_file = (vma["file"] != 0) | (vma["flags"] & VmaFlag.SHARED != 0)
     kinds = np.where(of_file, HUGE_FILE, HUGE_ANON)
     return np.where(vma["flags"] & VmaFlag.HUGETLB, 0, kinds).astype(np.uint8)
+
+
+def _runs_in_slots(pages: Addresses) -> Ranges:
+    """Pages (first addresses, ascending) as ranges, none of which reaches beyond a slot."""
+    begins = np.ones(len(pages), np.bool_)
+    begins[1:] = (pages[1:] != pages[:-1] + PAGE) | (pages[1:] % SLOT == 0)
+    last = np.append(np.flatnonzero(begins)[1:] - 1, len(pages) - 1)
+    return pages[begins], pages[last[: int(begins.sum())]] + PAGE
 
 
 class ExactReader:
@@ -55,6 +64,7 @@ class ExactReader:
         self._memory = KernelMemory()
         try:
             self._spaces = AddressSpaces(self._memory)
+            self._vma_tree = VmaTree(self._memory)
         except BaseException:
             self._memory.close()
             raise
@@ -74,6 +84,21 @@ class ExactReader:
             within=within,
             between=between,
         )
+
+    def vmas(self, target: Target) -> npt.NDArray[np.void]:
+        """Its VMAs with all that decides merging; see `Reader`."""
+        vmas = target.vmas()
+        if not self._vma_tree.readable:
+            return vmas
+        mm = self.space(target)
+        return self._vma_tree.complete(mm, vmas) if mm else vmas
+
+    def space(self, target: Target) -> int:
+        """Kernel address of its mm_struct; 0: it has none."""
+        try:
+            return self._spaces.mm(target.pid)
+        except UnsupportedHostError:
+            return 0  # a pointer was followed into what had just been freed
 
     def _pgd(self, target: Target) -> int:
         for tries in range(_TRIES):
@@ -104,6 +129,7 @@ class ExactReader:
             raise NoSuchTargetError(f"Process {target.pid} has ended.")
         huge = np.concatenate([_NONE, *walk.upper.huge])
         kinds = _huge_kinds(huge, vmas)
+        guards = np.concatenate([_NONE, *(part.guards for part in parts)])
         return Pages(
             slots=np.concatenate([_NONE, *(part.slots for part in parts)]),
             present=np.concatenate([np.empty((0, 8), np.uint64), *(p.present for p in parts)]),
@@ -113,6 +139,7 @@ class ExactReader:
             pmd_bases=walk.upper.pmds if within is None else None,
             pud_bases=walk.upper.puds if within is None else None,
             within=within,
+            guards=_runs_in_slots(guards),
         )
 
     def census(self, target: Target) -> Census:

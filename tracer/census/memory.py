@@ -58,19 +58,24 @@ class KernelMemory:
         return self._pages[:count], self._wanted[:count] == 0
 
     def words(self, addresses: Words) -> tuple[Words, npt.NDArray[np.bool_]]:
-        """The 8 bytes at each of (n,) addresses that are multiples of 8, however many.
+        """The 8 bytes at each address, however many there are.
+
+        Args:
+            addresses: of any shape, multiples of 8; what is at 0 cannot be read.
 
         Returns:
-            (n,) the words, and (n,) whether each could be read.
+            Of the same shape: the words, and whether each could be read; 0 where not.
         """
-        found, good = np.zeros(len(addresses), np.uint64), np.zeros(len(addresses), np.bool_)
-        for first in range(0, len(addresses), BATCH):
-            part = addresses[first : first + BATCH]
-            pages, read = self.read(part & ~np.uint64(_PAGE_MASK))
-            places = (part & np.uint64(_PAGE_MASK)) >> np.uint64(3)
-            found[first : first + len(part)] = pages[np.arange(len(part)), places]
-            good[first : first + len(part)] = read
-        return found, good
+        pages, at = np.unique(addresses & ~np.uint64(_PAGE_MASK), return_inverse=True)
+        found = np.zeros((len(pages), mmap.PAGESIZE // 8), np.uint64)
+        good = np.zeros(len(pages), np.bool_)
+        places = np.flatnonzero(pages)
+        for first in range(0, len(places), BATCH):
+            part = places[first : first + BATCH]
+            found[part], good[part] = self.read(pages[part])
+        at = at.reshape(addresses.shape)
+        columns = (addresses & np.uint64(_PAGE_MASK)).astype(np.int64) >> 3
+        return found[at, columns], good[at]
 
     def word(self, address: int) -> int:
         """The 8 bytes at an address that is a multiple of 8.

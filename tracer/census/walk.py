@@ -12,9 +12,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT
+from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT, SLOT
 from shadow.table import Ranges, overlapping
-from tracer.census.decode import ENTRY_KINDS, entry_kinds, frames, is_leaf, is_table, present_maps
+from tracer.census.decode import (
+    ENTRY_KINDS,
+    entry_kinds,
+    frames,
+    guard_maps,
+    is_leaf,
+    is_table,
+    present_maps,
+)
 from tracer.census.memory import BATCH, KernelMemory, Words
 
 __all__ = ("PtePages", "Upper", "Walk")
@@ -23,6 +31,7 @@ _ROUNDS = 8
 _HARDWARE_BITS = np.uint64(1 << 5 | 1 << 6)
 """ACCESSED and DIRTY, which the CPU sets in passing."""
 _PMD_LEVEL = 2
+_MARKERS = ENTRY_KINDS.index("marker")
 
 Addresses = npt.NDArray[np.int64]
 
@@ -32,12 +41,14 @@ class PtePages:
     """Some PTE pages.
 
     `slots`: (n,) first addresses, ascending. `present`: (n, 8) the 512-bit maps
-    of entries that are not none. `kinds`: (n, 5) entries by type.
+    of entries that are not none. `kinds`: (n, 5) entries by type. `guards`: (m,) first
+    addresses of the pages under guard markers, ascending.
     """
 
     slots: Addresses
     present: npt.NDArray[np.uint64]
     kinds: npt.NDArray[np.int16]
+    guards: Addresses
 
 
 def _latest(parts: list[PtePages], standing: Addresses) -> PtePages:
@@ -47,7 +58,19 @@ def _latest(parts: list[PtePages], standing: Addresses) -> PtePages:
     kinds = np.concatenate([part.kinds for part in parts])[::-1]
     slots, at = np.unique(slots, return_index=True)
     at = at[np.isin(slots, standing)]
-    return PtePages(slots[np.isin(slots, standing)], present[at], kinds[at])
+    guards = np.concatenate([part.guards[_latest_of(parts, i)] for i, part in enumerate(parts)])
+    return PtePages(
+        slots[np.isin(slots, standing)],
+        present[at],
+        kinds[at],
+        np.sort(guards[np.isin(guards & -SLOT, standing)]),
+    )
+
+
+def _latest_of(parts: list[PtePages], i: int) -> npt.NDArray[np.bool_]:
+    """Which guards of part `i` lie in slots that no later part has."""
+    later = np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts[i + 1 :])])
+    return ~np.isin(parts[i].guards & -SLOT, later)
 
 
 @dataclass
@@ -164,14 +187,19 @@ class Walk:
         present = np.empty((len(tables.at), ENTRIES // 64), np.uint64)
         kinds = np.empty((len(tables.at), len(ENTRY_KINDS)), np.int16)
         readable = np.ones(len(tables.at), np.bool_)
+        guards = [tables.bases[:0]]
         for first in range(0, len(tables.at), BATCH):
             words, good = self._memory.read(tables.part(first).at)
             readable[first : first + len(words)] = good
             present[first : first + len(words)] = present_maps(words)
             kinds[first : first + len(words)] = entry_kinds(words, self._zero_page)
+            (marked,) = np.nonzero(kinds[first : first + len(words), _MARKERS])
+            rows, columns = np.nonzero(guard_maps(words[marked]))
+            guards.append(tables.bases[first + marked[rows]] + (columns << PAGE_SHIFT))
             self._between()
         self.upper.unstable += int(np.count_nonzero(~readable))
-        return PtePages(tables.bases[readable], present[readable], kinds[readable])
+        bases = tables.bases[readable]
+        return PtePages(bases, present[readable], kinds[readable], np.concatenate(guards))
 
     def _below(self, pmds: _Tables) -> PtePages:
         """The PTE pages under at most BATCH PMD pages, each read while its entry stood."""

@@ -9,20 +9,25 @@
 #define IOVECS 1024  // UIO_MAXIOV
 #define SYSTEM_CALLS 512
 #define NO_EVENT 0
+#define MREMAP_FIXED 2
+#define KNOWN_MAP_FLAGS (0x1fffff & ~IGNORED_MAP_FLAGS)
 
 struct call {
-    u64 id, a, b, c, d, e;
+    u64 id, a, b, c, d, e, f;
 };
+
+#define X32_CALL 0x40000000  // __X32_SYSCALL_BIT; the function is the same
 
 static __always_inline void read_call(struct call *call, u64 user) {
     struct pt_regs regs;
     bpf_probe_read_kernel(&regs, sizeof(regs), (void *)user);
-    call->id = regs.orig_rax;
+    call->id = regs.orig_rax & ~(u64)X32_CALL;
     call->a = regs.rdi;
     call->b = regs.rsi;
     call->c = regs.rdx;
     call->d = regs.r10;
     call->e = regs.r8;
+    call->f = regs.r9;
 }
 
 // Calls over a range with holes have done part of their work when they fail:
@@ -37,13 +42,13 @@ static __always_inline u16 kind_of_advice(u64 start, u32 advice, long result) {
     if (start & 4095)
         return NO_EVENT;
     if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
-        return zapped(result) ? KIND_DONTNEED : NO_EVENT;
+        return zapped(result) ? KIND_DONTNEED : KIND_DOUBT;
     if (advice == MADV_FREE)
-        return zapped(result) ? KIND_FREE : NO_EVENT;
+        return zapped(result) ? KIND_FREE : KIND_DOUBT;
     if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
         return KIND_POPULATE;
     if (result != 0 && result != -ENOMEM)
-        return NO_EVENT;
+        return KIND_DOUBT;
     return advice == MADV_REMOVE ? KIND_TRUNCATE : KIND_ADVISE;
 }
 
@@ -52,16 +57,16 @@ struct range {
     u64 length;
 };
 
-// Zaps are accepted for the caller's own memory only (mm/madvise.c,
-// process_madvise_remote_valid), so no pidfd need be looked up. `result` is the
-// number of bytes advised: the vectors count until it is used up. The verifier
-// follows at most 8192 branches in a row, so the loop has few.
+// `result` is the number of bytes advised: the vectors count until it is used up. The
+// verifier follows at most 8192 branches in a row, so the loop has few.
 static __always_inline void on_process_madvise(struct target *target, struct call *call,
                                                long result) {
     u32 advice = call->d;
-    if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED && advice != MADV_FREE)
-        return;
-    u16 kind = advice == MADV_FREE ? KIND_FREE : KIND_DONTNEED;
+    u16 kind = KIND_ADVISE;
+    if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
+        kind = KIND_DONTNEED;
+    else if (advice == MADV_FREE)
+        kind = KIND_FREE;
     u32 tid = bpf_get_current_pid_tgid();
     long left = result;
     tell_loss(target, target->owner, tid);
@@ -89,6 +94,8 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
     if (id == __NR_madvise) {
         e->aux = call->c;
         e->kind = kind_of_advice(call->a, e->aux, result);
+        if (e->kind == KIND_DOUBT)
+            e->aux = DOUBT_CALL;
     } else if (id == __NR_munmap) {
         e->kind = KIND_UNMAP;
         e->length = failed ? 0 : e->length;
@@ -97,10 +104,14 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
         e->address = failed ? call->a : result;
         e->length = failed ? 0 : page_up(call->c);
     } else if (failed && result != -ENOMEM) {
-        return;
+        bool ranged = id != __NR_mmap && id != __NR_brk && id != __NR_mlockall;
+        e->kind = ranged && id != __NR_munlockall ? KIND_DOUBT : NO_EVENT;
+        e->aux = DOUBT_CALL;
     } else if (id == __NR_mprotect || id == __NR_pkey_mprotect) {
         e->kind = KIND_PROTECT;
-        e->aux = (u32)call->c | (failed ? PARTLY : 0);
+        e->aux = (call->c & 0xff) | (failed ? PARTLY : 0);
+        if (id == __NR_pkey_mprotect)
+            e->aux |= (u32)((call->d + 1) & 0x1f) << PKEY_SHIFT;
     } else if (id == __NR_mlock || id == __NR_mlock2 || id == __NR_munlock) {
         e->kind = id == __NR_munlock ? KIND_UNLOCK : KIND_LOCK;
         e->address = call->a & ~4095ULL;
@@ -111,7 +122,7 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
     } else if (id == __NR_mmap) {
         e->kind = KIND_MAP;
         e->address = result;
-        e->aux = (call->c & 0xff) | ((u32)call->d << MAP_FLAGS_SHIFT);
+        e->aux = (call->c & 0xff) | ((u32)call->d & KNOWN_MAP_FLAGS) << MAP_FLAGS_SHIFT;
     } else if (id == __NR_brk) {
         e->kind = call->a == 0 || (u64)result == call->a ? KIND_BRK : NO_EVENT;
         e->address = result;
@@ -142,8 +153,16 @@ static __always_inline int begins(u64 user) {
 static __always_inline void on_call_end(struct target *target, struct call *call, long result) {
     struct event e = {};
     read_event(&e, call, result);
+    if (e.kind == KIND_MAP && !(call->d & MAP_ANONYMOUS)) {
+        u64 file = file_of(call->e);
+        e.aux |= sort_of(file);
+        emit(target, KIND_FILE, call->f & ((1ULL << FILE_BITS) - 1), 0, identity_of(file));
+    }
     if (e.kind != NO_EVENT)
         emit(target, e.kind, e.address, e.length, e.aux);
+    // Its target was unmapped first, and of several VMAs some may have moved.
+    if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
+        emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);
 }
 
 static __always_inline int ends(u64 user, long result) {
@@ -158,11 +177,11 @@ static __always_inline int ends(u64 user, long result) {
 
 // A program of its own: the verifier goes through every round of the loop.
 static __always_inline int process_madvise_ends(u64 user, long result) {
-    struct target *target = current_target();
-    if (!target)
-        return 0;
     struct call call;
     read_call(&call, user);
+    struct target *target = result > 0 ? target_by_pid(pid_of(file_of(call.a))) : 0;
+    if (!target)
+        return 0;
     on_process_madvise(target, &call, result);
     return 0;
 }
@@ -231,21 +250,32 @@ int process_madvise_end_tracepoint(struct call_end *ctx) {
     return LEAVE_IT_TO_OTHERS;
 }
 
+// In every way to a call.
+#define WAYS_TO(stem, handler)                                                                  \
+    int stem##_fexit(u64 *ctx) { return handler(ctx[0], ctx[1]); }                              \
+    int stem##_kretprobe(struct pt_regs *ctx) { return handler(user_regs(), ctx->rax); }        \
+    int stem##_end_tracepoint(struct call_end *ctx) {                                           \
+        handler(user_regs(), ctx->result);                                                      \
+        return LEAVE_IT_TO_OTHERS;                                                              \
+    }
+
 // sys_enter and sys_exit as they are: every call of every process comes here, so what it is
 // is asked before whose it is.
 BPF_ARRAY(by_raw_tracepoint, u32, SYSTEM_CALLS);
+#define USUAL 1
+#define RARE 2
 
-static __always_inline bool is_wanted(u32 id) {
+static __always_inline bool is_wanted(u32 id, u32 as) {
     u32 *wanted = by_raw_tracepoint.lookup(&id);
-    return wanted && *wanted;
+    return wanted && *wanted == as;
 }
 
 // (struct pt_regs *regs, long id)
 int call_begin_raw(struct bpf_raw_tracepoint_args *ctx) {
-    u64 id = ctx->args[1];
-    if (id != __NR_munmap && id != __NR_mremap)
+    u64 id = ctx->args[1] & ~(u64)X32_CALL;
+    if ((id != __NR_munmap && id != __NR_mremap) || in_compat_call())
         return 0;
-    return is_wanted(id) ? begins(ctx->args[0]) : 0;
+    return is_wanted(id, USUAL) ? begins(ctx->args[0]) : 0;
 }
 
 // (struct pt_regs *regs, long result)
@@ -253,7 +283,8 @@ int call_end_raw(struct bpf_raw_tracepoint_args *ctx) {
     struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
     u64 id = 0;
     bpf_probe_read_kernel(&id, sizeof(id), &regs->orig_rax);
-    if (!is_wanted(id))
+    id &= ~(u64)X32_CALL;
+    if (!is_wanted(id, USUAL) || in_compat_call())
         return 0;
     if (id == __NR_process_madvise)
         return process_madvise_ends(ctx->args[0], ctx->args[1]);

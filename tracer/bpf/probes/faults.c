@@ -12,8 +12,7 @@
 #define VM_FAULT_ERROR 0x873
 #define VM_FAULT_RETRY 0x400
 
-static __always_inline int on_fault(u64 address, u64 error, u32 mode) {
-    struct target *target = current_target();
+static __always_inline int on_fault(struct target *target, u64 address, u64 error, u32 mode) {
     if (target && address < USER_LIMIT)
         emit(target, KIND_FAULT, address, 0, (u32)error | mode);
     return 0;
@@ -21,11 +20,11 @@ static __always_inline int on_fault(u64 address, u64 error, u32 mode) {
 
 // (unsigned long address, struct pt_regs *regs, unsigned long error_code)
 int fault_user_raw(struct bpf_raw_tracepoint_args *ctx) {
-    return on_fault(ctx->args[0], ctx->args[2], 0);
+    return on_fault(current_target(), ctx->args[0], ctx->args[2], 0);
 }
 
 int fault_kernel_raw(struct bpf_raw_tracepoint_args *ctx) {
-    return on_fault(ctx->args[0], ctx->args[2], KERNEL_FAULT);
+    return on_fault(current_target(), ctx->args[0], ctx->args[2], KERNEL_FAULT);
 }
 
 // What a system call that fills memory itself makes of its range is told by its own event.
@@ -36,13 +35,18 @@ static __always_inline bool in_filling_call(void) {
            id == __NR_pkey_mprotect;
 }
 
+// Whose fault it is: that of the process that runs, or of another, whose pages it looks for.
+static __always_inline struct target *faulting(u64 vma, u64 flags) {
+    return flags & FAULT_FLAG_REMOTE ? target_of(field(vma, VMA_MM)) : current_target();
+}
+
 // handle_mm_fault has done its work. The processor's faults come with registers; without
 // any it is get_user_pages, which no tracepoint tells of. A fault that has to be
 // tried again comes here again, one that ends in a signal has made no entry.
-static __always_inline int on_fault_done(u64 address, u64 flags, u64 regs, u64 outcome) {
-    if (outcome & (VM_FAULT_ERROR | VM_FAULT_RETRY) || flags & FAULT_FLAG_REMOTE)
+static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 regs, u64 outcome) {
+    if (outcome & (VM_FAULT_ERROR | VM_FAULT_RETRY))
         return 0;
-    if (!regs && in_filling_call())
+    if (!regs && !(flags & FAULT_FLAG_REMOTE) && in_filling_call())
         return 0;
     u32 error = 0;
     if (flags & FAULT_FLAG_WRITE)
@@ -50,19 +54,21 @@ static __always_inline int on_fault_done(u64 address, u64 flags, u64 regs, u64 o
     if (flags & FAULT_FLAG_INSTRUCTION)
         error |= X86_PF_INSTR;
     bool user = flags & FAULT_FLAG_USER;
-    return on_fault(address, user ? error | X86_PF_USER : error, user ? 0 : KERNEL_FAULT);
+    return on_fault(faulting(vma, flags), address, user ? error | X86_PF_USER : error, user ? 0 : KERNEL_FAULT);
 }
 
 // (struct vm_area_struct *vma, unsigned long address, unsigned int flags,
 // struct pt_regs *regs)
-int fault_fexit(u64 *ctx) { return on_fault_done(ctx[1], ctx[2], ctx[3], (u32)ctx[4]); }
+int fault_fexit(u64 *ctx) { return on_fault_done(ctx[0], ctx[1], ctx[2], ctx[3], (u32)ctx[4]); }
 
 int fault_kprobe(struct pt_regs *ctx) {
-    keep(current_target(), A_FAULT, (struct given){ctx->rsi, ctx->rdx, ctx->rcx});
+    struct target *target = faulting(ctx->rdi, ctx->rdx);
+    keep(target, A_FAULT, (struct given){ctx->rsi, ctx->rdx, ctx->rcx, ctx->rdi});
     return 0;
 }
 
 int fault_kretprobe(struct pt_regs *ctx) {
     struct given was;
-    return take_back(A_FAULT, &was) ? on_fault_done(was.a, was.b, was.c, (u32)ctx->rax) : 0;
+    bool kept = take_back(A_FAULT, &was);
+    return kept ? on_fault_done(was.d, was.a, was.b, was.c, (u32)ctx->rax) : 0;
 }

@@ -155,6 +155,13 @@ static __always_inline u64 user_call(void) {
     return field(user_regs(), __builtin_offsetof(struct pt_regs, orig_rax));
 }
 
+// Whether that is a 32-bit one, whose number means another call: int 0x80 in a 64-bit program.
+#define TS_COMPAT 2
+
+static __always_inline bool in_compat_call(void) {
+    return field(bpf_get_current_task(), TASK_STATUS) & TS_COMPAT;
+}
+
 // What a function was given, kept by the kprobe at its entry for the kretprobe at its return;
 // a thread can be in several, for a fault may reclaim. A kernel that runs out of room for
 // returns leaves some out: what is found here still when the thread comes again is such a
@@ -167,7 +174,7 @@ struct visit {
 };
 
 struct given {
-    u64 a, b, c;
+    u64 a, b, c, d;
 };
 
 BPF_HASH(visits, struct visit, struct given, MAX_THREADS * FUNCTIONS);

@@ -1,0 +1,70 @@
+// Pages that leave a file. A truncation, a hole, an open with O_TRUNC takes them out of every
+// process that maps the file, whoever calls, so it is told to all that are traced, by device
+// and inode number.
+
+#define OVERLAYFS_MAGIC 0x794c7630
+#define O_TRUNC 01000
+#define FALLOC_FL_PUNCH_HOLE 0x02
+#define FALLOC_FL_COLLAPSE_RANGE 0x08
+#define FALLOC_FL_ZERO_RANGE 0x10
+#define FALLOC_FL_INSERT_RANGE 0x20
+#define TO_THE_END (1ULL << 62)
+#define DOUBT_ONLY 0
+
+// Told to all, by the first of the targets, which is no process. A file that nobody maps
+// concerns nobody; overlayfs maps another file than the one that is opened.
+static __always_inline int tell_all(u32 number, u32 device, u64 first, u64 length) {
+    u32 everybody = 0;
+    struct target *target = targets.lookup(&everybody);
+    if (target && !send(0, number, KIND_FILE_ZAP, first, length, device, RESERVE_TRIES))
+        lose_one(target);
+    return 0;
+}
+
+// [first, end) in pages of the file.
+static __always_inline int file_zapped(u64 file, u64 first, u64 end, u32 how) {
+    u64 inode = field(file, FILE_INODE);
+    u64 super = field(inode, INODE_SB);
+    u64 mapped = field(field(inode, INODE_MAPPING), SPACE_MMAP);
+    if (!file || (!mapped && field(super, SUPER_MAGIC) != OVERLAYFS_MAGIC))
+        return 0;
+    if (end <= first)
+        return 0;
+    return tell_all(field(inode, INODE_NUMBER), field(super, SUPER_DEVICE), first,
+                    (end - first) | how);
+}
+
+// All of these, by anybody.
+static __always_inline int file_call_ends(u64 user, long result) {
+    if (result < 0)
+        return 0;
+    struct call call;
+    read_call(&call, user);
+    u64 fd = call.a, first = 0, end = TO_THE_END;
+    u32 how = FILE_TRUNCATED;
+    if (call.id == __NR_ftruncate) {
+        first = page_up(call.b);
+    } else if (call.id == __NR_fallocate) {
+        u32 hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+        u32 shifts = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
+        if (!(call.b & (hole | shifts)))
+            return 0;
+        // Of a page that goes in part, the rest is written with zeroes; it stays mapped.
+        first = call.b & hole ? page_up(call.c) : call.c & ~4095ULL;
+        end = call.b & hole ? (call.c + call.d) & ~4095ULL : end;
+        how = call.b & hole ? FILE_HOLE : FILE_TRUNCATED;
+    } else if (call.id == __NR_copy_file_range) {
+        fd = call.c;
+        how = DOUBT_ONLY;
+    } else if (call.id == __NR_truncate) {
+        return tell_all(0, 0, 0, TO_THE_END);  // which file, only its path would tell
+    } else {
+        fd = result;
+        u64 flags = call.id == __NR_openat ? call.c : call.b;
+        if (call.id == __NR_openat2)
+            bpf_probe_read_user(&flags, sizeof(flags), (void *)call.c);
+        if (call.id != __NR_creat && !(flags & O_TRUNC))
+            return 0;
+    }
+    return file_zapped(file_of(fd), first, end, how);
+}
