@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The tasks of this repository: `nox --list`.
 
 They run in the environment that nox runs in (.venv, which tools/setup.sh makes), because bcc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which PTE pages of a process map nothing, from Python.
 
 Three lines give a table with a row for each PTE page of a process:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Evidence for advice, of a process that was followed: live, or out of a trace."""
 
 from collections.abc import Callable, Iterator

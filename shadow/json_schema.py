@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The JSON Schema of schema 1, made from the classes that documents are made from.
 
 `shadow/schema-1.json` is what this module makes; `python -m shadow.json_schema` writes it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The PTE pages of a process one by one, as columns: what `Snapshot.to_arrow` returns."""
 
 from dataclasses import dataclass, field

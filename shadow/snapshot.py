@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is known of a process at one moment, as plain data.
 
 The fields are those of the output contract, schema 1: they are only added to,

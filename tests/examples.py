@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Examples in docstrings, run as they stand."""
 
 import doctest

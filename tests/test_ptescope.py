@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The public API on traces, which need neither rights nor a kernel."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Run a command that measures something and keep what it prints for the docs.
 
     python -m tools.figures NAME COMMAND ...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Parts of docs/reference that are made from the code, each as Markdown.
 
 A page has a line `<!-- generated: NAME -->` where the part of that name goes; `tools.site`

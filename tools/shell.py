@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Write the man page and the shell completions of ptescope, from its argument parsers.
 
     python -m tools.shell PREFIX

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The hook of mkdocs.yml: fills the generated parts of pages, and adds the JSON Schema."""
 
 from typing import Any

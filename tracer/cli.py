@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """ptescope: which PTE pages of your processes map nothing, and why."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process that is followed by a thread of its own, for callers from Python."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The ten helpers of the RFC "Try to free user PTE page table pages", one by one.
 
 Source: the series of 2022-04-29 (Message-Id 20220429133552.33768-1 to -19), whose

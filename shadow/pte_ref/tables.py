@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The page tables of one address space under each policy, as plainly as it can be said.
 
 Entries are the same under all policies: what differs is which tables are there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Documents of live commands against the JSON Schema."""
 
 import json

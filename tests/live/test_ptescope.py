@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The public API on a live process."""
 
 import os

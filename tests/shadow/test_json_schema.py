@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The published JSON Schema against the classes, and documents against the schema."""
 
 import json

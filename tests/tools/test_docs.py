@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The docs against the code: citations, generated parts, figures, examples."""
 
 import argparse

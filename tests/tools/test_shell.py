@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The man page and completions that are made from the parsers."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The counted way, for hosts where BPF may not read kernel memory.
 
 pagemap shows which entries are not none, and VmPTE how many pages the tables

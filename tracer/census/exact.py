@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The exact way: the page tables of any process as they are, while it runs."""
 
 import time

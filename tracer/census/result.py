@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a census found: page tables in numbers, to be held against VmPTE."""
 
 from dataclasses import dataclass, field

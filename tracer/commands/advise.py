@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope advise`: what to change so that a process has fewer empty PTE pages."""
 
 import time

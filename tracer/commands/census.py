@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope census`: the page tables of processes as they are now."""
 
 import sys
