@@ -172,6 +172,10 @@ def test_pages_show_calls() -> None:
     assert sum(len(list(_typed(page.read_text()))) for page in _DOCS.rglob("*.md")) > 20
 
 
+def test_readme_fits_on_a_screen_or_two() -> None:
+    assert len((_ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 def test_links_lead_somewhere() -> None:
     """Of files that mkdocs does not look at."""
     for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
