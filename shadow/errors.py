@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The one exception family of ptescope, and the exit status each member ends with.
 
 A message says what happened, why, and what the user can do; `ptescope` prints

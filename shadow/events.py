@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The event: what happened to a page table, 40 bytes, one numpy dtype.
 
 The probes write this layout (`tracer/bpf/probes`), the ring is read as an

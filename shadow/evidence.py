@@ -1,14 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Evidence for advice, of a process that was followed: live, or out of a trace."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from shadow.advice import Evidence, Host, classify_slots
+from shadow.errors import DamagedTraceError
 from shadow.follow import Following
 from shadow.geometry import PAGE, SLOT
+from shadow.keeping import KEPT_EVENTS, Keeping, Kept
+from shadow.replay import Replay
+from shadow.room import MAX_MEMORY
 from shadow.table import Counter
+from shadow.trace import TraceReader
 from shadow.whatif import Future
 
-__all__ = ("evidence_of",)
+__all__ = ("evidence_of", "evidence_of_trace")
 
 _THP = ("never", "madvise", "always")
 """By `HugePages.thp`."""
@@ -43,3 +50,37 @@ def evidence_of(following: Following, now_ns: int, future: Future | None) -> Evi
         ended=facts.ended,
         redacted=facts.redacted,
     )
+
+
+def evidence_of_trace(
+    reader: TraceReader,
+    keep: int = KEPT_EVENTS,
+    max_memory: int = MAX_MEMORY,
+    progress: Callable[[int], object] = lambda _: None,
+) -> tuple[Iterator[Evidence], DamagedTraceError | None]:
+    """What is known of each process of a trace.
+
+    Args:
+        reader: the trace.
+        keep: how many events to keep in memory, of all processes together.
+        max_memory: what the shadows may take, bytes.
+        progress: is given the bytes read so far, now and then.
+
+    Returns:
+        The evidence, made one process at a time, and why that is not all, if so.
+    """
+    keeping, kept = Keeping(keep), dict[int, Kept]()
+    run = Replay(
+        reader,
+        max_memory=max_memory,
+        progress=progress,
+        tee=lambda number: kept.setdefault(number, keeping.process()),
+    )
+    run.run()
+
+    def processes() -> Iterator[Evidence]:
+        for number in list(run.followings):
+            end = run.end_of(number)
+            yield evidence_of(run.followings.pop(number), end, kept.pop(number).take())
+
+    return processes(), run.damage

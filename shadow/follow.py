@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The engine: one process's records in, its snapshot out.
 
 Live following is a replay of records that have not ended. A session applies to

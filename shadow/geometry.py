@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The shape of a page table: spans of each level and the arithmetic on them.
 
 The constants are those of x86-64 with 4 KiB pages, which the shadow models:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is known of a whole host at one moment, as plain data.
 
 Metrics and screens see nothing else. All times are ns, all sizes in the unit that

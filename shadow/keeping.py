@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What processes did, kept in memory for questions that come after the window.
 
 Kept is the shadow as a process's seed made it, and all events since. It is told the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Files that are written: for their owner, whole, and never by accident over another.
 
 A file is written beside its place, under a name of its own, and takes its place when its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Text from outside, made fit for terminals and documents.
 
 Names, paths, settings and notes come from processes, traces and arguments. Any of them may

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Numbers of things in sentences: 1 process, 2 processes."""
 
 __all__ = ("are", "counted")

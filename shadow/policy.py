@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The three policies: rules for when a kernel frees PTE pages.
 
 - `none`: never before free_pgtables, that is munmap, replacement or exit.

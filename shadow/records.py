@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What may happen to the shadow of one process, as plain data.
 
 A process that is followed is a sequence of these records: `Facts` first, then

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How much memory the shadows of a trace may take: a trace is not to be trusted with it."""
 
 import weakref

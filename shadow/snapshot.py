@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is known of a process at one moment, as plain data.
 
 The fields are those of the output contract, schema 1: they are only added to,
@@ -6,13 +7,18 @@ sizes in the unit that the name says, all counts in pages unless named
 otherwise.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from shadow.errors import UsageError
 from shadow.events import count_kinds
 from shadow.plain import valid
 from shadow.policy import POLICIES, Policy
+from shadow.pte_pages import PtePages
 from shadow.table import Counter, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = (
     "COMPARED_ENOUGH",
@@ -234,7 +240,8 @@ class Snapshot:
     """One process at one moment (contract: P).
 
     A census has a `reading` and no `policies`. `empty_slot_vmas` names, for each
-    of the `empty_slots`, what is mapped there.
+    of the `empty_slots`, what is mapped there. `pages` has the PTE pages one by one, where
+    they were asked for; it is not part of schema 1.
     """
 
     process: Process
@@ -247,10 +254,23 @@ class Snapshot:
     empty_slots: list[int] | None = None
     empty_slot_vmas: list[str] | None = None
     reading: Reading | None = None
+    pages: PtePages | None = field(default=None, repr=False, compare=False)
+
+    def to_arrow(self) -> "pa.Table":
+        """The PTE pages as an Arrow table, a row each; see `PtePages.to_arrow`.
+
+        Raises:
+            UsageError: this snapshot was made without them.
+        """
+        if self.pages is None:
+            raise UsageError("This snapshot has numbers only: its PTE pages were not asked for.")
+        return self.pages.to_arrow()
 
     def as_json(self) -> dict[str, Any]:
         """The process as schema 1 has it."""
-        plain = valid(asdict(self))
+        plain = asdict(replace(self, pages=None))
+        del plain["pages"]
+        plain = valid(plain)
         for optional in ("empty_slots", "empty_slot_vmas", "reading"):
             if plain[optional] is None:
                 del plain[optional]

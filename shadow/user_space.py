@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Events against the user address space: what a call named, and what can lie there.
 
 Programs call munmap, madvise and mlock with addresses and lengths that are nonsense, and

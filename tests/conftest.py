@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Live tests run when they can; with PTESCOPE_LIVE=1 they must."""
 
 import os

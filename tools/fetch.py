@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Bring the real programs that tests look into: python -m tools.fetch [--large].
 
 Debian's packages come by apt-get, those of PyPI by pip; both are unpacked into

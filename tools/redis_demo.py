@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Follow a private Redis through fill, flush, delete and refill, and print the report.
 
 Everything that is printed comes from `ptescope attach` on the real process.

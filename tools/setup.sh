@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # Sourced by tools/demo and tools/test: installs what is missing and makes .venv.
 #
 # setup PACKAGES EXTRA: Debian packages that the caller needs besides those that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`python -m tracer`, which is what the program `ptescope` does (scripts/ptescope)."""
 
 import sys

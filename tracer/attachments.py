@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The sources of events, each attached in the best way that this kernel allows.
 
 The choice is made for each source by trying, newest way first; why a way was not taken is

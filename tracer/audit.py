@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The shadow compared with the page tables as they were read."""
 
 from collections.abc import Mapping

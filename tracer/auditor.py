@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Audits of one shadow: read and compare (`tracer.readings`), repair, add up.
 
 Slots that stayed in motion are left out of the sums and counted as not compared.

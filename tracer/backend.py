@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """bcc, seen from one place: compile, load and attach; nothing else imports it.
 
 The BPF C is compiled against the shim headers in `tracer/bpf/include` and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """bpf(2) and perf_event_open(2), where bcc does not reach: trampolines, tracepoints, single runs.
 
 bcc takes fentry and fexit programs by the names of their functions, and which names has

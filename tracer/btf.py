@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Offsets of structure members, functions, enumerators: the kernel's own type information.
 
 Headers of another build would give wrong offsets without a word; BTF is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a process has in use that changes its page tables without events.
 
 Differences that neither a place nor a call accounts for are named by it: memory that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """ptescope: which PTE pages of your processes map nothing, and why."""
 
 import argparse
@@ -21,7 +22,7 @@ from shadow.plain import printable
 from tracer.commands import Command
 from tracer.say import complain, log_to_stderr
 
-__all__ = ("main",)
+__all__ = ("main", "whole_parser")
 
 _COMMANDS = {
     "attach": "attach:Attach",
@@ -69,6 +70,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         command.prepare_parser(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, for the reference, the man page and completion."""
+    return _parser([])
 
 
 def _version() -> str:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The readings of one audit: page tables and mappings, until both sides can be compared.
 
 A reading takes time, and the process goes on meanwhile. Slots in motion are read again, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which slots an audit has compared, over the readings that it takes.
 
 One reading settles most slots: no event was near, and both sides are equal. A slot with a

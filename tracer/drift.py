@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """When a process is to be read again though no event says so.
 
 Some changes of page tables have no event: direct I/O and io_uring, userfaultfd of another

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process and, on request, those that it forks: a session each, one stream."""
 
 from collections import deque

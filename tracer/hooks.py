@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Where events can be taken: for each source of events the ways to it, best first.
 
 At functions (fentry and fexit, then kprobe and kretprobe) a call of another process costs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Open files as numbers: by what they are told apart in events and in VMAs.
 
 Two VMAs of a file merge only if they were mapped through the same open file (mm/vma.c,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Events that the probes cannot tell in full, completed from /proc/PID/maps.
 
 Pages that leave a file (FILE_ZAP) are told to all; what that is to a process depends on where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a process is watched with: probes that were seen to work, and a reader of page tables."""
 
 from argparse import ArgumentParser, ArgumentTypeError

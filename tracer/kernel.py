@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the running kernel does, found by trying it.
 
 Version numbers say little (distributions backport), so the facts that matter

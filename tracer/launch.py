@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Start a program that is observed from its first instruction on.
 
 The child asks to be traced (PTRACE_TRACEME), so the kernel stops it when

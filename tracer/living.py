@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """/proc of a process whose main thread may have ended while others run.
 
 The kernel keeps such a main thread as a zombie: /proc/PID/stat and comm still describe it,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Looks at what the kernel states of a process, held against its shadow: see `tracer.drift`."""
 
 import time

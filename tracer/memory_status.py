@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the kernel states of a process's memory: VmPTE, VmRSS and VmSwap of /proc/PID/status.
 
 Linux kernel commit af5b0f6a09e4 "mm: consolidate page table accounting" (in v4.15) made

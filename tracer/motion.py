@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which slots are in motion: touched by an event so recent that a reading may differ.
 
 A probe and the change that it tells of are not one moment: a fault is told

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What systemd wants to hear of a service: that it is up, alive, about to end (sd_notify(3)).
 
 The variables come from whoever started us. What is odd in them is reported and left aside: a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which entries of a process are not none, from /proc/PID/pagemap.
 
 The counted way of the design: addresses of entries, but not of empty PTE

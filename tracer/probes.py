@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The probes of `bpf/probes`, loaded and attached, and the stream they feed."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A program that does one thing of each kind that the probes tell of, and says which.
 
 It is run by file name, with nothing but the standard library, waits for a line, acts, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Rights given up once the probes are attached.
 
 What remains: CAP_BPF to read the maps that are open, CAP_SYS_PTRACE and

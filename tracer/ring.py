@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The BPF ring buffer, mmapped and read as numpy arrays, no callback per event.
 
 Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with

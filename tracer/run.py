@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A run: events pumped until time is over, the process ends or the user stops it."""
 
 import signal

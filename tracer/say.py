@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Everything that is printed: results on stdout, messages on stderr, the log.
 
 Nothing else in the package prints (ruff's T20 holds it), so no text from outside reaches a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether the probes that are attached tell of anything: each kind is provoked in a child.
 
 A function can be there, take a probe and never be called: the compiler has put its body

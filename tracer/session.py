@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One process: seeded, followed, audited, and what is known of it at any time.
 
 Seeding a running process: the probes are attached first, then the real state

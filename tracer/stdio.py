@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Standard input, output and error as a command may find them: closed, full, or without reader.
 
 A closed descriptor is the next one that is given out, so a map or a file could become

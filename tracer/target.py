@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process to observe: who it is, whether it can be observed, its VMAs.
 
 A process is (pid, start time): the pair tells a reused pid.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Tracepoint ids from tracefs, whether or not somebody has mounted it.
 
 A freshly booted machine or a container may have no tracefs. The mount that this makes is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Advice: what to change, what that saves, what it costs.
 
 Pure: evidence in, findings out, ranked. A rule says nothing rather than guess, and a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What rules judge: a snapshot, facts about host and mappings, and what was purged.
 
 All of it is plain data; nothing here looks at a running system.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What advice consists of: a finding, its change, the effect that is expected."""
 
 from dataclasses import asdict, dataclass, field

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What rules could not judge, and why: a trace may lack what a live process shows."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Nothing to do, said plainly: where empty PTE pages are a small share."""
 
 from collections.abc import Sequence

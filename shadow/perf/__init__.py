@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Other people's recordings, as records of a trace: perf, strace, ftrace.
 
 `shadow.perf.said` is what a line of any of them can say; there is a file for each format,

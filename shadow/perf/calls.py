@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """System calls as other tools tell them, as the events that the probes make of them.
 
 The same rules as in `tracer/bpf/probes`: what a failed call has done, and which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What ftrace prints (tracefs: trace, trace_pipe) and trace-cmd report.
 
 A line is `COMM-TID [( TGID)] [CPU] [FLAGS] SECONDS: EVENT: FIELDS`, and a system call in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What events alone let one conclude of a process that was not read."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Arguments and results as tools print them: numbers, hexadecimal or by name."""
 
 import errno

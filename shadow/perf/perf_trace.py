@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The output of `perf trace`: calls as strace has them, and with -F page faults, too.
 
 A line is `MILLISECONDS ( TOOK ms): COMM/TID CALL(name: value, ...) = RESULT`, where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What another tool printed, as records of a trace.
 
 Faults are events as they are; a call becomes the event that the probes would have made of

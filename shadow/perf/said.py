@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What lines of a text say, whatever tool printed it."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The output of `perf script`.
 
 A line has to have process and thread, CPU, time, event and its fields:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The output of strace: calls with their results, of one process or several.
 
 Any of -f, -o, -t, -tt, -ttt, -r, -T, -y, -X and -e may have been given. A line is

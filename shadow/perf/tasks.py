@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which process a thread is of, where lines tell threads alone."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Tracepoints of page faults and calls, as perf script, trace-cmd and ftrace print them."""
 
 import re

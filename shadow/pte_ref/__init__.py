@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The RFC "Try to free user PTE page table pages" as an executable specification.
 
 Small, slow and obviously right: `helpers` has its ten helpers one by one, `mm`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What must never happen in the modelled kernel."""
 
 __all__ = ("KernelBugError",)

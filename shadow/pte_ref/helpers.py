@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The ten helpers of the RFC "Try to free user PTE page table pages", one by one.
 
 Source: the series of 2022-04-29 (Message-Id 20220429133552.33768-1 to -19), whose
-documentation patch lists them; their behaviour as in reference/semantics.md A1 to A5.
+documentation patch lists them; their behaviour as in docs/reference/semantics.md A1 to A5.
 
 A helper that other CPUs can run in between is a generator: it yields wherever
 they may. `shadow.pte_ref.races` runs such threads in every order, and `alone`

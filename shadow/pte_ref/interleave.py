@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Every order in which threads can run, step by step.
 
 A thread is a generator that yields before each step; between two yields it runs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the helpers work on: PMD entries, PTE pages, and RCU.
 
 An entry of a PTE page is none, or something that holds a reference: a present

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """move_page_tables: how mremap carries page tables and entries to another place.
 
 Source: mm/mremap.c (move_page_tables, try_realign_addr, get_old_pud, move_normal_pud,

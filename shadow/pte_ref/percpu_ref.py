@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The kernel's percpu_ref, as far as pte_ref uses it.
 
 In percpu mode a get or a put touches one CPU's part only, so nobody can say what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process, call by call: what each does to its VMAs and to its page tables.
 
 Memory is private and anonymous, or shared and anonymous; readable and writable, or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The races that the RFC's documentation draws, as threads to be run in every order.
 
 - a page table walker, MADV_DONTNEED and a page fault, which all take mmap_lock for

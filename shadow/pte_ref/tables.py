@@ -1,9 +1,10 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The page tables of one address space under each policy, as plainly as it can be said.
 
 Entries are the same under all policies: what differs is which tables are there.
 Under `none` and `pt_reclaim` the PTE pages are a set of slots; under `pte_ref` they
 are an `Mm` that nothing but the ten helpers touch. Which helper a kernel path calls,
-and with which `switch_back`, is the RFC's patches 11 to 15 (reference/semantics.md A3
+and with which `switch_back`, is the RFC's patches 11 to 15 (docs/reference/semantics.md A3
 and A4). The tables above the PTE pages are named by (level, first address): a PMD
 page is of level 2.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """VMAs: how they split, and when they merge again.
 
 Two neighbours merge when they are alike in everything that a VMA says of its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Traces replayed: one, or as many as there are, wherever they lie."""
 
 from shadow.replay.export import to_parquet, to_perfetto

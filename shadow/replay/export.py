@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Traces in the forms of other tools: Parquet, and counters for the Perfetto UI."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Many traces, on this machine's processors or on a Dask cluster; the same results anywhere.
 
 Each trace is replayed by itself, in one process, by the same code; only where

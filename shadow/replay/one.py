@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A trace through the engine that live following runs, process by process."""
 
 from collections.abc import Callable

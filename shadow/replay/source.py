@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Where traces lie: files, folders, patterns, here or at any URL that fsspec opens."""
 
 import stat

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Advice as text: each finding in a few lines, or with everything that is known of it."""
 
 from textwrap import wrap

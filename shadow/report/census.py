@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A census as text: one process in full, or a line for each of many."""
 
 from shadow.plain import reporter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A host as metrics for Prometheus and OpenMetrics.
 
 A series for each of the largest processes and cgroups, and one, "other", for the sum of

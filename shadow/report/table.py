@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Many processes as one table: a row for each, as text or as columns for Parquet."""
 
 from datetime import UTC, datetime

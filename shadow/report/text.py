@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
 from shadow.plain import reporter

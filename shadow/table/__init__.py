@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The shadow page table of one address space, fed with events.
 
 As in hardware: a PGD, PUD pages and PMD pages of 512 entries each, and below

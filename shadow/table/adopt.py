@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Real page tables taken over into the shadow: seeds and repairs.
 
 A PTE page with entries exists under every policy. One that is empty and new to

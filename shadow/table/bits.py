@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The 512-bit maps of a PTE page: ranges set, cleared and counted.
 
 A map is one row of 8 words of 64 bits; entry i is bit i % 64 of word i // 64.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The folder in which machine code is kept.
 
 What lies in it is run, so nobody but root and the account itself may be able to write

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Time: the PTE pages of each policy integrated over it.
 
 `State.area` is complete up to the counter NOW. Events and readings move NOW on. Between

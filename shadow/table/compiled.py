@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The decorator under which the table's functions are compiled.
 
 Machine code is cached, so only the first run on a machine pays for the compiler. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Faults and what else makes entries not none: populate, mlock.
 
 The probe fires when a fault begins. Whether it will end in an entry follows

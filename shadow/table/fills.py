@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Calls that fill what they map: how much of it an event may claim.
 
 A fault makes one PTE page, so what faults make is bounded by their number. One call that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """fork: the address space that a child starts with.
 
 What has an anon_vma is copied, empty PTE pages included (semantics D3, 38-40 and 62);

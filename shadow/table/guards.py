@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """MADV_GUARD_INSTALL and MADV_GUARD_REMOVE.
 
 Source: mm/madvise.c (madvise_guard_install, madvise_guard_remove, is_valid_guard_vma);

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What VMAs must agree in to merge, beyond access and file: flags, names, policies, keys.
 
 A call over part of a VMA splits it; one that makes neighbours alike again merges them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Guard markers: entries that map nothing, are not none, and that only their removal takes.
 
 MADV_GUARD_INSTALL zaps its range and puts a marker into every entry of it;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """PTE pages read from somewhere, as arrays: what a shadow is seeded and judged with."""
 
 from dataclasses import dataclass, replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The upper levels: from an address to its PTE page record, and back to none.
 
 The walk is the kernel's: PGD, (P4D,) PUD, PMD, each indexed by 9 bits of the

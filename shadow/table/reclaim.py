@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the kernel does to entries by itself: reclaim, huge pages made and split.
 
 Sources: mm/rmap.c (try_to_unmap_one), mm/khugepaged.c (collapse_huge_page), mm/huge_memory.c

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """PTE page records: their entries, and which policies have the PTE page.
 
 Every change of `refs`, `live` and `lazies` goes through here, so that the

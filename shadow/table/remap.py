@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """mremap and brk: mappings that move, grow and shrink.
 
 A move takes whole PTE pages where source and destination are both slot aligned

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The arrays that a shadow page table consists of, and how they grow.
 
 The upper levels are one array of 512-entry tables: an entry of `child` is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The compiled loop: events applied to the address space, in order.
 
 A call is applied when it returned, with one exception: munmap gives its range

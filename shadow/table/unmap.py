@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """munmap and what replaces a mapping: entries cleared, tables freed between neighbours.
 
 free_pgtables may free a table only when its whole span is free of the VMAs

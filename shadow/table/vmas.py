@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The VMAs of the address space: found, split, merged, inserted, removed.
 
 One sorted array. The kernel's rules that matter here are those that

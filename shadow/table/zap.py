@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """MADV_DONTNEED, MADV_FREE and file truncation: zaps that may free PTE pages.
 
 The running kernel's rule and the RFC's are applied side by side. A zap works

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The trace file: a stream of records, written where they happen, read anywhere.
 
 A trace is an Arrow IPC stream (`.arrows`), zstd-compressed, which pyarrow, polars

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The Arrow record batches of a trace as records again.
 
 Their bytes are as they were written, but not everybody who writes traces means

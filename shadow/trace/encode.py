@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Records as the Arrow record batches of a trace."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Facts out of a trace: their types are those of the dataclasses, their values in range.
 
 msgspec checks every field against the type hints of `shadow.records.Facts` and what it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A trace file that is being written: made safely, whole at every message."""
 
 import os

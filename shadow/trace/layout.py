@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How records lie in a trace: one Arrow schema, and what its rows mean.
 
 The columns are those of `EVENT` and `payload`. The rows of a batch belong to one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Reading a trace: record after record, up to its end or its damage."""
 
 import struct

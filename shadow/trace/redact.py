@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Traces to be given away: no names of files or hosts, no environment, other addresses.
 
 Mappings are rebased in *windows*: stretches of the address space that are used,

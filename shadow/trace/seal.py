@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Seals: what makes every byte of a trace accountable.
 
 An Arrow IPC stream is a sequence of encapsulated messages: FFFFFFFF, the length

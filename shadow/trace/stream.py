@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The stream as bytes: sealed messages out of record batches."""
 
 import io

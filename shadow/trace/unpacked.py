@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a message would take when it is unpacked, told before it is.
 
 A few bytes of zstd can claim to be gigabytes, and Arrow allocates what they claim. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Writing a trace while events come in: a thread of its own, behind a bounded queue.
 
 Whoever reads the ring only puts references into the queue and never waits. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What would have become of the page tables, had the process purged otherwise.
 
 A change is a transform: events in, the events of the changed process out. Both run

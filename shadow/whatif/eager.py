@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """MADV_FREE replaced by MADV_DONTNEED: pages go at once, not when memory is short."""
 
 from shadow.events import EventBatch, Kind

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Purges held back for a while, as jemalloc holds freed memory for its decay time.
 
 Freed memory waits. What is used again meanwhile is not purged at all. What is left

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How closely purge followed purge: what tells whether purging held a process up."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The pages that a process purges, numbered, so that a transform can mark each.
 
 Purges come back to the same places, so their union is far smaller than their sum.

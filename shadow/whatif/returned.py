@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Purges made munmap, as jemalloc's retain:false does.
 
 What is used again later must be mapped again first: a mapping of that page is put in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A child process that does to its page tables what it is told to.
 
 Run as a program it reads one action a line from stdin, carries it out with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process followed by a session, and the probe-less truth about it."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What an actor can do besides mmap and its like: calls that few programs make."""
 
 import ctypes

@@ -1,6 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the kernel does to PTE pages, as rows: an action, its outcome, pte_ref's verdict.
 
-The rows are those of the observed experiments D1 to D5 (reference/semantics.md) that a
+The rows are those of the observed experiments D1 to D5 (docs/reference/semantics.md) that a
 single process can bring about and whose outcome calls and faults decide. Left out,
 with the reason:
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Always the same: waits for a byte, makes and empties PTE pages in every way, answers, waits.
 #define _GNU_SOURCE
 #include <string.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is known of a program that always does the same, by the back end that was forced."""
 
 import subprocess

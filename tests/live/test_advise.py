@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope advise` on a real program whose jemalloc purges at once."""
 
 import json

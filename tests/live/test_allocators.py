@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Allocators of running processes: which serves malloc, how each is set."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What events cannot tell is found by reading again, and repaired."""
 
 import ctypes

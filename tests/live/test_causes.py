@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Entries that come without a fault are named by what the process has in use."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The census against VmPTE, and against tables that were made for it."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A whole host: real programs side by side, a storm of forks, limits, an end on SIGTERM."""
 
 import json

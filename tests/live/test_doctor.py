@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope doctor` on this host, where everything is there."""
 
 import subprocess

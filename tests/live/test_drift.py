@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Changes of page tables without events: VmPTE and RSS give them away, and a reading follows.
 
 Another process makes the changes, through /proc/PID/mem and the file that is mapped, so none

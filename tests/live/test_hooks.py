@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Ways to events: taken by trying, checked, forced, and the same whichever is taken."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process that is called what no terminal should be told, live, in every command."""
 
 import json

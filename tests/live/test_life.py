@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Programs that start, exec, fork and end while they are followed."""
 
 import json

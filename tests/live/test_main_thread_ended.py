@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process whose main thread has ended while another runs, read and followed like any other."""
 
 import json

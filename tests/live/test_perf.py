@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What perf recorded, imported: the same PTE pages as ptescope itself has seen."""
 
 import mmap

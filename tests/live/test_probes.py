@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Known events, counted exactly; and a ring that is far too small."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A real Prometheus scrapes; its rules and the dashboard use what is there."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Random system calls in a child: after each, shadow and kernel agree.
 
 VmPTE is predicted to the byte, every entry of pagemap is right, and the VMAs

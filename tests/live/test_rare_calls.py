@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Calls that change page tables or VMAs by other ways than mmap and madvise: each is followed.
 
 After each act the shadow has to equal the page tables as they are read; where only "something

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Recorded here, replayed by somebody who has no rights at all."""
 
 import json

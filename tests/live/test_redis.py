@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A real Redis on jemalloc, filled, flushed and refilled, against the probe-less truth."""
 
 import json

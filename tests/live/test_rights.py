@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What each capability of the service is for: taken away, one at a time."""
 
 import json

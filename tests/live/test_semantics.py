@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Each observed experiment once more: the kernel, the table, and pte_ref's verdict."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A multi-threaded program on LD_PRELOADed jemalloc that purges and faults at once."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The tracepoint back end where tracefs is mounted and where it is not, as on a fresh machine."""
 
 import subprocess

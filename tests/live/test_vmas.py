@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """VMAs as the kernel has them: of threads, of a JVM, and of before the attach."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Short ways to write events and address spaces in tests."""
 
 import mmap

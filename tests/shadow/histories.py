@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Random histories of processes: each call told to a table and to the specification.
 
 Calls that the kernel would refuse are left out, those that it carries out in part are not.

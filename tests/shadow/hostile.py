@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Text as an attacker would have it, and data that is full of it."""
 
 import unicodedata

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A host with a few processes, made without one."""
 
 from shadow.host import Cost, HostProcess, HostView

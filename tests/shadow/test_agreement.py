@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The compiled table against the specification, after every event of a random history."""
 
 import os

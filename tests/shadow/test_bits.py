@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The 512-bit maps against Python sets."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is compiled: told, kept where nobody else can write, and compiled again when it changes."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How much calls may fill without a reading: enough for real programs, little for others."""
 
 import time

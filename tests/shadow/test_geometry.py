@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The largest page tables of a process, as the RFC has them, and beyond."""
 
 import pytest

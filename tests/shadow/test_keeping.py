@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is kept of a process: its seed and its events, as long as they are one history."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """VMAs that calls have made unlike their neighbours, or alike again: their borders."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Metrics say what the view has, and there is a bounded number of them."""
 
 import pytest

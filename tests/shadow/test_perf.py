@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Lines of perf script become the events that the probes would have made."""
 
 import mmap

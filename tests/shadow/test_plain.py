@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Text from outside shows as what it is, on one line, and is valid Unicode in documents."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the kernel does by itself, as its functions tell it: reclaim, splits, collapses."""
 
 from hypothesis import given

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A repair leaves every policy in a state that its rule allows, and says what it concluded."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The text report and the JSON document say what the snapshot has."""
 
 import json

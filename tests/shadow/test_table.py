@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Single behaviours of the compiled table, by name."""
 
 import numpy as np

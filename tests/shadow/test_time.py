@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Mean and page-seconds cover the window to its end, however few events it has."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The screens of `top`, at several sizes, compared with what was looked at and found good.
 
 With PTESCOPE_UPDATE=1 the stored texts are written anew; look at them then.

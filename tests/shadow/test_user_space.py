@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Nonsense that programs hand to calls is cut to what can be, before anything is made of it."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a guest boots from: which kernel, and its first root."""
 
 import lzma

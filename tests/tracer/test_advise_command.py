@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """advise on traces as it is called: output and statuses."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Comparisons of a shadow with what was read, and the slots that are left out of them."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """bcc missing, or another project's module in its place."""
 
 import sys

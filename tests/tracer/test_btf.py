@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Members, functions and enumerators, from a BTF blob made here."""
 
 import struct

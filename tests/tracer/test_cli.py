@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The command line: one clear line on stderr, and the contract's exit status."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How much of a process an audit has compared."""
 
 import numpy as np

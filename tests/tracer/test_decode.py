@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What words of page-table pages mean, from hand-made ones."""
 
 import numpy as np

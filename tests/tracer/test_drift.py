@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """When a process is read again though no event says so."""
 
 import mmap

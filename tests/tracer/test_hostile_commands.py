@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Every command, given traces and file names that hold what a terminal acts on."""
 
 import json

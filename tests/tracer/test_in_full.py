@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Events that are completed from a process's mappings."""
 
 from dataclasses import replace

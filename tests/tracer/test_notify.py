@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Variables of a service manager, as they should be and as anybody may set them."""
 
 import os

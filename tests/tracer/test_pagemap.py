@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The two ways of reading pagemap, on a mapping of this very process."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The reader of the ring, on a file laid out as the kernel lays out the map."""
 
 import mmap

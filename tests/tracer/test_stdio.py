@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Output that cannot be written, input that is no trace, Ctrl-C: one line and a status."""
 
 import os

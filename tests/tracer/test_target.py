@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which processes can be observed, and how the others are refused."""
 
 import os

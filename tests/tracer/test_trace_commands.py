@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """replay, import and export as they are called: output, files and statuses."""
 
 import json

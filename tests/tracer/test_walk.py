@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page tables of 4 and 5 levels, walked in a memory made for it."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What runs in a guest: python -m tests.vm.guest FOLDER; a line of JSON for each check.
 
 Followed are a process that makes and empties PTE pages in steps, one that goes through

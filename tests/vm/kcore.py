@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page tables read without any BPF: through /proc/kcore, which guests have.
 
 The task is found in the kernel's own list, its tables are walked from pgd down in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A program whose faults a tracepoint cannot tell: pages pinned, and faults that end in an error.
 
 Prints where its memory is, waits for a line, has the kernel pin `PINNED` pages of it that were

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The same on every kernel: census, shadow, an oracle without BPF, and traces between them.
 
 6.1 and 6.18 by default, 6.12 and the newest 7 as well with --all-kernels. A kernel that

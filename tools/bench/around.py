@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What benchmarks put around a load, and redis-benchmark as a load."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What attaching costs, and what it can take: python -m tools.bench.attach [ROUNDS].
 
 A page-fault storm runs in turn untraced, under an empty BPF program on the

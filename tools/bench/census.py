@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How fast a census is, and what it takes: python -m tools.bench.census [SLOTS] [ROUNDS].
 
 A process with one touched page in each of SLOTS slots is read; in between, as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The RFC's own example, live: python -m tools.bench.cover [GIB].
 
 Map 50 GiB; touch 2 MiB and discard it, 25,600 times; once with one call for each

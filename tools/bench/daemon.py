@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What watching a whole host costs: python -m tools.bench.daemon [ROUNDS] [PART ...].
 
 Parts, all of them if none is named:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What recording costs and yields: python -m tools.bench.record [ROUNDS].
 
 1. redis-benchmark (SET, pipelined, values of 500 bytes, then FLUSHALL) in turn

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The shadow table's loop in C: faults and zaps, on the very same arrays.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How fast the shadow table takes events: python -m tools.bench.replay [ROUNDS] [MILLIONS].
 
 All three policies at once, on a recorded Redis and on made storms; against the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Streams of events for benchmarks: recorded from a real Redis, and made."""
 
 import time

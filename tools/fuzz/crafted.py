@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Fuzz replay and advice with sealed traces of hostile content: python -m tools.fuzz.crafted.
 
 What `tools.fuzz.trace` leaves out: here every checksum and sequence number is right, and

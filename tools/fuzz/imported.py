@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Fuzz import with texts of all formats: python -m tools.fuzz.imported [-max_total_time=60].
 
 Lines of real texts (tests/shadow/perf/golden) are cut, joined, repeated and changed; each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Fuzz the reader of traces with atheris: python -m tools.fuzz.trace [-max_total_time=60].
 
 Two ways in turn. A whole trace is changed anywhere: what is read must be what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The proof table: tools/prove-advice [NAME [RULE]].
 
 Each program is followed while it works, and the finding of one rule is taken: its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The cases: a program, how it is set, the rule whose advice is taken."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The programs that advice is tried on: started, done, at rest, ended."""
 
 import os

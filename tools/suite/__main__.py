@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The accuracy suite: tools/accuracy [SECONDS] [NAME].
 
 Each program is followed while it works, audited each second and once more when

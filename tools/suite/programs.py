@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The programs of the accuracy suite: each starts one, and says when its load is over."""
 
 import os

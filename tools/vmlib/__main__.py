@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """./tools/vm SERIES [OPTIONS] -- COMMAND: run a command under another kernel.
 
 The guest sees the host's files, this checkout among them, at their paths; what it

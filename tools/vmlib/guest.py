@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One run of a guest: QEMU in software, one command, its output and its status.
 
 Emulation takes a core and is some ten times slower than the host, so nothing that

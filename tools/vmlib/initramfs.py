@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The first root of a guest: busybox and the modules that reach the host's.
 
 It mounts the host's root read-only with a tmpfs over it, so that nothing a guest

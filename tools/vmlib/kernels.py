@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Debian's kernels, found by series, fetched once and kept in .kernels.
 
 Only the image and the few modules that reach the host's root are kept, some 15 MB

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """MADV_FREE, MADV_PAGEOUT and reuse of what they left, on anonymous memory.
 
     python -m tools.workloads.advice SECONDS

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Threads that allocate, fill and free blocks of mixed sizes, then come to rest.
 //
 //     churn THREADS SECONDS [ROUNDS]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Threads that allocate, fill and free arrays at once, then come to rest.
 
 A real use of malloc from many threads: numpy allocates each array with it and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The example of the RFC's cover letter: map, then touch and discard 2 MiB at a time.
 
     python -m tools.workloads.cover GIB PURGE_KIB

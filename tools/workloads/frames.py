@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A polars program: joins, groups and sorts that grow and shrink.
 
     python -m tools.workloads.frames SECONDS [ROWS ROUNDS]

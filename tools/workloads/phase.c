@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // A phase of a server: threads fill memory with buffers, all but some are freed in random order.
 //
 //     phase THREADS MIB SMALLEST LARGEST KEEP SECONDS

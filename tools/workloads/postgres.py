@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A private PostgreSQL on a Unix socket, under load of pgbench."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A reader of file mappings: maps files, reads parts of them, unmaps some.
 
     python -m tools.workloads.reader FOLDER SECONDS

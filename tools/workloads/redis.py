@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A private redis-server on a Unix socket: started, loaded, ended.
 
 Debian's and Ubuntu's redis-server uses jemalloc.

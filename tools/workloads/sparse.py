@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process with very many PTE pages: one touched page in each slot.
 
     python -m tools.workloads.sparse SLOTS

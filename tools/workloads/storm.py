@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A page-fault storm: touch every page, DONTNEED all, repeat.
 
 Reads a number of rounds a line from stdin, does them, and answers with the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which memory allocators a process runs, and how they are set.
 
 Looked at are the images that it has mapped (`facts`), its environment, its root and,

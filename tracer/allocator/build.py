@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """An allocator as an image contains it, before any process is looked at."""
 
 import struct

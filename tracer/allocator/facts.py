@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the image of a file holds, found out once for each file, as long as it is asked for."""
 
 from collections.abc import Callable

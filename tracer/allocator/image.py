@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """An ELF image: what it defines, what it says, and where it calls others.
 
 pyelftools reads the headers; tables are taken whole, as arrays, because a symbol

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """jemalloc, under whatever prefix, and the options that decide how it purges.
 
 A build is known by the texts that every jemalloc has. It reads its settings in

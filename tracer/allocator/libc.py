@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The allocators of the C libraries: glibc and musl, shared or static."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The images that a process has mapped, and how each is opened.
 
 A file is opened through /proc/PID/map_files, which is the very file that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """mimalloc, shared or linked in, and its options.
 
 Options are MIMALLOC_ and the name of the option in the environment, and while the

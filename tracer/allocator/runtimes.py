@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Runtimes that manage memory by themselves, beside or instead of a malloc: Go, the JVM."""
 
 import re

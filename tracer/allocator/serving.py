@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which image serves the malloc of a process.
 
 The dynamic linker has written the answer into memory: where an image calls malloc,

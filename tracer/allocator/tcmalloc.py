@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The two tcmallocs: gperftools, and google/tcmalloc, which is another program.
 
 gperftools keeps the text of its version, and its flags are exported symbols, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What can be read of a running process from outside, without stopping it."""
 
 import os

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Copies pages of kernel memory into a mmapped array: the page reader.
 //
 // The user side names the addresses, runs this once (BPF_PROG_TEST_RUN) and finds

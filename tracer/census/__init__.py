@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Real page tables, read exactly through BPF or counted from pagemap."""
 
 from collections.abc import Callable, Collection

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """From a pid to its page tables: struct pid, task, mm, pgd; and the direct map.
 
 Every step reads one pointer, at an offset from BTF. Entries of page tables hold

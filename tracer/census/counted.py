@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The counted way, for hosts where BPF may not read kernel memory.
 
 pagemap shows which entries are not none, and VmPTE how many pages the tables
@@ -68,6 +69,7 @@ class CountedReader:
         census.huge_anon = int(np.count_nonzero(pages.huge_kind == HUGE_ANON))
         census.huge_file = int(np.count_nonzero(pages.huge_kind == HUGE_FILE))
         refs = pages.entries()
+        census.slots, census.refs = pages.slots, refs.astype(np.uint16)
         census.occupancy = np.bincount(refs, minlength=ENTRIES + 1)
         census.entries.present = int(refs.sum())
         census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // KIB_PER_PAGE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the words of a page-table page say.
 
 x86-64 (arch/x86/include/asm/pgtable_types.h, pgtable_64.h): bit 0 is PRESENT,

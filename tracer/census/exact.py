@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The exact way: the page tables of any process as they are, while it runs."""
 
 import time
@@ -156,16 +157,18 @@ class ExactReader:
         before, begin = vm_pte_kib(target.pid), time.monotonic_ns()
         walk = self._walk(target)
         kinds = np.zeros(len(ENTRY_KINDS), np.int64)
-        empty = [_NONE]
+        slots, entries = [_NONE], [np.empty(0, np.uint16)]
         for pages in walk.pte_pages():
             refs = np.bitwise_count(pages.present).sum(axis=1)
             census.occupancy += np.bincount(refs, minlength=ENTRIES + 1)
             kinds += pages.kinds.sum(axis=0)
-            empty.append(pages.slots[refs == 0])
+            slots.append(pages.slots)
+            entries.append(refs.astype(np.uint16))
         census.took_ns = time.monotonic_ns() - begin
         after = vm_pte_kib(target.pid)
         census.entries = Entries(*kinds.tolist())
-        census.empty_slots = np.concatenate(empty)
+        census.slots, census.refs = np.concatenate(slots), np.concatenate(entries)
+        census.empty_slots = census.slots[census.refs == 0]
         census.pud_pages, census.pmd_pages = len(walk.upper.puds), len(walk.upper.pmds)
         census.huge_puds, census.unstable = walk.upper.huge_puds, walk.upper.unstable
         huge = np.concatenate([_NONE, *walk.upper.huge])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Pages of kernel memory, read through BPF in batches (`bpf/pages.c`)."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a census found: page tables in numbers, to be held against VmPTE."""
 
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ class Census:
         entries: entries of PTE pages by type.
         occupancy: (513,) PTE pages with 0, 1 ... 512 entries.
         empty_slots: (n,) int64, ascending: first addresses; None unless exact.
+        slots: (m,) int64, ascending: first addresses of all PTE pages that have one.
+        refs: (m,) uint16: their entries.
         vm_pte_kib: the kernel's own figure.
         unstable: tables that changed as often as they were read.
         tries: readings until the sum was VmPTE, or the last that was made.
@@ -45,6 +48,8 @@ class Census:
     entries: Entries = field(default_factory=Entries)
     occupancy: npt.NDArray[np.int64] = field(default_factory=_no_pages)
     empty_slots: npt.NDArray[np.int64] | None = None
+    slots: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    refs: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
     vm_pte_kib: int = 0
     unstable: int = 0
     tries: int = 1

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """VMAs as the kernel has them: with the flags, names, policies and anon_vmas that decide merging.
 
 /proc/PID/maps says where VMAs are; what else it takes to know which of them may merge, smaps

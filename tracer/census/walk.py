@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The page tables of a process, level by level, while it runs on.
 
 A table that is freed while it is being read may hold anything, so what led to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The commands of ptescope, one class and one file each."""
 
 from argparse import ArgumentParser, Namespace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope advise`: what to change so that a process has fewer empty PTE pages."""
 
 import time
@@ -12,8 +13,8 @@ from rich.progress import Progress
 from shadow import replay, whatif
 from shadow.advice import Evidence, Finding, advise, limits
 from shadow.errors import DamagedTraceError, NoSuchTargetError, PtescopeError, UsageError
-from shadow.evidence import evidence_of
-from shadow.keeping import KEPT_EVENTS, Keeping, Kept
+from shadow.evidence import evidence_of, evidence_of_trace
+from shadow.keeping import KEPT_EVENTS, Keeping
 from shadow.report.advice import render_advice
 from shadow.snapshot import SCHEMA
 from shadow.table import prepare
@@ -127,22 +128,17 @@ def _of_trace(
     reader: TraceReader, args: Namespace, advised: list[_Advised]
 ) -> list[DamagedTraceError]:
     """Add advice on each process of a trace; returns why these are not all, if so."""
-    keeping, kept = Keeping(args.keep), dict[int, Kept]()
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("replaying", total=reader.size)
-        run = replay.Replay(
+        processes, damage = evidence_of_trace(
             reader,
-            max_memory=args.max_memory,
-            progress=lambda done: bar.update(task, completed=done),
-            tee=lambda number: kept.setdefault(number, keeping.process()),
+            args.keep,
+            args.max_memory,
+            lambda done: bar.update(task, completed=done),
         )
-        run.run()
-    for number in list(run.followings):
-        end = run.end_of(number)
-        evidence = evidence_of(run.followings.pop(number), end, kept.pop(number).take())
-        advised.append(_advised(evidence, args))
-    return [run.damage] if run.damage else []
+    advised += [_advised(evidence, args) for evidence in processes]
+    return [damage] if damage else []
 
 
 def _print(advised: list[_Advised], args: Namespace) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope attach`: follow one process and report on its page tables."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope census`: the page tables of processes as they are now."""
 
 import sys
@@ -11,6 +12,7 @@ from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.geometry import SLOT
+from shadow.pte_pages import PtePages
 from shadow.report.census import census_header, census_row, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
@@ -23,7 +25,12 @@ __all__ = ("Census", "take_census")
 
 
 def take_census(
-    reader: Reader, target: Target, kernel: KernelFacts, *, slots: bool = False
+    reader: Reader,
+    target: Target,
+    kernel: KernelFacts,
+    *,
+    slots: bool = False,
+    pages: bool = False,
 ) -> Snapshot:
     """Read one process.
 
@@ -32,6 +39,7 @@ def take_census(
         target: the process.
         kernel: the running kernel.
         slots: whether to name the empty slots.
+        pages: whether to keep the PTE pages one by one (`Snapshot.pages`).
 
     Raises:
         NoSuchTargetError: it has ended.
@@ -41,6 +49,7 @@ def take_census(
     now = time.monotonic_ns()
     empty = int(census.occupancy[0])
     listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
+    mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
     how = reader.why if census.exact else f"counted from pagemap and VmPTE, because: {reader.why}"
     return Snapshot(
         process=target.describe(),
@@ -77,6 +86,7 @@ def take_census(
             took_ns=census.took_ns,
             unstable=census.unstable,
         ),
+        pages=PtePages(census.slots, census.refs, mapped=mapped) if pages else None,
     )
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope daemon`: watch a whole host for months."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope doctor`: what this host offers, and what is missing."""
 
 import os

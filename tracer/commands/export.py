@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope export`: a trace in the forms of other tools."""
 
 from argparse import ArgumentParser, Namespace

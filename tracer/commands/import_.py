@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope import`: a trace out of what perf, strace or ftrace recorded."""
 
 import sys

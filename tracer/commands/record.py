@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope record`: follow one process and write all down, to be replayed anywhere."""
 
 from argparse import ArgumentParser, Namespace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope replay`: what a trace tells, on any machine."""
 
 import sys

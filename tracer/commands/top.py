@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`ptescope top`: the host on a terminal, by who wastes most page tables."""
 
 import sys

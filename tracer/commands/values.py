@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What options take, read from text; a message says what would have been right."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The whole host: every process whose page tables matter, within bounds, for months."""
 
 from tracer.daemon.host import Host

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Views of the host for other threads, made by the one that watches it.
 
 The shadows belong to one thread. Others ask here and wait. All who ask for the same while one

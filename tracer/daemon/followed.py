@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A process of the host, followed or only counted, as the view has it."""
 
 from dataclasses import dataclass, replace

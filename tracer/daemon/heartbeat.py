@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether events come at all: one of our own is made, and has to come back."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """All processes of a host: chosen, followed, audited in turn, let go.
 
 Only those that have something new cost anything: the ring is emptied for all at once,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Memory that only the start needed, given back: a daemon runs for months.
 
 Compilers (libclang, libLLVM, llvmlite) leave some 130 MiB of their text and constants

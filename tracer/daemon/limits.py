@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the daemon may use, and what it does not follow for that."""
 
 import resource

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The answers to requests over HTTP: /metrics and /healthz."""
 
 import asyncio

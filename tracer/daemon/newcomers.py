@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Processes that are to be followed and are not yet: chosen, and waiting for their turn."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The processes of the host as /proc has them, looked at as seldom as will do.
 
 New ones are found by listing /proc; what each is, and how large its page tables are,

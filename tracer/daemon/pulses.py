@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether processes drift, asked of all of them each second for little.
 
 Reading /proc/PID/status takes some 20 us, which is too much for a thousand processes that do

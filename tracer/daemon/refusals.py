@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Processes that are not followed though they were chosen, and why."""
 
 import traceback

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Processes that are followed only part of the time, to save CPU.
 
 The busiest is the first to be sampled: it is followed for two seconds, then left alone

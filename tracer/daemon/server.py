@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """/metrics and /healthz over HTTP, for clients of any kind.
 
 One thread serves all connections. Each has a few seconds for its request and for taking the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Traces of a host, in files of a bounded size, of which the newest are kept."""
 
 import threading

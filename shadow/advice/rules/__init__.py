@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The rules, a file each: evidence in, a finding or nothing out."""
 
 from collections.abc import Callable

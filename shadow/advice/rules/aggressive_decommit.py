@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """gperftools that decommits each span as it is freed: no call ever covers a slot."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """fork copies empty PTE pages too."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """An empty PTE page stands where a huge page could come."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """jemalloc that purges what is freed at once, or nearly so: no call ever covers a slot."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The options of jemalloc, and what their values look like.
 
 What a process has in its environment is handed on into commands that root pastes only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Linux 7.0 to 7.1.8 free PTE pages and flush the wrong slot (CVE-2026-74674)."""
 
 import re

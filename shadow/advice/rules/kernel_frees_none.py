@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A kernel that never frees an empty PTE page before munmap or exit."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """MADV_FREE postpones: pages go when memory is short, their PTE pages never."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A longer decay time: more merges before it is purged."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """An allocator that releases whole slots: mimalloc, or google/tcmalloc."""
 
 from shadow.advice.evidence import Evidence

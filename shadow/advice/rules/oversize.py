@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """jemalloc purges an extent that has grown to oversize_threshold at once, and so in pieces."""
 
 from shadow.advice.evidence import Evidence

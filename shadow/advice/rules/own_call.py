@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The program's own call: one aligned MADV_DONTNEED over each empty slot that it owns."""
 
 from shadow.advice.evidence import Evidence

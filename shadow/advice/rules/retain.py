@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """jemalloc's retain:false: munmap in place of MADV_DONTNEED, and when not to."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Purges below 2 MiB on a kernel that frees by whole slots: the edges, whoever makes them."""
 
 from shadow.advice.evidence import Evidence, Purges

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """PTE pages with a few entries left: no policy frees them."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Guard pages and other boundaries that divide a slot, so that no call can cover it."""
 
 from shadow.advice.evidence import Evidence

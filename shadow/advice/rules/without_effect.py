@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Settings that are tried in vain: measured without effect on PTE pages."""
 
 from shadow.advice.evidence import Evidence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The screens: a table of processes, and one process."""
 
 from collections import deque

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is known of one process, as text: policies, occupancy, and its slots as a map."""
 
 from collections.abc import Mapping, Sequence

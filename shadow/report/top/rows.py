@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a line of the table says of a process, and by what lines can be sorted."""
 
 from collections.abc import Callable

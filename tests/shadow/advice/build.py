@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Short ways to make evidence."""
 
 from dataclasses import replace

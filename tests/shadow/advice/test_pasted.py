@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is printed to be pasted into a shell holds nothing that a process has chosen."""
 
 import shlex

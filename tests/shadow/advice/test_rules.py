@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Each rule speaks where it should and is silent where it should be."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Real texts of each tool about the same program, told apart by what is in them.
 
 The program (all runs of it do the same at the same addresses): 16 MiB at `_AT` mapped, a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Lines of perf and ftrace that no kernel prints are counted; hostile ones become no memory."""
 
 import io

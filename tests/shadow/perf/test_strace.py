@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The forms that a line of strace can have, and those that it cannot."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The ten helpers, each by what the RFC says of it."""
 
 import pytest

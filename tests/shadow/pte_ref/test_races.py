@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The races of the RFC's text, in every order."""
 
 import pytest

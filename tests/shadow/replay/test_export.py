@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Traces in the forms of other tools, read by those tools."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Many traces: found wherever they lie, the same results wherever they are replayed."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One trace: to its end, to a moment, at intervals, under another policy."""
 
 import tracemalloc

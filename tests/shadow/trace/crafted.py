@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Traces that are sealed as a recorder seals them, and hold what none ever writes."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A sealed trace may hold anything: it is replayed, or called damaged, at once and in little."""
 
 import time

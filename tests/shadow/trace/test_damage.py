@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whatever happens to a trace, what is read of it is true, and what is not is named."""
 
 import io

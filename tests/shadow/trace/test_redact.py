@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A trace to be given away tells the same about page tables, and nothing else."""
 
 from dataclasses import replace

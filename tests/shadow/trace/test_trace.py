@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is written is what is read, by us and by others."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The writer's thread: nobody waits for it, and what it cannot take is said."""
 
 import resource

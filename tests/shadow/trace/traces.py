@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Small traces that have everything that a trace can have."""
 
 from dataclasses import replace

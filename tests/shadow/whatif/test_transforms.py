@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Changed histories: what they keep, what they merge, what they free."""
 
 import numpy as np

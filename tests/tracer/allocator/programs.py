@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Real programs and libraries, and the allocators that are in them.
 
 Each was looked at by hand (readelf, strings, the package's build rules) when it was

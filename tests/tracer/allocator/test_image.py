@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """ELF images, whole and damaged; binutils are the other opinion on whole ones."""
 
 import re

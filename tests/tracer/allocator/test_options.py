@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How allocators are set, told from a process that is made up."""
 
 from typing import cast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is found in the images of real programs; see `programs`."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Views for other threads: each gets its own, shared where it is the same."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What goes wrong with one process ends neither the daemon nor the following of others.
 
 The host is a real one whose probes and reader are stand-ins, so no rights are needed; the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Who is not followed, why, and until when."""
 
 from tracer.daemon.refusals import Refusals

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Who is followed only part of the time, and that its share is told right."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The metrics server under clients that are many, slow, silent or odd."""
 
 import gzip

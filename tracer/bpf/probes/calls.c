@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // The system calls that change page tables. The registers of user mode hold their
 // arguments until they return to it, so a call is one event, taken where it ends; only those
 // that give addresses away before they end are told of when they begin, too.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Pages that leave a file. A truncation, a hole, an open with O_TRUNC takes them out of every
 // process that maps the file, whoever calls, so it is told to all that are traced, by device
 // and inode number.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Page faults: where they begin (tracepoints), or where they end, with their outcome.
 
 #define KERNEL_FAULT (1U << 31)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // The files behind file descriptors: which one an mmap maps, and of what sort it is.
 
 #define MAX_FD (1 << 20)

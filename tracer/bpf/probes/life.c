@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Processes that begin, change their program, and end. Tracepoints tell all of it, for little.
 
 // A child of one that follows has page tables of its own.

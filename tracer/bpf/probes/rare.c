@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // Calls that change VMAs or entries and are rare: names, policies and seals of memory, SysV
 // shared memory and other mappings that the kernel makes by itself, userfaultfd, pages
 // that one process writes into another.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // How an event leaves: the traced processes, the ring, and what does not fit into it.
 //
 // The files of this folder are one program, in the order that tracer/probes.py names. Each

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // What happens to page tables, seen where it is done. Functions only: no tracepoint tells.
 
 #define SLOT (1ULL << 21)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 // What no call of a process says, seen at raw tracepoints: direct I/O, requests to io_uring,
 // and 32-bit calls of 64-bit programs (int 0x80), which the tracepoints of calls leave out.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* What bcc's own headers expect of a kernel tree, and no more. Included first. */
 #define CONFIG_BPF_SYSCALL 1
 

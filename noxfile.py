@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tasks of this repository: `nox --list`.
+
+They run in the environment that nox runs in (.venv, which tools/setup.sh makes), because bcc
+is a package of the distribution and no environment of nox's own would have it. tools/test
+runs all that a change must pass.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "docs", "unit"]
+
+
+def _scripts() -> list[str]:
+    """The shell scripts; what they source is looked at with them."""
+    files = [each for each in (*Path("tools").iterdir(), Path(".ci/run")) if each.is_file()]
+    return sorted(str(each) for each in files if each.read_bytes().startswith(b"#!/usr/bin/env ba"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, and shellcheck for the scripts."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("shellcheck", "-S", "warning", "-x", "-P", "SCRIPTDIR", *_scripts())
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into site/; warnings are errors. `nox -s docs -- serve` serves it."""
+    arguments = session.posargs or ["build", "--strict"]
+    session.run("mkdocs", *arguments, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Tests that need no rights."""
+    session.run("pytest", "-m", "not live", *session.posargs)
+
+
+@nox.session
+def live(session: nox.Session) -> None:
+    """Tests on this kernel; as root."""
+    session.run("pytest", "tests/live", *session.posargs, env={"PTESCOPE_LIVE": "1"})
+
+
+@nox.session
+def kernels(session: nox.Session) -> None:
+    """Tests on other kernels, in virtual machines; as root."""
+    session.run("pytest", "tests/vm", "--all-kernels", *session.posargs, env={"PTESCOPE_LIVE": "1"})
+
+
+@nox.session
+def schema(session: nox.Session) -> None:
+    """Write shadow/schema-1.json again, after a field was added."""
+    session.run("python", "-m", "shadow.json_schema")
+
+
+@nox.session
+def shell(session: nox.Session) -> None:
+    """Write the man page and the completions: `nox -s shell -- /usr/local`."""
+    session.run("python", "-m", "tools.shell", *session.posargs)
+
+
+@nox.session
+def figure(session: nox.Session) -> None:
+    """Measure again: `nox -s figure -- census python -m tools.bench.census`."""
+    session.run("python", "-m", "tools.figures", *session.posargs)

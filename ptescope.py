@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which PTE pages of a process map nothing, from Python.
+
+Three lines give a table with a row for each PTE page of a process:
+
+    import ptescope
+    table = ptescope.census(pid).to_arrow()
+    table.to_pandas()
+
+`census` and `attach` read a live process and need root; `replay` and `advise` read a
+trace and need no rights. Everything returns or contains a `Snapshot`: one process at one
+moment, as plain data. What the user can act on is raised as a `PtescopeError`.
+
+The first call of `attach`, `replay` or `advise` on a machine compiles the shadow table,
+which takes about a minute; the result is cached.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shadow import advice as _advice_rules
+from shadow import whatif
+from shadow.advice import Evidence, Finding
+from shadow.errors import (
+    DamagedTraceError,
+    NoSuchTargetError,
+    NotPermittedError,
+    PtescopeError,
+    UnsupportedHostError,
+    UsageError,
+)
+from shadow.evidence import evidence_of, evidence_of_trace
+from shadow.keeping import Keeping
+from shadow.policy import Policy
+from shadow.pte_pages import pte_pages_of
+from shadow.replay import Replay, open_trace
+from shadow.snapshot import Snapshot
+from shadow.table import prepare
+from shadow.trace import TraceWriter
+from tracer.census import open_reader
+from tracer.commands.census import take_census
+from tracer.kernel import kernel_facts
+from tracer.live_process import LiveProcess, following
+from tracer.target import open_target
+
+__all__ = (
+    "Advice",
+    "DamagedTraceError",
+    "Finding",
+    "LiveProcess",
+    "NoSuchTargetError",
+    "NotPermittedError",
+    "Policy",
+    "PtescopeError",
+    "Snapshot",
+    "UnsupportedHostError",
+    "UsageError",
+    "advise",
+    "attach",
+    "census",
+    "replay",
+)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to change so that one process has fewer empty PTE pages.
+
+    Attributes:
+        snapshot: the process at the end of the window.
+        findings: what was found, the weightiest first.
+        limits: sentences on what could not be judged, and why.
+    """
+
+    snapshot: Snapshot
+    findings: list[Finding]
+    limits: list[str]
+
+
+def census(pid: int) -> Snapshot:
+    """Read the page tables of a process as they are now.
+
+    The process is neither stopped nor changed. `Snapshot.reading` says how the page tables
+    were read and whether their sum is the kernel's VmPTE.
+
+    >>> snapshot = ptescope.census(pid)
+    >>> snapshot.now.empty, snapshot.now.pte_pages  # doctest: +ELLIPSIS
+    (16, ...)
+    >>> snapshot.to_arrow().filter(pc.field("empty")).num_rows
+    16
+
+    Args:
+        pid: the process.
+
+    Raises:
+        NoSuchTargetError: there is no such process.
+        NotPermittedError: its page tables may not be read.
+    """
+    kernel = kernel_facts()
+    reader = open_reader(kernel.levels)
+    try:
+        return take_census(reader, open_target(pid), kernel, slots=True, pages=True)
+    except OSError as error:
+        raise NoSuchTargetError(
+            f"Process {pid} cannot be read: {error.strerror or error}."
+        ) from error
+    finally:
+        reader.close()
+
+
+@contextmanager
+def attach(pid: int, *, trace: str | os.PathLike[str] | None = None) -> Iterator[LiveProcess]:
+    """Follow a process while the `with` block runs.
+
+    Its page tables are read at the beginning, kept up to date by events, and compared with
+    the real ones at the end. The process is neither stopped nor changed.
+
+    >>> with ptescope.attach(pid) as live:
+    ...     _ = live.wait(0.2)
+    ...     before = live.snapshot()
+    >>> before.now.empty
+    16
+    >>> after = live.snapshot()
+    >>> after.audit.empty_missing, after.audit.empty_extra, after.audit.complete
+    (0, 0, True)
+
+    Args:
+        pid: the process.
+        trace: a file to record to, for `replay` and `advise`; there must be none yet.
+
+    Yields:
+        The process as it is followed.
+
+    Raises:
+        NoSuchTargetError: there is no such process.
+        NotPermittedError: BPF programs may not be loaded, or its page tables not be read.
+        UnsupportedHostError: the host lacks what following needs.
+        UsageError: the trace cannot be made.
+    """
+    if trace is None:
+        with following(pid, None) as live:
+            yield live
+        return
+    writer, begun = TraceWriter(Path(trace)), False
+    try:
+        with following(pid, writer.tee()) as live:
+            writer.start()
+            begun = True
+            yield live
+    finally:
+        if begun:
+            writer.close()
+        writer.discard_unpublished()
+
+
+def replay(
+    trace: str | os.PathLike[str],
+    *,
+    at: float | None = None,
+    policy: Policy | None = None,
+    partial: bool = False,
+) -> list[Snapshot]:
+    """What was known of each process of a trace at its end.
+
+    >>> (snapshot,) = ptescope.replay(trace)
+    >>> snapshot.process.comm
+    'server'
+    >>> under_rfc = ptescope.replay(trace, policy=ptescope.Policy.PTE_REF)
+    >>> under_rfc[0].now.empty
+    0
+
+    Args:
+        trace: a file, or a URL that fsspec opens.
+        at: seconds after the beginning of the trace at which to stop; None: at its end.
+        policy: whose PTE pages to show; None: those of the kernel that it was recorded on.
+        partial: return what precedes a damage instead of raising.
+
+    Raises:
+        DamagedTraceError: the trace ends early or was changed.
+        UsageError: it cannot be opened, or a later version made it.
+    """
+    prepare()
+    with open_trace(os.fspath(trace)) as reader:
+        run = Replay(reader, at=at)
+        run.run()
+    if run.damage and not partial:
+        raise run.damage
+    snapshots = run.snapshots(slots=True, policy=policy)
+    return [
+        replace(snapshot, pages=pte_pages_of(shadow.table, policy))
+        for shadow, snapshot in zip(run.followings.values(), snapshots, strict=True)
+    ]
+
+
+def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> list[Advice]:
+    """What to change so that processes have fewer empty PTE pages, and what that saves.
+
+    >>> (advice,) = ptescope.advise(trace)
+    >>> [finding.rule for finding in advice.findings]
+    ['nothing_to_do']
+
+    Args:
+        source: the pid of a process to follow, or a trace.
+        duration: seconds to follow the process for; it must be long enough to include the
+            load that leaves empty PTE pages, and end when the process rests.
+
+    Returns:
+        One advice for each process.
+
+    Raises:
+        PtescopeError: as `attach` or `replay`.
+    """
+    if isinstance(source, int):
+        open_target(source)  # refuse before anything is compiled
+    prepare()
+    whatif.prepare()
+    if isinstance(source, int):
+        kept = Keeping().process()
+        with following(source, kept) as live:
+            live.wait(duration)
+        return [_advice(evidence_of(live.shadow, time.monotonic_ns(), kept.take()))]
+    with open_trace(os.fspath(source)) as reader:
+        processes, damage = evidence_of_trace(reader)
+        advised = [_advice(each) for each in processes]
+    if damage:
+        raise damage
+    return advised
+
+
+def _advice(found: Evidence) -> Advice:
+    return Advice(found.snapshot, _advice_rules.advise(found), _advice_rules.limits(found))

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The PTE pages of a process one by one, as columns: what `Snapshot.to_arrow` returns."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.policy import POLICIES, Policy
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shadow.table import Table
+
+__all__ = ("PtePages", "pte_pages_of")
+
+
+@dataclass(frozen=True)
+class PtePages:
+    """One row for each PTE page whose address is known.
+
+    Attributes:
+        slots: (n,) int64, ascending: first address of the 2 MiB slot that it serves.
+        entries: (n,) uint16: entries that are not none.
+        lazyfree: (n,) uint16: those of them that are under MADV_FREE; None: not known,
+            because page tables do not show it.
+        policies: for each policy (n,) bool: whether this PTE page exists under it; empty for
+            a census, which has no history.
+        mapped: (n,) the first mapping in the slot, and how many more there are; None: not
+            known.
+    """
+
+    slots: npt.NDArray[np.int64]
+    entries: npt.NDArray[np.uint16]
+    lazyfree: npt.NDArray[np.uint16] | None = None
+    policies: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    mapped: list[str] | None = None
+
+    def to_arrow(self) -> "pa.Table":
+        """The columns slot, entries, empty, lazyfree, mapped, and under_POLICY for each policy."""
+        import pyarrow as pa  # here, because it takes 25 MiB that a daemon does without
+
+        count = len(self.slots)
+        columns = {
+            "slot": pa.array(self.slots, pa.uint64()),
+            "entries": pa.array(self.entries, pa.uint16()),
+            "empty": pa.array(self.entries == 0, pa.bool_()),
+            "lazyfree": pa.nulls(count, pa.uint16())
+            if self.lazyfree is None
+            else pa.array(self.lazyfree, pa.uint16()),
+            "mapped": pa.nulls(count, pa.string())
+            if self.mapped is None
+            else pa.array(self.mapped, pa.string()),
+        }
+        for policy, exists in self.policies.items():
+            columns[f"under_{policy}"] = pa.array(exists, pa.bool_())
+        return pa.table(columns)
+
+
+def pte_pages_of(table: "Table", policy: Policy | None = None) -> PtePages:
+    """The PTE pages that a shadow page table has now.
+
+    Args:
+        table: the shadow page table.
+        policy: whose PTE pages; None: those of the running kernel.
+    """
+    shown = table.running if policy is None else policy
+    records = table.state.records
+    records = records[(records["live"] >> shown) & 1 != 0]
+    records = records[np.argsort(records["slot"])]
+    return PtePages(
+        slots=records["slot"],
+        entries=records["refs"].astype(np.uint16),
+        lazyfree=records["lazies"].astype(np.uint16),
+        policies={each.label: (records["live"] >> each) & 1 != 0 for each in POLICIES},
+    )

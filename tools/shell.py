@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Write the man page and the shell completions of ptescope, from its argument parsers.
+
+    python -m tools.shell PREFIX
+
+writes PREFIX/share/man/man1/ptescope.1 and the completions for bash and zsh where these
+shells look for them below such a prefix, for instance /usr/local.
+"""
+
+import sys
+from pathlib import Path
+
+import shtab
+from argparse_manpage.manpage import Manpage
+
+from tracer.cli import whole_parser
+
+__all__ = ("texts", "write")
+
+
+def _man_page() -> str:
+    page = Manpage(whole_parser())
+    page.description = "which PTE pages of a process map nothing, and what to do"
+    page.manual = "ptescope manual"
+    return str(page)
+
+
+def texts() -> dict[str, str]:
+    """Each file's text by its path below a prefix."""
+    return {
+        "share/man/man1/ptescope.1": _man_page(),
+        "share/bash-completion/completions/ptescope": shtab.complete(whole_parser(), "bash"),
+        "share/zsh/site-functions/_ptescope": shtab.complete(whole_parser(), "zsh"),
+    }
+
+
+def write(prefix: Path) -> list[Path]:
+    """Write all below `prefix`; returns the files."""
+    files = []
+    for name, text in texts().items():
+        path = prefix / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        files.append(path)
+    return files
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tools.shell PREFIX")
+    for written in write(Path(sys.argv[1])):
+        print(written)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Put the SPDX line at the head of every source file that lacks it.
+
+    python -m tools.spdx            # add it
+    python -m tools.spdx --check    # only say where it is missing; status 1 if anywhere
+
+It is the first line, or the second after a shebang.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ("IDENTIFIER", "lacking", "with_line")
+
+IDENTIFIER = "SPDX-License-Identifier: GPL-2.0-only"
+_ROOT = Path(__file__).parent.parent
+_COMMENTS = {".py": "# ", ".sh": "# ", ".toml": "# ", ".yml": "# ", ".yaml": "# ", ".service": "# "}
+_COMMENTS |= {".c": "// ", ".h": "// "}
+_DATA = ("tests/shadow/screens/",)
+"""Where files of these suffixes would be data, not sources."""
+
+
+def _comment(path: Path, text: str) -> str | None:
+    """How a line of this file is commented out; None: it is no source."""
+    if path.suffix in _COMMENTS:
+        return _COMMENTS[path.suffix]
+    return "# " if not path.suffix and text.startswith("#!") else None
+
+
+def with_line(path: Path, text: str) -> str:
+    """The text of a file with the line: first, or second after a shebang."""
+    comment = _comment(path, text)
+    if comment is None or IDENTIFIER in "".join(text.splitlines(keepends=True)[:2]):
+        return text
+    line = f"{comment}{IDENTIFIER}\n"
+    if not text.startswith("#!"):
+        return line + text
+    shebang, _, rest = text.partition("\n")
+    return f"{shebang}\n{line}{rest}"
+
+
+def lacking() -> dict[Path, str]:
+    """What the tracked files that lack it would be with it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found = {}
+    for name in filter(None, listed.stdout.split("\0")):
+        path = _ROOT / name
+        if name.startswith(_DATA) or not path.is_file():
+            continue
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        if (changed := with_line(path, text)) != text:
+            found[path] = changed
+    return found
+
+
+def main() -> int:
+    """Returns the exit status."""
+    found = lacking()
+    if sys.argv[1:] == ["--check"]:
+        for path in found:
+            print(f"{path.relative_to(_ROOT)} has no SPDX line: run python -m tools.spdx")
+        return int(bool(found))
+    for path, text in found.items():
+        path.write_text(text)
+    print(f"{len(found)} files changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
