@@ -4,6 +4,7 @@
 import json
 import mmap
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -355,25 +356,25 @@ def _healthy(address: str) -> str:
     pytest.fail("never healthy")
 
 
-def test_storms_of_zombies_and_of_clients_and_odd_variables_end_nothing() -> None:
+def test_storms_of_zombies_and_of_clients_and_odd_variables_end_nothing(tmp_path: Path) -> None:
     """Processes that end, rest, call execve and lose their main threads; clients of all kinds."""
     odd = os.environ | {"NOTIFY_SOCKET": "/no/such/socket", "WATCHDOG_USEC": "soon"}
     command = [_PTESCOPE, "daemon", "--listen", "127.0.0.1:0", "--max-cpu", "1"]
     actor = Actor()
     actor.map(_BASE, 300 * SLOT)
     actor.touch(_BASE, 300 * SLOT, SLOT)
+    log = tmp_path / "log"
     with (
-        subprocess.Popen(
-            [*command, "--min-vmpte", "64K"], stderr=subprocess.PIPE, text=True, env=odd
-        ) as daemon,
+        log.open("w") as stderr,
+        subprocess.Popen([*command, "--min-vmpte", "64K"], stderr=stderr, env=odd) as daemon,
         ExitStack() as clients,
     ):
         storm = subprocess.Popen([sys.executable, "-c", _STORM])
         try:
-            assert daemon.stderr
-            while "watching" not in (line := daemon.stderr.readline()):
-                assert line
-            address = line.split()[-1]
+            while "watching" not in (said := log.read_text()) or not said.endswith("\n"):
+                assert daemon.poll() is None
+                time.sleep(0.05)
+            address = re.findall(r"http://\S+", said)[0]
             port = int(address.split(":")[2].split("/")[0])
             for _ in range(300):
                 clients.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -391,7 +392,8 @@ def test_storms_of_zombies_and_of_clients_and_odd_variables_end_nothing() -> Non
             storm.wait()
             actor.close()
             daemon.send_signal(signal.SIGTERM)
-            _, log = daemon.communicate(timeout=30)
-    assert daemon.returncode == 0, log
-    assert "Traceback" not in log
-    assert log.count("WATCHDOG_USEC") == 1
+            daemon.wait(timeout=30)
+    said = log.read_text()
+    assert daemon.returncode == 0, said
+    assert "Traceback" not in said
+    assert said.count("WATCHDOG_USEC") == 1

@@ -6,6 +6,7 @@ of them is an event of the process that is followed.
 """
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -66,10 +67,10 @@ class _Victim:
                 os.pwrite(memory, b"x", self.address + slot * SLOT + page * 4096)
         os.close(memory)
 
-    def truncate(self) -> None:
-        """Take all pages of the file away; it keeps its size."""
-        os.truncate(self.path, 0)
-        os.truncate(self.path, _SLOTS * SLOT)
+    def empty(self) -> None:
+        """Take all pages of the file away, by MADV_REMOVE on a mapping of our own."""
+        with self.path.open("r+b") as file, mmap.mmap(file.fileno(), _SLOTS * SLOT) as area:
+            area.madvise(mmap.MADV_REMOVE)
 
 
 @pytest.fixture(params=["idle", "busy"])
@@ -129,7 +130,7 @@ def test_a_session_reads_again_within_two_seconds(victim: _Victim, exact: bool) 
         victim.populate(range(_SLOTS))
         _until(session.pump, lambda: session.pte_pages >= before[0] + _SLOTS - 1)
         _for(session.pump, 1.0)
-        victim.truncate()
+        victim.empty()
         _until(session.pump, lambda: session.empty >= before[1] + _SLOTS - 1)
         assert session.audits.runs == 0
         if exact:
@@ -142,7 +143,7 @@ def test_vm_pte_alone_is_enough(victim: _Victim) -> None:
     with attached(victim.pid) as session:
         _for(session.pump, 1.0)
         victim.populate(range(_SLOTS))
-        victim.truncate()
+        victim.empty()
         _until(session.pump, lambda: _slots(session.snapshot(slots=True), victim) >= _SLOTS - 1)
 
 
@@ -179,7 +180,7 @@ def test_what_the_daemon_shows_is_of_the_moment(victim: _Victim) -> None:
         assert shown.snapshot.now.vm_pte_kib == shown.vm_pte_kib
         _until(host.step, lambda: session.pte_pages >= before + _SLOTS - 1)
         _for(host.step, 1.0)
-        victim.truncate()
+        victim.empty()
         _until(host.step, lambda: session.empty >= _SLOTS - 1)
     finally:
         host.close()
@@ -201,7 +202,7 @@ def test_the_commands_know_it_before_their_end(
         time.sleep(5)
         victim.populate(range(_SLOTS))
         time.sleep(1)
-        victim.truncate()
+        victim.empty()
         program.wait(30)
         assert program.stdout
         out = program.stdout.read()
