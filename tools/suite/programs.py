@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +81,16 @@ def _python(module: str, *arguments: str) -> Start:
     return start
 
 
-def _churn(preload: str = "", **environment: str) -> Start:
-    """The multi-threaded C program, on the allocator that `preload` names."""
+def _library(name: str) -> str:
+    """The file of a shared library, whose version differs between releases of Debian."""
+    found = find_library(name)
+    if not found:  # the dynamic linker ignores a library to preload that is missing
+        raise SystemExit(f"lib{name} is not installed; tools/accuracy installs it.")
+    return found
+
+
+def _churn(allocator: str = "", **environment: str) -> Start:
+    """The multi-threaded C program, on this allocator's library."""
 
     @contextmanager
     def start(seconds: float) -> Iterator[Running]:
@@ -89,8 +98,8 @@ def _churn(preload: str = "", **environment: str) -> Start:
             program = str(Path(folder) / "churn")
             subprocess.run(["gcc", "-O1", "-pthread", "-o", program, str(_CHURN)], check=True)
             command = [program, str(_THREADS), f"{seconds:.0f}"]
-            if preload:
-                environment["LD_PRELOAD"] = preload
+            if allocator:
+                environment["LD_PRELOAD"] = _library(allocator)
             with _until_done(command, **environment) as running:
                 yield running
 
@@ -176,9 +185,9 @@ CASES = (
     Case("redis, fill and flush", _redis(_fill_and_flush)),
     Case("redis, BGSAVE, both sides", _redis(_save_and_write), forks=True),
     Case("polars", _python("frames")),
-    Case("C churn on jemalloc", _churn("libjemalloc.so.2", MALLOC_CONF="background_thread:true")),
-    Case("C churn on tcmalloc", _churn("libtcmalloc.so.4", TCMALLOC_RELEASE_RATE="10")),
-    Case("C churn on mimalloc", _churn("libmimalloc.so.2.0")),
+    Case("C churn on jemalloc", _churn("jemalloc", MALLOC_CONF="background_thread:true")),
+    Case("C churn on tcmalloc", _churn("tcmalloc", TCMALLOC_RELEASE_RATE="10")),
+    Case("C churn on mimalloc", _churn("mimalloc")),
     Case("C churn on glibc", _churn()),
     Case("C churn, glibc, THP always", _huge(_churn(), {".": "always"})),
     Case("C churn, glibc, mTHP 64K", _huge(_churn(), {".": "never", "hugepages-64kB": "always"})),
