@@ -73,12 +73,15 @@ def _open_what_is_closed() -> None:
 
 
 def _wrapped(stream: IO[str] | None, number: int, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
-    """The stream as this kind; what a terminal has no letter for becomes an escape."""
+    """The stream as this kind; what a terminal has no letter for becomes an escape.
+
+    The stream itself stays usable: textual writes to `sys.__stderr__`.
+    """
     if not isinstance(stream, io.TextIOWrapper):
         return kind(open(number, "wb", closefd=False), "utf-8", "backslashreplace")
     line_buffering, write_through = stream.line_buffering, stream.write_through
     return kind(
-        stream.detach(),
+        stream.buffer,
         stream.encoding,
         "backslashreplace",
         line_buffering=line_buffering,

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -35,7 +36,7 @@ signed = cast(Callable[[Any], int], np.int64)
 
 
 _SHADOW = Path(__file__).parents[1]
-_CONSTANTS = ("events.py", "geometry.py", "policy.py")
+_CONSTANTS = ("events.py", "geometry.py", "policy.py", "room.py")
 SOURCES = (
     *sorted((_SHADOW / "table").rglob("*.py")),
     *sorted((_SHADOW / "whatif").rglob("*.py")),
@@ -80,8 +81,31 @@ def inlined(function: _Function) -> _Function:
 
 def _with(function: _Function, **options: bool) -> _Function:
     made = _njit(cache=_FOLDER is not None, nogil=True, _nrt=False, **options)(function)
+    if _FOLDER:
+        made._cache.save_overload = _kept_if_possible(made._cache.save_overload)
     _functions.append(made)
     return cast(_Function, made)
+
+
+def _kept_if_possible(save: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """numba's `save_overload`, but a full disk costs only the next start its time."""
+
+    def save_overload(signature: Any, code: Any) -> None:
+        try:
+            save(signature, code)
+        except OSError as error:
+            _not_kept(error.strerror or str(error))
+
+    return save_overload
+
+
+@cache
+def _not_kept(why: str) -> None:
+    """Say it once."""
+    _log.warning(
+        "ptescope: %s cannot take what is compiled: %s. The next start compiles again; make "
+        "room there, or set %s to another folder.", _FOLDER, why, VARIABLE,
+    )  # fmt: skip
 
 
 class _Announcement(event.Listener):

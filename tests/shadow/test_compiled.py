@@ -2,6 +2,7 @@
 """What is compiled: told, kept where nobody else can write, and compiled again when it changes."""
 
 import ast
+import errno
 import os
 import shutil
 import signal
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import numba
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 import shadow.table.compiled as compiled_module
 from shadow.table.cache import cache_folder
-from shadow.table.compiled import SOURCES
+from shadow.table.compiled import SOURCES, compiled
 from tests.shadow.trace.traces import write_trace
 
 _ROOT = Path(__file__).parents[2]
@@ -143,3 +145,19 @@ def test_where_nothing_can_be_kept_it_is_said(
         "ptescope: compiling a function. No folder can keep it (others may write to /odd): "
         "set PTESCOPE_CACHE to one."
     ]
+
+
+def test_a_full_disk_costs_only_the_next_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+
+    @compiled
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert double(21) == 42
+    assert "No space left on device. The next start compiles again" in caplog.text

@@ -162,3 +162,14 @@ def test_a_signal_at_any_time_is_no_traceback(
         _, said = program.communicate(timeout=60)
         assert said in ("", "ptescope: interrupted\n")
         assert program.returncode in (0, 128 + number, -number)
+
+
+def test_the_streams_that_were_there_before_stay_usable() -> None:
+    """Libraries such as textual write to them."""
+    program = (
+        "import sys; from tracer import stdio; stdio.secure();"
+        "sys.__stdout__.write('out'); sys.__stderr__.write('err'); sys.stdout.write('put')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "err")
+    assert sorted(("out", "put")) == sorted((done.stdout[:3], done.stdout[3:]))
