@@ -148,7 +148,7 @@ _MAPPED = (Kind.MAP, SLOT, _WIDE, _PRIVATE)
             (Kind.LOCK, 0, 0, 3),
         ],
         [(Kind.LOSS, 0, 1 << 46, 0)],
-        [(26, 0, 0, 0)],
+        [(max(Kind) + 1, 0, 0, 0)],
         [(0, 0, 0, 0)],
     ],
 )
@@ -249,7 +249,7 @@ def _seed(*parts: _Part, what: int = _READ, brk: int = 0, time: int = 1000) -> b
         _seed((Row.HUGE, [(0, BASE, 0, 7)], None)),
         _seed((Row.VMA, [(0, BASE, 1 << 60, 3)], [b"\0" * 16])),
         _seed((Row.VMA, [(0, BASE, 0, 3)], [b"\0" * 16])),
-        _seed((Row.VMA, [(0, BASE, SLOT, 3)], [b"\0" * 32])),
+        _seed((Row.VMA, [(0, BASE, SLOT, 3)], [b"\0" * 40])),
         _seed((Row.VMA, [(0, BASE, SLOT, 3), (0, BASE + PAGE, SLOT, 3)], [b"\0" * 16] * 2)),
         _seed((Row.RANGE, [(0, BASE, 1 << 63, 0)], None), what=_READ | Read.RANGES),
         _seed((Row.PMD_PAGE, [(0, BASE + SLOT, 0, 0)], None), what=_READ | Read.UPPER),

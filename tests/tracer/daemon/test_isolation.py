@@ -58,6 +58,10 @@ class _Probes:
         assert pid in self.traced
         return 0
 
+    def told_space(self, pid: int, space: int) -> None:
+        assert pid in self.traced
+        assert space == 0
+
     def poll(self) -> list[int]:
         return sorted(self.traced)
 
@@ -73,6 +77,12 @@ class _Probes:
 
 class _Reader:
     exact, why = True, "stand-in"
+
+    def vmas(self, target: Any) -> Any:
+        return target.vmas()
+
+    def space(self, _target: Any) -> int:
+        return 0
 
     def pages(self, *_: Any, **__: Any) -> Pages:
         none = np.empty(0, np.int64)
