@@ -316,7 +316,7 @@ def test_the_command_serves_records_and_ends(tmp_path: Path) -> None:
             took = time.monotonic() - begin
             actor.close()
     assert daemon.returncode == 0, errors
-    assert took < 2
+    assert took < 20  # a service manager kills it after 90 s
     assert _told(manager) == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
     (process,) = [p for p in json.loads(out)["processes"] if p["process"]["pid"] == actor.pid]
     assert process["now"]["empty"] >= 1
