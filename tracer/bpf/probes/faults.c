@@ -47,7 +47,10 @@ static __always_inline struct target *faulting(u64 vma, u64 flags) {
 static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 regs, u64 outcome) {
     if (outcome & (VM_FAULT_ERROR | VM_FAULT_RETRY))
         return 0;
-    if (!regs && !(flags & FAULT_FLAG_REMOTE) && in_filling_call())
+    u32 pinned = regs == 0;
+    // Together with the next test clang would make an OR of the pointer, which 6.1 refuses.
+    asm volatile("" : "+r"(pinned));
+    if (pinned && !(flags & FAULT_FLAG_REMOTE) && in_filling_call())
         return 0;
     u32 error = 0;
     if (flags & FAULT_FLAG_WRITE)
