@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Audits of one shadow: read and compare (`tracer.readings`), repair, add up.
+"""Audits of one shadow: read and compare (`tracer.comparer`), repair, add up.
 
 Slots that stayed in motion are left out of the sums and counted as not compared.
 """
@@ -55,7 +55,7 @@ class Auditor:
         reader: how its page tables are read.
         take: takes the events that have come; returns how many.
         drift_every: seconds between two looks whether the process drifts without events.
-        readings: what readings for drift may take together with others.
+        budget: what readings for drift may take together with others.
     """
 
     def __init__(

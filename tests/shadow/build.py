@@ -7,8 +7,9 @@ import numpy as np
 
 from shadow.events import EVENT, LABEL_BITS, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind, Label
 from shadow.geometry import PAGE, SLOT
+from shadow.table import Pages
 
-__all__ = ("BASE", "DONTNEED", "FREE", "History", "PAGE", "RW", "SLOT")
+__all__ = ("BASE", "DONTNEED", "FREE", "History", "PAGE", "RW", "SLOT", "pages_read")
 
 BASE = 0x10_0000_0000
 RW = mmap.PROT_READ | mmap.PROT_WRITE
@@ -71,3 +72,16 @@ class History:
     def batch(self) -> EventBatch:
         """(n,) of `EVENT`."""
         return np.array(self._rows, EVENT)
+
+
+def pages_read(slots: int, entries: int, *, exact: bool = True) -> Pages:
+    """A reading: the first slots from BASE on have a PTE page each, with so many entries."""
+    bits = np.zeros((slots, 512), np.uint8)
+    bits[:, :entries] = 1
+    return Pages(
+        slots=BASE + SLOT * np.arange(slots, dtype=np.int64),
+        present=np.packbits(bits, axis=1, bitorder="little").view(np.uint64),
+        huge=np.empty(0, np.int64),
+        huge_kind=np.empty(0, np.uint8),
+        exact=exact,
+    )

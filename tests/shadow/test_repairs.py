@@ -8,7 +8,7 @@ import pytest
 
 from shadow.policy import Policy
 from shadow.table import VMA, Counter, Pages, Table, VmaFlag
-from tests.shadow.build import BASE, SLOT, History
+from tests.shadow.build import BASE, SLOT, History, pages_read
 
 _SLOTS = 256
 _EVERYWHERE = np.array([BASE]), np.array([BASE + _SLOTS * SLOT])
@@ -25,16 +25,7 @@ def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
 
 def _read(slots: int, entries: int, *, exact: bool = True) -> Pages:
     """A reading of everything: the first `slots` have a PTE page with so many entries."""
-    bits = np.zeros((slots, 512), np.uint8)
-    bits[:, :entries] = 1
-    return Pages(
-        slots=BASE + SLOT * np.arange(slots, dtype=np.int64),
-        present=np.packbits(bits, axis=1, bitorder="little").view(np.uint64),
-        huge=np.empty(0, np.int64),
-        huge_kind=np.empty(0, np.uint8),
-        exact=exact,
-        within=_EVERYWHERE,
-    )
+    return replace(pages_read(slots, entries, exact=exact), within=_EVERYWHERE)
 
 
 def _by_policy(table: Table, counter: Counter) -> list[int]:
@@ -54,7 +45,7 @@ def test_entries_found_gone_are_an_attempt() -> None:
 
 def test_some_entries_gone_are_an_attempt_that_frees_nothing() -> None:
     table = _table()
-    table.adopt(replace(_read(_SLOTS, 1)), _NOW)
+    table.adopt(_read(_SLOTS, 1), _NOW)
     assert _by_policy(table, Counter.FREED) == [0, 0, 0]
     assert _by_policy(table, Counter.ATTEMPTS) == [0, 0, _SLOTS]
     assert _by_policy(table, Counter.EMPTY) == [0, 0, 0]

@@ -11,24 +11,11 @@ from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Repair, Seed
 from shadow.snapshot import Kernel, PolicyOutcome, Process
 from shadow.table import VMA, HugePages, Pages, VmaFlag
-from tests.shadow.build import BASE, SLOT, History
+from tests.shadow.build import BASE, SLOT, History, pages_read
 
 _S = 1_000_000_000
 _SLOTS = 256
 _WITHIN = np.array([BASE]), np.array([BASE + _SLOTS * SLOT])
-
-
-def _pages(count: int, entries: int) -> Pages:
-    """The first `count` slots have a PTE page each, with so many entries."""
-    bits = np.zeros((count, 512), np.uint8)
-    bits[:, :entries] = 1
-    return Pages(
-        slots=BASE + SLOT * np.arange(count, dtype=np.int64),
-        present=np.packbits(bits, axis=1, bitorder="little").view(np.uint64),
-        huge=np.empty(0, np.int64),
-        huge_kind=np.empty(0, np.uint8),
-        exact=True,
-    )
 
 
 def _vmas() -> np.ndarray[tuple[int], np.dtype[np.void]]:
@@ -65,7 +52,7 @@ def _outcome(following: Following, second: float, policy: Policy = Policy.NONE) 
 
 
 def test_rest_after_the_last_event_counts() -> None:
-    following = _followed(_pages(0, 0))
+    following = _followed(pages_read(0, 0))
     _touch_and_empty(following, 106)
     assert _outcome(following, 124).mean == pytest.approx(_SLOTS * 18 / 24, abs=0.1)
     assert _outcome(following, 124).saved_page_seconds == 0
@@ -74,29 +61,29 @@ def test_rest_after_the_last_event_counts() -> None:
 
 
 def test_a_process_without_any_event_has_the_mean_of_its_seed() -> None:
-    following = _followed(_pages(10, 0))
+    following = _followed(pages_read(10, 0))
     assert _outcome(following, 160).mean == 10
     assert _outcome(following, 160, Policy.PTE_REF).mean == 0
     assert _outcome(following, 160, Policy.PTE_REF).saved_page_seconds == 600
 
 
 def test_the_window_ends_where_the_facts_say() -> None:
-    following = _followed(_pages(10, 0))
+    following = _followed(pages_read(10, 0))
     following.update(end_ns=130 * _S)
     assert _outcome(following, 160, Policy.PTE_REF).saved_page_seconds == 300
 
 
 def test_what_a_reading_repairs_counts_from_its_own_time() -> None:
-    following = _followed(_pages(0, 0))
-    following.apply(Repair(110 * _S, _pages(_SLOTS, 1).restricted(_WITHIN)))
+    following = _followed(pages_read(0, 0))
+    following.apply(Repair(110 * _S, pages_read(_SLOTS, 1).restricted(_WITHIN)))
     assert _outcome(following, 120).mean == pytest.approx(_SLOTS / 2, abs=0.1)
-    gone = replace(_pages(0, 0), within=_WITHIN)
+    gone = replace(pages_read(0, 0), within=_WITHIN)
     following.apply(Repair(120 * _S, gone))
     assert _outcome(following, 140, Policy.PT_RECLAIM).mean == pytest.approx(_SLOTS / 4, abs=0.1)
 
 
 def test_looking_often_changes_no_bit() -> None:
-    watched, left_alone = _followed(_pages(3, 1)), _followed(_pages(3, 1))
+    watched, left_alone = _followed(pages_read(3, 1)), _followed(pages_read(3, 1))
     for tenth in range(1000, 1237, 7):
         watched.snapshot(tenth * _S // 10)
     for following in (watched, left_alone):
@@ -106,8 +93,8 @@ def test_looking_often_changes_no_bit() -> None:
 
 def test_rest_without_events_being_taken_is_not_observed() -> None:
     """As a daemon that samples does: 10 s followed, 30 s not, 10 s followed."""
-    following = _followed(_pages(10, 0))
+    following = _followed(pages_read(10, 0))
     following.apply(Mappings(110 * _S))
-    following.apply(Seed(140 * _S, _pages(20, 0), _vmas(), 0))
+    following.apply(Seed(140 * _S, pages_read(20, 0), _vmas(), 0))
     assert _outcome(following, 150).mean == 15
     assert _outcome(following, 150, Policy.PTE_REF).saved_page_seconds == 300
