@@ -50,7 +50,7 @@ def test_an_imported_recording_says_what_was_seen_live(tmp_path: Path) -> None:
     with script.open("w") as file:
         subprocess.run(
             [
-                *("unshare", "--mount", "perf", "script", "-i", data, "--ns", "--header"),
+                *("perf", "script", "-i", data, "--ns", "--header"),
                 *("--show-lost-events", "-F", _FIELDS),
             ],
             stdout=file,
