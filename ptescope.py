@@ -25,6 +25,7 @@ from pathlib import Path
 from shadow import advice as _advice_rules
 from shadow import whatif
 from shadow.advice import Evidence, Finding
+from shadow.advice.collect import evidence_of, evidence_of_trace
 from shadow.errors import (
     DamagedTraceError,
     NoSuchTargetError,
@@ -33,19 +34,18 @@ from shadow.errors import (
     UnsupportedHostError,
     UsageError,
 )
-from shadow.evidence import evidence_of, evidence_of_trace
-from shadow.keeping import Keeping
+from shadow.history import HistoryStore
+from shadow.page_columns import pte_pages_of
 from shadow.policy import Policy
-from shadow.pte_pages import pte_pages_of
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
 from shadow.trace import TraceWriter
 from tracer.census import open_reader
 from tracer.commands.census import take_census
+from tracer.follow.live_process import LiveProcess, following
 from tracer.kernel import kernel_facts
-from tracer.live_process import LiveProcess, following
-from tracer.target import open_target
+from tracer.process.target import open_target
 
 __all__ = (
     "Advice",
@@ -192,7 +192,7 @@ def replay(
     snapshots = run.snapshots(slots=True, policy=policy)
     return [
         replace(snapshot, pages=pte_pages_of(shadow.table, policy))
-        for shadow, snapshot in zip(run.followings.values(), snapshots, strict=True)
+        for shadow, snapshot in zip(run.engines.values(), snapshots, strict=True)
     ]
 
 
@@ -219,7 +219,7 @@ def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> l
     prepare()
     whatif.prepare()
     if isinstance(source, int):
-        kept = Keeping().process()
+        kept = HistoryStore().process()
         with following(source, kept) as live:
             live.wait(duration)
         return [_advice(evidence_of(live.shadow, time.monotonic_ns(), kept.take()))]

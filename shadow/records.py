@@ -2,7 +2,7 @@
 """What may happen to the shadow of one process, as plain data.
 
 A process that is followed is a sequence of these records: `Facts` first, then
-in the order of their effect. `shadow.follow` applies them, live as they come
+in the order of their effect. `shadow.engine` applies them, live as they come
 about and later from a trace (`shadow.trace`), and nothing else changes a
 shadow. So both come to the same end.
 """

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shadow.errors import UsageError
+from shadow.escape import valid
 from shadow.events import count_kinds
-from shadow.plain import valid
+from shadow.page_columns import PtePages
 from shadow.policy import POLICIES, Policy
-from shadow.pte_pages import PtePages
 from shadow.table import Counter, Table
+from shadow.units import KIB_PER_PAGE, NS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,8 +48,6 @@ METHODS = SEEDS
 COMPARED_ENOUGH = 0.95
 """Share of the PTE pages that an audit has to compare to be called clean."""
 _KINDS = 32
-_NS = 1e9
-_KIB_PER_PAGE = 4
 
 
 @dataclass(frozen=True)
@@ -294,7 +293,7 @@ def _outcome(table: Table, policy: int, end_ns: int) -> PolicyOutcome:
         mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
         peak=table.counter(Counter.PEAK + policy),
         mean=round(float(page_ns[policy]) / observed, 1) if observed else float(pages),
-        saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / _NS, 1),
+        saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / NS, 1),
         inferred=table.counter(Counter.INFERRED + policy),
     )
 
@@ -315,7 +314,7 @@ def _now(table: Table, policy: Policy, unplaced: int, vm_pte_kib: int | None) ->
         pud_pages=pud,
         thp_deposits=deposits,
         vm_pte_kib=vm_pte_kib,
-        vm_pte_predicted_kib=_KIB_PER_PAGE * (placed + unplaced + pmd + pud + deposits),
+        vm_pte_predicted_kib=KIB_PER_PAGE * (placed + unplaced + pmd + pud + deposits),
         occupancy=[int(n) + (unplaced if i == 0 else 0) for i, n in enumerate(occupancy)],
     )
 

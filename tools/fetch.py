@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.tracer.allocator.programs import (
+from tools.corpus import (
     CORPUS,
     LARGE,
     OTHER_NAMES,

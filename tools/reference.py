@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from shadow import errors, events
-from shadow.host import Cost, HostView
+from shadow.host_view import Cost, HostView
 from shadow.json_schema import json_schema
 from shadow.report.metrics import HostCollector
 from shadow.trace import layout

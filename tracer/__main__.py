@@ -3,19 +3,19 @@
 
 import sys
 
-from tracer import cli, stdio
+from tracer import cli, standard_streams
 
 __all__ = ("main",)
 
 
 def main() -> int:
     """Run the command of the process's arguments; returns its exit status."""
-    stdio.secure()
+    standard_streams.secure()
     try:
         status = cli.main(sys.argv[1:])
     except SystemExit as error:  # argparse, SIGTERM, or a second Ctrl-C
         status = error.code if isinstance(error.code, int) else 0
-    return stdio.finish(status)
+    return standard_streams.finish(status)
 
 
 if __name__ == "__main__":

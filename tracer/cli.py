@@ -18,23 +18,23 @@ from pkgutil import resolve_name
 from typing import NoReturn
 
 from shadow.errors import PtescopeError
-from shadow.plain import printable
+from shadow.escape import printable
 from tracer.commands import Command
-from tracer.say import complain, log_to_stderr
+from tracer.terminal import complain, log_to_stderr
 
 __all__ = ("main", "whole_parser")
 
 _COMMANDS = {
-    "attach": "attach:Attach",
-    "census": "census:Census",
-    "record": "record:Record",
-    "replay": "replay:Replay",
-    "import": "import_:Import",
-    "export": "export:Export",
-    "advise": "advise:Advise",
-    "daemon": "daemon:Daemon",
-    "top": "top:Top",
-    "doctor": "doctor:Doctor",
+    "attach": "attach:AttachCommand",
+    "census": "census:CensusCommand",
+    "record": "record:RecordCommand",
+    "replay": "replay:ReplayCommand",
+    "import": "import_:ImportCommand",
+    "export": "export:ExportCommand",
+    "advise": "advise:AdviseCommand",
+    "daemon": "daemon:DaemonCommand",
+    "top": "top:TopCommand",
+    "doctor": "doctor:DoctorCommand",
 }
 """Where in `tracer.commands` each is. Only the one that is asked for is loaded: a daemon
 is not to carry what draws on terminals, for months."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from shadow.errors import UnsupportedHostError
 from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
-from tracer.memory_status import memory_status
+from shadow.units import KIB_PER_PAGE
+from tracer.procfs import parse_maps, vm_pte_kib
 
 __all__ = (
     "THP",
@@ -23,7 +24,6 @@ __all__ = (
     "kernel_facts",
     "lockdown",
     "stack_is_nohuge",
-    "vm_pte_kib",
 )
 
 _THP_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -36,7 +36,6 @@ _MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 _PAST_4_LEVELS = 1 << 47
 _TRIED_SLOTS = 16
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
-_KIB_PER_PAGE = 4
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -73,16 +72,6 @@ def lockdown() -> str:
     return found[1] if found else "none"
 
 
-def vm_pte_kib(pid: int | str) -> int:
-    """VmPTE of a process: see `MemoryStatus`.
-
-    Raises:
-        ProcessLookupError: the process has no address space (any more).
-        OSError: /proc cannot be read.
-    """
-    return memory_status(pid).vm_pte_kib
-
-
 def _levels() -> int:
     """4, or 5 where an address past 47 bits can be mapped on request."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -106,13 +95,8 @@ def stack_is_nohuge() -> bool:
         view = ctypes.c_char.from_buffer(area)
         place = ctypes.addressof(view)
         del view
-        inside = False
-        for line in Path("/proc/self/smaps").read_text(errors="replace").splitlines():
-            if span := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                inside = int(span[1], 16) <= place < int(span[2], 16)
-            elif inside and line.startswith("VmFlags:"):
-                return "nh" in line.split()
-    return False
+        smaps = parse_maps(Path("/proc/self/smaps").read_text(errors="replace"))
+        return any("nh" in each.flags for each in smaps if each.start <= place < each.end)
 
 
 def _policy() -> Policy:
@@ -132,7 +116,7 @@ def _policy() -> Policy:
         before = vm_pte_kib("self")
         for slot in slots:
             area.madvise(mmap.MADV_DONTNEED, slot, SLOT)
-        freed = (before - vm_pte_kib("self")) // _KIB_PER_PAGE
+        freed = (before - vm_pte_kib("self")) // KIB_PER_PAGE
     # Our own heap may grow by a PTE page or two meanwhile, and a kernel may miss one.
     return Policy.PT_RECLAIM if freed > _TRIED_SLOTS // 2 else Policy.NONE
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from shadow.advice.evidence import (
     FEW,
     Evidence,
-    Host,
+    HostFacts,
     Purges,
     Slots,
     classify_slots,
@@ -18,7 +18,7 @@ from shadow.advice.evidence import (
 )
 from shadow.advice.finding import Change, Effect, Finding
 from shadow.advice.limits import limits
-from shadow.advice.nothing import nothing_to_do
+from shadow.advice.nothing_to_do import nothing_to_do
 from shadow.advice.rules import RULES
 
 __all__ = (
@@ -26,7 +26,7 @@ __all__ = (
     "Effect",
     "Evidence",
     "Finding",
-    "Host",
+    "HostFacts",
     "Purges",
     "Slots",
     "advise",

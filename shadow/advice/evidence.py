@@ -14,9 +14,9 @@ from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
 from shadow.snapshot import Allocator, Snapshot
 from shadow.table import Counter, VmaFlag
-from shadow.whatif import Future, Outcome, Transform, look, unchanged
+from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
 
-__all__ = ("FEW", "Evidence", "Host", "Purges", "Slots", "classify_slots", "measure_purges")
+__all__ = ("FEW", "Evidence", "HostFacts", "Purges", "Slots", "classify_slots", "measure_purges")
 
 FEW = 16
 """A change that saves fewer PTE pages, 64 KiB, is not worth a restart."""
@@ -25,7 +25,7 @@ _CREDIBLE = 0.9
 
 
 @dataclass(frozen=True)
-class Host:
+class HostFacts:
     """The machine and its settings.
 
     Attributes:
@@ -129,7 +129,7 @@ class Evidence:
     """
 
     snapshot: Snapshot
-    host: Host
+    host: HostFacts
     slots: Slots | None = None
     future: Future | None = None
     seeded: bool = True
@@ -160,7 +160,7 @@ class Evidence:
         """
         if self.future is None or not self.future.usable():
             return None
-        found = look(self.future, unchanged)
+        found = simulate(self.future, unchanged)
         known = self.snapshot.now.pte_pages
         near = min(found.pte_pages, known) >= _CREDIBLE * max(found.pte_pages, known)
         return found if near else None
@@ -169,7 +169,7 @@ class Evidence:
         """The same under a change."""
         if self.baseline is None or self.future is None:
             return None
-        return look(self.future, change)
+        return simulate(self.future, change)
 
     @property
     def late(self) -> bool:

@@ -16,7 +16,7 @@ from shadow.pte_ref.moves import move_page_tables
 from shadow.pte_ref.tables import Tables
 from shadow.pte_ref.vmas import Vma, Vmas
 
-__all__ = ("Hint", "Process")
+__all__ = ("Hint", "SpecifiedProcess")
 
 Hint = Literal[
     "dontfork",
@@ -37,7 +37,7 @@ _EXCLUSIVE: tuple[frozenset[Hint], ...] = (
 Label = Literal["name", "policy", "key"]
 
 
-class Process:
+class SpecifiedProcess:
     """One process.
 
     Args:
@@ -303,13 +303,13 @@ class Process:
         if locked and grown > len(pages):
             self._populate((first + len(pages)) * PAGE, (grown - len(pages)) * PAGE, strict=False)
 
-    def fork(self) -> "Process":
+    def fork(self) -> "SpecifiedProcess":
         """The child, as dup_mmap makes it.
 
         Only VMAs with an anon_vma are copied: what others map comes back by faults
         (mm/memory.c, vma_needs_copy). Locks are not inherited.
         """
-        child = Process(levels=self.tables.levels, switch_back=self.tables.switch_back)
+        child = SpecifiedProcess(levels=self.tables.levels, switch_back=self.tables.switch_back)
         child._break = self._break
         child.vmas = Vmas(self.vmas.number())
         for vma in self.vmas.all:

@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, TextIO
 from pyarrow import parquet
 
 from shadow.errors import DamagedTraceError
-from shadow.plain import valid
+from shadow.escape import valid
+from shadow.memory_limit import MAX_MEMORY
 from shadow.policy import POLICIES
 from shadow.records import Facts
-from shadow.replay.one import Replay
-from shadow.room import MAX_MEMORY
+from shadow.replay.replay import Replay
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceReader
 from shadow.trace.encode import encode

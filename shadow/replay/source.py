@@ -9,7 +9,7 @@ from pathlib import Path
 from fsspec.core import url_to_fs
 
 from shadow.errors import UsageError
-from shadow.room import MAX_MEMORY
+from shadow.memory_limit import MAX_MEMORY
 from shadow.trace import SUFFIX, TraceReader
 
 _PARTS = 4

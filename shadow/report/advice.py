@@ -5,12 +5,12 @@ from textwrap import wrap
 
 from shadow.advice import Evidence, Finding, limits
 from shadow.advice.finding import Effect
-from shadow.plain import reporter
-from shadow.report.parts import compared_lines, origin_lines, share, size
+from shadow.escape import reporter
+from shadow.report.format import compared_lines, origin_lines, share, size
+from shadow.units import NS
 
 __all__ = ("render_advice",)
 
-_NS = 1e9
 _WIDTH = 87
 _SHORT = 2
 """Lines of a change that are shown without being asked for."""
@@ -60,7 +60,7 @@ def _margin(name: str, sentences: list[str]) -> list[str]:
 
 def _trust(evidence: Evidence) -> str:
     window = evidence.snapshot.window
-    seconds = (window.end_ns - window.start_ns) / _NS
+    seconds = (window.end_ns - window.start_ns) / NS
     kept = len(evidence.future.events) if evidence.future else 0
     lost = f", {window.lost:,} lost" if window.lost else ""
     seen = f"{seconds:.1f} s, {kept:,} events kept{lost}"

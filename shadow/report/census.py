@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A census as text: one process in full, or a line for each of many."""
 
-from shadow.plain import reporter
-from shadow.report.parts import occupancy_lines, origin_lines, share, size
+from shadow.escape import reporter
+from shadow.report.format import occupancy_lines, origin_lines, share, size
 from shadow.snapshot import SPARSE_BELOW, Reading, Snapshot
 
 __all__ = ("census_header", "census_row", "render_census")

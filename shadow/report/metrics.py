@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from shadow.escape import printable
 from shadow.geometry import PAGE
-from shadow.host import Cost, HostProcess, HostView
-from shadow.plain import printable
+from shadow.host_view import Cost, HostProcess, HostView
 from shadow.policy import POLICIES
 from shadow.snapshot import Snapshot
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A snapshot as plain text, for a terminal of 80 columns or more."""
 
-from shadow.plain import reporter
+from shadow.escape import reporter
 from shadow.plural import counted
 from shadow.policy import Policy
-from shadow.report.parts import (
+from shadow.report.format import (
     compared_lines,
     occupancy_lines,
     origin_lines,
@@ -12,10 +12,10 @@ from shadow.report.parts import (
     size,
 )
 from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
+from shadow.units import NS
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
 
-_NS = 1e9
 _POLICY_TEXT = {
     Policy.NONE.label: "none        frees at munmap and exit only",
     Policy.PT_RECLAIM.label: "pt_reclaim  one DONTNEED over the whole slot",
@@ -43,14 +43,14 @@ def interval_row(snapshot: Snapshot) -> str:
     """One row of a run with intervals."""
     window, now = snapshot.window, snapshot.now
     return (
-        f"{(window.end_ns - window.start_ns) / _NS:8.1f} {sum(window.events.values()):11,} "
+        f"{(window.end_ns - window.start_ns) / NS:8.1f} {sum(window.events.values()):11,} "
         f"{now.pte_pages:10,} {now.empty:8,} {now.lazyfree_only or 0:9,} {window.lost:6,}"
     )
 
 
 def _heading(snapshot: Snapshot) -> list[str]:
     process, window = snapshot.process, snapshot.window
-    seconds = (window.end_ns - window.start_ns) / _NS
+    seconds = (window.end_ns - window.start_ns) / NS
     return [
         f"{process.comm} (pid {process.pid}), {seconds:.1f} s, "
         f"{counted(sum(window.events.values()), 'event')}, {window.lost:,} lost",

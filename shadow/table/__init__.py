@@ -17,9 +17,17 @@ import numpy.typing as npt
 
 from shadow.events import EVENT, UNFILLED, EventBatch, Kind
 from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT
+from shadow.memory_limit import NoRoomError, Room
 from shadow.policy import Policy
-from shadow.room import NoRoomError, Room
-from shadow.table.adopt import (
+from shadow.table.clock import advance, area_until
+from shadow.table.fills import drain
+from shadow.table.fork import copy_address_space
+from shadow.table.jit import compiling, forget_compiling
+from shadow.table.labels import NOT_MERGEABLE
+from shadow.table.loop import run
+from shadow.table.page_set import Pages, Ranges, in_slots, overlapping
+from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+from shadow.table.seed import (
     adopt_guards,
     adopt_huge,
     adopt_pages,
@@ -30,13 +38,6 @@ from shadow.table.adopt import (
     forget_untouched,
     set_runs,
 )
-from shadow.table.clock import advance, area_until
-from shadow.table.compiled import compiling, forget_compiling
-from shadow.table.fills import drain
-from shadow.table.fork import copy_address_space
-from shadow.table.labels import NOT_MERGEABLE
-from shadow.table.pages import Pages, Ranges, in_slots, overlapping
-from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import (
     ALL_FLAGS,
     HUGE_ANON,
@@ -54,7 +55,6 @@ from shadow.table.state import (
     grown,
     new_state,
 )
-from shadow.table.step import run
 
 __all__ = (
     "ALL_FLAGS",

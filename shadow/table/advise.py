@@ -6,9 +6,9 @@ Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, PARTLY, PKEY_SHIFT, SPECIAL, UNFILLED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
-from shadow.table.compiled import compiled
 from shadow.table.fault import populate
-from shadow.table.guards import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
+from shadow.table.guard_calls import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
+from shadow.table.jit import compiled
 from shadow.table.labels import NOT_MERGEABLE, change_flags, set_label
 from shadow.table.radix import find, next_slot
 from shadow.table.reclaim import collapse, page_out

@@ -11,10 +11,10 @@ arch/x86/mm/fault.c (access_error, expand_stack).
 from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.bits import count_range
-from shadow.table.compiled import compiled, inlined
-from shadow.table.markers import next_guard
+from shadow.table.guard_ranges import next_guard
+from shadow.table.jit import compiled, inlined
+from shadow.table.pte_pages import allocate, has, make_huge, set_entries, set_entry
 from shadow.table.radix import find, find_or_create
-from shadow.table.records import allocate, has, make_huge, set_entries, set_entry
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits

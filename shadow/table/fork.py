@@ -9,8 +9,9 @@ Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 
 from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
-from shadow.table.compiled import compiled
-from shadow.table.markers import add_guard
+from shadow.table.guard_ranges import add_guard
+from shadow.table.jit import compiled
+from shadow.table.pte_pages import allocate, copy_entries, has, make_huge
 from shadow.table.radix import (
     PMD_LEVEL,
     create_upper,
@@ -21,7 +22,6 @@ from shadow.table.radix import (
     table_span,
     upper_table,
 )
-from shadow.table.records import allocate, copy_entries, has, make_huge
 from shadow.table.state import HUGE_ANON, LEFT_BEHIND, Counter, State, VmaFlag
 
 __all__ = ("copy_address_space",)

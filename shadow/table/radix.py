@@ -12,8 +12,8 @@ from shadow.geometry import (
     PAGE_SHIFT,
     SLOT,
 )
-from shadow.table.compiled import compiled, inlined
-from shadow.table.records import drop_all_policies, forget_entries
+from shadow.table.jit import compiled, inlined
+from shadow.table.pte_pages import drop_all_policies, forget_entries
 from shadow.table.state import Counter, State
 
 __all__ = (

@@ -11,9 +11,10 @@ mm/mmap.c (brk).
 
 from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, SLOT
 from shadow.table.bits import is_set, set_range
-from shadow.table.compiled import compiled
 from shadow.table.fault import populate, table_for
-from shadow.table.markers import move_guards
+from shadow.table.guard_ranges import move_guards
+from shadow.table.jit import compiled
+from shadow.table.pte_pages import clear_entries, has, set_entries
 from shadow.table.radix import (
     PMD_LEVEL,
     PUD_LEVEL,
@@ -25,7 +26,6 @@ from shadow.table.radix import (
     next_table,
     upper_table,
 )
-from shadow.table.records import clear_entries, has, set_entries
 from shadow.table.state import LEFT_BEHIND, Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import first_overlap, insert, split_huge, vma_at

@@ -10,8 +10,9 @@ Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
 
 from shadow.geometry import PAGE_SHIFT, SLOT
-from shadow.table.compiled import compiled, inlined
-from shadow.table.markers import drop_guards
+from shadow.table.guard_ranges import drop_guards
+from shadow.table.jit import compiled, inlined
+from shadow.table.pte_pages import clear_entries, has
 from shadow.table.radix import (
     PMD_LEVEL,
     drop_empty_upper,
@@ -21,7 +22,6 @@ from shadow.table.radix import (
     next_table,
     table_span,
 )
-from shadow.table.records import clear_entries, has
 from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.vmas import cut, first_overlap, remove_range, split_huge
 from shadow.table.zap import free_huge, walker_visits

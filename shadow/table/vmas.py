@@ -9,9 +9,9 @@ can_vma_merge_before/after; mm/rmap.c, anon_vma_prepare).
 """
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
-from shadow.table.compiled import compiled, inlined
+from shadow.table.jit import compiled, inlined
+from shadow.table.pte_pages import give_all_policies, set_entries
 from shadow.table.radix import find, free_record
-from shadow.table.records import give_all_policies, set_entries
 from shadow.table.state import HUGE_ANON, NOT_COMPARED, Counter, LabelPart, State, VmaFlag
 
 __all__ = (

@@ -13,10 +13,10 @@ from shadow.events import FILE_TRUNCATED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
-from shadow.table.compiled import compiled, inlined
-from shadow.table.markers import clear_but_guards, unmark_guards
+from shadow.table.guard_ranges import clear_but_guards, unmark_guards
+from shadow.table.jit import compiled, inlined
+from shadow.table.pte_pages import clear_entries, has, release
 from shadow.table.radix import find, free_record, next_slot
-from shadow.table.records import clear_entries, has, release
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, split_huge
 

@@ -16,14 +16,14 @@ batches before it can be read, and nothing that comes after it is.
 
 from shadow.trace.file import TraceFile
 from shadow.trace.layout import SUFFIX, VERSION, Row
-from shadow.trace.read import Entry, TraceReader
+from shadow.trace.read import TraceEntry, TraceReader
 from shadow.trace.redact import Redactor
 from shadow.trace.write import TraceWriter
 
 __all__ = (
     "SUFFIX",
     "VERSION",
-    "Entry",
+    "TraceEntry",
     "Redactor",
     "Row",
     "TraceFile",

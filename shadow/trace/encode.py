@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shadow.escape import valid
 from shadow.events import EVENT, EventBatch
-from shadow.plain import valid
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.table import ALL_FLAGS, LabelPart, Pages
 from shadow.trace.layout import COLUMNS, MAP_BYTES, MOST_ROWS, SCHEMA, WHOLE, Read, Row

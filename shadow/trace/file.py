@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from shadow.errors import OutputError
-from shadow.output import NewFile
+from shadow.private_file import NewFile
 from shadow.records import Events, Record
 from shadow.trace.encode import encode
 from shadow.trace.layout import name_of

@@ -17,7 +17,7 @@ from shadow.trace.layout import MOST_ROWS, SCHEMA, VERSION
 from shadow.trace.seal import END, BrokenSealError, check, length_of, opened
 from shadow.trace.unpacked import unpacked_rows_and_bytes
 
-__all__ = ("Entry", "TraceReader")
+__all__ = ("TraceEntry", "TraceReader")
 
 _PREFIX = 8
 _FEWEST_LEVELS = 4
@@ -43,7 +43,7 @@ def _opened(head: bytes, body: bytes) -> Any:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TraceEntry:
     """A record of a trace.
 
     Attributes:
@@ -128,7 +128,7 @@ class TraceReader:
             )
         return fields, pa.ipc.read_record_batch(_opened(head, body), self._schema)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TraceEntry]:
         """The records in order.
 
         Yields:
@@ -162,7 +162,7 @@ class TraceReader:
                     self._waiting = 0
             except _DAMAGE as error:
                 raise DamagedTraceError(self._damage(place, str(error))) from error
-            yield Entry(process, record)
+            yield TraceEntry(process, record)
         if self._file.read(len(END) + 1) != END:
             raise DamagedTraceError(self._damage(self.position, "its end is not as written"))
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from shadow.engine import Engine, Tee
 from shadow.errors import TraceWriteError
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.follow import Following, Tee
 from shadow.plural import are, counted
 from shadow.records import Events, Facts, Record, Repair, Seed
 from shadow.trace.file import TraceFile
@@ -47,7 +47,7 @@ def _size(record: Record) -> int:
 
 
 @dataclass
-class _Process:
+class _TracedProcess:
     """One process within the trace.
 
     Attributes:
@@ -64,7 +64,7 @@ class _Process:
 
     number: int
     change: Callable[[Record], Record]
-    following: Following | None = None
+    engine: Engine | None = None
     gap: bool = False
     missing: int = 0
     dropped: int = 0
@@ -108,8 +108,8 @@ class TraceWriter:
         self._change = change
         self._limit, self._queued = queue_bytes, 0
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[_Process, Record] | None] = queue.SimpleQueue()
-        self._processes: list[_Process] = []
+        self._queue: queue.SimpleQueue[tuple[_TracedProcess, Record] | None] = queue.SimpleQueue()
+        self._processes: list[_TracedProcess] = []
         self._thread = threading.Thread(target=self._run, name="trace", daemon=True)
 
     @property
@@ -119,11 +119,11 @@ class TraceWriter:
 
     def tee(self) -> Tee:
         """What the shadow of another process is to tell its records to."""
-        process = _Process(len(self._processes) + 1, self._change())
+        process = _TracedProcess(len(self._processes) + 1, self._change())
         self._processes.append(process)
 
-        def take(following: Following, record: Record) -> None:
-            process.following = following
+        def take(engine: Engine, record: Record) -> None:
+            process.engine = engine
             if not process.gap and self._queued <= self._limit:
                 self._put(process, record)
                 return
@@ -131,11 +131,11 @@ class TraceWriter:
             if isinstance(record, Events):
                 process.missing += len(record.batch)
             if self._queued <= self._limit // 2 and self.problem is None:
-                self._bridge(process, following)
+                self._bridge(process, engine)
 
         return take
 
-    def _put(self, process: _Process, record: Record) -> None:
+    def _put(self, process: _TracedProcess, record: Record) -> None:
         if isinstance(record, Facts) and process.dropped:
             lacking = counted(process.dropped, "event")
             note = f"The trace lacks {lacking}: the disk was too slow for them."
@@ -144,13 +144,13 @@ class TraceWriter:
             self._queued += _size(record)
         self._queue.put((process, record))
 
-    def _bridge(self, process: _Process, following: Following) -> None:
+    def _bridge(self, process: _TracedProcess, engine: Engine) -> None:
         """After a gap: say how large it was, and start again from the shadow."""
         process.dropped += process.missing
-        seed, pid = following.restated(), following.facts.process.pid
+        seed, pid = engine.restated(), engine.facts.process.pid
         loss = np.array([(seed.time, 0, process.missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
         process.gap, process.missing = False, 0
-        for record in (following.facts, Events(loss), seed):
+        for record in (engine.facts, Events(loss), seed):
             self._put(process, record)
 
     def publish(self) -> None:
@@ -191,7 +191,7 @@ class TraceWriter:
         except Exception as error:  # whatever it is, the user is told when the trace is closed
             self.problem = error
 
-    def _gather(self, process: _Process, record: Record) -> None:
+    def _gather(self, process: _TracedProcess, record: Record) -> None:
         record = process.change(record)
         if not isinstance(record, Events) or record.counted:
             self._flush(process)
@@ -204,7 +204,7 @@ class TraceWriter:
         if process.waiting >= _BATCH:
             self._flush(process)
 
-    def _flush(self, process: _Process) -> None:
+    def _flush(self, process: _TracedProcess) -> None:
         if process.waiting:
             batches, process.batches, process.waiting = process.batches, [], 0
             self._write(process, Events(np.concatenate(batches)))
@@ -215,9 +215,9 @@ class TraceWriter:
             if process.waiting and now - process.since > _SECONDS:
                 self._flush(process)
 
-    def _write(self, process: _Process, record: Record) -> None:
-        assert process.following
-        self.file.write(process.number, process.following.facts.process.pid, record)
+    def _write(self, process: _TracedProcess, record: Record) -> None:
+        assert process.engine
+        self.file.write(process.number, process.engine.facts.process.pid, record)
 
     def _finish(self) -> None:
         for process in self._processes:
@@ -244,8 +244,8 @@ class TraceWriter:
         if self._thread.ident is None:
             self.start()
         for process in self._processes:
-            if process.gap and process.following and self.problem is None:
-                self._bridge(process, process.following)
+            if process.gap and process.engine and self.problem is None:
+                self._bridge(process, process.engine)
         self._queue.put(None)
         self._thread.join()
         self.file.close()

@@ -15,26 +15,26 @@ import numpy as np
 
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE
+from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
-from shadow.room import NoRoomError
 from shadow.table import Counter, Table
-from shadow.table.compiled import compiling
-from shadow.whatif.eager import eagerly
-from shadow.whatif.held import FOREVER, held
-from shadow.whatif.pace import hurried
-from shadow.whatif.returned import returned
+from shadow.table.jit import compiling
+from shadow.whatif.delayed_purge import FOREVER, delayed_purge
+from shadow.whatif.dontneed_for_free import dontneed_for_free
+from shadow.whatif.munmap_for_purge import munmap_for_purge
+from shadow.whatif.purge_gaps import share_of_close_purges
 
 __all__ = (
     "FOREVER",
     "Future",
     "Outcome",
     "Transform",
-    "eagerly",
-    "held",
-    "hurried",
-    "look",
+    "dontneed_for_free",
+    "delayed_purge",
+    "share_of_close_purges",
+    "simulate",
     "prepare",
-    "returned",
+    "munmap_for_purge",
     "unchanged",
 )
 
@@ -93,7 +93,7 @@ def unchanged(events: EventBatch) -> EventBatch:
     return events
 
 
-def look(future: Future, change: Transform, policy: Policy | None = None) -> Outcome:
+def simulate(future: Future, change: Transform, policy: Policy | None = None) -> Outcome:
     """Run the process under a change.
 
     Args:
@@ -120,5 +120,5 @@ def prepare() -> None:
     purge = np.zeros(1, EVENT)
     purge["kind"], purge["length"] = Kind.DONTNEED, PAGE
     with compiling("the changes to be predicted, some ten seconds"):
-        held(purge, 1)
-        returned(purge)
+        delayed_purge(purge, 1)
+        munmap_for_purge(purge)

@@ -9,24 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from shadow.follow import Tee
+from shadow.engine import Tee
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
 from tracer.census import CountedReader, Reader, open_reader
-from tracer.hooks import Backend
+from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
-from tracer.probes import DEFAULT_RING, Probes
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.probes.sources import Backend
+from tracer.probes.stream import DEFAULT_RING, Probes
+from tracer.process.target import open_target
 
-__all__ = ("Attach", "Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
+__all__ = ("Attacher", "Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
 
 _PAGE, _SLOT, _GIB, _PUD = 1 << 12, 1 << 21, 1 << 30, 1 << 39
 _NOT_NONE = np.uint64(3 << 62)  # present or swapped
 
 
 @dataclass(frozen=True)
-class Attach:
+class Attacher:
     """Makes a seeded session of a process."""
 
     probes: Probes
@@ -60,7 +60,7 @@ def watching(
     ring_bytes: int = DEFAULT_RING,
     exact: bool = True,
     backend: Backend | None = None,
-) -> Iterator[Attach]:
+) -> Iterator[Attacher]:
     """Attached probes, and what makes a seeded session of a pid with them."""
     prepare()
     kernel = kernel_facts()
@@ -69,7 +69,7 @@ def watching(
     assert reader.exact == exact, reader.why
 
     try:
-        yield Attach(probes, kernel, reader)
+        yield Attacher(probes, kernel, reader)
     finally:
         reader.close()
         probes.close()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from tests.live.actor import SLOT, Actor
 
-__all__ = ("BASE", "FAR", "FORKS", "ROWS", "SLOTS", "Row")
+__all__ = ("BASE", "FAR", "FORKS", "ROWS", "SLOTS", "SemanticsRow")
 
 BASE = 0x10_0000_0000
 SLOTS = 16
@@ -38,7 +38,7 @@ _FULL = 512
 
 
 @dataclass(frozen=True)
-class Row:
+class SemanticsRow:
     """One experiment.
 
     Attributes:
@@ -228,43 +228,51 @@ def _all(slots: int, entries: int) -> dict[int, int]:
 _EMPTY_4 = _all(4, 0)
 
 ROWS = (
-    Row("2", _first_page_of_each, _all(4, 1), {0, 1, 2, 3}),
-    Row("4", lambda a: _purge(_filled(a, 1), 0, 1)),
-    Row("5a", _but_the_last_page, {0: 1}, {0}),
-    Row("5b", _then_the_last_page, {0: 0}),
-    Row("6", lambda a: _purge(_then_the_last_page(a), 0, 1)),
-    Row("7", _shifted_by_half, {0: 0, 1: 0}),
-    Row("8", _over_empty_ones),
-    Row("9, 4K", _in_pieces(4 << 10), _EMPTY_4),
-    Row("9, 64K", _in_pieces(64 << 10), _EMPTY_4),
-    Row("9, 256K", _in_pieces(256 << 10), _EMPTY_4),
-    Row("9, 1M", _in_pieces(1 << 20), _EMPTY_4),
-    Row("9, 2044K", _in_pieces(2044 << 10), _EMPTY_4),
-    Row("9, 2048K", _in_pieces(2048 << 10)),
-    Row("10", _shifted_by_a_page, {0: 0, 7: 0}),
-    Row("11", lambda a: _purge(_filled(a, 1.5), 0, 1.5), {1: 0}),
-    Row("12", _split_by_protection, {0: 0}),
-    Row("13", _guard_page, {0: 0}),
-    Row("91", _calls_of_three_slots, dict.fromkeys((0, 3, 6, 9, 12, 15), 0)),
-    Row("24, 95", _vectors_of_half_a_slot, {0: 0}),
-    Row("23", _one_vector),
-    Row("22a", _locked, _all(4, _FULL), {0, 1, 2, 3}),
-    Row("22b", _locked_and_purged),
-    Row("41", _out_of_reach),
-    Row("94", lambda a: _purge(_shared(a), 0, 2)),
-    Row("20a", lambda a: _purge(_filled(a, 4), 0, 4, _FREE), _all(4, _FULL), {0, 1, 2, 3}),
-    Row("20b", lambda a: _purge(_purge(_filled(a, 4), 0, 4, _FREE), 0, 4)),
-    Row("21", lambda a: _purge(_purge(_filled(a, 4), 0, 4, _FREE), 0, 4, _PAGEOUT), _EMPTY_4),
-    Row("26a", lambda a: _filled(a, 3).do("munmap", _at(1), SLOT), {0: 512, 2: 512}, {0, 2}),
-    Row("26b", lambda a: _filled(a, 1).do("munmap", BASE, SLOT - _PAGE), {0: 1}, {0}),
-    Row("27", lambda a: _filled(a, 0.5, 0.5).do("munmap", _at(0.5), _HALF), {0: 0}, {0}),
-    Row("42a", lambda a: _filled(a, 1).map(BASE, SLOT, _NONE)),
-    Row("42b", lambda a: _filled(a, 1).map(BASE, _HALF, _NONE), {0: 256}, {0}),
-    Row("65", lambda a: _filled(a, 4).do("mremap", BASE, 4 * SLOT, _PAGE, 0, 0), {0: 1}, {0}),
-    Row("33, 64", _move_with_an_empty_one, {FAR: _FULL, FAR + 1: 0}, {FAR}),
-    Row("34, 35", _move_in_pieces, {FAR: _FULL}, {FAR}),
-    Row("36", lambda a: _moved(_filled(a, 1), 0, SLOT, FAR, _DONTUNMAP), {FAR: _FULL}, {FAR}),
-    Row(
+    SemanticsRow("2", _first_page_of_each, _all(4, 1), {0, 1, 2, 3}),
+    SemanticsRow("4", lambda a: _purge(_filled(a, 1), 0, 1)),
+    SemanticsRow("5a", _but_the_last_page, {0: 1}, {0}),
+    SemanticsRow("5b", _then_the_last_page, {0: 0}),
+    SemanticsRow("6", lambda a: _purge(_then_the_last_page(a), 0, 1)),
+    SemanticsRow("7", _shifted_by_half, {0: 0, 1: 0}),
+    SemanticsRow("8", _over_empty_ones),
+    SemanticsRow("9, 4K", _in_pieces(4 << 10), _EMPTY_4),
+    SemanticsRow("9, 64K", _in_pieces(64 << 10), _EMPTY_4),
+    SemanticsRow("9, 256K", _in_pieces(256 << 10), _EMPTY_4),
+    SemanticsRow("9, 1M", _in_pieces(1 << 20), _EMPTY_4),
+    SemanticsRow("9, 2044K", _in_pieces(2044 << 10), _EMPTY_4),
+    SemanticsRow("9, 2048K", _in_pieces(2048 << 10)),
+    SemanticsRow("10", _shifted_by_a_page, {0: 0, 7: 0}),
+    SemanticsRow("11", lambda a: _purge(_filled(a, 1.5), 0, 1.5), {1: 0}),
+    SemanticsRow("12", _split_by_protection, {0: 0}),
+    SemanticsRow("13", _guard_page, {0: 0}),
+    SemanticsRow("91", _calls_of_three_slots, dict.fromkeys((0, 3, 6, 9, 12, 15), 0)),
+    SemanticsRow("24, 95", _vectors_of_half_a_slot, {0: 0}),
+    SemanticsRow("23", _one_vector),
+    SemanticsRow("22a", _locked, _all(4, _FULL), {0, 1, 2, 3}),
+    SemanticsRow("22b", _locked_and_purged),
+    SemanticsRow("41", _out_of_reach),
+    SemanticsRow("94", lambda a: _purge(_shared(a), 0, 2)),
+    SemanticsRow("20a", lambda a: _purge(_filled(a, 4), 0, 4, _FREE), _all(4, _FULL), {0, 1, 2, 3}),
+    SemanticsRow("20b", lambda a: _purge(_purge(_filled(a, 4), 0, 4, _FREE), 0, 4)),
+    SemanticsRow(
+        "21", lambda a: _purge(_purge(_filled(a, 4), 0, 4, _FREE), 0, 4, _PAGEOUT), _EMPTY_4
+    ),
+    SemanticsRow(
+        "26a", lambda a: _filled(a, 3).do("munmap", _at(1), SLOT), {0: 512, 2: 512}, {0, 2}
+    ),
+    SemanticsRow("26b", lambda a: _filled(a, 1).do("munmap", BASE, SLOT - _PAGE), {0: 1}, {0}),
+    SemanticsRow("27", lambda a: _filled(a, 0.5, 0.5).do("munmap", _at(0.5), _HALF), {0: 0}, {0}),
+    SemanticsRow("42a", lambda a: _filled(a, 1).map(BASE, SLOT, _NONE)),
+    SemanticsRow("42b", lambda a: _filled(a, 1).map(BASE, _HALF, _NONE), {0: 256}, {0}),
+    SemanticsRow(
+        "65", lambda a: _filled(a, 4).do("mremap", BASE, 4 * SLOT, _PAGE, 0, 0), {0: 1}, {0}
+    ),
+    SemanticsRow("33, 64", _move_with_an_empty_one, {FAR: _FULL, FAR + 1: 0}, {FAR}),
+    SemanticsRow("34, 35", _move_in_pieces, {FAR: _FULL}, {FAR}),
+    SemanticsRow(
+        "36", lambda a: _moved(_filled(a, 1), 0, SLOT, FAR, _DONTUNMAP), {FAR: _FULL}, {FAR}
+    ),
+    SemanticsRow(
         "37",
         lambda a: _moved(_filled(a, 1), 0, SLOT, FAR + 0.5, _DONTUNMAP),
         {0: 0, FAR: 256, FAR + 1: 256},
@@ -272,36 +280,36 @@ ROWS = (
     ),
     # The reference has no empty PTE page at the destination; move_page_tables makes
     # one for whatever the source has, empty or not (mm/mremap.c).
-    Row("63", _move_off_the_grid, {FAR: 256, FAR + 1: 256, FAR + 2: 0}, {FAR, FAR + 1}),
-    Row(
+    SemanticsRow("63", _move_off_the_grid, {FAR: 256, FAR + 1: 256, FAR + 2: 0}, {FAR, FAR + 1}),
+    SemanticsRow(
         "30, 31",
         lambda a: _purge(_mapped(a), 0, 4, _POPULATE_READ),
         _all(4, _FULL),
         {0, 1, 2, 3},
     ),
-    Row("30b", lambda a: _purge(_purge(_mapped(a), 0, 4, _POPULATE_READ), 0, 4)),
-    Row("32a", lambda a: _mapped(a).do("mlock", BASE, 2 * SLOT), _all(2, _FULL), {0, 1}),
-    Row("32b", lambda a: _mapped(a).do("mlock2", BASE, 2 * SLOT, 1)),
-    Row("70", lambda a: _purge(_shared(a), 0, 2, _REMOVE), {0: 0, 1: 0}),
-    Row("43a", _guarded, {0: _FULL}, {0}),
-    Row("43b", lambda a: _purge(_guarded(a), 0, 1), {0: _FULL}, {0}),
-    Row(
+    SemanticsRow("30b", lambda a: _purge(_purge(_mapped(a), 0, 4, _POPULATE_READ), 0, 4)),
+    SemanticsRow("32a", lambda a: _mapped(a).do("mlock", BASE, 2 * SLOT), _all(2, _FULL), {0, 1}),
+    SemanticsRow("32b", lambda a: _mapped(a).do("mlock2", BASE, 2 * SLOT, 1)),
+    SemanticsRow("70", lambda a: _purge(_shared(a), 0, 2, _REMOVE), {0: 0, 1: 0}),
+    SemanticsRow("43a", _guarded, {0: _FULL}, {0}),
+    SemanticsRow("43b", lambda a: _purge(_guarded(a), 0, 1), {0: _FULL}, {0}),
+    SemanticsRow(
         "43c", lambda a: _purge(_purge(_filled(a, 1), 0, 0.25, _GUARD_INSTALL), 0, 1), {0: 128}, {0}
     ),
-    Row("44", lambda a: _purge(_guarded(a), 0, 1, _GUARD_REMOVE), {0: 0}, {0}),
-    Row("90", _private_file, _all(2, _FULL), {0, 1}),
-    Row("67", lambda a: _purge(_private_file(a), 0, 2)),
-    Row("50", lambda a: _huge(a, 4), huge={0, 1, 2, 3}),
-    Row("51", lambda a: _purge(_huge(a), 0, _PAGE / SLOT), {0: 511}, {0}),
-    Row("52", lambda a: _purge(_huge(a), 0, 1)),
-    Row("53", lambda a: _halves(_huge(a), 0), {0: 0}),
-    Row("54a", lambda a: _purge(_huge(a), 0, 1, _FREE), huge={0}),
-    Row("54b", lambda a: _purge(_huge(a), 0, _PAGE / SLOT, _FREE), {0: 512}, {0}),
-    Row("55", _fault_where_an_empty_one_is, {0: 1}, {0}),
-    Row("56", lambda a: _huge(a).do("munmap", _at(0.5), _HALF), {0: 256}, {0}),
-    Row("57", lambda a: _huge(a).do("mprotect", _at(0.5), _HALF, _READ), {0: 512}, {0}),
-    Row("59", _collapse, huge={0}),
-    Row("60", _collapse_an_empty_one, huge={0}),
+    SemanticsRow("44", lambda a: _purge(_guarded(a), 0, 1, _GUARD_REMOVE), {0: 0}, {0}),
+    SemanticsRow("90", _private_file, _all(2, _FULL), {0, 1}),
+    SemanticsRow("67", lambda a: _purge(_private_file(a), 0, 2)),
+    SemanticsRow("50", lambda a: _huge(a, 4), huge={0, 1, 2, 3}),
+    SemanticsRow("51", lambda a: _purge(_huge(a), 0, _PAGE / SLOT), {0: 511}, {0}),
+    SemanticsRow("52", lambda a: _purge(_huge(a), 0, 1)),
+    SemanticsRow("53", lambda a: _halves(_huge(a), 0), {0: 0}),
+    SemanticsRow("54a", lambda a: _purge(_huge(a), 0, 1, _FREE), huge={0}),
+    SemanticsRow("54b", lambda a: _purge(_huge(a), 0, _PAGE / SLOT, _FREE), {0: 512}, {0}),
+    SemanticsRow("55", _fault_where_an_empty_one_is, {0: 1}, {0}),
+    SemanticsRow("56", lambda a: _huge(a).do("munmap", _at(0.5), _HALF), {0: 256}, {0}),
+    SemanticsRow("57", lambda a: _huge(a).do("mprotect", _at(0.5), _HALF, _READ), {0: 512}, {0}),
+    SemanticsRow("59", _collapse, huge={0}),
+    SemanticsRow("60", _collapse_an_empty_one, huge={0}),
 )
 
 
@@ -312,11 +320,11 @@ def _not_for_children(advice: int) -> Callable[[Actor], object]:
 _DONTFORK, _WIPEONFORK = 10, 18
 
 FORKS = (
-    Row("38", _first_page_of_each, _all(4, 1)),
-    Row("39", lambda a: _halves(_filled(a, 2), 1), {0: _FULL, 1: 0}),
-    Row("39b", _shared),
-    Row("40a", _not_for_children(_DONTFORK)),
-    Row("40b", _not_for_children(_WIPEONFORK)),
-    Row("62", lambda a: _mapped(a).read(BASE, SLOT)),
+    SemanticsRow("38", _first_page_of_each, _all(4, 1)),
+    SemanticsRow("39", lambda a: _halves(_filled(a, 2), 1), {0: _FULL, 1: 0}),
+    SemanticsRow("39b", _shared),
+    SemanticsRow("40a", _not_for_children(_DONTFORK)),
+    SemanticsRow("40b", _not_for_children(_WIPEONFORK)),
+    SemanticsRow("62", lambda a: _mapped(a).read(BASE, SLOT)),
 )
 """What a process does before it forks, and the PTE pages that its child then has."""

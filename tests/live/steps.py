@@ -10,7 +10,7 @@ from typing import Any
 
 from shadow.snapshot import document
 from tests.live.attached import watching
-from tracer.hooks import Backend
+from tracer.probes.sources import Backend
 
 __all__ = ("FUNCTIONS_ONLY", "what_is_known")
 

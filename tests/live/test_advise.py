@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from shadow.advice import advise
-from shadow.evidence import evidence_of
-from shadow.follow import Following
-from shadow.keeping import Keeping
+from shadow.advice.collect import evidence_of
+from shadow.engine import Engine
+from shadow.history import HistoryStore
 from shadow.records import Record
 from shadow.trace import Redactor, TraceWriter
 from tests.live.attached import attached
@@ -165,12 +165,12 @@ def test_a_trace_of_a_redis_gives_the_advice_that_was_given_live(tmp_path: Path)
     """Equal to the last byte; redacted, without what is not told; torn, of what is whole."""
     whole, redacted = tmp_path / "whole.arrows", tmp_path / "redacted.arrows"
     plain, nameless = TraceWriter(whole), TraceWriter(redacted, change=Redactor)
-    kept = Keeping().process()
+    kept = HistoryStore().process()
     tees = kept, plain.tee(), nameless.tee()
 
-    def tell_all(following: Following, record: Record) -> None:
+    def tell_all(engine: Engine, record: Record) -> None:
         for tee in tees:
-            tee(following, record)
+            tee(engine, record)
 
     with (
         private_redis(MALLOC_CONF="dirty_decay_ms:0") as server,
@@ -181,7 +181,7 @@ def test_a_trace_of_a_redis_gives_the_advice_that_was_given_live(tmp_path: Path)
         while worker.is_alive():
             time.sleep(0 if session.pump() else 0.01)
         session.stop()
-        live = evidence_of(session.following, time.monotonic_ns(), kept.take())
+        live = evidence_of(session.engine, time.monotonic_ns(), kept.take())
     plain.close()
     nameless.close()
     findings = [finding.as_json() for finding in advise(live)]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from shadow.snapshot import Allocator
-from tests.tracer.allocator.programs import PROGRAMS, STATIC_JEMALLOC
+from tools.corpus import PROGRAMS, STATIC_JEMALLOC
 from tools.workloads.redis import private_redis
 from tracer.allocator import find_allocators
-from tracer.allocator.image import Image
+from tracer.allocator.elf_image import Image
 
 _SLEEP = "import time; time.sleep(60)"
 _JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"

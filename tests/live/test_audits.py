@@ -15,7 +15,7 @@ from shadow.report.text import render
 from shadow.table import Counter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
-from tracer.session import Session
+from tracer.follow.session import Session
 
 _BASE = 0x10_0000_0000
 _PRIVATE, _POPULATE = 2, 0x8000

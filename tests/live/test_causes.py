@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.attached import attached
-from tracer.causes import clues_of
+from tracer.follow.causes import clues_of
 
 _COMMON = """
 import ctypes, mmap, os, sys

@@ -20,9 +20,9 @@ import pytest
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import truth
-from tracer.census import CountedReader, Reader, exact, open_reader
+from tracer.census import CountedReader, Reader, bpf_reader, open_reader
 from tracer.kernel import kernel_facts
-from tracer.target import open_target
+from tracer.process.target import open_target
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _BASE = 0x10_0000_0000
@@ -213,7 +213,7 @@ def test_without_the_right_to_read_kernel_memory_it_counts(
     def refuse() -> None:
         raise UnsupportedHostError("lockdown")
 
-    monkeypatch.setattr(exact, "KernelMemory", refuse)
+    monkeypatch.setattr(bpf_reader, "KernelMemory", refuse)
     reader = open_reader(kernel_facts().levels)
     found = reader.census(open_target(os.getpid()))
     assert not reader.exact

@@ -26,12 +26,12 @@ from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import private_redis
 from tools.workloads.storm import PAGES, Storm
 from tracer.census import open_reader
-from tracer.daemon import Choice, Host, Limits
-from tracer.daemon.lean import give_back
+from tracer.daemon import Host, Limits, Selection
 from tracer.daemon.limits import memory_bytes
+from tracer.daemon.memory_trim import give_back
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
-from tracer.session import Session
+from tracer.probes.stream import Probes
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _BASE = 0x10_0000_0000
@@ -84,14 +84,14 @@ while time.monotonic() < end:
 
 
 @contextmanager
-def _hosted(choice: Choice, *, room: int = 1 << 30, cpu: float = 2.0) -> Iterator[Host]:
+def _hosted(selection: Selection, *, room: int = 1 << 30, cpu: float = 2.0) -> Iterator[Host]:
     """A host that is watched; `room` is how much memory it has besides what it starts with."""
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
     give_back()  # as the command does, lest the host find more room than it was given
     limits = Limits(memory_bytes() + room, cpu)
-    host = Host(probes, kernel, reader, choice=choice, limits=limits)
+    host = Host(probes, kernel, reader, selection=selection, limits=limits)
     try:
         yield host
     finally:
@@ -158,7 +158,7 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
             ThreadPoolExecutor(1) as pool,
         ):
             mine = {redis.pid, pg.pid, *(program.pid for program in programs)}
-            with _hosted(Choice(min_vmpte_kib=16)) as host:
+            with _hosted(Selection(min_vmpte_kib=16)) as host:
                 _watch(host, lambda: mine <= host.sessions.keys())
                 programs.append(pg.load(clients=3, seconds=int(_SECONDS) + 30))
                 _watch(host, lambda: len(_backends(host, pg.pid)) > 3)
@@ -193,7 +193,7 @@ def test_a_process_that_is_too_large_is_counted_and_that_is_said() -> None:
         small.touch(_BASE, 300 * SLOT, SLOT)
         large.map(_BASE, 40_000 * SLOT, flags=mmap.MAP_PRIVATE | _NORESERVE)
         large.touch(_BASE, 40_000 * SLOT, SLOT)
-        with _hosted(Choice(), room=32 << 20) as host:
+        with _hosted(Selection(), room=32 << 20) as host:
             _watch(host, lambda: small.pid in host.sessions)
             _watch(host, _for(2.0))
             processes = {process.pid: process for process in host.view().processes}
@@ -219,7 +219,7 @@ def test_too_much_cpu_makes_the_busiest_sampled_and_it_is_right_again_afterwards
     )
     program = _python(script)
     try:
-        with _hosted(Choice(names=("python*",)), cpu=0.01) as host:
+        with _hosted(Selection(names=("python*",)), cpu=0.01) as host:
             _watch(host, lambda: program.pid in host.sessions)
             _watch(host, lambda: any("sampled" in note for note in host.notes()), 30)
             watched = {p.pid: p.watched for p in host.view().processes}[program.pid]
@@ -249,7 +249,7 @@ def test_storms_of_forks_and_of_faults_are_survived_and_told_truly() -> None:
     bystander.touch(_BASE, 64 * SLOT, SLOT)
     forking = subprocess.Popen([sys.executable, "-c", forks], start_new_session=True)
     try:
-        with _hosted(Choice(min_vmpte_kib=32)) as host:
+        with _hosted(Selection(min_vmpte_kib=32)) as host:
             mine = {bystander.pid, *(storm.pid for storm in storms)}
             _watch(host, lambda: mine <= host.sessions.keys())
             _watch(host, lambda: len(host.view().processes) > 900)

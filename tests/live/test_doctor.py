@@ -9,7 +9,7 @@ import pytest
 
 from shadow.policy import Policy
 from tracer import kernel
-from tracer.kernel import vm_pte_kib
+from tracer.procfs import vm_pte_kib
 
 
 def test_everything_is_found_and_tried() -> None:

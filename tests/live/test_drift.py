@@ -22,9 +22,10 @@ from shadow.table import prepare
 from tests.live.actor import SLOT
 from tests.live.attached import attached, truth
 from tracer.census import open_reader
-from tracer.daemon import Choice, Host, Limits
-from tracer.kernel import kernel_facts, vm_pte_kib
-from tracer.probes import Probes
+from tracer.daemon import Host, Limits, Selection
+from tracer.kernel import kernel_facts
+from tracer.probes.stream import Probes
+from tracer.procfs import vm_pte_kib
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _SLOTS = 64
@@ -166,8 +167,8 @@ def test_what_the_daemon_shows_is_of_the_moment(victim: _Victim) -> None:
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
-    choice = Choice(min_vmpte_kib=16, names=("drift-victim",))
-    host = Host(probes, kernel, reader, choice=choice, limits=Limits(8 << 30, 2.0))
+    selection = Selection(min_vmpte_kib=16, names=("drift-victim",))
+    host = Host(probes, kernel, reader, selection=selection, limits=Limits(8 << 30, 2.0))
     try:
         _until(host.step, lambda: victim.pid in host.sessions, 60)
         _for(host.step, 3.0)

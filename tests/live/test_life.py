@@ -265,9 +265,9 @@ def test_a_pid_that_is_used_again_is_another_process() -> None:
 
 
 _ENDS_EARLY = """
-import os, signal, sys, time, tracer.session
+import os, signal, sys, time, tracer.follow.session
 from tracer.cli import main
-from tracer.target import Target
+from tracer.process.target import Target
 
 command, moment, pid, *more = sys.argv[1:]
 
@@ -282,7 +282,7 @@ elif moment == "probed":
 elif moment == "mapped":
     Target.vmas = end
 else:
-    tracer.session.vm_pte_kib = end
+    tracer.follow.session.vm_pte_kib = end
 sys.exit(main([command, "-p", pid, *more]))
 """
 

@@ -17,11 +17,12 @@ from shadow.table import prepare
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached, truth
 from tracer.census import CountedReader, open_reader
-from tracer.daemon import Choice, Host, Limits
-from tracer.kernel import kernel_facts, vm_pte_kib
-from tracer.living import living_task
-from tracer.probes import Probes
-from tracer.target import find_by_name, open_target
+from tracer.daemon import Host, Limits, Selection
+from tracer.kernel import kernel_facts
+from tracer.probes.stream import Probes
+from tracer.process.find import find_by_name
+from tracer.process.target import open_target
+from tracer.procfs import living_task, vm_pte_kib
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _BASE = 0x10_0000_0000
@@ -194,8 +195,8 @@ def test_the_daemon_follows_it(actor: Actor) -> None:
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
-    choice = Choice(min_vmpte_kib=16)
-    host = Host(probes, kernel, reader, choice=choice, limits=Limits(8 << 30, 2.0))
+    selection = Selection(min_vmpte_kib=16)
+    host = Host(probes, kernel, reader, selection=selection, limits=Limits(8 << 30, 2.0))
     try:
         deadline = time.monotonic() + 30
         while actor.pid not in host.sessions:

@@ -9,7 +9,7 @@ import numpy as np
 from shadow.events import EventBatch, Kind
 from tests.live.actor import SLOT, Actor
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
+from tracer.probes.stream import Probes
 
 _BASE = 0x10_0000_0000
 _PRIME = 1009

@@ -17,7 +17,7 @@ import pytest
 from shadow.table import Counter, VmaFlag
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
-from tracer.session import Session
+from tracer.follow.session import Session
 
 _BASE = 0x10_0000_0000
 _SLOTS = 8

@@ -17,8 +17,8 @@ import pytest
 
 from shadow.table import Counter
 from tests.live.actor import SLOT, Actor
-from tests.live.attached import Attach, watching
-from tracer.session import Session
+from tests.live.attached import Attacher, watching
+from tracer.follow.session import Session
 
 _BASE, _PAGE = 0x10_0000_0000, 4096
 _LOW = 0x2000_0000
@@ -380,7 +380,7 @@ ACTS = (
 
 
 @pytest.fixture(scope="module")
-def attach() -> Iterator[Attach]:
+def attach() -> Iterator[Attacher]:
     with watching() as attach:
         yield attach
 
@@ -405,7 +405,7 @@ _NONE = {"PTE pages": 0, "entries": 0, "VMAs": 0}
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
-def test_what_it_does_is_followed(act: Act, attach: Attach) -> None:
+def test_what_it_does_is_followed(act: Act, attach: Attacher) -> None:
     actor = Actor()
     try:
         session = attach(actor.pid)

@@ -89,8 +89,8 @@ def test_a_recorder_that_is_killed_leaves_all_but_its_last_second(tmp_path: Path
 def test_record_says_what_it_wrote_and_overwrites_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "t.arrows"
     done = _run(_PTESCOPE, "record", "-o", str(trace), "--", "/bin/true")
-    following, wrote = done.stderr.splitlines()
-    assert re.fullmatch(r"ptescope: following true \(pid \d+\); Ctrl-C ends it", following)
+    engine, wrote = done.stderr.splitlines()
+    assert re.fullmatch(r"ptescope: following true \(pid \d+\); Ctrl-C ends it", engine)
     assert wrote.startswith(f"ptescope: {trace}: ")
     assert trace.stat().st_mode & 0o777 == 0o600
     before = trace.read_bytes()

@@ -15,9 +15,9 @@ from shadow.policy import Policy
 from shadow.table import Counter, Pages
 from tests.live.actor import Actor
 from tests.live.attached import watching
-from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, Row
+from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, SemanticsRow
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.session import Session
 
 _MAYMOVE, _FIXED = 1, 2
 _WINDOW = np.array([BASE]), np.array([BASE + (FAR + SLOTS) * SLOT])
@@ -45,7 +45,7 @@ def attach() -> Iterator[Callable[[int], Session]]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.number)
-def test_kernel_and_table_do_the_same(row: Row, attach: Callable[[int], Session]) -> None:
+def test_kernel_and_table_do_the_same(row: SemanticsRow, attach: Callable[[int], Session]) -> None:
     if kernel_facts().policy is not Policy.PT_RECLAIM:
         pytest.fail("the rows are those of Linux 6.14 and later")
     actor = Actor()
@@ -72,7 +72,7 @@ def test_kernel_and_table_do_the_same(row: Row, attach: Callable[[int], Session]
 
 @pytest.mark.parametrize("row", FORKS, ids=lambda row: row.number)
 def test_a_forked_child_has_what_the_kernel_copies(
-    row: Row, attach: Callable[[int], Session]
+    row: SemanticsRow, attach: Callable[[int], Session]
 ) -> None:
     """As read from the child, and as copied from the parent's shadow, which stays right."""
     actor = Actor()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.live.attached import hardly_any_lost, quiet_truth, watching
-from tracer.session import Session
+from tracer.follow.session import Session
 
 _LIBRARY = "libjemalloc.so.2"
 # Two background threads purge while four others fault; no THP, so that pagemap

@@ -16,7 +16,7 @@ from shadow.table import VmaFlag
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tests.live.semantics_rows import BASE
-from tracer.session import Session
+from tracer.follow.session import Session
 
 _PAGE = 4096
 _DONTNEED, _DONTDUMP, _GUARD_INSTALL = 4, 16, 102
@@ -177,7 +177,7 @@ def test_names_policies_and_files_are_read_as_events_tell_them() -> None:
             actor.do("mmap", at + SLOT, SLOT, 3, 0x11, file, SLOT)
             actor.do("mmap", at + 2 * SLOT, SLOT, 3, 0x11, file, 0)
             assert _same(session)
-            vmas = session.following.vmas()
+            vmas = session.engine.vmas()
             spans = set(zip(vmas["start"].tolist(), vmas["end"].tolist(), strict=True))
             assert {(BASE, BASE + 2 * SLOT), (at, at + 2 * SLOT)} <= spans
             assert (at + 2 * SLOT, at + 3 * SLOT) in spans

@@ -9,7 +9,7 @@ from shadow.events import EVENT, LABEL_BITS, MAP_FLAGS_SHIFT, PARTLY, EventBatch
 from shadow.geometry import PAGE, SLOT
 from shadow.table import Pages
 
-__all__ = ("BASE", "DONTNEED", "FREE", "History", "PAGE", "RW", "SLOT", "pages_read")
+__all__ = ("BASE", "DONTNEED", "FREE", "EventScript", "PAGE", "RW", "SLOT", "pages_read")
 
 BASE = 0x10_0000_0000
 RW = mmap.PROT_READ | mmap.PROT_WRITE
@@ -17,7 +17,7 @@ DONTNEED, FREE = 4, 8
 _WRITE_FAULT = 6
 
 
-class History:
+class EventScript:
     """Events in order, a microsecond apart."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class History:
 
     def add(
         self, kind: Kind, address: int = 0, length: int = 0, aux: int = 0, tid: int = 1
-    ) -> "History":
+    ) -> "EventScript":
         """Add any event."""
         time = 1000 * (len(self._rows) + 1)
         self._rows.append((time, address, length, 1, tid, kind, 0, aux))
@@ -33,39 +33,39 @@ class History:
 
     def map(
         self, start: int, length: int, prot: int = RW, flags: int = mmap.MAP_PRIVATE
-    ) -> "History":
+    ) -> "EventScript":
         """Mmap of anonymous memory at a fixed place."""
         flags |= mmap.MAP_ANONYMOUS
         return self.add(Kind.MAP, start, length, flags << MAP_FLAGS_SHIFT | prot)
 
-    def touch(self, start: int, length: int, step: int = PAGE) -> "History":
+    def touch(self, start: int, length: int, step: int = PAGE) -> "EventScript":
         """A write fault a `step`."""
         for address in range(start, start + length, step):
             self.add(Kind.FAULT, address, 0, _WRITE_FAULT)
         return self
 
-    def dontneed(self, start: int, length: int) -> "History":
+    def dontneed(self, start: int, length: int) -> "EventScript":
         """MADV_DONTNEED."""
         return self.add(Kind.DONTNEED, start, length, DONTNEED)
 
-    def protect(self, start: int, length: int, prot: int = 0) -> "History":
+    def protect(self, start: int, length: int, prot: int = 0) -> "EventScript":
         """Mprotect, which ends at the first hole."""
         return self.add(Kind.PROTECT, start, length, PARTLY | prot)
 
-    def free(self, start: int, length: int) -> "History":
+    def free(self, start: int, length: int) -> "EventScript":
         """MADV_FREE."""
         return self.add(Kind.FREE, start, length, FREE)
 
-    def unmap(self, start: int, length: int) -> "History":
+    def unmap(self, start: int, length: int) -> "EventScript":
         """Munmap, entered and returned."""
         return self.add(Kind.UNMAP_BEGIN, start, length).add(Kind.UNMAP, start, length)
 
-    def remap(self, old: int, length: int, new: int, new_length: int, flags: int) -> "History":
+    def remap(self, old: int, length: int, new: int, new_length: int, flags: int) -> "EventScript":
         """Mremap, entered and returned."""
         self.add(Kind.REMAP_FROM, old, length, flags)
         return self.add(Kind.REMAP_TO, new, new_length)
 
-    def label(self, start: int, length: int, label: Label, value: int) -> "History":
+    def label(self, start: int, length: int, label: Label, value: int) -> "EventScript":
         """A name, a policy, a seal ..."""
         return self.add(Kind.LABEL, start, length, label << LABEL_BITS | value)
 

@@ -20,11 +20,11 @@ from shadow.events import (
     Label,
 )
 from shadow.policy import Policy
-from shadow.pte_ref.process import Hint, Process
+from shadow.pte_ref.process import Hint, SpecifiedProcess
 from shadow.pte_ref.tables import covers
 from shadow.pte_ref.vmas import Vma
 from shadow.table import Counter, Table
-from tests.shadow.build import PAGE, RW, SLOT, History
+from tests.shadow.build import PAGE, RW, SLOT, EventScript
 
 __all__ = ("Action", "Both", "actions", "places")
 
@@ -149,7 +149,7 @@ def actions(levels: int) -> st.SearchStrategy[Action]:
 class Both:
     """One process, as the table has it and as the specification has it."""
 
-    def __init__(self, table: Table, process: Process, levels: int) -> None:
+    def __init__(self, table: Table, process: SpecifiedProcess, levels: int) -> None:
         self.table, self.process, self._levels = table, process, levels
         self._break = places(levels)[0] + 8 * _AROUND
         self._locks_all = False
@@ -166,7 +166,7 @@ class Both:
         child: Both | None = getattr(self, f"_{action.name}")(action)
         return child
 
-    def _tell(self, history: History) -> None:
+    def _tell(self, history: EventScript) -> None:
         self.told.append(history.batch())
         self.table.feed(self.told[-1])
 
@@ -174,7 +174,7 @@ class Both:
         return bool(self.process.vmas.over(start // PAGE, (start + length) // PAGE))
 
     def _touch(self, a: Action) -> None:
-        self._tell(History().touch(a.start, min(a.length, _SMALL)))
+        self._tell(EventScript().touch(a.start, min(a.length, _SMALL)))
         self.process.touch(a.start, min(a.length, _SMALL))
 
     def _map(self, a: Action) -> None:
@@ -183,7 +183,7 @@ class Both:
             return
         writable, shared = a.variant != 1, a.variant == 2
         kind = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
-        self._tell(History().map(a.start, a.length, RW if writable else 0, kind | fills))
+        self._tell(EventScript().map(a.start, a.length, RW if writable else 0, kind | fills))
         self.process.map(
             a.start,
             a.length,
@@ -194,43 +194,43 @@ class Both:
         )
 
     def _unmap(self, a: Action) -> None:
-        self._tell(History().unmap(a.start, a.length))
+        self._tell(EventScript().unmap(a.start, a.length))
         self.process.unmap(a.start, a.length)
 
     def _protect(self, a: Action) -> None:
         writable = a.variant > 2
-        self._tell(History().protect(a.start, a.length, RW if writable else 0))
+        self._tell(EventScript().protect(a.start, a.length, RW if writable else 0))
         self.process.protect(a.start, a.length, writable=writable)
 
     def _dontneed(self, a: Action) -> None:
         locked = a.variant == 0
         advice = _DONTNEED_LOCKED if locked else _DONTNEED
-        self._tell(History().add(Kind.DONTNEED, a.start, a.length, advice))
+        self._tell(EventScript().add(Kind.DONTNEED, a.start, a.length, advice))
         self.process.dontneed(a.start, a.length, locked=locked)
 
     def _free(self, a: Action) -> None:
-        self._tell(History().free(a.start, a.length))
+        self._tell(EventScript().free(a.start, a.length))
         self.process.free(a.start, a.length)
 
     def _remove(self, a: Action) -> None:
-        self._tell(History().add(Kind.TRUNCATE, a.start, a.length))
+        self._tell(EventScript().add(Kind.TRUNCATE, a.start, a.length))
         self.process.remove(a.start, a.length)
 
     def _page_out(self, a: Action) -> None:
-        self._tell(History().add(Kind.ADVISE, a.start, a.length, _PAGEOUT))
+        self._tell(EventScript().add(Kind.ADVISE, a.start, a.length, _PAGEOUT))
         self.process.page_out(a.start, a.length)
 
     def _guard(self, a: Action) -> None:
         if a.length <= _SMALL:
-            self._tell(History().add(Kind.ADVISE, a.start, a.length, _GUARD_INSTALL))
+            self._tell(EventScript().add(Kind.ADVISE, a.start, a.length, _GUARD_INSTALL))
             self.process.guard(a.start, a.length)
 
     def _unguard(self, a: Action) -> None:
-        self._tell(History().add(Kind.ADVISE, a.start, a.length, _GUARD_REMOVE))
+        self._tell(EventScript().add(Kind.ADVISE, a.start, a.length, _GUARD_REMOVE))
         self.process.unguard(a.start, a.length)
 
     def _populate(self, a: Action) -> None:
-        self._tell(History().add(Kind.POPULATE, a.start, a.length, _POPULATE_WRITE))
+        self._tell(EventScript().add(Kind.POPULATE, a.start, a.length, _POPULATE_WRITE))
         self.process.populate(a.start, a.length)
 
     def _label(self, a: Action) -> None:
@@ -242,14 +242,14 @@ class Both:
                 part = vma.part(a.start // PAGE, a.end // PAGE)
                 start, length = part.start * PAGE, len(part) * PAGE
                 prot = RW if vma.writable else 0
-                self._tell(History().add(Kind.PROTECT, start, length, aux | prot))
+                self._tell(EventScript().add(Kind.PROTECT, start, length, aux | prot))
                 self.process.label(start, length, "key", value)
                 self.process.protect(start, length, writable=vma.writable)
         elif a.variant % 3 == 1:
-            self._tell(History().label(a.start, a.length, Label.POLICY, value))
+            self._tell(EventScript().label(a.start, a.length, Label.POLICY, value))
             self.process.label(a.start, a.length, "policy", value)
         elif private:
-            self._tell(History().label(a.start, a.length, Label.NAME, value))
+            self._tell(EventScript().label(a.start, a.length, Label.NAME, value))
             self.process.label(a.start, a.length, "name", value)
 
     def _over(self, a: Action) -> list[Vma]:
@@ -257,20 +257,20 @@ class Both:
 
     def _seal(self, a: Action) -> None:
         """What it forbids afterwards is left to the kernel, which lets nothing of it succeed."""
-        self._tell(History().label(a.start, a.length, Label.SEAL, 0))
+        self._tell(EventScript().label(a.start, a.length, Label.SEAL, 0))
         self.process.advise(a.start, a.length, "sealed", on=True)
 
     def _file_lost(self, a: Action) -> None:
         hole = a.variant % 2 == 0
         aux = FILE_HOLE if hole else FILE_TRUNCATED
-        self._tell(History().add(Kind.TRUNCATE, a.start, a.length, aux))
+        self._tell(EventScript().add(Kind.TRUNCATE, a.start, a.length, aux))
         self.process.file_lost(a.start, a.length, hole=hole)
 
     def _fill(self, a: Action) -> None:
         if a.length <= _SMALL and not self.process.tables.marks(
             range(a.start // PAGE, a.end // PAGE)
         ):
-            self._tell(History().add(Kind.FILL, a.start, a.length))
+            self._tell(EventScript().add(Kind.FILL, a.start, a.length))
             self.process.fill(a.start, a.length)
 
     def _advise(self, a: Action) -> None:
@@ -278,27 +278,27 @@ class Both:
         vmas = self.process.vmas.over(a.start // PAGE, a.end // PAGE)
         if hint == "wipeonfork" and any(vma.shared for vma in vmas):
             return
-        self._tell(History().add(Kind.ADVISE, a.start, a.length, advice))
+        self._tell(EventScript().add(Kind.ADVISE, a.start, a.length, advice))
         self.process.advise(a.start, a.length, hint, on=on)
 
     def _lock(self, a: Action) -> None:
         on_fault = a.variant > 3
         flags = PARTLY | (_MLOCK_ONFAULT if on_fault else 0)
-        self._tell(History().add(Kind.LOCK, a.start, a.length, flags))
+        self._tell(EventScript().add(Kind.LOCK, a.start, a.length, flags))
         self.process.lock(a.start, a.length, on_fault=on_fault)
 
     def _unlock(self, a: Action) -> None:
         if a.variant:
-            self._tell(History().add(Kind.UNLOCK, a.start, a.length, PARTLY))
+            self._tell(EventScript().add(Kind.UNLOCK, a.start, a.length, PARTLY))
             self.process.unlock(a.start, a.length)
         else:
             self._locks_all = False
-            self._tell(History().add(Kind.UNLOCK))
+            self._tell(EventScript().add(Kind.UNLOCK))
             self.process.unlock_all()
 
     def _lock_future(self, _: Action) -> None:
         self._locks_all = True
-        self._tell(History().add(Kind.LOCK, aux=_MCL_FUTURE))
+        self._tell(EventScript().add(Kind.LOCK, aux=_MCL_FUTURE))
         self.process.lock_future()
 
     def _brk(self, a: Action) -> None:
@@ -307,7 +307,7 @@ class Both:
         if new > self._break and self._mapped(self._break, new - self._break):
             return
         self._break = new
-        self._tell(History().add(Kind.BRK, new))
+        self._tell(EventScript().add(Kind.BRK, new))
         self.process.brk(new)
 
     def _remap(self, a: Action) -> None:
@@ -329,7 +329,7 @@ class Both:
         elif target < a.start + length and a.start < target + new_length:
             return
         flags = _MAYMOVE | (_DONTUNMAP if keeps else 0)
-        self._tell(History().remap(a.start, length, target, new_length, flags))
+        self._tell(EventScript().remap(a.start, length, target, new_length, flags))
         self.process.remap(a.start, length, target, new_length, dontunmap=keeps)
 
     def _fork(self, _: Action) -> "Both":

@@ -12,7 +12,7 @@ HOSTILE = (
 )
 """Escapes (C0 and C1), markup, line ends, bidi, what shows nothing, what is no Unicode."""
 
-_KEPT = {"policy", "seed", "method", "following"}
+_KEPT = {"policy", "seed", "method", "engine"}
 """Fields whose words are ptescope's own, and which a trace is refused without."""
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A host with a few processes, made without one."""
 
-from shadow.host import Cost, HostProcess, HostView
+from shadow.host_view import Cost, HostProcess, HostView
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, take
 from shadow.table import Table
-from tests.shadow.build import BASE, SLOT, History
+from tests.shadow.build import BASE, SLOT, EventScript
 
 __all__ = ("host_view",)
 
@@ -14,7 +14,7 @@ _RELEASE, _POLICY = "6.18.0", Policy.PT_RECLAIM
 
 def _snapshot(pid: int, comm: str, slots: int, emptied: int) -> Snapshot:
     """So many PTE pages, some emptied in halves and as many as a whole."""
-    history = History().map(BASE, (slots + emptied) * SLOT)
+    history = EventScript().map(BASE, (slots + emptied) * SLOT)
     history.touch(BASE, (slots + emptied) * SLOT, SLOT // 4)
     for slot in range(emptied):
         start = BASE + slot * SLOT

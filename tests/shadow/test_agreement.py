@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shadow.policy import Policy
-from shadow.pte_ref.process import Process
+from shadow.pte_ref.process import SpecifiedProcess
 from shadow.table import Table
 from tests.shadow.histories import Action, Both, actions
 
@@ -33,7 +33,7 @@ def test_table_and_specification_agree_after_every_event(
     short, long = (st.lists(actions(levels), min_size=least, max_size=20) for least in (1, 10))
     history = data.draw(short | long)
     table = Table(levels=levels, running=running, switch_back=switch_back)
-    processes = [Both(table, Process(levels=levels, switch_back=switch_back), levels)]
+    processes = [Both(table, SpecifiedProcess(levels=levels, switch_back=switch_back), levels)]
     processes[0].begin()
     for action in history:
         who = processes[action.who % len(processes)]
@@ -47,7 +47,7 @@ def test_table_and_specification_agree_after_every_event(
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(actions(4), max_size=15), st.integers(1, 400))
 def test_batches_do_not_matter(history: list[Action], size: int) -> None:
-    whole = Both(Table(running=Policy.PT_RECLAIM), Process(), 4)
+    whole = Both(Table(running=Policy.PT_RECLAIM), SpecifiedProcess(), 4)
     whole.begin()
     for action in history:
         if action.name != "fork":

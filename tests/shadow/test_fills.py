@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, UNFILLED, EventBatch, Kind
-from shadow.room import NoRoomError, Room
+from shadow.memory_limit import NoRoomError, Room
 from shadow.table import Counter, Table, prepare
-from tests.shadow.build import BASE, RW, SLOT, History
+from tests.shadow.build import BASE, RW, SLOT, EventScript
 
 _PRIVATE = 0x22 << MAP_FLAGS_SHIFT | RW
 _POPULATE = _PRIVATE | 0x8000 << MAP_FLAGS_SHIFT
@@ -109,7 +109,7 @@ def test_a_reading_makes_room_again() -> None:
 def test_a_table_takes_no_more_than_the_room_of_its_trace() -> None:
     room = Room(16 << 20)
     tables = [Table(room=room), Table(room=room)]
-    history = History().map(BASE, 1 << 46)
+    history = EventScript().map(BASE, 1 << 46)
     events = history.touch(BASE, 80_000 * SLOT, SLOT).batch()
     tables[0].feed(events[: len(events) // 2])
     with pytest.raises(NoRoomError, match="16 MiB"):

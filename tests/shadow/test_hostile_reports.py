@@ -19,11 +19,11 @@ from pyarrow import parquet
 
 import shadow.report
 from shadow.advice import advise
-from shadow.plain import printable
+from shadow.escape import printable
 from shadow.report.advice import render_advice
 from shadow.report.census import census_row, render_census
 from shadow.report.metrics import HostCollector
-from shadow.report.table import as_row, table_row, write_parquet
+from shadow.report.summary_table import as_row, table_row, write_parquet
 from shadow.report.text import interval_row, render
 from shadow.report.top.app import summary
 from shadow.report.top.detail import detail

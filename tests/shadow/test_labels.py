@@ -9,7 +9,7 @@ import pytest
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, SPECIAL, Kind, Label
 from shadow.policy import Policy
 from shadow.table import HUGE_ANON, NO_ANON, VMA, Counter, Pages, Table, VmaFlag
-from tests.shadow.build import BASE, PAGE, RW, SLOT, History
+from tests.shadow.build import BASE, PAGE, RW, SLOT, EventScript
 
 _FILE = mmap.MAP_SHARED << MAP_FLAGS_SHIFT | RW | NOT_CACHED
 _MADV_DONTDUMP, _MAP_STACK = 16, 0x20000
@@ -22,7 +22,7 @@ def _spans(table: Table) -> list[tuple[int, int]]:
     return [((start - BASE) // SLOT, (end - BASE) // SLOT) for start, end in ends]
 
 
-def _fed(history: History) -> Table:
+def _fed(history: EventScript) -> Table:
     table = Table(running=Policy.PT_RECLAIM)
     table.feed(history.batch())
     return table
@@ -30,7 +30,7 @@ def _fed(history: History) -> Table:
 
 @pytest.mark.parametrize("label", [Label.NAME, Label.POLICY, Label.SEAL])
 def test_a_label_splits_and_a_slot_that_is_split_keeps_its_pte_page(label: Label) -> None:
-    history = History().map(BASE, 3 * SLOT).touch(BASE, 3 * SLOT)
+    history = EventScript().map(BASE, 3 * SLOT).touch(BASE, 3 * SLOT)
     history.label(BASE + SLOT + PAGE, PAGE, label, 3).dontneed(BASE, 3 * SLOT)
     table = _fed(history)
     assert table.counter(Counter.VMAS) == 3
@@ -38,7 +38,7 @@ def test_a_label_splits_and_a_slot_that_is_split_keeps_its_pte_page(label: Label
 
 
 def test_equal_labels_merge_and_others_do_not() -> None:
-    history = History().map(BASE, 4 * SLOT)
+    history = EventScript().map(BASE, 4 * SLOT)
     history.label(BASE, SLOT, Label.POLICY, 3).label(BASE + SLOT, SLOT, Label.POLICY, 3)
     history.label(BASE + 2 * SLOT, SLOT, Label.POLICY, 4)
     assert _spans(_fed(history)) == [(0, 2), (2, 3), (3, 4)]
@@ -48,12 +48,12 @@ def test_equal_labels_merge_and_others_do_not() -> None:
 
 def test_a_stack_does_not_merge_with_what_lies_beside() -> None:
     stack = mmap.MAP_PRIVATE | _MAP_STACK
-    history = History().map(BASE, SLOT).map(BASE + SLOT, SLOT, RW, stack)
+    history = EventScript().map(BASE, SLOT).map(BASE + SLOT, SLOT, RW, stack)
     assert _spans(_fed(history.map(BASE + 2 * SLOT, SLOT))) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_one_open_file_merges_where_its_offsets_continue() -> None:
-    history = History()
+    history = EventScript()
     for slot, offset, file in ((0, 0, 7), (1, 1, 7), (2, 2, 8), (3, 4, 8), (4, 5, 8)):
         history.add(Kind.FILE, offset * SLOT, 0, file)
         history.add(Kind.MAP, BASE + slot * SLOT, SLOT, _FILE)
@@ -61,14 +61,14 @@ def test_one_open_file_merges_where_its_offsets_continue() -> None:
 
 
 def test_the_file_of_one_thread_is_not_that_of_another() -> None:
-    history = History().add(Kind.FILE, 0, 0, 7, tid=1).add(Kind.FILE, SLOT, 0, 7, tid=2)
+    history = EventScript().add(Kind.FILE, 0, 0, 7, tid=1).add(Kind.FILE, SLOT, 0, 7, tid=2)
     history.add(Kind.MAP, BASE, SLOT, _FILE, tid=1)
     history.add(Kind.MAP, BASE + SLOT, SLOT, _FILE, tid=2)
     assert _spans(_fed(history)) == [(0, 2)]
 
 
 def test_shmdt_takes_all_parts_that_are_in_their_place_and_nothing_else() -> None:
-    history = History()
+    history = EventScript()
     for first in (0, 8):
         history.add(Kind.FILE, 0, 0, first + 1)
         history.add(Kind.MAP, BASE + first * SLOT, 4 * SLOT, _FILE | SPECIAL)
@@ -80,10 +80,10 @@ def test_shmdt_takes_all_parts_that_are_in_their_place_and_nothing_else() -> Non
 
 
 def test_a_fault_that_userfaultfd_serves_makes_its_pte_page_and_no_entry() -> None:
-    history = History().map(BASE, SLOT).label(BASE, SLOT, Label.USERFAULT, 1)
+    history = EventScript().map(BASE, SLOT).label(BASE, SLOT, Label.USERFAULT, 1)
     table = _fed(history.touch(BASE, 4 * PAGE))
     assert table.empty_slots().tolist() == [BASE]
-    table.feed(History().add(Kind.FILL, BASE, 3 * PAGE).batch())
+    table.feed(EventScript().add(Kind.FILL, BASE, 3 * PAGE).batch())
     assert table.pages().entries().tolist() == [3]
 
 
@@ -100,9 +100,9 @@ def test_memory_that_is_all_huge_stays_so_where_a_call_changes_nothing() -> None
     )
     table.adopt(huge, 1)
     table.seed_vmas(vmas, 0)
-    table.feed(History().add(Kind.ADVISE, BASE + PAGE, PAGE, _MADV_DONTDUMP).batch())
+    table.feed(EventScript().add(Kind.ADVISE, BASE + PAGE, PAGE, _MADV_DONTDUMP).batch())
     assert table.counter(Counter.HUGE) == 1
-    table.feed(History().add(Kind.ADVISE, BASE + PAGE, PAGE, _MADV_DONTDUMP + 1).batch())
+    table.feed(EventScript().add(Kind.ADVISE, BASE + PAGE, PAGE, _MADV_DONTDUMP + 1).batch())
     assert table.counter(Counter.HUGE) == 0
 
 
@@ -115,12 +115,12 @@ def test_what_is_read_of_anon_vmas_is_taken_and_what_is_not_is_guessed() -> None
     ]
     table = Table()
     table.seed_vmas(np.array(rows, VMA), 0)
-    table.feed(History().protect(BASE + SLOT, SLOT, RW).batch())
+    table.feed(EventScript().protect(BASE + SLOT, SLOT, RW).batch())
     assert _spans(table) == [(0, 1), (1, 3)]
 
 
 def test_an_anon_vma_that_came_after_the_reading_is_kept() -> None:
-    table = _fed(History().map(BASE, SLOT).touch(BASE, PAGE))
+    table = _fed(EventScript().map(BASE, SLOT).touch(BASE, PAGE))
     read = table.state.vmas[:1].copy()
     read["anon"] = NO_ANON
     table.seed_vmas(read, 0)
@@ -128,7 +128,7 @@ def test_an_anon_vma_that_came_after_the_reading_is_kept() -> None:
 
 
 def test_guards_that_were_read_take_the_place_of_those_known() -> None:
-    table = _fed(History().map(BASE, 4 * SLOT).add(Kind.ADVISE, BASE, PAGE, 102))
+    table = _fed(EventScript().map(BASE, 4 * SLOT).add(Kind.ADVISE, BASE, PAGE, 102))
     there = np.array([BASE + SLOT]), np.array([BASE + SLOT + 2 * PAGE])
     bits = np.zeros((1, 8), np.uint64)
     bits[0, 0] = 3
@@ -145,5 +145,5 @@ def test_guards_that_were_read_take_the_place_of_those_known() -> None:
     table.adopt(real, 10**6)
     starts, _ = table.guards()
     assert starts.tolist() == [BASE, BASE + SLOT]
-    table.feed(History().dontneed(BASE, 4 * SLOT).batch())
+    table.feed(EventScript().dontneed(BASE, 4 * SLOT).batch())
     assert table.pages().entries().tolist() == [1, 2]

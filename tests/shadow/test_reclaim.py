@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from shadow.events import DISCARDED, Kind
 from shadow.policy import Policy
 from shadow.table import Counter, HugePages, Table
-from tests.shadow.build import BASE, PAGE, SLOT, History
+from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 
 _SWAPPED = 0
 
@@ -15,7 +15,7 @@ _SWAPPED = 0
 def _huge(*slots: int) -> Table:
     """Memory of four slots, of which these are huge pages."""
     table = Table(running=Policy.PT_RECLAIM, huge=HugePages(thp=2))
-    history = History().map(BASE, 4 * SLOT)
+    history = EventScript().map(BASE, 4 * SLOT)
     for slot in slots:
         history.touch(BASE + slot * SLOT, PAGE)
     table.feed(history.batch())
@@ -31,29 +31,29 @@ def _now(table: Table) -> tuple[int, int, int]:
 def test_a_split_gives_a_pte_page_of_512_entries() -> None:
     table = _huge(0, 1)
     assert _now(table) == (0, 0, 2)
-    table.feed(History().add(Kind.SPLIT, BASE, SLOT).batch())
+    table.feed(EventScript().add(Kind.SPLIT, BASE, SLOT).batch())
     assert _now(table) == (1, 512, 1)
 
 
 def test_a_split_that_its_call_tells_of_again_is_one_split() -> None:
     table = _huge(0)
-    history = History().add(Kind.SPLIT, BASE, SLOT).dontneed(BASE, PAGE)
+    history = EventScript().add(Kind.SPLIT, BASE, SLOT).dontneed(BASE, PAGE)
     table.feed(history.add(Kind.SPLIT, BASE, SLOT).batch())
     assert _now(table) == (1, 511, 0)
 
 
 def test_a_collapse_deposits_the_pte_page() -> None:
     table = Table(running=Policy.PT_RECLAIM)
-    table.feed(History().map(BASE, SLOT).touch(BASE, 8 * PAGE).batch())
+    table.feed(EventScript().map(BASE, SLOT).touch(BASE, 8 * PAGE).batch())
     assert _now(table) == (1, 8, 0)
     for _ in range(2):
-        table.feed(History().add(Kind.COLLAPSE, BASE, SLOT).batch())
+        table.feed(EventScript().add(Kind.COLLAPSE, BASE, SLOT).batch())
         assert _now(table) == (0, 0, 1)
 
 
 def test_reclaim_discards_lazyfree_entries_and_swaps_the_rest() -> None:
     table = Table(running=Policy.PT_RECLAIM)
-    history = History().map(BASE, SLOT).touch(BASE, 8 * PAGE).free(BASE, 4 * PAGE)
+    history = EventScript().map(BASE, SLOT).touch(BASE, 8 * PAGE).free(BASE, 4 * PAGE)
     history.add(Kind.RECLAIM, BASE, 2 * PAGE, DISCARDED)
     table.feed(history.add(Kind.RECLAIM, BASE + 4 * PAGE, 4 * PAGE, _SWAPPED).batch())
     assert _now(table) == (1, 6, 0)
@@ -62,7 +62,7 @@ def test_reclaim_discards_lazyfree_entries_and_swaps_the_rest() -> None:
 
 def test_the_last_discarded_entry_leaves_an_empty_pte_page_or_under_pte_ref_none() -> None:
     table = Table(running=Policy.PT_RECLAIM)
-    history = History().map(BASE, SLOT).touch(BASE, 8 * PAGE).free(BASE, 8 * PAGE)
+    history = EventScript().map(BASE, SLOT).touch(BASE, 8 * PAGE).free(BASE, 8 * PAGE)
     table.feed(history.add(Kind.RECLAIM, BASE, 8 * PAGE, DISCARDED).batch())
     assert table.counter(Counter.EMPTY + Policy.PT_RECLAIM) == 1
     assert table.counter(Counter.TABLES + Policy.PTE_REF) == 0
@@ -71,22 +71,22 @@ def test_the_last_discarded_entry_leaves_an_empty_pte_page_or_under_pte_ref_none
 def test_an_entry_that_was_swapped_is_lazyfree_no_more() -> None:
     """Written to since MADV_FREE, which no event tells; then reclaim keeps the data."""
     table = Table(running=Policy.PT_RECLAIM)
-    history = History().map(BASE, SLOT).touch(BASE, PAGE).free(BASE, PAGE)
+    history = EventScript().map(BASE, SLOT).touch(BASE, PAGE).free(BASE, PAGE)
     table.feed(history.add(Kind.RECLAIM, BASE, PAGE, _SWAPPED).batch())
-    table.feed(History().add(Kind.ADVISE, BASE, SLOT, 21).batch())  # MADV_PAGEOUT
+    table.feed(EventScript().add(Kind.ADVISE, BASE, SLOT, 21).batch())  # MADV_PAGEOUT
     assert _now(table) == (1, 1, 0)
 
 
 def test_a_lazyfree_huge_page_is_discarded_whole() -> None:
     table = _huge(0)
-    table.feed(History().add(Kind.RECLAIM, BASE, SLOT, DISCARDED).batch())
+    table.feed(EventScript().add(Kind.RECLAIM, BASE, SLOT, DISCARDED).batch())
     assert _now(table) == (0, 0, 0)
 
 
 def test_pte_pages_that_come_and_go_are_counted_and_change_nothing() -> None:
     table = _huge(0)
     before = _now(table)
-    table.feed(History().add(Kind.PTE_ALLOC).add(Kind.PTE_ALLOC).add(Kind.PTE_FREE).batch())
+    table.feed(EventScript().add(Kind.PTE_ALLOC).add(Kind.PTE_ALLOC).add(Kind.PTE_FREE).batch())
     assert _now(table) == before
     assert table.counter(Counter.EVENTS + Kind.PTE_ALLOC) == 2
     assert table.counter(Counter.EVENTS + Kind.PTE_FREE) == 1
@@ -105,7 +105,7 @@ def test_the_counters_are_those_of_the_maps_whatever_happens(
 ) -> None:
     """Counted while it happened, and counted again from what is there."""
     table = Table(running=Policy.PT_RECLAIM, huge=HugePages(thp=thp))
-    history = History().map(BASE, 4 * SLOT)
+    history = EventScript().map(BASE, 4 * SLOT)
     for what, page, pages in happens:
         at = BASE + page * PAGE
         length = min(pages * PAGE, BASE + 4 * SLOT - at)

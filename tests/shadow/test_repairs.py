@@ -8,7 +8,7 @@ import pytest
 
 from shadow.policy import Policy
 from shadow.table import VMA, Counter, Pages, Table, VmaFlag
-from tests.shadow.build import BASE, SLOT, History, pages_read
+from tests.shadow.build import BASE, SLOT, EventScript, pages_read
 
 _SLOTS = 256
 _EVERYWHERE = np.array([BASE]), np.array([BASE + _SLOTS * SLOT])
@@ -18,7 +18,7 @@ _NOW = 10**9
 def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
     """All slots mapped, with 8 entries each."""
     table = Table(running=running)
-    history = History().map(BASE, _SLOTS * SLOT).touch(BASE, _SLOTS * SLOT, SLOT // 8)
+    history = EventScript().map(BASE, _SLOTS * SLOT).touch(BASE, _SLOTS * SLOT, SLOT // 8)
     table.feed(history.batch())
     return table
 
@@ -74,7 +74,7 @@ def test_pte_pages_gone_with_their_mapping_are_gone_under_every_policy() -> None
 def test_an_empty_pte_page_beside_a_mapping_stays() -> None:
     """free_pgtables keeps a PTE page whose slot a neighbour still shares."""
     table = Table(running=Policy.PT_RECLAIM)
-    history = History().map(BASE, SLOT).touch(BASE, SLOT // 2).dontneed(BASE, SLOT)
+    history = EventScript().map(BASE, SLOT).touch(BASE, SLOT // 2).dontneed(BASE, SLOT)
     table.feed(history.batch())
     beside = np.array([(BASE + SLOT - 4096, BASE + SLOT, VmaFlag.READ, 0, 0, 0)], VMA)
     table.seed_vmas(beside, 0)
@@ -83,7 +83,7 @@ def test_an_empty_pte_page_beside_a_mapping_stays() -> None:
 
 def test_an_empty_pte_page_that_came_and_was_emptied_unseen() -> None:
     table = Table(running=Policy.PT_RECLAIM)
-    table.feed(History().map(BASE, _SLOTS * SLOT).batch())
+    table.feed(EventScript().map(BASE, _SLOTS * SLOT).batch())
     table.adopt(_read(_SLOTS, 0), _NOW)
     assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, 0]
     assert _by_policy(table, Counter.INFERRED) == [0, 0, _SLOTS]

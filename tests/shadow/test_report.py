@@ -9,11 +9,11 @@ from shadow.policy import Policy
 from shadow.report.text import interval_header, interval_row, live_line, render
 from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, document, take
 from shadow.table import Table
-from tests.shadow.build import BASE, SLOT, History
+from tests.shadow.build import BASE, SLOT, EventScript
 
 
 def _snapshot(*, lost: int = 0, slots: bool = False, seed: str = "counted") -> Snapshot:
-    history = History().map(BASE, 4 * SLOT).touch(BASE, 3 * SLOT, SLOT // 8)
+    history = EventScript().map(BASE, 4 * SLOT).touch(BASE, 3 * SLOT, SLOT // 8)
     history.dontneed(BASE, SLOT // 2).dontneed(BASE + SLOT // 2, SLOT // 2)
     history.dontneed(BASE + SLOT, SLOT)
     if lost:

@@ -7,7 +7,7 @@ import pytest
 from shadow.events import EVENT, PARTLY, Kind
 from shadow.policy import Policy
 from shadow.table import HUGE_ANON, Counter, HugePages, Table
-from tests.shadow.build import BASE, PAGE, SLOT, History
+from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 
 
 def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
@@ -30,7 +30,7 @@ def _pages(table: Table, policy: Policy) -> int:
 )
 def test_purges_of_one_size(policy: Policy, purge: int, left: int) -> None:
     """Semantics D1, 9: what 64 MiB purged in pieces leaves."""
-    history = History().map(BASE, 32 * SLOT).touch(BASE, 32 * SLOT, SLOT // 4)
+    history = EventScript().map(BASE, 32 * SLOT).touch(BASE, 32 * SLOT, SLOT // 4)
     for start in range(BASE, BASE + 32 * SLOT, purge):
         history.dontneed(start, purge)
     table = _table()
@@ -42,21 +42,21 @@ def test_purges_of_one_size(policy: Policy, purge: int, left: int) -> None:
 def test_a_slot_of_two_vmas_is_not_reclaimed_by_one_call() -> None:
     """Semantics D1, 12."""
     table = _table()
-    history = History().map(BASE, SLOT).touch(BASE, SLOT)
+    history = EventScript().map(BASE, SLOT).touch(BASE, SLOT)
     history.add(Kind.PROTECT, BASE + SLOT // 2, SLOT // 2, 1).dontneed(BASE, SLOT)
     table.feed(history.batch())
     assert table.empty_slots().tolist() == [BASE]
-    table.feed(History().add(Kind.PROTECT, BASE, SLOT, 3).dontneed(BASE, SLOT).batch())
+    table.feed(EventScript().add(Kind.PROTECT, BASE, SLOT, 3).dontneed(BASE, SLOT).batch())
     assert table.empty_slots().tolist() == []
 
 
 def test_munmap_beside_a_neighbour_leaves_an_empty_pte_page() -> None:
     """Semantics D3, 27; and both tables and upper levels go with the last VMA."""
     table = _table()
-    history = History().map(BASE, SLOT).touch(BASE + SLOT // 2, SLOT // 2)
+    history = EventScript().map(BASE, SLOT).touch(BASE + SLOT // 2, SLOT // 2)
     table.feed(history.unmap(BASE + SLOT // 2, SLOT // 2).batch())
     assert table.empty_slots().tolist() == [BASE]
-    table.feed(History().unmap(BASE, SLOT // 2).batch())
+    table.feed(EventScript().unmap(BASE, SLOT // 2).batch())
     assert _pages(table, Policy.PT_RECLAIM) == 0
     assert table.counter(Counter.PMD_PAGES) == table.counter(Counter.PUD_PAGES) == 0
 
@@ -64,7 +64,7 @@ def test_munmap_beside_a_neighbour_leaves_an_empty_pte_page() -> None:
 def test_a_mapping_proves_that_an_entered_munmap_has_happened() -> None:
     """Thread 1 is in munmap; thread 2 gets the range, and uses it, before 1 returns."""
     table = _table()
-    history = History().map(BASE, SLOT).touch(BASE, SLOT)
+    history = EventScript().map(BASE, SLOT).touch(BASE, SLOT)
     history.add(Kind.UNMAP_BEGIN, BASE, SLOT, tid=1).map(BASE, SLOT).touch(BASE, 3 * PAGE)
     table.feed(history.add(Kind.UNMAP, BASE, SLOT, tid=1).batch())
     assert table.counter(Counter.REFS) == 3
@@ -72,7 +72,7 @@ def test_a_mapping_proves_that_an_entered_munmap_has_happened() -> None:
 
 def test_a_failed_munmap_changes_nothing() -> None:
     table = _table()
-    history = History().map(BASE, SLOT).touch(BASE, SLOT)
+    history = EventScript().map(BASE, SLOT).touch(BASE, SLOT)
     history.add(Kind.UNMAP_BEGIN, BASE, SLOT).add(Kind.UNMAP, BASE, 0).map(BASE + SLOT, SLOT)
     table.feed(history.batch())
     assert table.counter(Counter.REFS) == 512
@@ -81,14 +81,14 @@ def test_a_failed_munmap_changes_nothing() -> None:
 def test_mremap_of_a_whole_slot_takes_the_pte_page_along() -> None:
     """Semantics D3, 33 and 64: also an empty one."""
     table = _table()
-    history = History().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE)
+    history = EventScript().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE)
     table.feed(history.remap(BASE, SLOT, BASE + 8 * SLOT, SLOT, 3).batch())
     assert table.empty_slots().tolist() == [BASE + 8 * SLOT]
 
 
 def test_mprotect_that_fails_at_a_hole_has_changed_what_lies_before() -> None:
     table = _table()
-    history = History().map(BASE, SLOT).unmap(BASE + SLOT // 2, SLOT // 4)
+    history = EventScript().map(BASE, SLOT).unmap(BASE + SLOT // 2, SLOT // 4)
     history.add(Kind.PROTECT, BASE, SLOT, PARTLY).touch(BASE, PAGE)
     table.feed(history.touch(BASE + SLOT - PAGE, PAGE).batch())
     assert table.counter(Counter.REFS) == 1
@@ -98,10 +98,10 @@ def test_mprotect_that_fails_at_a_hole_has_changed_what_lies_before() -> None:
 def test_a_huge_fault_keeps_a_deposit_and_its_split_uses_it() -> None:
     """Semantics D5, 50 and 51."""
     table = Table(running=Policy.PT_RECLAIM, huge=HugePages(thp=2))
-    table.feed(History().map(BASE, SLOT).touch(BASE, PAGE).batch())
+    table.feed(EventScript().map(BASE, SLOT).touch(BASE, PAGE).batch())
     assert table.counter(Counter.DEPOSITS) == 1
     assert _pages(table, Policy.PT_RECLAIM) == 0
-    table.feed(History().dontneed(BASE, PAGE).batch())
+    table.feed(EventScript().dontneed(BASE, PAGE).batch())
     assert table.counter(Counter.DEPOSITS) == 0
     assert table.counter(Counter.REFS) == 511
 
@@ -109,19 +109,19 @@ def test_a_huge_fault_keeps_a_deposit_and_its_split_uses_it() -> None:
 def test_a_first_write_maps_the_largest_folio_that_fits() -> None:
     """64 KiB and 32 KiB are allowed; reads map the page of zeroes, one page."""
     table = Table(huge=HugePages(always=16 | 8))
-    history = History().map(BASE, 40 * PAGE).touch(BASE + 17 * PAGE, PAGE)
+    history = EventScript().map(BASE, 40 * PAGE).touch(BASE + 17 * PAGE, PAGE)
     table.feed(history.touch(BASE + 39 * PAGE, PAGE).batch())
     assert table.counter(Counter.REFS) == 16 + 8
-    table.feed(History().add(Kind.FAULT, BASE, 0, 4).touch(BASE + 9 * PAGE, PAGE).batch())
+    table.feed(EventScript().add(Kind.FAULT, BASE, 0, 4).touch(BASE + 9 * PAGE, PAGE).batch())
     assert table.counter(Counter.REFS) == 16 + 8 + 1 + 8
 
 
 def test_an_empty_pte_page_blocks_the_huge_fault() -> None:
     """Semantics D5, 55."""
     table = Table(running=Policy.PT_RECLAIM)
-    table.feed(History().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE).batch())
+    table.feed(EventScript().map(BASE, SLOT).touch(BASE, PAGE).dontneed(BASE, PAGE).batch())
     table.state.counters[Counter.THP] = 2
-    table.feed(History().touch(BASE, PAGE).batch())
+    table.feed(EventScript().touch(BASE, PAGE).batch())
     assert table.counter(Counter.DEPOSITS) == 0
     assert table.counter(Counter.REFS) == 1
 
@@ -138,8 +138,8 @@ def test_a_seed_makes_pte_pages_of_runs_and_deposits_of_huge_ones() -> None:
 
 def test_exec_forgets_the_address_space_and_keeps_what_was_counted() -> None:
     table = _table()
-    table.feed(History().map(BASE, SLOT).touch(BASE, SLOT).dontneed(BASE, SLOT).batch())
-    table.feed(History().add(Kind.EXEC).batch())
+    table.feed(EventScript().map(BASE, SLOT).touch(BASE, SLOT).dontneed(BASE, SLOT).batch())
+    table.feed(EventScript().add(Kind.EXEC).batch())
     assert _pages(table, Policy.NONE) == 0
     assert table.counter(Counter.FREED + Policy.PT_RECLAIM) == 1
     assert table.counter(Counter.EVENTS + Kind.FAULT) == 512
@@ -161,11 +161,11 @@ def test_the_mean_is_over_time() -> None:
 def test_arrays_grow_with_what_is_populated_not_with_what_is_spanned() -> None:
     """A PTE page in each of 5,000 GiB, 5 TiB of address space."""
     table = _table()
-    history = History().map(BASE, 5000 << 30).touch(BASE, 5000 << 30, 1 << 30)
+    history = EventScript().map(BASE, 5000 << 30).touch(BASE, 5000 << 30, 1 << 30)
     table.feed(history.batch())
     assert _pages(table, Policy.PT_RECLAIM) == 5000
     assert table.counter(Counter.PMD_PAGES) == 5000
-    table.feed(History().unmap(BASE, 5000 << 30).batch())
+    table.feed(EventScript().unmap(BASE, 5000 << 30).batch())
     assert table.counter(Counter.PMD_PAGES) == table.counter(Counter.PUD_PAGES) == 0
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from shadow.errors import PtescopeError
 from shadow.geometry import SLOT
-from shadow.host import HostView
+from shadow.host_view import HostView
 from shadow.report.top import TopApp
 from shadow.report.top.detail import slot_map, sparkline
 from tests.shadow.build import BASE

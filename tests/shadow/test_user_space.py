@@ -7,7 +7,7 @@ import pytest
 from shadow.events import EVENT, Kind
 from shadow.geometry import PAGE, SLOT, user_address_limit
 from shadow.user_space import clipped, outside
-from tests.shadow.build import BASE, History
+from tests.shadow.build import BASE, EventScript
 
 _LIMIT = user_address_limit(4)
 _TOP = (1 << 64) - PAGE
@@ -46,5 +46,5 @@ def test_what_lies_in_user_space_is_kept(
 
 
 def test_a_batch_that_is_sound_is_not_copied() -> None:
-    batch = History().map(BASE, SLOT).touch(BASE, SLOT).dontneed(BASE, SLOT).batch()
+    batch = EventScript().map(BASE, SLOT).touch(BASE, SLOT).dontneed(BASE, SLOT).batch()
     assert clipped(batch, _LIMIT) is batch

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shadow.errors import UnsupportedHostError
-from tracer.btf import Btf, member_offsets
+from tracer.bpf.btf import Btf, member_offsets
 
 _INT, _STRUCT, _UNION, _ENUM, _FUNC = 1, 4, 5, 6, 12
 

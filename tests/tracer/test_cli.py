@@ -83,6 +83,6 @@ def test_ctrl_c_is_no_traceback(
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tracer.commands.replay.Replay.run", interrupted)
+    monkeypatch.setattr("tracer.commands.replay.ReplayCommand.run", interrupted)
     assert main(["replay", "any.arrows"]) == 130
     assert capsys.readouterr().err == "ptescope: interrupted\n"

@@ -4,7 +4,7 @@
 import numpy as np
 
 from tests.shadow.build import BASE, SLOT
-from tracer.coverage import READINGS, Coverage
+from tracer.follow.coverage import READINGS, Coverage
 
 _SLOTS = BASE + SLOT * np.arange(20)
 

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from tracer import drift as drifting
-from tracer.drift import Apart, Drift, ReadingBudget, rss_error
-from tracer.memory_status import memory_status
+from tracer.follow import drift as drifting
+from tracer.follow.drift import Apart, Drift, ReadingBudget, rss_error
+from tracer.procfs import memory_status
 
 _SECOND = 1_000_000_000
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Events that are completed from a process's mappings."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -17,20 +15,22 @@ from shadow.events import (
     Kind,
 )
 from shadow.geometry import SLOT
-from tests.shadow.build import BASE, PAGE, History
-from tracer.in_full import in_full
-from tracer.target import FileMapping, Target
+from tests.shadow.build import BASE, PAGE, EventScript
+from tracer.follow.in_full import in_full
+from tracer.process.target import Target
+from tracer.procfs import MapsLine
 
-_FILE = FileMapping(
+_FILE = MapsLine(
     start=BASE,
     end=BASE + 4 * SLOT,
     prot=3,
     shared=True,
     offset=2 * SLOT,
-    device=8 << 20 | 1,
+    device=(8, 1),
     inode=(7 << 32) + 99,
+    name="/data",
 )
-_OTHER = replace(_FILE, start=BASE + 8 * SLOT, end=BASE + 9 * SLOT, inode=100, offset=0)
+_OTHER = _FILE._replace(start=BASE + 8 * SLOT, end=BASE + 9 * SLOT, inode=100, offset=0)
 _TARGET = Target(1234, 0)
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_not_known_makes_all_doubtful() -> None:
 
 
 def test_what_was_attached_is_mapped_as_it_is_now() -> None:
-    history = History().touch(BASE, PAGE)
+    history = EventScript().touch(BASE, PAGE)
     history.add(Kind.DOUBT, BASE + 8 * SLOT, PAGE, Doubt.ATTACHED).dontneed(BASE, PAGE)
     told = _told(history.batch())
     assert [row[0] for row in told] == [Kind.FAULT, Kind.FILE, Kind.MAP, Kind.DONTNEED]
@@ -80,5 +80,5 @@ def test_what_was_attached_is_mapped_as_it_is_now() -> None:
     assert (start, length) == (BASE + 8 * SLOT, SLOT)
     assert aux & SPECIAL
     assert aux & 1 << MAP_FLAGS_SHIFT
-    gone = History().add(Kind.DOUBT, BASE + 20 * SLOT, PAGE, Doubt.ATTACHED).batch()
+    gone = EventScript().add(Kind.DOUBT, BASE + 20 * SLOT, PAGE, Doubt.ATTACHED).batch()
     assert _told(gone) == [(Kind.DOUBT, BASE + 20 * SLOT, PAGE, Doubt.ATTACHED)]

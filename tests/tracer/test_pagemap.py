@@ -12,7 +12,7 @@ import pytest
 
 from shadow.geometry import PAGE, SLOT, user_address_limit
 from shadow.table import VMA, VmaFlag
-from tracer.pagemap import Runs, read_runs
+from tracer.process.pagemap import Runs, read_runs
 
 _PAGES = 3 * SLOT // PAGE
 _TOUCHED = [0, 1, 5, 511, 512, 513, 1000, _PAGES - 1]

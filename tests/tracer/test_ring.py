@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shadow.events import EVENT, Kind
-from tracer.ring import RECORD, Ring
+from tracer.probes.ring import RECORD, Ring
 
 _SIZE = 4096
 _BUSY, _DISCARD = 1 << 31, 1 << 30

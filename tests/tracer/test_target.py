@@ -13,7 +13,8 @@ import pytest
 
 from shadow.errors import NoSuchTargetError, UsageError
 from shadow.table import VmaFlag
-from tracer.target import find_by_name, open_target
+from tracer.process.find import find_by_name
+from tracer.process.target import open_target
 
 
 def _elf32_that_pauses() -> bytes:

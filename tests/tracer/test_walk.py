@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
-from tracer.census.memory import KernelMemory
+from tracer.census.kernel_memory import KernelMemory
 from tracer.census.walk import Walk
 
 _DIRECT_MAP = 0xFFFF_8880_0000_0000

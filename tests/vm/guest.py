@@ -21,16 +21,16 @@ from shadow.snapshot import document
 from shadow.table import Counter, Pages
 from shadow.trace import TraceWriter
 from tests.live.actor import SLOT, Actor
-from tests.live.attached import Attach, quiet_truth, watching
+from tests.live.attached import Attacher, quiet_truth, watching
 from tests.live.semantics_rows import BASE, FAR, ROWS, SLOTS
 from tests.live.steps import FUNCTIONS_ONLY, what_is_known
 from tests.vm.kcore import Kcore
 from tools.workloads.redis import private_redis
-from tracer.hooks import Backend
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
-from tracer.selfcheck import check
-from tracer.session import Session
+from tracer.probes.selftest import check
+from tracer.probes.sources import Backend
+from tracer.probes.stream import Probes
 
 _Read = TypeVar("_Read")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -100,7 +100,7 @@ def _compare(name: str, session: Session, kcore: Kcore) -> None:
     )
 
 
-def _steps(folder: Path, kcore: Kcore, attach: Attach) -> None:
+def _steps(folder: Path, kcore: Kcore, attach: Attacher) -> None:
     actor = Actor()
     actor.map(BASE, AREA * SLOT)
     actor.advise(BASE, AREA * SLOT, _NOHUGEPAGE)
@@ -126,7 +126,7 @@ def _steps(folder: Path, kcore: Kcore, attach: Attach) -> None:
     actor.close()
 
 
-def _rows(attach: Attach) -> None:
+def _rows(attach: Attacher) -> None:
     actor = Actor()
     session = attach(actor.pid)
     wrong, impossible = [], []
@@ -150,14 +150,16 @@ def _probes(probes: Probes) -> None:
     _say(
         "probes",
         by=probes.attachments.by_backend(),
-        refused={name: choice.refused for name, choice in probes.attachments.choices.items()},
+        refused={
+            name: attachment.refused for name, attachment in probes.attachments.by_source.items()
+        },
         seen=sorted(first.seen),
         silent=sorted(first.silent),
         untried=first.untried,
     )
 
 
-def _outcomes(attach: Attach) -> None:
+def _outcomes(attach: Attacher) -> None:
     """Pinned pages, which the shadow has, and a fault that failed, which it has not."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.vm.outcomes"],
@@ -199,7 +201,7 @@ def _back_ends() -> None:
         )
 
 
-def _redis(attach: Attach) -> None:
+def _redis(attach: Attacher) -> None:
     with private_redis(MALLOC_CONF="dirty_decay_ms:500") as redis:
         session = attach(redis.pid)
         redis.fill(300_000, 400)

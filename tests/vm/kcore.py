@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tracer.btf import member_offsets
+from tracer.bpf.btf import member_offsets
 
 __all__ = ("Kcore",)
 

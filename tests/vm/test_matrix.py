@@ -23,7 +23,7 @@ from tests.vm.guest import AREA, in_area
 from tests.vm.outcomes import PINNED
 from tools.vmlib.guest import Guest
 from tools.vmlib.kernels import get_kernel
-from tracer.hooks import SOURCES, Backend
+from tracer.probes.sources import SOURCES, Backend
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT = 400.0
@@ -53,7 +53,7 @@ _ON_EVERY_RUN = 2
 
 
 @dataclass(frozen=True)
-class _Run:
+class _GuestRun:
     """What `tests.vm.guest` has said, by check, and the folder that it wrote to."""
 
     folder: Path
@@ -64,7 +64,7 @@ class _Run:
         return found
 
 
-def _run(machine: _Machine, folder: Path) -> _Run:
+def _run(machine: _Machine, folder: Path) -> _GuestRun:
     guest = Guest(
         get_kernel(machine.series),
         levels=machine.levels,
@@ -78,13 +78,13 @@ def _run(machine: _Machine, folder: Path) -> _Run:
     for line in outcome.out.splitlines():
         said = json.loads(line)
         checks.setdefault(said.pop("check"), []).append(said)
-    return _Run(folder, checks)
+    return _GuestRun(folder, checks)
 
 
 @pytest.fixture(scope="session")
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[_Run]]]:
+) -> Iterator[dict[str, Future[_GuestRun]]]:
     """All machines, two at a time, by series; compiled code is made for any CPU first."""
     subprocess.run(
         [sys.executable, "-c", "from shadow.table import prepare; prepare()"],
@@ -109,11 +109,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def run(runs: dict[str, Future[_Run]], machine: _Machine) -> _Run:
+def run(runs: dict[str, Future[_GuestRun]], machine: _Machine) -> _GuestRun:
     return runs[machine.series].result()
 
 
-def _replayed(run: _Run) -> Replay:
+def _replayed(run: _GuestRun) -> Replay:
     """Its trace, from the file alone."""
     replay = Replay(open_trace(str(run.folder / "trace.arrows")))
     replay.run()
@@ -121,14 +121,16 @@ def _replayed(run: _Run) -> Replay:
     return replay
 
 
-def test_the_kernel_is_what_it_is_taken_for(machine: _Machine, run: _Run) -> None:
+def test_the_kernel_is_what_it_is_taken_for(machine: _Machine, run: _GuestRun) -> None:
     kernel = run.one("kernel")
     assert kernel["release"].startswith(machine.series.removesuffix("x"))
     assert kernel["levels"] == machine.levels
     assert kernel["policy"] == machine.policy.label
 
 
-def test_census_and_shadow_and_oracle_agree_at_every_step(machine: _Machine, run: _Run) -> None:
+def test_census_and_shadow_and_oracle_agree_at_every_step(
+    machine: _Machine, run: _GuestRun
+) -> None:
     for step in run.checks["step"]:
         assert step["sum_kib"] == step["vm_pte_kib"], step
         assert step["oracle_equal"], step
@@ -137,7 +139,7 @@ def test_census_and_shadow_and_oracle_agree_at_every_step(machine: _Machine, run
         assert step["pte_pages"] == step["predicted"][machine.policy.label], step
 
 
-def test_the_kernel_frees_what_its_policy_says(machine: _Machine, run: _Run) -> None:
+def test_the_kernel_frees_what_its_policy_says(machine: _Machine, run: _GuestRun) -> None:
     found = {step["name"]: (step["pte_pages"], step["empty"]) for step in run.checks["step"]}
     reclaims = machine.policy is Policy.PT_RECLAIM
     assert found["filled"] == (AREA, 0)
@@ -148,13 +150,13 @@ def test_the_kernel_frees_what_its_policy_says(machine: _Machine, run: _Run) -> 
     assert found["DONTNEED by slots of one half"] == ((half, 0) if reclaims else (AREA, half))
 
 
-def test_each_experiment_gives_what_the_shadow_says(run: _Run) -> None:
+def test_each_experiment_gives_what_the_shadow_says(run: _GuestRun) -> None:
     rows = run.one("rows")
     assert rows["wrong"] == []
     assert len(rows["impossible"]) < rows["tried"] / 5
 
 
-def test_redis_is_followed_to_the_page(run: _Run) -> None:
+def test_redis_is_followed_to_the_page(run: _GuestRun) -> None:
     redis = run.one("redis")
     real, known = redis["pte_pages"]
     assert real == known == redis["truth"][0]
@@ -164,7 +166,7 @@ def test_redis_is_followed_to_the_page(run: _Run) -> None:
     assert redis["events"] > 10_000
 
 
-def test_every_source_has_a_way_and_none_is_silent(machine: _Machine, run: _Run) -> None:
+def test_every_source_has_a_way_and_none_is_silent(machine: _Machine, run: _GuestRun) -> None:
     """Nothing is refused but what the kernel has not: pte_free_defer came with v6.6."""
     probes = run.one("probes")
     attached = {name for names in probes["by"].values() for name in names}
@@ -182,7 +184,7 @@ def test_every_source_has_a_way_and_none_is_silent(machine: _Machine, run: _Run)
     assert attached - set(probes["seen"]) - set(probes["untried"]) <= _NOT_PROVOKED
 
 
-def test_each_back_end_gives_the_same_snapshot(run: _Run) -> None:
+def test_each_back_end_gives_the_same_snapshot(run: _GuestRun) -> None:
     found = {backend["name"]: backend for backend in run.checks["back end"]}
     assert list(found) == list(Backend)
     for name, backend in found.items():
@@ -191,23 +193,23 @@ def test_each_back_end_gives_the_same_snapshot(run: _Run) -> None:
         assert backend["known"]["audit"]["refs_diff"] == 0
 
 
-def test_a_forced_back_end_takes_all_that_it_can(run: _Run) -> None:
+def test_a_forced_back_end_takes_all_that_it_can(run: _GuestRun) -> None:
     """What it has not, tracepoints and raw tracepoints have: faults, the life of processes."""
     for backend in run.checks["back end"]:
         name, taken = backend["name"], backend["taken"]
-        able = {s.name for s in SOURCES for way in s.ways if way.backend == name}
+        able = {s.name for s in SOURCES for way in s.methods if way.backend == name}
         assert able - set(taken[name]) <= _NOT_YET | {"32-bit calls"}, name
         assert set(taken) <= {name, "raw_tracepoint"}
 
 
-def test_functions_tell_how_faults_end_and_what_is_pinned(run: _Run) -> None:
+def test_functions_tell_how_faults_end_and_what_is_pinned(run: _GuestRun) -> None:
     outcomes = run.one("outcomes")
     assert outcomes["pinned"] == PINNED
     assert outcomes["audit"]["runs"] == 1
     assert outcomes["audit"]["refs_diff"] == 0
 
 
-def test_functions_tell_how_many_pte_pages_there_are(run: _Run) -> None:
+def test_functions_tell_how_many_pte_pages_there_are(run: _GuestRun) -> None:
     """What came and went since the first look, and what the shadow has at the end."""
     for backend in run.checks["back end"]:
         if backend["name"] in (Backend.FENTRY, Backend.KPROBE):
@@ -217,16 +219,16 @@ def test_functions_tell_how_many_pte_pages_there_are(run: _Run) -> None:
             assert not any(backend["seen"].values())
 
 
-def test_its_trace_replays_here_to_the_same_bits(run: _Run) -> None:
+def test_its_trace_replays_here_to_the_same_bits(run: _GuestRun) -> None:
     replayed = json.dumps(document(_replayed(run).snapshots(slots=True)))
     assert replayed == (run.folder / "live.json").read_text()
 
 
-def test_a_trace_of_6_1_tells_what_6_18_does(runs: dict[str, Future[_Run]]) -> None:
+def test_a_trace_of_6_1_tells_what_6_18_does(runs: dict[str, Future[_GuestRun]]) -> None:
     """The same program; replayed as pt_reclaim, and really run."""
     old, new = runs["6.1"].result(), runs["6.18"].result()
-    (following,) = _replayed(old).followings.values()
-    predicted = in_area(following.table.slots_of(Policy.PT_RECLAIM).tolist())
+    (engine,) = _replayed(old).engines.values()
+    predicted = in_area(engine.table.slots_of(Policy.PT_RECLAIM).tolist())
     assert len(predicted) == new.checks["step"][-1]["pte_pages"] == AREA // 2
     for was, does in zip(old.checks["step"], new.checks["step"], strict=True):
         assert was["predicted"]["pt_reclaim"] == does["pte_pages"], was["name"]

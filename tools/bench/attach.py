@@ -17,13 +17,13 @@ from pathlib import Path
 
 from shadow.table import Counter, prepare
 from tools.workloads.storm import PAGES, Storm
-from tracer.backend import Program
+from tracer.bpf.hook import AttachType, Hook
+from tracer.bpf.program import BpfProgram
 from tracer.census import open_reader
-from tracer.hooks import Hook, How
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.probes.stream import Probes
+from tracer.process.target import open_target
 
 _STORM_ROUNDS = 40
 _HOOKS = ("page_fault_user", "sys_enter", "sys_exit")
@@ -38,9 +38,9 @@ def _wait(storm: Storm, pump: Callable[[], object]) -> int:
 
 @contextmanager
 def _empty() -> Iterator[None]:
-    program = Program([Path(__file__).parent / "empty.c"], {})
+    program = BpfProgram([Path(__file__).parent / "empty.c"], {})
     for name in _HOOKS:
-        program.attach(Hook(How.RAW_TRACEPOINT, name, f"on_{name}"))
+        program.attach(Hook(AttachType.RAW_TRACEPOINT, name, f"on_{name}"))
     yield
     program.close()
 

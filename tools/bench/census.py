@@ -16,7 +16,7 @@ import numpy as np
 
 from tracer.census import open_reader
 from tracer.kernel import kernel_facts
-from tracer.target import open_target
+from tracer.process.target import open_target
 
 _PAGE = 4096
 _BUFFER = 1 << 20

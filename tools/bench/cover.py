@@ -12,13 +12,13 @@ import sys
 
 from shadow.policy import Policy
 from shadow.table import Counter, prepare
+from shadow.units import KIB_PER_PAGE
 from tracer.census import open_reader
-from tracer.kernel import kernel_facts, vm_pte_kib
-from tracer.probes import Probes
-from tracer.session import Session
-from tracer.target import open_target
-
-_KIB_PER_PAGE = 4
+from tracer.follow.session import Session
+from tracer.kernel import kernel_facts
+from tracer.probes.stream import Probes
+from tracer.process.target import open_target
+from tracer.procfs import vm_pte_kib
 
 
 def _run(gib: int, purge_kib: int) -> None:
@@ -45,7 +45,7 @@ def _run(gib: int, purge_kib: int) -> None:
         above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
         upper = sum(map(table.counter, above))
         told = {
-            policy.label: _KIB_PER_PAGE * (upper + table.counter(Counter.TABLES + policy))
+            policy.label: KIB_PER_PAGE * (upper + table.counter(Counter.TABLES + policy))
             for policy in Policy
         }
         lost = table.counter(Counter.LOST)

@@ -14,10 +14,10 @@ from shadow.policy import Policy
 from shadow.table import Counter, Table
 from tools.workloads.redis import private_redis
 from tracer.census import open_reader
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.probes.stream import Probes
+from tracer.process.target import open_target
 
 __all__ = ("Stream", "many_slots", "redis", "synthetic")
 

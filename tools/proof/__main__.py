@@ -13,16 +13,16 @@ import time
 from dataclasses import dataclass
 
 from shadow.advice import Evidence, Finding, advise
-from shadow.evidence import evidence_of
-from shadow.keeping import Keeping
+from shadow.advice.collect import evidence_of
+from shadow.history import HistoryStore
 from shadow.table import prepare
 from tools.proof.cases import CASES, Case
 from tools.proof.programs import Program
 from tracer.census import Reader, open_reader
+from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
-from tracer.probes import Probes
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.probes.stream import Probes
+from tracer.process.target import open_target
 
 __all__: tuple[str, ...] = ()
 
@@ -55,7 +55,7 @@ def _measure(reader: Reader, pid: int) -> _Tables:
 
 def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) -> Evidence:
     """Follow a program through its work and its rest."""
-    kept = Keeping().process()
+    kept = HistoryStore().process()
     probes = Probes(levels=kernel.levels)
     try:
         probes.add(program.pid)
@@ -69,7 +69,7 @@ def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) ->
             if resting_since is None and program.done.is_set():
                 resting_since = time.monotonic()
         session.stop()
-        return evidence_of(session.following, time.monotonic_ns(), kept.take())
+        return evidence_of(session.engine, time.monotonic_ns(), kept.take())
     finally:
         probes.close()
 

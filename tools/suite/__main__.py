@@ -14,13 +14,13 @@ import time
 
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
-from tools.suite.programs import CASES, Case
+from tools.suite.programs import CASES, SuiteCase
 from tracer.census import Reader, open_reader
-from tracer.family import Family
+from tracer.follow.process_tree import ProcessTree
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.probes import Probes
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.probes.stream import Probes
+from tracer.process.target import open_target
 
 _EVERY = 1.0
 _REST = 0.2
@@ -41,7 +41,7 @@ _COLUMNS = (
 )
 
 
-def _row(case: Case, report: Snapshot, corrected: str) -> str:
+def _row(case: SuiteCase, report: Snapshot, corrected: str) -> str:
     audit, allocator = report.audit, report.process.allocator
     causes = ", ".join(f"{cause} {wrong:,}" for cause, wrong in audit.causes.items())
     cells = (
@@ -71,22 +71,22 @@ def _last_word(session: Session) -> tuple[Snapshot, str]:
     return report, str(session.audits.repaired - report.audit.repaired)
 
 
-def _follow(case: Case, seconds: float, probes: Probes, reader: Reader) -> list[str]:
+def _follow(case: SuiteCase, seconds: float, probes: Probes, reader: Reader) -> list[str]:
     """Run one case; returns its rows, one for each process."""
     with case.start(seconds) as running:
         time.sleep(0.5)  # until it is loaded and linked
-        family = Family(probes, kernel_facts(), reader, forks=case.forks)
-        family.add(open_target(running.pid))
+        tree = ProcessTree(probes, kernel_facts(), reader, forks=case.forks)
+        tree.add(open_target(running.pid))
         next_audit = time.monotonic() + _EVERY
         while not running.done():
-            if not family.pump():
+            if not tree.pump():
                 time.sleep(0.002)
             if time.monotonic() >= next_audit:
-                family.audit()
+                tree.audit()
                 next_audit = time.monotonic() + _EVERY
         time.sleep(_REST)
-        family.stop()
-        return [_row(case, *_last_word(session)) for session in family.sessions]
+        tree.stop()
+        return [_row(case, *_last_word(session)) for session in tree.sessions]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tools.workloads.redis import Redis, private_redis
 
-__all__ = ("CASES", "Case", "Running")
+__all__ = ("CASES", "SuiteCase", "Running")
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _CHURN = Path(__file__).parent.parent / "workloads" / "churn.c"
@@ -35,7 +35,7 @@ Start = Callable[[float], AbstractContextManager[Running]]
 
 
 @dataclass(frozen=True)
-class Case:
+class SuiteCase:
     """One row of the suite.
 
     Attributes:
@@ -182,15 +182,17 @@ def _save_and_write(redis: Redis, late: Callable[[], bool]) -> None:
 
 
 CASES = (
-    Case("redis, fill and flush", _redis(_fill_and_flush)),
-    Case("redis, BGSAVE, both sides", _redis(_save_and_write), forks=True),
-    Case("polars", _python("frames")),
-    Case("C churn on jemalloc", _churn("jemalloc", MALLOC_CONF="background_thread:true")),
-    Case("C churn on tcmalloc", _churn("tcmalloc", TCMALLOC_RELEASE_RATE="10")),
-    Case("C churn on mimalloc", _churn("mimalloc")),
-    Case("C churn on glibc", _churn()),
-    Case("C churn, glibc, THP always", _huge(_churn(), {".": "always"})),
-    Case("C churn, glibc, mTHP 64K", _huge(_churn(), {".": "never", "hugepages-64kB": "always"})),
-    Case("FREE, PAGEOUT, DONTNEED", _python("advice")),
-    Case("file mappings, read", _python("reader", "/usr/lib")),
+    SuiteCase("redis, fill and flush", _redis(_fill_and_flush)),
+    SuiteCase("redis, BGSAVE, both sides", _redis(_save_and_write), forks=True),
+    SuiteCase("polars", _python("frames")),
+    SuiteCase("C churn on jemalloc", _churn("jemalloc", MALLOC_CONF="background_thread:true")),
+    SuiteCase("C churn on tcmalloc", _churn("tcmalloc", TCMALLOC_RELEASE_RATE="10")),
+    SuiteCase("C churn on mimalloc", _churn("mimalloc")),
+    SuiteCase("C churn on glibc", _churn()),
+    SuiteCase("C churn, glibc, THP always", _huge(_churn(), {".": "always"})),
+    SuiteCase(
+        "C churn, glibc, mTHP 64K", _huge(_churn(), {".": "never", "hugepages-64kB": "always"})
+    ),
+    SuiteCase("FREE, PAGEOUT, DONTNEED", _python("advice")),
+    SuiteCase("file mappings, read", _python("reader", "/usr/lib")),
 )

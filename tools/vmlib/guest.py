@@ -20,9 +20,9 @@ from typing import BinaryIO
 
 from shadow.errors import PtescopeError, UnsupportedHostError
 from tools.vmlib.initramfs import CONTROL, build
-from tools.vmlib.kernels import Kernel
+from tools.vmlib.kernels import GuestKernel
 
-__all__ = ("Guest", "GuestError", "Outcome")
+__all__ = ("Guest", "GuestError", "GuestResult")
 
 _QEMU = "qemu-system-x86_64"
 _POLL_SECONDS = 0.1
@@ -57,7 +57,7 @@ class GuestError(PtescopeError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GuestResult:
     """What a command in a guest did.
 
     Attributes:
@@ -102,7 +102,7 @@ class Guest:
         append: more for the kernel's command line.
     """
 
-    kernel: Kernel
+    kernel: GuestKernel
     levels: int = 4
     memory: str = "2G"
     share: Path | None = None
@@ -142,7 +142,7 @@ class Guest:
 
     def run(
         self, command: list[str], folder: Path, *, timeout: float, stream: bool = False
-    ) -> Outcome:
+    ) -> GuestResult:
         """Boot, run a command as root, power off.
 
         Args:
@@ -175,7 +175,7 @@ class Guest:
             if not status.exists():
                 raise GuestError(self._last_words(control, seconds, timeout))
             out, err = ((control / one).read_text(errors="replace") for one in ("out", "err"))
-            return Outcome(int(status.read_text()), out, err, seconds)
+            return GuestResult(int(status.read_text()), out, err, seconds)
 
     def _boot(self, control: Path, timeout: float, follow: Callable[[], None]) -> float:
         """Seconds until QEMU ended, by itself or not."""

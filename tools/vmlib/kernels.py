@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shadow.errors import PtescopeError
 
-__all__ = ("KERNELS", "MODULES", "Kernel", "KernelError", "Package", "get_kernel", "newest")
+__all__ = ("KERNELS", "MODULES", "GuestKernel", "KernelError", "Package", "get_kernel", "newest")
 
 KERNELS = Path(__file__).parents[2] / ".kernels"
 MODULES = (
@@ -38,7 +38,7 @@ class KernelError(PtescopeError):
 
 
 @dataclass(frozen=True)
-class Kernel:
+class GuestKernel:
     """A fetched kernel.
 
     Attributes:
@@ -156,16 +156,16 @@ def _unpack(debs: list[Path], target: Path) -> None:
     subprocess.run(["rm", "-r", target / "all"], check=True)
 
 
-def _kernel(folder: Path) -> Kernel:
+def _kernel(folder: Path) -> GuestKernel:
     found = {file.name.split(".ko")[0]: file for file in folder.glob("*.ko*")}
     modules = tuple(found[name] for name in MODULES if name in found)
     image = folder / "vmlinuz"
     if not image.exists() or "9p" not in found:
         raise KernelError(f"{folder} is not a whole kernel; remove it, and it is fetched again.")
-    return Kernel(folder.name, image, modules)
+    return GuestKernel(folder.name, image, modules)
 
 
-def _fetch(series: str) -> Kernel:
+def _fetch(series: str) -> GuestKernel:
     KERNELS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KERNELS, prefix=".") as name:
         folder = Path(name)
@@ -185,7 +185,7 @@ def _fetch(series: str) -> Kernel:
         return _kernel(unpacked.rename(KERNELS / package.release))
 
 
-def get_kernel(series: str) -> Kernel:
+def get_kernel(series: str) -> GuestKernel:
     """The newest kernel of a series: what is kept, or else what Debian has.
 
     Args:

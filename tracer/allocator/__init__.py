@@ -12,10 +12,10 @@ from pathlib import PurePath
 from shadow.snapshot import Allocator, AllocatorOption
 from tracer.allocator import jemalloc, libc, mimalloc, runtimes, tcmalloc
 from tracer.allocator.build import Build, live_options
-from tracer.allocator.facts import Facts, facts_of
+from tracer.allocator.image_scan import ImageFacts, scan_image
+from tracer.allocator.malloc_provider import serving_image
 from tracer.allocator.mapped import Mapped, mapped_images
-from tracer.allocator.serving import serving_image
-from tracer.allocator.view import View
+from tracer.allocator.process_memory import View
 
 __all__ = ("find_allocators",)
 
@@ -25,7 +25,7 @@ _NAMED_AFTER = {"gperftools": "libtcmalloc", "google tcmalloc": "libtcmalloc"}
 _PAGE_SIZES = "sz_pind2sz_tab"
 """jemalloc's table of page size classes: the first is its page."""
 
-_Image = tuple[Mapped, Facts]
+_Image = tuple[Mapped, ImageFacts]
 
 
 def _linked(build: Build, mapped: Mapped, executable: bool, view: View) -> str:
@@ -111,7 +111,7 @@ def find_allocators(pid: int) -> list[Allocator]:
     """
     view = View(pid)
     try:
-        images = [(mapped, facts_of(mapped.path, mapped.name)) for mapped in mapped_images(pid)]
+        images = [(mapped, scan_image(mapped.path, mapped.name)) for mapped in mapped_images(pid)]
         view.environ_at = [
             bias + address
             for mapped, facts in images

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shadow.snapshot import AllocatorOption
-from tracer.allocator.view import View
+from tracer.allocator.process_memory import View
 
 __all__ = ("Build", "Place", "live_options")
 

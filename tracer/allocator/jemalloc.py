@@ -13,8 +13,8 @@ import struct
 
 from shadow.snapshot import AllocatorOption
 from tracer.allocator.build import Build, Place
-from tracer.allocator.image import Image, Symbol
-from tracer.allocator.view import View
+from tracer.allocator.elf_image import Image, Symbol
+from tracer.allocator.process_memory import View
 
 __all__ = ("conf_symbols", "options", "recognise")
 

@@ -5,8 +5,8 @@ import re
 
 from shadow.snapshot import AllocatorOption
 from tracer.allocator.build import Build
-from tracer.allocator.image import Image
-from tracer.allocator.view import View
+from tracer.allocator.elf_image import Image
+from tracer.allocator.process_memory import View
 
 __all__ = ("glibc_options", "recognise_glibc", "recognise_musl")
 

@@ -6,18 +6,15 @@ mapped, deleted or in another container or not. Without the right to that, it is
 looked for under the process's root, and taken only if it is the same inode.
 """
 
+import mmap
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ("Mapped", "mapped_images")
+from tracer.procfs import DELETED, parse_maps
 
-_LINE = re.compile(
-    r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) +(/.*)"
-)
-_DELETED = " (deleted)"
+__all__ = ("Mapped", "mapped_images")
 
 
 @dataclass(frozen=True)
@@ -77,14 +74,12 @@ def mapped_images(pid: int) -> list[Mapped]:
     """
     spans: dict[tuple[str, tuple[int, int]], list[tuple[int, int, int]]] = {}
     executable = set()
-    for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
-        match = _LINE.match(line)
-        if match is None:
+    for mapping in parse_maps(Path(f"/proc/{pid}/maps").read_text(errors="replace")):
+        if not mapping.name.startswith("/"):
             continue
-        device = os.makedev(int(match[5], 16), int(match[6], 16))
-        key = match[8], (device, int(match[7]))
-        spans.setdefault(key, []).append((int(match[1], 16), int(match[2], 16), int(match[4], 16)))
-        if match[3][2] == "x":
+        key = mapping.name, (os.makedev(*mapping.device), mapping.inode)
+        spans.setdefault(key, []).append((mapping.start, mapping.end, mapping.offset))
+        if mapping.prot & mmap.PROT_EXEC:
             executable.add(key)
     try:
         exe = str(Path(f"/proc/{pid}/exe").readlink())
@@ -92,13 +87,13 @@ def mapped_images(pid: int) -> list[Mapped]:
         exe = ""
     found = [
         Mapped(
-            name=name.removesuffix(_DELETED),
+            name=name.removesuffix(DELETED),
             path=_openable(pid, name, where[0], identity),
             identity=identity,
             spans=tuple(where),
-            deleted=name.endswith(_DELETED),
+            deleted=name.endswith(DELETED),
         )
         for (name, identity), where in spans.items()
         if (name, identity) in executable
     ]
-    return sorted(found, key=lambda image: image.name != exe.removesuffix(_DELETED))
+    return sorted(found, key=lambda image: image.name != exe.removesuffix(DELETED))

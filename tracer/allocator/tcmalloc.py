@@ -11,8 +11,8 @@ import re
 
 from shadow.snapshot import AllocatorOption
 from tracer.allocator.build import Build, Place
-from tracer.allocator.image import Image
-from tracer.allocator.view import View
+from tracer.allocator.elf_image import Image
+from tracer.allocator.process_memory import View
 
 __all__ = ("gperftools_options", "recognise_google", "recognise_gperftools")
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from shadow.errors import PtescopeError
 from shadow.table import Pages, Ranges
-from tracer.census.counted import CountedReader
-from tracer.census.exact import ExactReader
+from tracer.census.bpf_reader import ExactReader
+from tracer.census.pagemap_reader import CountedReader
 from tracer.census.result import Census
-from tracer.target import Target
+from tracer.process.target import Target
 
 __all__ = ("Census", "CountedReader", "ExactReader", "Reader", "open_reader")
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
 from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN
-from tracer.btf import member_offsets
-from tracer.census.memory import BATCH, KernelMemory
+from tracer.bpf.btf import member_offsets
+from tracer.census.kernel_memory import BATCH, KernelMemory
 
 __all__ = ("AddressSpaces",)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from tracer.census.memory import Words
+from tracer.census.kernel_memory import Words
 
 __all__ = (
     "ENTRY_KINDS",

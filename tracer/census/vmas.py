@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.table import NO_ANON, LabelPart, VmaFlag
-from tracer.btf import Btf
-from tracer.census.memory import KernelMemory, Words
-from tracer.identity import identities, name_hash, policy_hash, userfaultfd_hash
+from tracer.bpf.btf import Btf
+from tracer.census.kernel_memory import KernelMemory, Words
+from tracer.process.object_ids import identities, name_hash, policy_hash, userfaultfd_hash
 
 __all__ = ("VmaTree",)
 

@@ -24,9 +24,9 @@ from tracer.census.decode import (
     is_table,
     present_maps,
 )
-from tracer.census.memory import BATCH, KernelMemory, Words
+from tracer.census.kernel_memory import BATCH, KernelMemory, Words
 
-__all__ = ("PtePages", "Upper", "Walk")
+__all__ = ("WalkedPages", "Upper", "Walk")
 
 _ROUNDS = 8
 _HARDWARE_BITS = np.uint64(1 << 5 | 1 << 6)
@@ -38,7 +38,7 @@ Addresses = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PtePages:
+class WalkedPages:
     """Some PTE pages.
 
     `slots`: (n,) first addresses, ascending. `present`: (n, 8) the 512-bit maps
@@ -52,7 +52,7 @@ class PtePages:
     guards: Addresses
 
 
-def _latest(parts: list[PtePages], standing: Addresses) -> PtePages:
+def _latest(parts: list[WalkedPages], standing: Addresses) -> WalkedPages:
     """The last reading of each slot that still has its PTE page."""
     slots = np.concatenate([part.slots for part in parts])[::-1]
     present = np.concatenate([part.present for part in parts])[::-1]
@@ -60,7 +60,7 @@ def _latest(parts: list[PtePages], standing: Addresses) -> PtePages:
     slots, at = np.unique(slots, return_index=True)
     at = at[np.isin(slots, standing)]
     guards = np.concatenate([part.guards[_latest_of(parts, i)] for i, part in enumerate(parts)])
-    return PtePages(
+    return WalkedPages(
         slots[np.isin(slots, standing)],
         present[at],
         kinds[at],
@@ -68,7 +68,7 @@ def _latest(parts: list[PtePages], standing: Addresses) -> PtePages:
     )
 
 
-def _latest_of(parts: list[PtePages], i: int) -> npt.NDArray[np.bool_]:
+def _latest_of(parts: list[WalkedPages], i: int) -> npt.NDArray[np.bool_]:
     """Which guards of part `i` lie in slots that no later part has."""
     later = np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts[i + 1 :])])
     return ~np.isin(parts[i].guards & -SLOT, later)
@@ -91,14 +91,14 @@ class Upper:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class _Level:
     """Tables of one level: (n,) kernel addresses and (n,) first addresses mapped."""
 
     at: Words
     bases: Addresses
 
-    def part(self, first: int) -> "_Tables":
-        return _Tables(self.at[first : first + BATCH], self.bases[first : first + BATCH])
+    def part(self, first: int) -> "_Level":
+        return _Level(self.at[first : first + BATCH], self.bases[first : first + BATCH])
 
 
 def _span(level: int) -> int:
@@ -144,13 +144,13 @@ class Walk:
             return np.ones(len(addresses), np.bool_)
         return overlapping(addresses, self._within, span)
 
-    def _read(self, tables: _Tables) -> Words:
+    def _read(self, tables: _Level) -> Words:
         """The words of at most BATCH tables; an unreadable one has none, and is told."""
         words, good = self._memory.read(tables.at)
         self.upper.unstable += int(np.count_nonzero(~good))
         return words.copy()
 
-    def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Tables, Addresses]:
+    def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Level, Addresses]:
         """The tables that these entries name, and the addresses of huge leaves."""
         span = _span(level)
         rows, columns = np.nonzero(words)
@@ -158,10 +158,10 @@ class Walk:
         wanted = self._wanted(addresses, span)
         values, addresses = words[rows, columns][wanted], addresses[wanted]
         table = is_table(values)
-        below = _Tables(frames(values[table]) + self._direct_map, addresses[table])
+        below = _Level(frames(values[table]) + self._direct_map, addresses[table])
         return below, addresses[is_leaf(values)]
 
-    def _down(self, tables: _Tables, level: int) -> _Tables:
+    def _down(self, tables: _Level, level: int) -> _Level:
         """All tables below those of a level above the PMDs."""
         at, bases = [tables.at[:0]], [tables.bases[:0]]
         for first in range(0, len(tables.at), BATCH):
@@ -173,10 +173,10 @@ class Walk:
             at.append(below.at)
             bases.append(below.bases)
             self.upper.huge_puds += len(leaves)
-        return _Tables(np.concatenate(at), np.concatenate(bases))
+        return _Level(np.concatenate(at), np.concatenate(bases))
 
-    def _pmd_pages(self) -> _Tables:
-        tables = _Tables(np.array([self._pgd], np.uint64), np.zeros(1, np.int64))
+    def _pmd_pages(self) -> _Level:
+        tables = _Level(np.array([self._pgd], np.uint64), np.zeros(1, np.int64))
         for level in range(self._levels, _PMD_LEVEL, -1):
             tables = self._down(tables, level)
             if level == _PMD_LEVEL + 2:
@@ -184,7 +184,7 @@ class Walk:
         self.upper.pmds = tables.bases
         return tables
 
-    def _pte_pages(self, tables: _Tables) -> PtePages:
+    def _pte_pages(self, tables: _Level) -> WalkedPages:
         present = np.empty((len(tables.at), ENTRIES // 64), np.uint64)
         kinds = np.empty((len(tables.at), len(ENTRY_KINDS)), np.int16)
         readable = np.ones(len(tables.at), np.bool_)
@@ -200,9 +200,9 @@ class Walk:
             self._between()
         self.upper.unstable += int(np.count_nonzero(~readable))
         bases = tables.bases[readable]
-        return PtePages(bases, present[readable], kinds[readable], np.concatenate(guards))
+        return WalkedPages(bases, present[readable], kinds[readable], np.concatenate(guards))
 
-    def _below(self, pmds: _Tables) -> PtePages:
+    def _below(self, pmds: _Level) -> WalkedPages:
         """The PTE pages under at most BATCH PMD pages, each read while its entry stood."""
         words = self._read(pmds)
         tables, _ = self._children(words, pmds.bases, _PMD_LEVEL)
@@ -220,7 +220,7 @@ class Walk:
         self.upper.unstable += len(tables.at)
         return _latest(parts, standing.bases)
 
-    def pte_pages(self) -> Iterator[PtePages]:
+    def pte_pages(self) -> Iterator[WalkedPages]:
         """All PTE pages, in ascending batches; `upper` is complete at the end."""
         pmds = self._pmd_pages()
         for first in range(0, len(pmds.at), BATCH):

@@ -4,22 +4,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import Protocol
 
-from shadow.room import MAX_MEMORY
-from tracer.commands.values import size
-
-__all__ = ("Command", "add_max_memory")
-
-
-def add_max_memory(parser: ArgumentParser) -> None:
-    """Declare what a trace may make us take: it can claim anything."""
-    parser.add_argument(
-        "--max-memory",
-        type=size,
-        default=MAX_MEMORY,
-        metavar="SIZE",
-        help="what page tables of a trace may take; one that claims more is called damaged "
-        "(default: 512M)",
-    )
+__all__ = ("Command",)
 
 
 class Command(Protocol):

@@ -12,25 +12,24 @@ from rich.progress import Progress
 
 from shadow import replay, whatif
 from shadow.advice import Evidence, Finding, advise, limits
+from shadow.advice.collect import evidence_of, evidence_of_trace
 from shadow.errors import DamagedTraceError, NoSuchTargetError, PtescopeError, UsageError
-from shadow.evidence import evidence_of, evidence_of_trace
-from shadow.keeping import KEPT_EVENTS, Keeping
+from shadow.history import KEPT_EVENTS, HistoryStore
 from shadow.report.advice import render_advice
 from shadow.snapshot import SCHEMA
 from shadow.table import prepare
 from shadow.trace import TraceReader
-from tracer.commands import add_max_memory
-from tracer.commands.attach import refuse_unread
-from tracer.commands.values import pid, seconds, whole
-from tracer.instruments import add_backend, instruments
+from tracer.capabilities import drop_capabilities
+from tracer.commands.argument_types import pid, seconds, whole
+from tracer.commands.options import add_backend, add_max_memory
+from tracer.follow.loop import Stop
+from tracer.follow.open_tracing import open_tracing, refuse_unread
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
-from tracer.rights import drop_rights
-from tracer.run import Stop
-from tracer.say import complain, dump, say
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.process.target import open_target
+from tracer.terminal import complain, dump, say
 
-__all__ = ("Advise",)
+__all__ = ("AdviseCommand",)
 
 _SECONDS = 30.0
 _BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
@@ -52,7 +51,7 @@ def _advised(evidence: Evidence, args: Namespace) -> _Advised:
     return _Advised(render_advice(evidence, findings, detail=args.detail), plain)
 
 
-class Advise:
+class AdviseCommand:
     """Say what to change, what it saves, and what it costs.
 
     A process is followed for a while, under its usual load; what it purged is then
@@ -156,9 +155,9 @@ def _follow(args: Namespace) -> Evidence:
     """
     kernel = kernel_facts()
     target = open_target(args.pid)  # refuse before anything is loaded
-    kept = Keeping(args.keep).process()
+    kept = HistoryStore(args.keep).process()
     with ExitStack() as undo:
-        probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
+        probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
         prepare()  # when it is known that we may follow
         whatif.prepare()
         stop = Stop()
@@ -169,13 +168,13 @@ def _follow(args: Namespace) -> Evidence:
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.seed()
         refuse_unread(session)
-        drop_rights()
-        complain(f"following {session.following.facts.process.comm} (pid {target.pid})")
+        drop_capabilities()
+        complain(f"following {session.engine.facts.process.comm} (pid {target.pid})")
         deadline = time.monotonic() + (args.duration or _SECONDS)
         while not (session.ended or stop.asked) and time.monotonic() < deadline:
             time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)
         session.stop()
-    evidence = evidence_of(session.following, time.monotonic_ns(), kept.take())
+    evidence = evidence_of(session.engine, time.monotonic_ns(), kept.take())
     if evidence.ended and not evidence.seeded:
         raise NoSuchTargetError(f"Process {target.pid} ended before anything was known of it.")
     return evidence

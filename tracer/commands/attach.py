@@ -1,37 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`ptescope attach`: follow one process and report on its page tables."""
 
-import time
 from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from shadow.errors import NoSuchTargetError, UnsupportedHostError, UsageError
-from shadow.output import NewFile, check_place
+from shadow.errors import UsageError
 from shadow.plural import counted
+from shadow.private_file import NewFile, check_place
 from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
-from tracer.commands.values import pid, ring_size, seconds
-from tracer.family import Family
-from tracer.instruments import add_backend, instruments
+from tracer.capabilities import drop_capabilities
+from tracer.commands.argument_types import pid, ring_size, seconds
+from tracer.commands.options import add_backend
+from tracer.follow.loop import Stop, follow
+from tracer.follow.open_tracing import open_tracing, refuse_unread
+from tracer.follow.process_tree import ProcessTree
 from tracer.kernel import kernel_facts
-from tracer.launch import Launched
-from tracer.probes import DEFAULT_RING
-from tracer.rights import drop_rights
-from tracer.run import Stop, follow
-from tracer.say import complain, dump, say
-from tracer.session import Session
-from tracer.target import find_by_name, open_target
+from tracer.probes.stream import DEFAULT_RING
+from tracer.process.find import find_by_name
+from tracer.process.launch import Launched
+from tracer.process.target import open_target
+from tracer.terminal import complain, dump, say
 
-__all__ = ("Attach", "open_writer", "prepare_target", "refuse_unread", "run_family")
-
-
-_SECONDS_TO_END = 1.0
-"""What a process that was killed may take until it is seen to have ended."""
+__all__ = ("AttachCommand", "open_writer", "prepare_target", "run_tree")
 
 
 def prepare_target(parser: ArgumentParser) -> None:
@@ -86,12 +82,12 @@ def open_writer(args: Namespace) -> TraceWriter | None:
     return TraceWriter(args.output, force=args.force)
 
 
-def run_family(
+def run_tree(
     args: Namespace,
     *,
     stop_without_trace: bool,
     before_rights_drop: Callable[[], object] = lambda: None,
-) -> tuple[Family, TraceWriter | None]:
+) -> tuple[ProcessTree, TraceWriter | None]:
     """Follow whom the arguments name until it is over.
 
     Args:
@@ -116,7 +112,7 @@ def run_family(
         open_target(pid)  # refuse before anything is loaded
     with ExitStack() as undo:
         probes, reader = undo.enter_context(
-            instruments(kernel, ring_bytes=args.ring, backend=args.backend)
+            open_tracing(kernel, ring_bytes=args.ring, backend=args.backend)
         )
         prepare()  # when it is known that we may follow
         stop = Stop()
@@ -127,46 +123,29 @@ def run_family(
             launched = Launched(command)
             undo.callback(launched.interrupt)
             pid = launched.pid
-        family = Family(probes, kernel, reader, forks=args.follow, writer=writer)
-        family.add(open_target(pid))
-        first = family.sessions[0]
+        tree = ProcessTree(probes, kernel, reader, forks=args.follow, writer=writer)
+        tree.add(open_target(pid))
+        first = tree.sessions[0]
         refuse_unread(first)
         if writer:
             writer.publish()  # while we have the rights to
         before_rights_drop()
-        drop_rights()
+        drop_capabilities()
         if writer:
             writer.start()  # from here on: its thread has the rights that are left
             if stop_without_trace:
                 stop.also = lambda: writer.problem is not None
-        complain(f"following {first.following.facts.process.comm} (pid {pid}); Ctrl-C ends it")
+        complain(f"following {first.engine.facts.process.comm} (pid {pid}); Ctrl-C ends it")
         if launched:
             launched.release()
-        follow(family, stop, args, launched)
-        family.stop()
-    if family.missed:
-        complain(f"{counted(family.missed, 'forked process')} had ended before being read")
-    return family, writer
+        follow(tree, stop, args, launched)
+        tree.stop()
+    if tree.missed:
+        complain(f"{counted(tree.missed, 'forked process')} had ended before being read")
+    return tree, writer
 
 
-def refuse_unread(session: Session) -> None:
-    """Refuse a process of which there is nothing to begin with.
-
-    Raises:
-        NoSuchTargetError: it ended before it could be read.
-        UnsupportedHostError: it could not be read, and runs.
-    """
-    if session.following.facts.kernel.seed != "none":
-        return
-    pid, deadline = session.target.pid, time.monotonic() + _SECONDS_TO_END
-    while session.target.alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if session.target.alive():
-        raise UnsupportedHostError(f"Process {pid} runs, but its page tables cannot be read.")
-    raise NoSuchTargetError(f"Process {pid} ended before it could be read.")
-
-
-class Attach:
+class AttachCommand:
     """Follow a process and report on its PTE pages.
 
     The process is neither stopped nor changed. The report comes when the time
@@ -210,12 +189,10 @@ class Attach:
                     made.append(files.enter_context(NewFile(args.report, force=args.force)))
                     made[0].publish_if_folder_is_anothers()
 
-            family, writer = run_family(
-                args, stop_without_trace=False, before_rights_drop=make_report
-            )
+            tree, writer = run_tree(args, stop_without_trace=False, before_rights_drop=make_report)
             if writer:
                 files.callback(_end_trace, writer)  # even if the report cannot be written
-            snapshots = [session.snapshot(slots=args.slots) for session in family.sessions]
+            snapshots = [session.snapshot(slots=args.slots) for session in tree.sessions]
             if made:
                 with made[0].opened("w") as file:
                     _report(snapshots, args.json, file)

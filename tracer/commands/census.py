@@ -12,16 +12,17 @@ from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.geometry import SLOT
-from shadow.pte_pages import PtePages
+from shadow.page_columns import PtePages
 from shadow.report.census import census_header, census_row, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
-from tracer.commands import values
-from tracer.kernel import KernelFacts, kernel_facts, vm_pte_kib
-from tracer.say import complain, dump, say
-from tracer.target import Target, open_target
+from tracer.commands import argument_types
+from tracer.kernel import KernelFacts, kernel_facts
+from tracer.process.target import Target, open_target
+from tracer.procfs import vm_pte_kib
+from tracer.terminal import complain, dump, say
 
-__all__ = ("Census", "take_census")
+__all__ = ("CensusCommand", "take_census")
 
 
 def take_census(
@@ -101,7 +102,7 @@ def _by_size() -> list[int]:
     return sorted(sizes, key=lambda pid: -sizes[pid])
 
 
-class Census:
+class CensusCommand:
     """Read the page tables of processes as they are now.
 
     Nothing is stopped or changed. The sum of all tables is held against VmPTE,
@@ -111,7 +112,7 @@ class Census:
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.add_argument(
-            "pids", nargs="*", type=values.pid, metavar="PID", help="a process to read"
+            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="a process to read"
         )
         parser.add_argument(
             "-a", "--all", action="store_true", help="every process, largest first, a line each"

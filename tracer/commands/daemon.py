@@ -13,18 +13,19 @@ from types import FrameType
 from shadow.errors import PtescopeError
 from shadow.snapshot import document
 from shadow.table import prepare
-from tracer.commands.values import address, natural, percent, seconds, size
-from tracer.daemon import Choice, Host, Limits
-from tracer.daemon.desk import Desk
-from tracer.daemon.lean import give_back, keep_heap_small
+from tracer.capabilities import drop_capabilities
+from tracer.commands.argument_types import address, natural, percent, seconds, size
+from tracer.commands.options import add_backend
+from tracer.daemon import Host, Limits, Selection
+from tracer.daemon.memory_trim import give_back, keep_heap_small
+from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
-from tracer.instruments import add_backend, instruments
+from tracer.daemon.view_broker import Desk
+from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
-from tracer.notify import notify, watchdog_seconds
-from tracer.rights import drop_rights
-from tracer.say import dump, log_to_stderr
+from tracer.terminal import dump, log_to_stderr
 
-__all__ = ("BUSY_WAIT", "IDLE_WAIT", "Daemon", "add_choice", "choice_of")
+__all__ = ("BUSY_WAIT", "IDLE_WAIT", "DaemonCommand", "add_choice", "selection_of")
 
 BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
 """Seconds between two steps: events come in, or nothing does."""
@@ -63,10 +64,10 @@ def add_choice(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def choice_of(args: Namespace) -> tuple[Choice, Limits]:
+def selection_of(args: Namespace) -> tuple[Selection, Limits]:
     """What `add_choice` declared."""
-    choice = Choice(tuple(args.name), tuple(args.cgroup), args.min_vmpte >> 10)
-    return choice, Limits(args.max_memory, args.max_cpu / 100)
+    selection = Selection(tuple(args.name), tuple(args.cgroup), args.min_vmpte >> 10)
+    return selection, Limits(args.max_memory, args.max_cpu / 100)
 
 
 class _Terminated:
@@ -81,7 +82,7 @@ class _Terminated:
         self.asked = True
 
 
-class Daemon:
+class DaemonCommand:
     """Follow all processes of the host whose page tables matter.
 
     Metrics for Prometheus are served on the loopback address, and traces are
@@ -125,26 +126,26 @@ class Daemon:
         """
         log_to_stderr(logging.INFO)
         stop = _Terminated()
-        choice, limits = choice_of(args)
+        selection, limits = selection_of(args)
         keep_heap_small()
         sys.setswitchinterval(_SWITCH_INTERVAL)
         traces = None
         if args.record_dir:
-            from tracer.daemon.traces import Traces  # pyarrow takes 25 MiB
+            from tracer.daemon.trace_rotation import Traces  # pyarrow takes 25 MiB
 
             traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
         kernel = kernel_facts()
         with ExitStack() as undo:
-            probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
+            probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
             prepare(lean=True)  # when it is known that we may watch
-            host = Host(probes, kernel, reader, choice=choice, limits=limits, traces=traces)
+            host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
             desk = Desk(lambda pid: host.view(slots_of=pid))
             server = MetricsServer(desk.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
             undo.callback(desk.close, PtescopeError("ptescope is about to end"))
             give_back()
-            drop_rights()
+            drop_capabilities()
             if traces:
                 traces.start()
             server.start()

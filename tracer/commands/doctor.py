@@ -6,19 +6,19 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 
 from shadow.errors import PtescopeError
-from tracer.backend import import_bcc
-from tracer.btf import member_offsets
+from tracer.bpf.btf import member_offsets
+from tracer.bpf.program import import_bcc
 from tracer.census import ExactReader
-from tracer.hooks import Backend
-from tracer.instruments import add_backend
+from tracer.commands.options import add_backend
 from tracer.kernel import kernel_facts
-from tracer.pagemap import read_runs
-from tracer.probes import Probes
-from tracer.say import say
-from tracer.selfcheck import settle
-from tracer.target import Target
+from tracer.probes.selftest import verify_or_fall_back
+from tracer.probes.sources import Backend
+from tracer.probes.stream import Probes
+from tracer.process.pagemap import read_runs
+from tracer.process.target import Target
+from tracer.terminal import say
 
-__all__ = ("Doctor",)
+__all__ = ("DoctorCommand",)
 
 
 def _bcc() -> str:
@@ -55,18 +55,22 @@ def _by_reason(refused: Iterable[str]) -> str:
 def _probes(backend: Backend | None) -> str:
     probes = Probes(levels=kernel_facts().levels, ring_bytes=1 << 18, backend=backend)
     try:
-        outcome = settle(probes)
-        choices = probes.attachments.choices
+        outcome = verify_or_fall_back(probes)
+        by_source = probes.attachments.by_source
     finally:
         probes.close()
     lines = [f"{len(outcome.seen)} sources of events, of each an event provoked and seen"]
     for each in Backend:
-        taken = [name for name, choice in choices.items() if choice.backend is each]
-        refused = [choice.refused[each] for choice in choices.values() if each in choice.refused]
+        taken = [name for name, attachment in by_source.items() if attachment.backend is each]
+        refused = [
+            attachment.refused[each]
+            for attachment in by_source.values()
+            if each in attachment.refused
+        ]
         said = [", ".join(taken)] if taken else []
         said += [f"not: {_by_reason(refused)}"] if refused else []
         lines += [f"{each.value:14} {'; '.join(said)}"] if said else []
-    if without := [name for name, choice in choices.items() if choice.way is None]:
+    if without := [name for name, attachment in by_source.items() if attachment.method is None]:
         lines.append(f"{'in no way':14} {', '.join(without)}")
     lines += [f"{'not provoked':14} {name}: {why}" for name, why in outcome.untried.items()]
     return "\n".join((lines[0], *(f"{'':17} {line}" for line in lines[1:])))
@@ -99,7 +103,7 @@ def _checks(
     )
 
 
-class Doctor:
+class DoctorCommand:
     """Print what this host offers and what is missing."""
 
     def prepare_parser(self, parser: ArgumentParser) -> None:

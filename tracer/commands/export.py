@@ -5,17 +5,17 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from shadow.errors import UsageError
-from shadow.output import NewFile, check_place
+from shadow.private_file import NewFile, check_place
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.table import prepare
-from tracer.commands import add_max_memory
-from tracer.commands.values import seconds
-from tracer.say import complain
+from tracer.commands.argument_types import seconds
+from tracer.commands.options import add_max_memory
+from tracer.terminal import complain
 
-__all__ = ("Export",)
+__all__ = ("ExportCommand",)
 
 
-class Export:
+class ExportCommand:
     """Write a trace as Parquet, or as counters over time for the Perfetto UI.
 
     The latter is a file that ui.perfetto.dev opens: PTE pages and empty ones

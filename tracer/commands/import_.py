@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shadow.errors import UsageError
-from shadow.perf import read_recording
+from shadow.perf_import import read_recording
 from shadow.plural import counted
 from shadow.policy import POLICIES, Policy
 from shadow.trace import TraceFile
-from tracer.say import complain
+from tracer.terminal import complain
 
-__all__ = ("Import",)
+__all__ = ("ImportCommand",)
 
 
-class Import:
+class ImportCommand:
     """Make a trace of what perf, strace or ftrace printed, to be replayed.
 
     For hosts that have these and nothing else: the output of perf script, perf trace,

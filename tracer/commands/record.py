@@ -4,15 +4,15 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tracer.commands.attach import prepare_target, run_family
-from tracer.say import complain
+from tracer.commands.attach import prepare_target, run_tree
+from tracer.terminal import complain
 
-__all__ = ("Record",)
+__all__ = ("RecordCommand",)
 
 _OUTPUT = Path("ptescope.arrows")
 
 
-class Record:
+class RecordCommand:
     """Follow a process and write a trace of it.
 
     What `ptescope replay` makes of the trace, on any machine and without rights,
@@ -42,7 +42,7 @@ class Record:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        _, writer = run_family(args, stop_without_trace=True)
+        _, writer = run_tree(args, stop_without_trace=True)
         assert writer
         writer.close()
         complain(writer.summary())

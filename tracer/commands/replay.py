@@ -13,20 +13,20 @@ from rich.progress import Progress, track
 
 from shadow import replay
 from shadow.errors import UsageError
-from shadow.output import NewFile, check_place
 from shadow.policy import POLICIES, Policy
-from shadow.report.table import as_row, table_header, table_row, write_parquet
+from shadow.private_file import NewFile, check_place
+from shadow.report.summary_table import as_row, table_header, table_row, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
-from tracer.commands import add_max_memory
-from tracer.commands.values import natural, seconds
-from tracer.say import complain, dump, say
+from tracer.commands.argument_types import natural, seconds
+from tracer.commands.options import add_max_memory
+from tracer.terminal import complain, dump, say
 
-__all__ = ("Replay",)
+__all__ = ("ReplayCommand",)
 
 
-class Replay:
+class ReplayCommand:
     """Report what was recorded, from one trace or many.
 
     It needs no rights, no BPF and nothing of the host that recorded. One trace
@@ -106,7 +106,7 @@ class Replay:
         return problems[0].status if problems else 0
 
 
-def _one(url: str, question: replay.Question, args: Namespace) -> replay.Outcome:
+def _one(url: str, question: replay.Question, args: Namespace) -> replay.TraceResult:
     """One trace, with a bar for its bytes and rows at intervals."""
     rows = sys.stderr if args.json else sys.stdout
     with replay.open_trace(url, args.max_memory) as reader, ExitStack() as stack:
@@ -125,7 +125,7 @@ def _one(url: str, question: replay.Question, args: Namespace) -> replay.Outcome
             progress=lambda done: bar.update(task, completed=done),
         )
         run.run()
-    return replay.outcome_of(url, run, question)
+    return replay.result_of(url, run, question)
 
 
 def _show_row(process: int, snapshot: Snapshot, rows: TextIO) -> None:
@@ -134,7 +134,9 @@ def _show_row(process: int, snapshot: Snapshot, rows: TextIO) -> None:
         say(interval_row(snapshot), to=rows)
 
 
-def _many(urls: list[str], question: replay.Question, args: Namespace) -> Iterator[replay.Outcome]:
+def _many(
+    urls: list[str], question: replay.Question, args: Namespace
+) -> Iterator[replay.TraceResult]:
     """Many traces, with a bar for their number."""
     if args.dask:
         outcomes = replay.replay_on_cluster(urls, question, args.dask)

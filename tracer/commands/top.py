@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from shadow.errors import PtescopeError, UsageError
 from shadow.report.top import TopApp
 from shadow.table import prepare
-from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, choice_of
-from tracer.commands.values import seconds
+from tracer.capabilities import drop_capabilities
+from tracer.commands.argument_types import seconds
+from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, selection_of
 from tracer.daemon import Host
-from tracer.daemon.desk import Desk
-from tracer.instruments import instruments
+from tracer.daemon.view_broker import Desk
+from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
-from tracer.rights import drop_rights
 
-__all__ = ("Top",)
+__all__ = ("TopCommand",)
 
 
 class _Watcher(threading.Thread):
@@ -48,7 +48,7 @@ class _Watcher(threading.Thread):
         self.join()
 
 
-class Top:
+class TopCommand:
     """Show the processes of the host by who wastes most page tables.
 
     Keys sort, filter, pause, and open a process: its occupancy, its slots as a map, its
@@ -72,13 +72,13 @@ class Top:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError("top needs a terminal; ptescope daemon has the same as metrics.")
         kernel = kernel_facts()
-        choice, limits = choice_of(args)
+        selection, limits = selection_of(args)
         with ExitStack() as undo:
-            probes, reader = undo.enter_context(instruments(kernel, backend=args.backend))
+            probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
             prepare()  # when it is known that we may watch
-            host = Host(probes, kernel, reader, choice=choice, limits=limits)
+            host = Host(probes, kernel, reader, selection=selection, limits=limits)
             undo.callback(host.close)
-            drop_rights()
+            drop_capabilities()
             watcher = _Watcher(host)
             watcher.start()
             undo.callback(watcher.stop)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from shadow.events import Kind
-from tracer.probes import Probes
+from tracer.probes.stream import Probes
 
 __all__ = ("Heartbeat",)
 

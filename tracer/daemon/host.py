@@ -12,29 +12,30 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from shadow.errors import NoSuchTargetError, PtescopeError
-from shadow.host import Cost, Following, HostProcess, HostView
+from shadow.host_view import Cost, HostProcess, HostView, Tracking
 from shadow.plural import are
 from shadow.table import Counter
 from tracer.census import Reader
-from tracer.daemon.followed import Followed, counted
+from tracer.daemon.discovery import Processes, Seen, Selection
 from tracer.daemon.heartbeat import Heartbeat
-from tracer.daemon.lean import give_back, trim_heap
 from tracer.daemon.limits import CpuBudget, Limits, memory_bytes
+from tracer.daemon.memory_trim import give_back, trim_heap
 from tracer.daemon.newcomers import Newcomers
-from tracer.daemon.processes import Choice, Processes, Seen
+from tracer.daemon.process_state import ProcessState, counted
 from tracer.daemon.pulses import Pulses
-from tracer.daemon.refusals import Refusals, described
 from tracer.daemon.sampling import Sampling
-from tracer.drift import ReadingBudget
-from tracer.kernel import KernelFacts, vm_pte_kib
-from tracer.probes import Probes
-from tracer.session import Session
-from tracer.target import open_target
+from tracer.daemon.skipped import Refusals, described
+from tracer.follow.drift import ReadingBudget
+from tracer.follow.session import Session
+from tracer.kernel import KernelFacts
+from tracer.probes.stream import Probes
+from tracer.process.target import open_target
+from tracer.procfs import vm_pte_kib
 
 __all__ = ("Host",)
 
 if TYPE_CHECKING:  # it brings pyarrow, which a daemon that writes no traces does without
-    from tracer.daemon.traces import Traces
+    from tracer.daemon.trace_rotation import Traces
 
 _LIST_EVERY = 1.0
 _TURNS = 60
@@ -71,7 +72,7 @@ class Host:
         kernel: KernelFacts,
         reader: Reader,
         *,
-        choice: Choice,
+        selection: Selection,
         limits: Limits,
         traces: "Traces | None" = None,
     ) -> None:
@@ -81,9 +82,9 @@ class Host:
         self._unsettled: set[int] = set()
         """Those that are looked at though they have no events: a loss is only told with the
         next event, or when it is asked for."""
-        self._followed: dict[int, Followed] = {}
+        self._followed: dict[int, ProcessState] = {}
         self._refusals = Refusals(limits.memory_bytes)
-        self._newcomers = Newcomers(choice, limits, self._refusals)
+        self._newcomers = Newcomers(selection, limits, self._refusals)
         self._heartbeat = Heartbeat(probes)
         self._budget = CpuBudget(limits.cpu)
         self._sampling = Sampling()
@@ -218,7 +219,9 @@ class Host:
             budget=self._reading_budget,
         )
         session.seed()
-        self._followed[process.pid] = Followed(process, session, now, audited=now, rate_since=now)
+        self._followed[process.pid] = ProcessState(
+            process, session, now, audited=now, rate_since=now
+        )
         self._unsettled.add(process.pid)
         self._refusals.accept(process.identity)
 
@@ -234,7 +237,7 @@ class Host:
             self._gone_events += session.events
             self._gone_lost += session.table.counter(Counter.LOST)
             if self._traces:
-                self._traces.forget(session.following)
+                self._traces.forget(session.engine)
         self._probes.remove(pid)
         self._sampling.forget(pid)
         self._pulses.forget(pid)
@@ -343,9 +346,9 @@ class Host:
         pid, followed = seen.pid, self._followed.get(seen.pid)
         if followed is None:
             return counted(seen, vm_pte_kib(pid))
-        before = followed.session.following.facts.vm_pte_kib
+        before = followed.session.engine.facts.vm_pte_kib
         vm_pte = size if size is not None and size == before else vm_pte_kib(pid)
-        following: Following = "sampled" if self._sampling.samples(pid) else "followed"
+        following: Tracking = "sampled" if self._sampling.samples(pid) else "followed"
         watched = self._sampling.watched(pid, followed.found, now)
         return followed.as_process(following, watched, vm_pte)
 

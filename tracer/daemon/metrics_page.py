@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from shadow.errors import PtescopeError
-from shadow.host import HostView
+from shadow.host_view import HostView
 from shadow.report.metrics import HostCollector
 
 __all__ = ("Answer", "MetricsPage", "Request")

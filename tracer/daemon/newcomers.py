@@ -5,9 +5,9 @@ import os
 from collections import deque
 from collections.abc import Container, Mapping
 
+from tracer.daemon.discovery import Seen, Selection
 from tracer.daemon.limits import Limits, memory_bytes, shadow_cost
-from tracer.daemon.processes import Choice, Seen
-from tracer.daemon.refusals import Refusals
+from tracer.daemon.skipped import Refusals
 
 __all__ = ("Newcomers",)
 
@@ -24,8 +24,8 @@ class Newcomers:
         refusals: who is not to be tried now.
     """
 
-    def __init__(self, choice: Choice, limits: Limits, refusals: Refusals) -> None:
-        self._choice, self._limits, self._refusals = choice, limits, refusals
+    def __init__(self, selection: Selection, limits: Limits, refusals: Refusals) -> None:
+        self._selection, self._limits, self._refusals = selection, limits, refusals
         self._waiting: deque[Seen] = deque()
 
     def __bool__(self) -> bool:
@@ -53,7 +53,7 @@ class Newcomers:
         for pid, process in seen.items():
             if pid == _SELF or pid in followed or process.identity in known:
                 continue
-            if self._choice.takes(process):
+            if self._selection.takes(process):
                 cost = shadow_cost(process.vm_pte_kib)
                 self._refusals.fits(process.identity, fits=cost <= room)
                 if cost <= room:  # else it is only counted, and the notes say so

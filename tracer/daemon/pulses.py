@@ -4,7 +4,7 @@
 Reading /proc/PID/status takes some 20 us, which is too much for a thousand processes that do
 nothing. So VmPTE is read out of the kernel's memory, many processes at a time, where page
 tables are read so; and resident pages from statm, which is kept open. Only where one of the two
-moved is the process looked at (`tracer.looks`).
+moved is the process looked at (`tracer.follow.looks`).
 """
 
 import os
@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from tracer.census import Reader
-from tracer.living import living_task
-from tracer.memory_status import memory_status
-from tracer.target import Target
+from tracer.process.target import Target
+from tracer.procfs import living_task, memory_status
 
 __all__ = ("Pulses",)
 

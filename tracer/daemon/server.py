@@ -18,7 +18,7 @@ from typing import Any
 import h11
 
 from shadow.errors import PtescopeError, UsageError
-from shadow.host import HostView
+from shadow.host_view import HostView
 from tracer.daemon.metrics_page import Answer, MetricsPage, Request
 
 __all__ = ("MetricsServer",)

@@ -3,7 +3,7 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
-from shadow.whatif import FOREVER, held
+from shadow.whatif import FOREVER, delayed_purge
 
 __all__ = ("aggressive_decommit",)
 
@@ -15,7 +15,7 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         return None
     if allocator.option("aggressive_decommit") != "true":
         return None
-    saved = evidence.saved(lambda events: held(events, FOREVER))
+    saved = evidence.saved(lambda events: delayed_purge(events, FOREVER))
     effect: Effect | None = None
     if saved is not None and saved <= 0:
         return None

@@ -11,7 +11,7 @@ from shadow.advice.rules.jemalloc import (
     waiting,
     waiting_risks,
 )
-from shadow.whatif import held, hurried
+from shadow.whatif import delayed_purge, share_of_close_purges
 
 __all__ = ("immediate_purge",)
 
@@ -28,11 +28,11 @@ def _effect(evidence: Evidence, wait: int) -> Effect | None:
     limit, future = oversize_bytes(evidence), evidence.future
     if limit is None or future is None:
         return None
-    most = evidence.saved(lambda events: held(events, wait, limit))
-    least = evidence.saved(lambda events: held(events, wait, limit, steps=True))
+    most = evidence.saved(lambda events: delayed_purge(events, wait, limit))
+    least = evidence.saved(lambda events: delayed_purge(events, wait, limit, steps=True))
     if least is None or most is None:
         return None
-    share = hurried(future.events)
+    share = share_of_close_purges(future.events)
     return within_a_factor_of_two(
         round(least + (most - least) * (1 + share) / 2),
         f"the purges of the window held {DEFAULT_DECAY_MS / 1000:g} s, run through the shadow: "

@@ -4,7 +4,7 @@
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
 from shadow.advice.rules.jemalloc import decay_ms, left_out, setting
-from shadow.whatif import eagerly
+from shadow.whatif import dontneed_for_free
 
 __all__ = ("lazy_free",)
 
@@ -34,7 +34,7 @@ def lazy_free(evidence: Evidence) -> Finding | None:
     calls = evidence.snapshot.window.events.get("free", 0)
     if not calls or lazy <= _FEW * now.pte_pages or decay_ms(evidence, "muzzy") == 0:
         return None
-    saved = evidence.saved(eagerly)
+    saved = evidence.saved(dontneed_for_free)
     effect: Effect | None = None
     if saved is not None and saved > 0:
         effect = within_a_factor_of_two(

@@ -11,7 +11,7 @@ from shadow.advice.rules.jemalloc import (
     waiting,
     waiting_risks,
 )
-from shadow.whatif import held
+from shadow.whatif import delayed_purge
 
 __all__ = ("longer_decay",)
 
@@ -29,8 +29,8 @@ def longer_decay(evidence: Evidence) -> Finding | None:
     wait, limit = (longer - decay) * _NS_PER_MS, oversize_bytes(evidence)
     if limit is None:
         return None
-    least = evidence.saved(lambda events: held(events, wait, limit, steps=True))
-    most = evidence.saved(lambda events: held(events, wait, limit))
+    least = evidence.saved(lambda events: delayed_purge(events, wait, limit, steps=True))
+    most = evidence.saved(lambda events: delayed_purge(events, wait, limit))
     if least is None or most is None or least < max(_WORTH * evidence.snapshot.now.empty, 1):
         return None
     return Finding(

@@ -10,7 +10,7 @@ from shadow.advice.rules.jemalloc import (
     waiting,
     waiting_risks,
 )
-from shadow.whatif import held
+from shadow.whatif import delayed_purge
 
 __all__ = ("oversize",)
 
@@ -25,7 +25,7 @@ def oversize(evidence: Evidence) -> Finding | None:
         return None
     if evidence.snapshot.kernel.policy == "none":
         return None
-    saved = evidence.saved(lambda events: held(events, decay * _NS_PER_MS))
+    saved = evidence.saved(lambda events: delayed_purge(events, decay * _NS_PER_MS))
     if saved is None or saved < _WORTH * evidence.snapshot.now.empty or saved <= 0:
         return None
     return Finding(

@@ -4,7 +4,7 @@
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
 from shadow.advice.rules.jemalloc import SHORT_DECAY_MS, decay_ms, left_out, setting
-from shadow.whatif import returned
+from shadow.whatif import munmap_for_purge
 
 __all__ = ("retain",)
 
@@ -27,7 +27,7 @@ def retain(evidence: Evidence) -> Finding | None:
     empty = evidence.snapshot.now.empty  # those that mappings share go as well
     if not _applies(evidence) or not empty:
         return None
-    baseline, future = evidence.baseline, evidence.under(returned)
+    baseline, future = evidence.baseline, evidence.under(munmap_for_purge)
     limit, vmas = evidence.host.max_map_count, evidence.host.vmas
     effect: Effect | None = None
     numbers = {"empty": empty, "vmas": vmas}

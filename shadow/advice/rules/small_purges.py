@@ -3,7 +3,7 @@
 
 from shadow.advice.evidence import Evidence, Purges
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
-from shadow.whatif import FOREVER, held
+from shadow.whatif import FOREVER, delayed_purge
 
 __all__ = ("small_purges",)
 
@@ -25,7 +25,7 @@ def small_purges(evidence: Evidence) -> Finding | None:
         return None
     if purges is None or purges.dontneed == 0 or now.empty == 0:
         return None
-    saved = evidence.saved(lambda events: held(events, FOREVER))
+    saved = evidence.saved(lambda events: delayed_purge(events, FOREVER))
     effect: Effect | None = None
     if saved is None:
         if not _stand_out(evidence, purges):

@@ -14,17 +14,17 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
 from shadow.errors import PtescopeError
-from shadow.host import HostProcess, HostView
-from shadow.plain import printable, reporter
+from shadow.escape import printable, reporter
+from shadow.host_view import HostProcess, HostView
 from shadow.plural import counted
-from shadow.report.parts import size
+from shadow.report.format import size
 from shadow.report.top.detail import detail
 from shadow.report.top.rows import COLUMNS, ORDERS, cells, matches
+from shadow.units import KIB_PER_PAGE
 
 __all__ = ("TopApp",)
 
 _HISTORY = 60
-_KIB_PER_PAGE = 4
 Look = Callable[[int | None], HostView]
 """Gives a view of the host, with the slots of the process with this pid, if one is named."""
 
@@ -40,13 +40,13 @@ def summary(view: HostView, order: str, *, paused: bool) -> str:
         f"{view.hostname}  {view.release}, frees by {view.policy}   "
         f"{counted(len(view.processes), 'process')}, {len(followed)} followed   by {order}"
         f"{'   PAUSED' if paused else ''}",
-        f"VmPTE {size(kib // _KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
+        f"VmPTE {size(kib // KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
         f"lost {view.cost.lost:,}   own memory {view.cost.memory_bytes >> 20} MiB",
     ]
     return "\n".join(lines + view.notes)
 
 
-class _Process(Screen[None]):
+class _ProcessScreen(Screen[None]):
     """One process, until Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "app.pop_screen", "Back")]
@@ -166,10 +166,10 @@ class TopApp(App[None]):
             table.add_row(*map(Text, cells(process)), key=f"{process.pid} {process.start_time}")
         table.move_cursor(row=min(row, max(len(shown) - 1, 0)))
         table.scroll_to(scroll.x, scroll.y, animate=False)
-        if isinstance(self.screen, _Process):
+        if isinstance(self.screen, _ProcessScreen):
             self._show_process(self.screen)
 
-    def _show_process(self, screen: _Process) -> None:
+    def _show_process(self, screen: _ProcessScreen) -> None:
         assert self._view
         assert self._opened
         found = [p for p in self._view.processes if (p.pid, p.start_time) == self._opened]
@@ -211,7 +211,7 @@ class TopApp(App[None]):
         assert event.row_key.value
         pid, start_time = map(int, event.row_key.value.split())
         self._opened = pid, start_time
-        screen = _Process()
+        screen = _ProcessScreen()
         self.push_screen(screen, callback=lambda _: self._close())
         self.call_after_refresh(self._show)
         self._refresh()

@@ -3,10 +3,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from shadow.escape import reporter
 from shadow.geometry import SLOT
-from shadow.host import HostProcess
-from shadow.plain import reporter
-from shadow.report.parts import occupancy_lines, origin_lines, share, size
+from shadow.host_view import HostProcess
+from shadow.report.format import occupancy_lines, origin_lines, share, size
 from shadow.snapshot import Audit
 
 __all__ = ("detail", "slot_map", "sparkline")

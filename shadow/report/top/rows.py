@@ -4,9 +4,10 @@
 from collections.abc import Callable
 from fnmatch import fnmatch
 
-from shadow.host import HostProcess
-from shadow.plain import reporter
-from shadow.report.parts import share, size
+from shadow.escape import reporter
+from shadow.host_view import HostProcess
+from shadow.report.format import share, size
+from shadow.units import KIB_PER_PAGE
 
 __all__ = ("COLUMNS", "ORDERS", "cells", "matches")
 
@@ -23,7 +24,6 @@ ORDERS: dict[str, Callable[[HostProcess], float]] = {
 }
 """Largest first; what is only counted comes after what is followed."""
 
-_KIB_PER_PAGE = 4
 _UNKNOWN = "-"
 
 
@@ -46,7 +46,7 @@ def cells(process: HostProcess) -> tuple[str, ...]:
     name = process.comm
     if process.namespace_pid != process.pid:
         name += f" [{process.namespace_pid}]"
-    begin = (str(process.pid), name, size(process.vm_pte_kib // _KIB_PER_PAGE))
+    begin = (str(process.pid), name, size(process.vm_pte_kib // KIB_PER_PAGE))
     if process.snapshot is None:
         unknown = (_UNKNOWN,) * (len(COLUMNS) - len(begin) - 2)
         return (*begin, *unknown[:-1], _watched(process), _UNKNOWN, process.cgroup)

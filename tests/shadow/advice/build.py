@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shadow.advice import Evidence, Host, Slots
+from shadow.advice import Evidence, HostFacts, Slots
 from shadow.events import EVENT
 from shadow.geometry import SLOT
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, AllocatorOption, Kernel, Process, Snapshot, take
 from shadow.table import VMA, Table, VmaFlag
 from shadow.whatif import Future
-from tests.shadow.build import BASE, History
+from tests.shadow.build import BASE, EventScript
 
 __all__ = ("evidence", "jemalloc", "pieces", "slots", "with_now")
 
@@ -43,9 +43,9 @@ def jemalloc(**options: object) -> Allocator:
     )
 
 
-def pieces(number: int, *, kind: str = "dontneed") -> History:
+def pieces(number: int, *, kind: str = "dontneed") -> EventScript:
     """So many slots mapped, touched, and emptied in eight pieces each."""
-    history = History().map(BASE, number * SLOT)
+    history = EventScript().map(BASE, number * SLOT)
     history.touch(BASE, number * SLOT, SLOT // _PIECES)
     for at in range(BASE, BASE + number * SLOT, SLOT // _PIECES):
         if kind == "dontneed":
@@ -68,7 +68,7 @@ def with_now(found: Evidence, **changes: object) -> Evidence:
 
 def evidence(
     allocator: Allocator | None = None,
-    history: History | None = None,
+    history: EventScript | None = None,
     *,
     policy: Policy = Policy.PT_RECLAIM,
     release: str = "6.18.0",
@@ -92,7 +92,7 @@ def evidence(
         snapshot = replace(snapshot, window=window)
     return Evidence(
         snapshot=snapshot,
-        host=Host(max_map_count=max_map_count, thp="madvise", resident=_RESIDENT, vmas=50),
+        host=HostFacts(max_map_count=max_map_count, thp="madvise", resident=_RESIDENT, vmas=50),
         slots=known,
         future=Future(seed, events),
     )

@@ -14,9 +14,9 @@ from shadow.advice.rules import RULES
 from shadow.events import Kind
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, AllocatorOption
-from shadow.whatif import Future, hurried
+from shadow.whatif import Future, share_of_close_purges
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots, with_now
-from tests.shadow.build import BASE, PAGE, SLOT, History
+from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 
 _MANY = 1000
 
@@ -79,7 +79,7 @@ def test_immediate_purge_is_predicted_from_the_history() -> None:
 def test_small_frees_over_a_while_are_purged_in_steps_before_their_time_is_over() -> None:
     """Single pages, in an order that leaves no neighbours until the end, for six seconds."""
     number = 40
-    history = History().map(BASE, number * SLOT).touch(BASE, number * SLOT, PAGE)
+    history = EventScript().map(BASE, number * SLOT).touch(BASE, number * SLOT, PAGE)
     for odd in (0, PAGE):
         for page in range(BASE + odd, BASE + number * SLOT, 2 * PAGE):
             history.dontneed(page, PAGE)
@@ -87,13 +87,13 @@ def test_small_frees_over_a_while_are_purged_in_steps_before_their_time_is_over(
     assert given.future is not None
     events = given.future.events
     purges = np.flatnonzero(events["kind"] == Kind.DONTNEED)
-    assert hurried(events) > 0.99
+    assert share_of_close_purges(events) > 0.99
     each = 6 * 10**9 // len(purges)
     events["time"][purges] = events["time"].max() + np.arange(len(purges)) * each
     found = _said("immediate_purge", given).effect
     assert found is not None
     assert number // 4 < found.most < 0.9 * number
-    assert hurried(events) == 0
+    assert share_of_close_purges(events) == 0
 
 
 def test_a_window_that_begins_too_late_predicts_nothing_and_says_so() -> None:

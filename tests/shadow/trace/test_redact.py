@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shadow.engine import Engine
 from shadow.events import EVENT, Kind
-from shadow.follow import Following
 from shadow.records import Events, Facts
 from shadow.snapshot import Snapshot
 from shadow.trace import Redactor, TraceFile
-from tests.shadow.build import BASE, PAGE, SLOT, History
+from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 from tests.shadow.trace.traces import END_NS, facts, followed, records
 
 _PMD = 1 << 30
@@ -23,10 +23,10 @@ def _redacted() -> Snapshot:
     redact = Redactor()
     first, *others = map(redact, records())
     assert isinstance(first, Facts)
-    following = Following(first)
+    engine = Engine(first)
     for record in others:
-        following.apply(record)
-    return following.snapshot(END_NS, slots=True)
+        engine.apply(record)
+    return engine.snapshot(END_NS, slots=True)
 
 
 def test_the_answers_are_the_same() -> None:
@@ -64,12 +64,12 @@ _STARTS = st.one_of(
 @given(st.lists(st.tuples(_STARTS, st.integers(1, 600)), min_size=1, max_size=12))
 def test_mappings_anywhere_keep_their_page_tables(mapped: list[tuple[int, int]]) -> None:
     """PTE pages and PMD pages of memory that is mapped and touched anywhere in user space."""
-    history = History()
+    history = EventScript()
     for start, pages in mapped:
         start = min(start, (1 << 47) - pages * PAGE)
         history.map(start, pages * PAGE).touch(start, pages * PAGE, 64 * PAGE)
         history.add(Kind.FAULT, start + pages * PAGE - 1, 0, 6)
-    plain, moved = Following(facts()), Following(facts())
+    plain, moved = Engine(facts()), Engine(facts())
     redact = Redactor()
     events = Events(history.batch())
     plain.apply(events)

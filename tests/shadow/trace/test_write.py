@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shadow.engine import Engine
 from shadow.errors import TraceWriteError
 from shadow.events import Kind
-from shadow.follow import Following
 from shadow.records import Events, Facts, Record
 from shadow.replay import Question, replay_one
 from shadow.trace import TraceWriter
-from tests.shadow.build import BASE, SLOT, History
+from tests.shadow.build import BASE, SLOT, EventScript
 from tests.shadow.trace.traces import END_NS, followed, read_all, records
 
 
-def _apply(writer: TraceWriter, history: list[Record]) -> Following:
+def _apply(writer: TraceWriter, history: list[Record]) -> Engine:
     first, *others = history
     assert isinstance(first, Facts)
-    following = Following(first, writer.tee())
+    engine = Engine(first, writer.tee())
     for record in others:
-        following.apply(record)
-    return following
+        engine.apply(record)
+    return engine
 
 
 def test_what_shadows_take_over_is_written(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_small_batches_become_large_ones(tmp_path: Path) -> None:
     path = tmp_path / "t.arrows"
     writer = TraceWriter(path)
     writer.start()
-    events = History().map(BASE, SLOT).touch(BASE, SLOT).batch()
+    events = EventScript().map(BASE, SLOT).touch(BASE, SLOT).batch()
     _apply(writer, [records()[0], *(Events(one) for one in np.split(events, len(events)))])
     writer.close()
     _, (_, written) = read_all(path)
@@ -55,7 +55,7 @@ def test_events_are_written_within_a_second_or_so(tmp_path: Path) -> None:
     path = tmp_path / "t.arrows"
     writer = TraceWriter(path)
     writer.start()
-    _apply(writer, [records()[0], Events(History().touch(BASE, SLOT).batch())])
+    _apply(writer, [records()[0], Events(EventScript().touch(BASE, SLOT).batch())])
     deadline = time.monotonic() + 10
     while writer.file.events < 512 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -69,7 +69,7 @@ def test_events_are_written_within_a_second_or_so(tmp_path: Path) -> None:
 def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_path: Path) -> None:
     path = tmp_path / "t.arrows"
     writer = TraceWriter(path, queue_bytes=20_000)
-    history = History().map(BASE, 8 * SLOT).touch(BASE, 8 * SLOT)
+    history = EventScript().map(BASE, 8 * SLOT).touch(BASE, 8 * SLOT)
     for half in range(6):
         history.dontneed(BASE + half * SLOT // 2, SLOT // 2)
     batch = history.batch()
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_whole_batches_and_is_told(tmp_path: Path) -> None:
         live = _apply(writer, records())
         random = np.random.default_rng(5)
         for _ in range(50):
-            events = History().touch(BASE, SLOT).batch()
+            events = EventScript().touch(BASE, SLOT).batch()
             events["time"] = 6_000_000 + random.integers(0, 1 << 40, len(events)).cumsum()
             live.apply(Events(events))
             live.update(vm_pte_kib=int(random.integers(1 << 30)))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shadow.follow import Following
+from shadow.engine import Engine
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Allocator, Audit, Kernel, Process, document
 from shadow.table import HUGE_ANON, VMA, HugePages, Pages, VmaFlag
 from shadow.trace import TraceFile, TraceReader
-from tests.shadow.build import BASE, PAGE, SLOT, History
+from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 
 __all__ = ("END_NS", "facts", "followed", "live_document", "records", "write_trace")
 
@@ -63,13 +63,13 @@ def records(pid: int = 7) -> list[Record]:
     seeded = replace(begin, kernel=replace(begin.kernel, seed="census"), notes=("A note.",))
     huge = np.array([BASE + 12 * SLOT]), np.array([HUGE_ANON], np.uint8)
     upper = np.array([BASE & -_GIB]), np.array([BASE & -_PUD])
-    before = History().touch(BASE, 3 * PAGE).batch()
-    history = History().touch(BASE + 20 * SLOT, 4 * SLOT, SLOT // 8)
+    before = EventScript().touch(BASE, 3 * PAGE).batch()
+    history = EventScript().touch(BASE + 20 * SLOT, 4 * SLOT, SLOT // 8)
     for half in range(6):
         history.dontneed(BASE + 20 * SLOT + half * SLOT // 2, SLOT // 2)
     events = history.map(BASE + 66 * SLOT, SLOT).batch()
     events["time"] += 1_000_000
-    later = History().touch(BASE, 2 * SLOT, SLOT // 4).unmap(BASE + 30 * SLOT, SLOT).batch()
+    later = EventScript().touch(BASE, 2 * SLOT, SLOT // 4).unmap(BASE + 30 * SLOT, SLOT).batch()
     later["time"] += 5_000_000
     for batch in before, events, later:
         batch["tgid"] = pid
@@ -115,14 +115,14 @@ def write_trace(path: Path, *, pids: tuple[int, ...] = (7,), end: bool = True) -
     file.close()
 
 
-def followed(pid: int = 7, stop: int | None = None) -> Following:
+def followed(pid: int = 7, stop: int | None = None) -> Engine:
     """The process as who was there followed it, by all records or the first `stop`."""
     first, *others = records(pid)[:stop]
     assert isinstance(first, Facts)
-    following = Following(first)
+    engine = Engine(first)
     for record in others:
-        following.apply(record)
-    return following
+        engine.apply(record)
+    return engine
 
 
 def live_document(*pids: int) -> dict[str, object]:

@@ -11,7 +11,15 @@ from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
 from shadow.table import VMA, Table, VmaFlag
-from shadow.whatif import Future, Transform, eagerly, held, look, returned, unchanged
+from shadow.whatif import (
+    Future,
+    Transform,
+    delayed_purge,
+    dontneed_for_free,
+    munmap_for_purge,
+    simulate,
+    unchanged,
+)
 
 _BASE = 64 * SLOT
 _SLOTS = 3
@@ -52,7 +60,7 @@ def _purges(events: EventBatch) -> list[tuple[int, int]]:
 
 
 def _held(seconds: float, limit_pages: int = 0) -> Transform:
-    return lambda events: held(events, int(seconds * _SECOND), limit_pages * PAGE)
+    return lambda events: delayed_purge(events, int(seconds * _SECOND), limit_pages * PAGE)
 
 
 _STEPS = st.lists(
@@ -72,16 +80,19 @@ def test_purging_later_leaves_the_same_pages_in_the_end(
     steps: list[Step], wait: int, limit: int, stepped: bool
 ) -> None:
     def later(events: EventBatch) -> EventBatch:
-        return held(events, wait * _SECOND, limit * PAGE, steps=stepped)
+        return delayed_purge(events, wait * _SECOND, limit * PAGE, steps=stepped)
 
     future = _future(steps)
-    assert look(future, later).refs == look(future, unchanged).refs
+    assert simulate(future, later).refs == simulate(future, unchanged).refs
 
 
 @given(steps=_STEPS)
 def test_unmapping_leaves_the_same_pages_and_no_more_tables(steps: list[Step]) -> None:
     future = _future(steps)
-    before, after = look(future, unchanged, Policy.NONE), look(future, returned, Policy.NONE)
+    before, after = (
+        simulate(future, unchanged, Policy.NONE),
+        simulate(future, munmap_for_purge, Policy.NONE),
+    )
     assert after.refs == before.refs
     assert after.pte_pages <= before.pte_pages
 
@@ -90,8 +101,8 @@ def test_unmapping_leaves_the_same_pages_and_no_more_tables(steps: list[Step]) -
 def test_the_seed_and_the_events_stay_as_they_were(steps: list[Step]) -> None:
     future = _future(steps)
     events, bits = future.events.copy(), future.seed.state.counters.copy()
-    for change in (_held(5), returned, eagerly):
-        look(future, change)
+    for change in (_held(5), munmap_for_purge, dontneed_for_free):
+        simulate(future, change)
     assert (future.events == events).all()
     assert (future.seed.state.counters == bits).all()
 
@@ -100,7 +111,7 @@ def test_the_seed_and_the_events_stay_as_they_were(steps: list[Step]) -> None:
 def test_nothing_is_purged_twice_in_a_row(steps: list[Step]) -> None:
     """Each page that a late purge takes was purged in the history, and not used since."""
     free: set[int] = set()
-    for event in held(_future(steps).events, 1 << 62):
+    for event in delayed_purge(_future(steps).events, 1 << 62):
         first = (int(event["address"]) - _BASE) // PAGE
         if event["kind"] == Kind.FAULT:
             free.discard(first)
@@ -112,20 +123,20 @@ def test_nothing_is_purged_twice_in_a_row(steps: list[Step]) -> None:
 
 def test_two_halves_of_a_slot_merge_and_free_it() -> None:
     future = _future([*_touch(0, 2), _purge(0, 256), _purge(256, 256)])
-    assert look(future, unchanged).empty == 1
-    late = look(future, _held(10))
+    assert simulate(future, unchanged).empty == 1
+    late = simulate(future, _held(10))
     assert (late.pte_pages, late.empty) == (0, 0)
-    assert _purges(held(future.events, 10 * _SECOND)) == [(0, 512)]
+    assert _purges(delayed_purge(future.events, 10 * _SECOND)) == [(0, 512)]
 
 
 def test_what_is_used_again_is_not_purged() -> None:
     events = _future([*_touch(0, 3), _purge(0, 3), *_touch(1, 1)]).events
-    assert _purges(held(events, 10 * _SECOND)) == [(0, 1), (2, 1)]
+    assert _purges(delayed_purge(events, 10 * _SECOND)) == [(0, 1), (2, 1)]
 
 
 def test_a_free_range_waits_for_its_newest_part() -> None:
     steps = [_purge(0, 100), _purge(400, 100), _purge(100, 100), *_touch(900, 9)]
-    changed = held(_future(steps).events, 3 * _SECOND)
+    changed = delayed_purge(_future(steps).events, 3 * _SECOND)
     assert _purges(changed) == [(400, 100), (0, 200)]
     assert changed["time"][changed["kind"] == Kind.DONTNEED].tolist() == [5 * _SECOND, 6 * _SECOND]
 
@@ -137,31 +148,34 @@ def test_in_steps_half_of_what_was_freed_at_once_waits_for_half_of_the_time() ->
     events = _future(steps).events
     events["time"] = np.arange(len(events)) + _SECOND
     events["time"][-1] = 100 * _SECOND
-    purged = held(events, 10 * _SECOND, steps=True)["time"][:pages].astype(np.int64)
+    purged = delayed_purge(events, 10 * _SECOND, steps=True)["time"][:pages].astype(np.int64)
     assert np.median(purged) / _SECOND == pytest.approx(1 + 10 / 2, abs=0.3)
-    whole = held(events, 10 * _SECOND)["time"][:pages].astype(np.int64)
+    whole = delayed_purge(events, 10 * _SECOND)["time"][:pages].astype(np.int64)
     assert whole.min() >= 11 * _SECOND
 
 
 def test_a_range_that_has_reached_the_limit_is_purged_at_once() -> None:
     steps = [_purge(0, 100), _purge(100, 100), _purge(200, 100), *_touch(900, 1)]
-    assert _purges(held(_future(steps).events, 60 * _SECOND, 200 * PAGE)) == [(0, 200), (200, 100)]
+    assert _purges(delayed_purge(_future(steps).events, 60 * _SECOND, 200 * PAGE)) == [
+        (0, 200),
+        (200, 100),
+    ]
 
 
 def test_ranges_do_not_merge_across_the_beginning_of_a_mapping() -> None:
     steps: list[Step] = [(Kind.MAP, 100, 100), _purge(0, 100), _purge(100, 100)]
-    assert _purges(held(_future(steps).events, 60 * _SECOND)) == [(0, 100), (100, 100)]
+    assert _purges(delayed_purge(_future(steps).events, 60 * _SECOND)) == [(0, 100), (100, 100)]
 
 
 def test_free_made_dontneed_empties_at_once() -> None:
     future = _future([*_touch(0, 4), (Kind.FREE, 0, 512)])
-    assert look(future, unchanged).refs == 4
-    assert look(future, eagerly).pte_pages == 0
+    assert simulate(future, unchanged).refs == 4
+    assert simulate(future, dontneed_for_free).pte_pages == 0
 
 
 def test_unmapped_memory_is_mapped_again_where_it_is_used() -> None:
     future = _future([*_touch(0, 4), _purge(0, 1024), *_touch(3, 1)])
-    after = look(future, returned)
+    after = simulate(future, munmap_for_purge)
     assert (after.pte_pages, after.refs) == (1, 1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from shadow.snapshot import AllocatorOption
 from tracer.allocator import jemalloc, libc, mimalloc, runtimes, tcmalloc
 from tracer.allocator.build import Build
-from tracer.allocator.view import View
+from tracer.allocator.process_memory import View
 
 
 class _View:

@@ -5,22 +5,22 @@ import re
 
 import pytest
 
-from tests.tracer.allocator.programs import (
+from tools.corpus import (
     CORPUS,
     LARGE,
     PROGRAMS,
     UPSTREAM,
+    BpfProgram,
     Holds,
-    Program,
 )
 from tracer.allocator.build import Build
-from tracer.allocator.facts import read_facts
-from tracer.allocator.image import Image
+from tracer.allocator.elf_image import Image
+from tracer.allocator.image_scan import read_facts
 
 _FETCHED = [program for program in LARGE if (CORPUS / program.package).exists()]
 
 
-def _agrees(build: Build, holds: Holds, program: Program) -> bool:
+def _agrees(build: Build, holds: Holds, program: BpfProgram) -> bool:
     if holds.version is None:
         version = build.version is None
     elif holds.version == UPSTREAM:
@@ -37,7 +37,7 @@ def _agrees(build: Build, holds: Holds, program: Program) -> bool:
 
 
 @pytest.mark.parametrize("program", [*PROGRAMS, *_FETCHED], ids=lambda program: program.file)
-def test_the_allocators_in_a_real_image_are_found(program: Program) -> None:
+def test_the_allocators_in_a_real_image_are_found(program: BpfProgram) -> None:
     folder = CORPUS / program.package
     assert folder.exists(), "it is not there yet: .venv/bin/python -m tools.fetch"
     with Image(str(program.path)) as image:

@@ -19,10 +19,10 @@ from shadow.errors import UnsupportedHostError
 from shadow.events import EVENT, EventBatch
 from shadow.policy import Policy
 from shadow.table import Pages
-from tracer.daemon import Choice, Host, Limits
+from tracer.daemon import Host, Limits, Selection
 from tracer.daemon import host as hosts
+from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
-from tracer.session import Session
 
 _KERNEL = KernelFacts("6.18.0", Policy.PT_RECLAIM, 4, "never", {"always": (), "madvise": ()}, 65530)
 _NONE = np.empty(0, EVENT)
@@ -127,9 +127,9 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
 @pytest.fixture
 def host(children: list[subprocess.Popen[bytes]]) -> Iterator[Host]:
     """It follows the children, and no others that have another name."""
-    choice = Choice(names=("isolated",), min_vmpte_kib=16)
+    selection = Selection(names=("isolated",), min_vmpte_kib=16)
     made = Host(
-        _Probes(), _KERNEL, _Reader(), choice=choice, limits=Limits(1 << 40, 10.0),  # type: ignore[arg-type]
+        _Probes(), _KERNEL, _Reader(), selection=selection, limits=Limits(1 << 40, 10.0),  # type: ignore[arg-type]
     )  # fmt: skip
     made._heartbeat.beat = lambda now: None  # type: ignore[method-assign]  # noqa: ARG005
     _steps(made, lambda: {child.pid for child in children} <= made.sessions.keys())
@@ -253,7 +253,7 @@ def test_a_name_that_is_empty_is_no_other_field() -> None:
     child = subprocess.Popen([sys.executable, "-c", script])
     try:
         deadline = time.monotonic() + 10
-        from tracer.daemon.processes import Processes
+        from tracer.daemon.discovery import Processes
 
         seen = Processes().look_at(child.pid)
         while seen and seen.comm.startswith("python"):

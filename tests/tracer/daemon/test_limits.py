@@ -10,7 +10,7 @@ import pytest
 from tracer.daemon.limits import CpuBudget, memory_bytes, shadow_cost
 
 _GIVE_BACK = """
-from tracer.daemon.lean import give_back
+from tracer.daemon.memory_trim import give_back
 from tracer.daemon.limits import memory_bytes
 import llvmlite.binding as binding
 binding.initialize_native_target()

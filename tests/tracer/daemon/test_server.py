@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 
 from shadow.errors import PtescopeError, UsageError
-from shadow.host import HostView
+from shadow.host_view import HostView
 from tests.shadow.hosts import host_view
 from tracer.daemon import server as servers
 from tracer.daemon.server import MetricsServer

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // How an event leaves: the traced processes, the ring, and what does not fit into it.
 //
-// The files of this folder are one program, in the order that tracer/probes.py names. Each
+// The files of this folder are one program, in the order that tracer/probes/stream.py names. Each
 // says what its events are, and then takes them in every way that a kernel may offer: at
 // functions (fentry and fexit, or kprobe and kretprobe), at tracepoints, at raw
 // tracepoints. What is attached is chosen by trying. No kernel headers; struct offsets

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Evidence for advice, of a process that was followed: live, or out of a trace."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from shadow.advice import Evidence, HostFacts, classify_slots
+from shadow.engine import Engine
+from shadow.errors import DamagedTraceError
+from shadow.geometry import PAGE, SLOT
+from shadow.history import KEPT_EVENTS, History, HistoryStore
+from shadow.memory_limit import MAX_MEMORY
+from shadow.replay import Replay
+from shadow.table import Counter
+from shadow.trace import TraceReader
+from shadow.whatif import Future
+
+__all__ = ("evidence_of", "evidence_of_trace")
+
+_THP = ("never", "madvise", "always")
+"""By `HugePages.thp`."""
+_UNSEEDED = "none"
+
+
+def evidence_of(engine: Engine, now_ns: int, future: Future | None) -> Evidence:
+    """What is known of a process at the end of a window.
+
+    Args:
+        engine: the process; nothing is looked up but what it has.
+        now_ns: see `Engine.snapshot`.
+        future: what was kept of the window's events.
+    """
+    facts, table = engine.facts, engine.table
+    snapshot = engine.snapshot(now_ns, slots=True)
+    vmas, thp = engine.vmas(), _THP[facts.huge.thp]
+    host = HostFacts(
+        max_map_count=facts.max_map_count,
+        thp=thp,
+        resident=table.counter(Counter.REFS) * PAGE + table.counter(Counter.HUGE) * SLOT,
+        vmas=len(vmas),
+    )
+    seeded = facts.kernel.seed != _UNSEEDED
+    placed = seeded and facts.unplaced == 0 and snapshot.empty_slots is not None
+    return Evidence(
+        replace(snapshot, empty_slots=None),
+        host,
+        classify_slots(snapshot.empty_slots or [], vmas, thp) if placed else None,
+        future,
+        seeded=seeded,
+        ended=facts.ended,
+        redacted=facts.redacted,
+    )
+
+
+def evidence_of_trace(
+    reader: TraceReader,
+    keep: int = KEPT_EVENTS,
+    max_memory: int = MAX_MEMORY,
+    progress: Callable[[int], object] = lambda _: None,
+) -> tuple[Iterator[Evidence], DamagedTraceError | None]:
+    """What is known of each process of a trace.
+
+    Args:
+        reader: the trace.
+        keep: how many events to keep in memory, of all processes together.
+        max_memory: what the shadows may take, bytes.
+        progress: is given the bytes read so far, now and then.
+
+    Returns:
+        The evidence, made one process at a time, and why that is not all, if so.
+    """
+    store, kept = HistoryStore(keep), dict[int, History]()
+    run = Replay(
+        reader,
+        max_memory=max_memory,
+        progress=progress,
+        tee=lambda number: kept.setdefault(number, store.process()),
+    )
+    run.run()
+
+    def processes() -> Iterator[Evidence]:
+        for number in list(run.engines):
+            end = run.end_of(number)
+            yield evidence_of(run.engines.pop(number), end, kept.pop(number).take())
+
+    return processes(), run.damage

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The engine: one process's records in, its snapshot out.
+
+Live following is a replay of records that have not ended. A session applies to
+this engine what it reads from the probes and from /proc, and hands the same
+records to the trace; a replay applies what it reads from the trace. Nothing
+else touches the table, so the snapshots are equal to the bit.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.events import EventBatch, Kind
+from shadow.memory_limit import Room
+from shadow.policy import Policy
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.snapshot import Snapshot, take
+from shadow.table import Counter, Table
+from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+
+__all__ = ("Engine", "Tee")
+
+_KINDS = 32
+_MOST_LOST = 1 << 62
+
+
+def _nothing(_following: "Engine", _record: Record) -> None:
+    """Nobody writes it down."""
+
+
+class Engine:
+    """The shadow of one process and what else is known of it.
+
+    Args:
+        facts: the first that is known of it.
+        tee: is handed every record, `facts` too, after it was applied.
+        room: the memory that its shadow may take; None: it is live, and bounded elsewhere.
+    """
+
+    def __init__(self, facts: Facts, tee: "Tee | None" = None, room: Room | None = None) -> None:
+        self.facts = facts
+        self.table = Table(
+            levels=facts.kernel.levels,
+            running=Policy.from_label(facts.kernel.policy),
+            huge=facts.huge,
+            room=room,
+        )
+        self._tee = tee or _nothing
+        self._tee(self, facts)
+
+    def apply(self, record: Record) -> None:
+        """Take over what happened."""
+        match record:
+            case Events():
+                if record.counted:
+                    self._count(record.batch)
+                else:
+                    self.table.feed(record.batch)
+            case Seed():
+                self.table.seed(record.pages, record.time)
+                self.table.seed_vmas(record.vmas, record.brk)
+            case Repair():
+                self.table.adopt(record.pages, record.time)
+            case Mappings():
+                self.table.advance(record.time)
+                self.table.adopt_upper(record.pmd_bases, record.pud_bases)
+                if record.vmas is not None:
+                    self.table.seed_vmas(record.vmas, record.brk)
+            case Facts():
+                self.facts = record
+        self._tee(self, record)
+
+    def update(self, **changes: Any) -> None:
+        """Replace some of the facts, where they have changed."""
+        facts = replace(self.facts, **changes)
+        if facts != self.facts:
+            self.apply(replace(facts, told_ns=time.monotonic_ns()))
+
+    def note(self, text: str) -> None:
+        """Add a sentence on how far the numbers can be trusted."""
+        self.update(notes=(*self.facts.notes, text))
+
+    def _count(self, events: EventBatch) -> None:
+        counters = self.table.state.counters
+        counts = np.bincount(events["kind"], minlength=_KINDS)
+        counters[Counter.EVENTS : Counter.EVENTS + _KINDS] += counts
+        lost = events["length"][events["kind"] == Kind.LOSS].sum()
+        counters[Counter.LOST] = min(int(counters[Counter.LOST]) + int(lost), _MOST_LOST)
+
+    def restated(self) -> Seed:
+        """The page tables and VMAs as the shadow has them now, to start another from.
+
+        What policies other than the running one keep, and which entries are
+        lazyfree, is not in it.
+        """
+        table, counters = self.table, self.table.state.counters
+        pages = replace(
+            table.pages(),
+            pmd_bases=table.upper_bases(PMD_LEVEL),
+            pud_bases=table.upper_bases(PUD_LEVEL),
+            guards=table.guards(),
+        )
+        return Seed(int(counters[Counter.NOW]), pages, self.vmas(), int(counters[Counter.BRK]))
+
+    def vmas(self) -> npt.NDArray[np.void]:
+        """Its mappings: (n,) of `shadow.table.VMA`, sorted."""
+        state = self.table.state
+        return state.vmas[: state.counters[Counter.VMAS]].copy()
+
+    @property
+    def events(self) -> int:
+        """How many events there were."""
+        counters = self.table.state.counters
+        return int(counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum())
+
+    def snapshot(
+        self, now_ns: int, *, slots: bool = False, policy: Policy | None = None
+    ) -> Snapshot:
+        """What is known at `now_ns`, or at the end of the window where that came before.
+
+        Args:
+            now_ns: CLOCK_MONOTONIC.
+            slots: whether to list the empty slots.
+            policy: whose PTE pages to show instead of the running kernel's.
+        """
+        facts = self.facts
+        end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
+        return take(
+            self.table,
+            process=facts.process,
+            kernel=facts.kernel,
+            start_ns=facts.start_ns,
+            end_ns=end_ns,
+            vm_pte_kib=None if facts.ended else facts.vm_pte_kib,
+            unplaced=facts.unplaced,
+            audit=facts.audit,
+            notes=list(facts.notes),
+            slots=slots,
+            policy=policy,
+        )
+
+
+Tee = Callable[[Engine, Record], None]
+"""Is told of each record that a shadow took over, and of the shadow after it."""

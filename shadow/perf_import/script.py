@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The output of `perf script`.
+
+A line has to have process and thread, CPU, time, event and its fields:
+perf script --ns --header --show-lost-events -F comm,pid,tid,cpu,time,event,trace.
+"""
+
+import re
+from collections.abc import Iterator
+
+from shadow.perf_import.numbers import nanoseconds
+from shadow.perf_import.said import Lost, OddLineError, Said, What, line_of
+from shadow.perf_import.tracepoints import of_tracepoint
+
+__all__ = ("PerfLines",)
+
+_LINE = re.compile(
+    r"(?a)\s*(?P<comm>.{0,64}?)\s+(?P<pid>-?\d{1,8})/(?P<tid>-?\d{1,8})\s+\[(?P<cpu>\d{1,5})\]\s+"
+    r"(?P<seconds>\d{1,12}\.\d{1,30}):\s+(?P<event>\w{1,80}(:\w{1,80})?):?(?:\s(?P<fields>.*))?$"
+)
+_LOST = re.compile(r"(?a)lost\s+(\d{1,18})")
+_HEADER = re.compile(r"(?a)# (hostname|os release|captured on)\s*: (.{0,256})")
+_GROUPS = ("exceptions", "syscalls", "sched", "task")
+
+
+class PerfLines:
+    """Reads lines of perf script.
+
+    Attributes:
+        name: of the tool.
+        made_by: how to make such a text.
+        limits: what its text leaves out, in sentences.
+        header: what the text says of host and kernel.
+    """
+
+    name = "perf script"
+    made_by = "perf script --ns --header --show-lost-events -F comm,pid,tid,cpu,time,event,trace"
+    limits: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.header: dict[str, str] = {}
+
+    @staticmethod
+    def recognises(line: str) -> bool:
+        """Whether a line is likely to be one of perf script."""
+        return _LINE.match(line) is not None
+
+    def take(self, line: str) -> Iterator[Said]:
+        """What a line says.
+
+        Raises:
+            OddLineError: it cannot be understood.
+        """
+        if line.startswith("#"):
+            header = _HEADER.match(line)
+            if header:
+                self.header[header[1]] = header[2].strip()
+            return
+        if not line.strip():
+            return
+        match = _LINE.match(line.rstrip())
+        if match is None:
+            raise OddLineError("no line of perf script")
+        time, pid, tid = nanoseconds(match["seconds"]), int(match["pid"]), int(match["tid"])
+        if pid <= 0 or tid <= 0:
+            return  # the idle task, or one that had no user space any more
+        fields = match["fields"] or ""
+        group, _, name = match["event"].rpartition(":")
+        whats: Iterator[What] = iter(())
+        if name == "PERF_RECORD_LOST":
+            lost = _LOST.search(fields)
+            whats = iter([Lost(int(lost[1]))] if lost else [])
+        elif group in _GROUPS:
+            whats = of_tracepoint(name, fields)
+        for what in whats:
+            yield line_of(Said(time, pid, tid, int(match["cpu"]), match["comm"], what))

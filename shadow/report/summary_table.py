@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Many processes as one table: a row for each, as text or as columns for Parquet."""
+
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from shadow.escape import reporter, valid
+from shadow.policy import POLICIES, Policy
+from shadow.snapshot import Snapshot
+from shadow.units import NS
+
+__all__ = ("as_row", "table_header", "table_row", "write_parquet")
+
+
+def as_row(snapshot: Snapshot, *, trace: str, host: str, wall_ns: int) -> dict[str, Any]:
+    """A process as one row; counts are PTE pages.
+
+    Args:
+        snapshot: what is known of it.
+        trace: where that is from.
+        host: where it ran.
+        wall_ns: the end of its window, since the epoch; 0: not known.
+    """
+    process, now = snapshot.process, snapshot.now
+    allocator = process.allocator
+    kept = snapshot.policies[Policy.NONE.label].pte_pages
+    return {
+        "trace": trace,
+        "host": host,
+        "time": datetime.fromtimestamp(wall_ns / NS, UTC) if wall_ns else None,
+        "pid": process.pid,
+        "name": process.comm,
+        "allocator": f"{allocator.name} {allocator.version or ''}".rstrip() if allocator else None,
+        "policy": snapshot.kernel.policy,
+        "events": sum(snapshot.window.events.values()),
+        "lost": snapshot.window.lost,
+        "pte_pages": now.pte_pages,
+        "empty": now.empty,
+        **{
+            f"saved_by_{policy.label}": kept - snapshot.policies[policy.label].pte_pages
+            for policy in POLICIES[1:]
+        },
+    }
+
+
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("trace", "host")),
+        ("time", pa.timestamp("us", "UTC")),
+        ("pid", pa.int32()),
+        *((name, pa.string()) for name in ("name", "allocator", "policy")),
+        *((name, pa.int64()) for name in ("events", "lost", "pte_pages", "empty")),
+        *((f"saved_by_{policy.label}", pa.int64()) for policy in POLICIES[1:]),
+    ]
+)
+_FIGURES = ("pte_pages", "empty", *(f"saved_by_{policy.label}" for policy in POLICIES[1:]))
+
+
+def table_header() -> str:
+    """The heading over `table_row`."""
+    return (
+        f"{'host':<14} {'time (UTC)':<19} {'pid':>8} {'name':<16} {'allocator':<16} "
+        f"{'PTE pages':>10} {'empty':>9} {'pt_reclaim saves':>17} {'pte_ref saves':>14} {'lost':>6}"
+    )
+
+
+@reporter
+def table_row(row: dict[str, Any]) -> str:
+    """A row of `as_row` as text."""
+    pages, empty, reclaim, ref = (row[name] for name in _FIGURES)
+    when = f"{row['time']:%Y-%m-%d %H:%M:%S}" if row["time"] else "-"
+    return (
+        f"{row['host'] or '-':<14} {when:<19} {row['pid']:8} {row['name']:<16} "
+        f"{row['allocator'] or '-':<16} {pages:10,} {empty:9,} {reclaim:17,} {ref:14,} "
+        f"{row['lost']:6,}"
+    )
+
+
+def write_parquet(rows: list[dict[str, Any]], file: BinaryIO) -> None:
+    """Write rows of `as_row` as Parquet.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    parquet.write_table(pa.Table.from_pylist(valid(rows), schema=_SCHEMA), file)

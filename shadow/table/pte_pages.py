@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""PTE page records: their entries, and which policies have the PTE page.
+
+Every change of `refs`, `live` and `lazies` goes through here, so that the
+counters per policy (PTE pages, empty ones, peak) are right after every event
+without a pass over the records.
+"""
+
+from shadow.geometry import ENTRIES
+from shadow.policy import POLICIES
+from shadow.table.bits import Map, clear_range, copy_range, count_range, set_bit, set_range
+from shadow.table.jit import compiled, inlined
+from shadow.table.state import HUGE_ANON, WORDS, Counter, State
+
+__all__ = (
+    "allocate",
+    "clear_entries",
+    "copy_entries",
+    "drop_all_policies",
+    "forget_entries",
+    "give_all_policies",
+    "has",
+    "make_huge",
+    "release",
+    "replace_entries",
+    "set_entries",
+    "set_entry",
+)
+
+_POLICIES = len(POLICIES)
+
+
+@compiled
+def has(s: State, record: int, policy: int) -> bool:
+    """Whether `policy` has this PTE page now."""
+    return (s.records[record].live >> policy) & 1 != 0
+
+
+@compiled
+def allocate(s: State, record: int, policy: int) -> None:
+    """`policy` allocates the PTE page (pte_alloc_one)."""
+    s.records[record].live |= 1 << policy
+    s.counters[Counter.TABLES + policy] += 1
+    pages = s.counters[Counter.TABLES + policy]
+    if pages > s.counters[Counter.PEAK + policy]:
+        s.counters[Counter.PEAK + policy] = pages
+    if s.records[record].refs == 0:
+        s.counters[Counter.EMPTY + policy] += 1
+
+
+@compiled
+def release(s: State, record: int, policy: int) -> None:
+    """`policy` frees the PTE page."""
+    s.records[record].live &= ~(1 << policy)
+    s.counters[Counter.TABLES + policy] -= 1
+    if s.records[record].refs == 0:
+        s.counters[Counter.EMPTY + policy] -= 1
+
+
+@compiled
+def give_all_policies(s: State, record: int) -> None:
+    """Let every policy that lacks it have this PTE page."""
+    for policy in range(_POLICIES):
+        if not has(s, record, policy):
+            allocate(s, record, policy)
+
+
+@compiled
+def drop_all_policies(s: State, record: int) -> None:
+    """Let no policy have this PTE page any more."""
+    for policy in range(_POLICIES):
+        if has(s, record, policy):
+            release(s, record, policy)
+
+
+@compiled
+def _count_empty(s: State, record: int, change: int) -> None:
+    for policy in range(_POLICIES):
+        if has(s, record, policy):
+            s.counters[Counter.EMPTY + policy] += change
+
+
+@compiled
+def _count_added(s: State, record: int, added: int) -> None:
+    if added:
+        if s.records[record].refs == 0:
+            _count_empty(s, record, -1)
+        s.records[record].refs += added
+        s.counters[Counter.REFS] += added
+
+
+@compiled
+def set_entries(s: State, record: int, low: int, high: int) -> None:
+    """Entries [low, high) are not none from now on, and not lazyfree."""
+    added = set_range(s.records[record].present, low, high)
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+    _count_added(s, record, added)
+
+
+@compiled
+def copy_entries(s: State, record: int, present: Map, lazy: Map, low: int, high: int) -> None:
+    """Entries [low, high) that `present` has are not none from now on, lazyfree as in `lazy`."""
+    added = copy_range(s.records[record].present, present, low, high)
+    s.records[record].lazies += copy_range(s.records[record].lazy, lazy, low, high)
+    _count_added(s, record, added)
+
+
+@inlined
+def set_entry(s: State, record: int, entry: int) -> None:
+    """One entry, as `set_entries` does many: what nearly every event is."""
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, entry, entry + 1)
+    if set_bit(s.records[record].present, entry):
+        if s.records[record].refs == 0:
+            _count_empty(s, record, -1)
+        s.records[record].refs += 1
+        s.counters[Counter.REFS] += 1
+
+
+@compiled
+def clear_entries(s: State, record: int, low: int, high: int) -> None:
+    """Entries [low, high) are none from now on."""
+    removed = clear_range(s.records[record].present, low, high)
+    if s.records[record].lazies:
+        s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
+    if removed:
+        s.records[record].refs -= removed
+        s.counters[Counter.REFS] -= removed
+        if s.records[record].refs == 0:
+            s.records[record].emptied = s.counters[Counter.NOW]
+            _count_empty(s, record, 1)
+
+
+@compiled
+def forget_entries(s: State, record: int) -> None:
+    """Empty the record that is about to be freed, or that becomes huge."""
+    clear_entries(s, record, 0, ENTRIES)
+    for word in range(WORDS):
+        s.records[record].lazy[word] = 0
+    s.records[record].lazies = 0
+    s.records[record].emptied = 0
+
+
+@compiled
+def replace_entries(s: State, record: int, source: Map) -> None:
+    """The entries that are not none are those of `source` from now on."""
+    was = s.records[record].refs
+    for word in range(WORDS):
+        s.records[record].present[word] = source[word]
+        s.records[record].lazy[word] &= source[word]
+    refs = count_range(s.records[record].present, 0, ENTRIES)
+    s.records[record].refs = refs
+    s.records[record].lazies = count_range(s.records[record].lazy, 0, ENTRIES)
+    s.counters[Counter.REFS] += refs - was
+    if was == 0 and refs:
+        _count_empty(s, record, -1)
+    elif was and refs == 0:
+        s.records[record].emptied = s.counters[Counter.NOW]
+        _count_empty(s, record, 1)
+
+
+@compiled
+def make_huge(s: State, record: int, kind: int) -> None:
+    """The PMD entry maps a huge page from now on; no policy has a PTE page in the tree."""
+    forget_entries(s, record)
+    drop_all_policies(s, record)
+    s.records[record].atomic = 0
+    s.records[record].huge = kind
+    s.counters[Counter.HUGE] += 1
+    s.counters[Counter.DEPOSITS] += kind == HUGE_ANON

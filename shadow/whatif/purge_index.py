@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pages that a process purges, numbered, so that a transform can mark each.
+
+Purges come back to the same places, so their union is far smaller than their sum.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.events import EventBatch, Kind
+from shadow.geometry import PAGE_SHIFT
+from shadow.table.jit import compiled, signed
+
+__all__ = ("Purged", "number_of", "purged_by")
+
+Numbers = npt.NDArray[np.int64]
+
+
+class Purged(NamedTuple):
+    """Disjoint ranges, ascending; the pages of a range are numbered from `first` on."""
+
+    start: Numbers
+    end: Numbers
+    first: Numbers
+    pages: int
+
+
+def purged_by(events: EventBatch) -> Purged:
+    """The union of all MADV_DONTNEED in `events`; ranges that touch are one."""
+    purges = events[events["kind"] == Kind.DONTNEED]
+    start = purges["address"].astype(np.int64)
+    order = np.argsort(start, kind="stable")
+    start = start[order]
+    end = start + purges["length"].astype(np.int64)[order]
+    reach = np.maximum.accumulate(end) if len(end) else end
+    fresh = np.ones(len(start), np.bool_)
+    fresh[1:] = start[1:] > reach[:-1]
+    begins = np.flatnonzero(fresh)
+    starts = start[begins]
+    ends = reach[np.append(begins[1:], len(reach)) - 1] if len(begins) else starts
+    pages = (ends - starts) >> PAGE_SHIFT
+    return Purged(starts, ends, np.cumsum(pages) - pages, int(pages.sum()))
+
+
+@compiled
+def number_of(start: Numbers, end: Numbers, first: Numbers, address: int) -> int:
+    """The number of the page at `address`, or -1 if it is never purged."""
+    low, high = 0, len(start)
+    while low < high:
+        middle = (low + high) >> 1
+        if end[middle] > address:
+            high = middle
+        else:
+            low = middle + 1
+    if low == len(start) or start[low] > address:
+        return -1
+    return signed(first[low]) + ((address - signed(start[low])) >> PAGE_SHIFT)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Ways to events: taken by trying, checked, forced, and the same whichever is taken."""
+
+from dataclasses import replace
+
+import pytest
+
+from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
+from tests.live.steps import what_is_known
+from tracer.bpf.hook import AttachType, Hook
+from tracer.kernel import kernel_facts
+from tracer.probes import attachments
+from tracer.probes.selftest import check, verify_or_fall_back
+from tracer.probes.sources import SOURCES, Backend, Method, Source
+from tracer.probes.stream import Probes
+
+_NEVER_CALLED = Method(
+    Backend.FENTRY,
+    (Hook(AttachType.TRACEPOINT, "syscalls:sys_exit_swapoff", "call_end_tracepoint"),),
+)
+_NOT_THERE = Method(
+    Backend.KPROBE, (Hook(AttachType.TRACEPOINT, "syscalls:no_such_call", "call_end_tracepoint"),)
+)
+
+
+def _with_methods(name: str, *methods: Method) -> tuple[Source, ...]:
+    """All sources, one of them with these ways."""
+    return tuple(
+        replace(source, methods=methods) if source.name == name else source for source in SOURCES
+    )
+
+
+def _methods_of(name: str) -> tuple[Method, ...]:
+    (source,) = (source for source in SOURCES if source.name == name)
+    return source.methods
+
+
+def test_a_source_that_is_attached_but_silent_is_taken_in_the_next_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    methods = (_NEVER_CALLED, _NOT_THERE, *_methods_of("madvise")[-1:])
+    monkeypatch.setattr(attachments, "SOURCES", _with_methods("madvise", *methods))
+    attached = Probes(levels=kernel_facts().levels)
+    try:
+        assert check(attached).silent == {"madvise"}
+        outcome = verify_or_fall_back(attached)
+        attachment = attached.attachments.by_source["madvise"]
+    finally:
+        attached.close()
+    assert "madvise" in outcome.seen
+    assert attachment.backend is Backend.RAW_TRACEPOINT
+    assert attachment.refused[Backend.FENTRY] == "attached, but silent"
+    assert "no_such_call" in attachment.refused[Backend.KPROBE]
+
+
+def test_a_source_that_is_silent_in_every_way_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attachments, "SOURCES", _with_methods("munmap", _NEVER_CALLED))
+    attached = Probes(levels=kernel_facts().levels)
+    try:
+        with pytest.raises(UnsupportedHostError, match=r"munmap.*silent"):
+            verify_or_fall_back(attached)
+    finally:
+        attached.close()
+
+
+def test_a_check_that_loses_events_takes_nothing_for_silent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attached = Probes(levels=kernel_facts().levels, ring_bytes=4096)
+    try:
+        before = attached.attachments.by_backend()
+        verify_or_fall_back(attached)
+        assert attached.attachments.by_backend() == before
+    finally:
+        attached.close()
+    assert "events were lost" in caplog.text
+
+
+def test_a_kernel_without_a_needed_place_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "SOURCES", _with_methods("brk", _NOT_THERE))
+    with pytest.raises(UnsupportedHostError, match=r"brk.*no_such_call"):
+        Probes(levels=kernel_facts().levels)
+
+
+def test_each_back_end_gives_the_same_snapshot() -> None:
+    known = what_is_known(Backend.TRACEPOINT).document
+    assert known == what_is_known(Backend.RAW_TRACEPOINT).document
+    assert known["window"]["lost"] == known["audit"]["pte_pages_diff"] == 0
+    assert known["policies"]["pt_reclaim"]["freed"] == 9
+
+
+def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None:
+    for backend in (Backend.FENTRY, Backend.KPROBE):
+        with pytest.raises(
+            PtescopeError, match=f"page fault.*{backend} was asked for.*handle_mm_fault"
+        ):
+            Probes(levels=kernel_facts().levels, backend=backend)
+
+
+def test_what_root_is_refused_is_told_as_policy() -> None:
+    with pytest.raises(NotPermittedError, match=r"fexit handle_mm_fault.*in spite of CAP_SYS"):
+        Probes(levels=kernel_facts().levels, backend=Backend.FENTRY)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Views for other threads: each gets its own, shared where it is the same."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from shadow.errors import PtescopeError
+from shadow.host_view import HostView
+from tests.shadow.hosts import host_view
+from tracer.daemon import view_broker as desks
+from tracer.daemon.view_broker import Desk
+
+
+def _view(pid: int | None) -> HostView:
+    now = time.monotonic_ns()
+    return replace(host_view(), time_ns=now, slots={pid: 1} if pid else {}, slots_of=pid)
+
+
+@contextmanager
+def _answering(desk: Desk, every: float = 0.001) -> Iterator[None]:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            desk.answer()
+            desk.wait(every)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_each_is_given_the_slots_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty ask at once, of ten processes and of none."""
+    monkeypatch.setattr(desks, "_PATIENCE", 60.0)
+    desk = Desk(_view)
+    with _answering(desk), ThreadPoolExecutor(40) as pool:
+
+        def ask(number: int) -> None:
+            pid = number % 11 or None
+            for _ in range(50):
+                view = desk.ask(pid)
+                assert view.slots_of == pid
+                assert view.slots == ({pid: 1} if pid else {})
+
+        list(pool.map(ask, range(40)))
+
+
+def test_what_is_asked_for_at_once_is_made_once() -> None:
+    made = itertools.count()
+
+    def view(pid: int | None) -> HostView:
+        next(made)
+        time.sleep(0.05)
+        return _view(pid)
+
+    desk = Desk(view)
+    with _answering(desk), ThreadPoolExecutor(100) as pool:
+        views = list(pool.map(lambda _: desk.ask(), range(100)))
+    assert len(views) == 100
+    assert next(made) <= 2
+
+
+def test_a_view_that_fails_fails_those_who_asked_and_nobody_else() -> None:
+    def view(pid: int | None) -> HostView:
+        if pid == 7:
+            raise KeyError(pid)
+        return _view(pid)
+
+    desk = Desk(view)
+    with _answering(desk):
+        with pytest.raises(PtescopeError, match="KeyError"):
+            desk.ask(7)
+        assert desk.ask(8).slots_of == 8
+        assert desk.ask().slots == {}
+
+
+def test_who_waits_is_told_when_nobody_watches_any_more() -> None:
+    desk = Desk(_view)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(desk.ask, pid) for pid in (None, 5)]
+        time.sleep(0.2)
+        desk.close(PtescopeError("it has ended"))
+        for each in waiting:
+            with pytest.raises(PtescopeError, match="it has ended"):
+                each.result(5)
+    begin = time.monotonic()
+    with pytest.raises(PtescopeError, match="it has ended"):
+        desk.ask()
+    assert time.monotonic() - begin < 1
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desks, "_PATIENCE", 0.1)
+    desk = Desk(_view)
+    with pytest.raises(TimeoutError, match="could not be looked at"):
+        desk.ask()
+    with _answering(desk):
+        assert desk.ask().slots_of is None

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Real programs and libraries, and the allocators that are in them.
+
+Each was looked at by hand (readelf, strings, the package's build rules) when it was
+entered here. `tools/fetch.py` brings them, unpacked and not installed. Debian's come in the
+version that the machine's own sources have; that version, as the package states it, is
+what a test expects to find in the image.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = (
+    "CORPUS",
+    "LARGE",
+    "OTHER_NAMES",
+    "PROGRAMS",
+    "STATIC_JEMALLOC",
+    "UPSTREAM",
+    "VERSION_FILE",
+    "Holds",
+    "BpfProgram",
+)
+
+CORPUS = Path(__file__).parents[1] / ".corpus"
+"""Where packages are unpacked, a folder each."""
+VERSION_FILE = ".version"
+"""In that folder: the version of the package."""
+UPSTREAM = "upstream"
+"""Stands for the part of a Debian package's version that upstream has given."""
+OTHER_NAMES = {
+    "libgoogle-perftools4": ("libgoogle-perftools4t64",),
+    "libtcmalloc-minimal4": ("libtcmalloc-minimal4t64",),
+    "libmimalloc2.0": ("libmimalloc2", "libmimalloc3"),
+}
+"""What other releases of Debian and Ubuntu call a package."""
+
+
+@dataclass(frozen=True)
+class Holds:
+    """An allocator in an image.
+
+    Attributes:
+        name: as `Build` has it.
+        version: a regular expression, or `UPSTREAM`; None: it cannot be found out.
+        prefix: what is before malloc.
+        variables: environment variables that set it; versions differ in which.
+        live: an option whose place in memory is known.
+    """
+
+    name: str
+    version: str | None
+    prefix: str = ""
+    variables: tuple[str, ...] = ()
+    live: str | None = None
+
+
+@dataclass(frozen=True)
+class BpfProgram:
+    """A file of a package.
+
+    Attributes:
+        package: name in Debian, or name==version on PyPI.
+        file: its path in the package, a pattern.
+        holds: the allocators in it; none: it uses those of its libraries.
+    """
+
+    package: str
+    file: str
+    holds: tuple[Holds, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Where it is unpacked; if it is not there, where it should be."""
+        folder = CORPUS / self.package
+        # Debian 13 has moved what its packages had in /lib to /usr/lib.
+        found = [*folder.glob(self.file), *folder.glob(f"usr/{self.file}")]
+        return found[0] if found else folder / self.file
+
+    @property
+    def upstream(self) -> str:
+        """Upstream's version of its package, such as 5.3.0 of 5.3.0-3."""
+        version = (CORPUS / self.package / VERSION_FILE).read_text().strip()
+        return re.split(r"[-+]", version.partition(":")[2] or version)[0]
+
+
+_LIB = "usr/lib/x86_64-linux-gnu"
+_GPERFTOOLS = Holds("gperftools", UPSTREAM, "", ("TCMALLOC_RELEASE_RATE",), "release_rate")
+_RUST = Holds("jemalloc", r"5\.3\.0-1", "_rjem_", ("_RJEM_MALLOC_CONF",))
+_GO = Holds("Go", r"1\.\d+(\.\d+)?", "runtime.", ("GOGC",))
+_MIMALLOC = ("MIMALLOC_DECOMMIT_DELAY", "MIMALLOC_PURGE_DELAY")
+
+PROGRAMS = (
+    BpfProgram(
+        "libjemalloc2",
+        f"{_LIB}/libjemalloc.so.2",
+        (Holds("jemalloc", UPSTREAM, "", ("MALLOC_CONF",)),),
+    ),
+    BpfProgram("libgoogle-perftools4", f"{_LIB}/libtcmalloc.so.4", (_GPERFTOOLS,)),
+    BpfProgram("libgoogle-perftools4", f"{_LIB}/libtcmalloc_and_profiler.so.4", (_GPERFTOOLS,)),
+    BpfProgram("libgoogle-perftools4", f"{_LIB}/libprofiler.so.0"),  # no allocator in it
+    BpfProgram("libtcmalloc-minimal4", f"{_LIB}/libtcmalloc_minimal.so.4", (_GPERFTOOLS,)),
+    BpfProgram(
+        "libmimalloc2.0",
+        f"{_LIB}/libmimalloc.so.[23].*",
+        (Holds("mimalloc", UPSTREAM, "", _MIMALLOC),),
+    ),
+    BpfProgram(
+        "cmeel-mimalloc==3.4.3",
+        "cmeel.prefix/lib/libmimalloc.so.3",
+        (Holds("mimalloc", r"3\.4\.3", "", _MIMALLOC, "mi_options"),),
+    ),
+    # Linked in, stripped, serves malloc itself.
+    BpfProgram("mold", "usr/bin/mold", (Holds("mimalloc", None, "", _MIMALLOC),)),
+    BpfProgram("ruff==0.17.6", "ruff-0.17.6.data/scripts/ruff", (_RUST,)),
+    BpfProgram("uv==0.13.9", "uv-0.13.9.data/scripts/uv", (_RUST,)),
+    BpfProgram(
+        "duckdb==2.0.0",
+        "_duckdb.*.so",
+        (
+            Holds(
+                "jemalloc",
+                r"5\.3\.0-196",
+                "duckdb_je_",
+                ("DUCKDB_JE_MALLOC_CONF",),
+                "opt_dirty_decay_ms",
+            ),
+        ),
+    ),
+    # These are linked against libjemalloc or libc; what they mention is not in them.
+    BpfProgram("varnish", "usr/sbin/varnishd"),
+    BpfProgram("knot-resolver", "usr/sbin/kresd"),
+    BpfProgram("bind9-libs", f"{_LIB}/libisc-9.*-Debian.so"),
+    BpfProgram("mariadb-server-core", "usr/sbin/mariadbd"),
+    BpfProgram("memcached", "usr/bin/memcached"),
+    BpfProgram("nginx", "usr/sbin/nginx"),
+    # Debian builds these Rust programs without the jemalloc that upstream has.
+    BpfProgram("ripgrep", "usr/bin/rg"),
+    BpfProgram("fd-find", "usr/lib/cargo/bin/fd"),
+    BpfProgram("fzf", "usr/bin/fzf", (_GO,)),
+    BpfProgram("age", "usr/bin/age", (_GO,)),
+    BpfProgram("gocryptfs", "usr/bin/statfs", (_GO,)),  # static, and stripped
+    BpfProgram("busybox-static", "bin/busybox", (Holds("glibc", None, "", ("GLIBC_TUNABLES",)),)),
+    BpfProgram("musl", "lib/x86_64-linux-musl/libc.so", (Holds("musl", UPSTREAM),)),
+    BpfProgram(
+        "libc6",
+        "lib/x86_64-linux-gnu/libc.so.6",
+        (Holds("glibc", UPSTREAM, "", ("GLIBC_TUNABLES",)),),
+    ),
+)
+"""Of Debian 12's packages 26 MB, of PyPI 53 MB."""
+
+STATIC_JEMALLOC = CORPUS / "libjemalloc-dev" / _LIB / "libjemalloc_pic.a"
+"""To be linked into a program of our own."""
+
+LARGE = (
+    BpfProgram(
+        "polars-runtime-32==2.1.0",
+        "_polars_runtime_32/_polars_runtime.abi3.so",
+        (Holds("jemalloc", r"5\.3\.1", "_rjem_", ("_RJEM_MALLOC_CONF",), "opt_dirty_decay_ms"),),
+    ),
+    BpfProgram(
+        "pyarrow==26.0.1",
+        "pyarrow/libarrow.so.2600",
+        (
+            Holds(
+                "jemalloc",
+                r"5\.3\.0",
+                "je_arrow_",
+                ("JE_ARROW_MALLOC_CONF",),
+                "dirty_decay_ms_default",
+            ),
+            Holds("mimalloc", r"3\.4\.1", "mi_", _MIMALLOC, "mi_options"),
+        ),
+    ),
+    BpfProgram(
+        "chdb-core==26.9.0",
+        "chdb/_chdb.abi3.so",
+        (Holds("jemalloc", None, "je_", ("JE_MALLOC_CONF",)),),
+    ),
+    BpfProgram(
+        "openjdk-17-jre-headless",
+        "usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so",
+        (Holds("JVM", r"17\.0\.\d+.*", "JVM_", ("JAVA_TOOL_OPTIONS",)),),
+    ),
+    BpfProgram("postgresql-15", "usr/lib/postgresql/15/bin/postgres"),
+)
+"""350 MB more: `tools/fetch.py --large`; they are tested where they are."""

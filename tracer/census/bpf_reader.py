@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The exact way: the page tables of any process as they are, while it runs."""
+
+import time
+from collections.abc import Callable, Collection
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.errors import NoSuchTargetError, UnsupportedHostError
+from shadow.geometry import ENTRIES, PAGE, SLOT
+from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, VmaFlag
+from tracer.census.address_space import AddressSpaces
+from tracer.census.decode import ENTRY_KINDS, Entries
+from tracer.census.kernel_memory import KernelMemory
+from tracer.census.result import Census
+from tracer.census.vmas import VmaTree
+from tracer.census.walk import Addresses, Walk
+from tracer.process.target import Target
+from tracer.procfs import vm_pte_kib
+
+__all__ = ("ExactReader",)
+
+_TRIES = 20
+_KIB = 1024
+_NONE = np.empty(0, np.int64)
+
+
+def _huge_kinds(slots: Addresses, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """What leaf PMDs are, by their VMAs: HUGE_ANON, HUGE_FILE, or 0 for hugetlb."""
+    if len(vmas) == 0:
+        return np.full(len(slots), HUGE_ANON, np.uint8)
+    vma = vmas[np.maximum(np.searchsorted(vmas["start"], slots, side="right") - 1, 0)]
+    of_file = (vma["file"] != 0) | (vma["flags"] & VmaFlag.SHARED != 0)
+    kinds = np.where(of_file, HUGE_FILE, HUGE_ANON)
+    return np.where(vma["flags"] & VmaFlag.HUGETLB, 0, kinds).astype(np.uint8)
+
+
+def _runs_in_slots(pages: Addresses) -> Ranges:
+    """Pages (first addresses, ascending) as ranges, none of which reaches beyond a slot."""
+    begins = np.ones(len(pages), np.bool_)
+    begins[1:] = (pages[1:] != pages[:-1] + PAGE) | (pages[1:] % SLOT == 0)
+    last = np.append(np.flatnonzero(begins)[1:] - 1, len(pages) - 1)
+    return pages[begins], pages[last[: int(begins.sum())]] + PAGE
+
+
+class ExactReader:
+    """Reads page tables through BPF.
+
+    Args:
+        levels: page-table levels of the running kernel.
+
+    Raises:
+        NotPermittedError: BPF programs may not be loaded.
+        UnsupportedHostError: this kernel does not let itself be read.
+    """
+
+    exact = True
+    why = "page tables read through BPF"
+
+    def __init__(self, levels: int) -> None:
+        self._levels = levels
+        self._known: dict[int, int] = {}
+        """Address spaces (mm_struct) by pid, as they were found by the last readings."""
+        self._memory = KernelMemory()
+        try:
+            self._spaces = AddressSpaces(self._memory)
+            self._vma_tree = VmaTree(self._memory)
+        except BaseException:
+            self._memory.close()
+            raise
+
+    def _walk(
+        self,
+        target: Target,
+        within: Ranges | None = None,
+        between: Callable[[], object] = lambda: None,
+    ) -> Walk:
+        return Walk(
+            self._memory,
+            direct_map=self._spaces.direct_map,
+            zero_page=self._spaces.zero_page,
+            pgd=self._pgd(target),
+            levels=self._levels,
+            within=within,
+            between=between,
+        )
+
+    def vmas(self, target: Target) -> npt.NDArray[np.void]:
+        """Its VMAs with all that decides merging; see `Reader`."""
+        vmas = target.vmas()
+        if not self._vma_tree.readable:
+            return vmas
+        mm = self.space(target)
+        return self._vma_tree.complete(mm, vmas) if mm else vmas
+
+    def space(self, target: Target) -> int:
+        """Kernel address of its mm_struct; 0: it has none."""
+        try:
+            return self._spaces.mm(target.pid)
+        except UnsupportedHostError:
+            return 0  # a pointer was followed into what had just been freed
+
+    def _pgd(self, target: Target) -> int:
+        for tries in range(_TRIES):
+            try:
+                mm = self._known[target.pid] = self._spaces.mm(target.pid)
+                if mm:
+                    return self._spaces.pgd(mm)
+            except UnsupportedHostError:
+                # A pointer led into what had just been freed, by an exit or an execve.
+                if target.alive() and tries == _TRIES - 1:
+                    raise
+            if not target.alive():
+                break
+        raise NoSuchTargetError(f"Process {target.pid} has ended.")
+
+    def pages(
+        self,
+        target: Target,
+        vmas: npt.NDArray[np.void],
+        *,
+        within: Ranges | None = None,
+        between: Callable[[], object] = lambda: None,
+    ) -> Pages:
+        """All PTE pages with their maps; see `Reader`."""
+        walk = self._walk(target, within, between)
+        parts = list(walk.pte_pages())
+        if not target.alive():
+            raise NoSuchTargetError(f"Process {target.pid} has ended.")
+        huge = np.concatenate([_NONE, *walk.upper.huge])
+        kinds = _huge_kinds(huge, vmas)
+        guards = np.concatenate([_NONE, *(part.guards for part in parts)])
+        return Pages(
+            slots=np.concatenate([_NONE, *(part.slots for part in parts)]),
+            present=np.concatenate([np.empty((0, 8), np.uint64), *(p.present for p in parts)]),
+            huge=huge[kinds != 0],
+            huge_kind=kinds[kinds != 0],
+            exact=True,
+            pmd_bases=walk.upper.pmds if within is None else None,
+            pud_bases=walk.upper.puds if within is None else None,
+            within=within,
+            guards=_runs_in_slots(guards),
+        )
+
+    def census(self, target: Target) -> Census:
+        """Everything in numbers, read again while the sum is not VmPTE; see `Reader`."""
+        for tries in range(1, _TRIES + 1):
+            census = self._census(target)
+            census.tries = tries
+            if census.sum_kib == census.vm_pte_kib and not census.unstable:
+                break
+        return census
+
+    def _census(self, target: Target) -> Census:
+        census = Census(exact=True)
+        before, begin = vm_pte_kib(target.pid), time.monotonic_ns()
+        walk = self._walk(target)
+        kinds = np.zeros(len(ENTRY_KINDS), np.int64)
+        slots, entries = [_NONE], [np.empty(0, np.uint16)]
+        for pages in walk.pte_pages():
+            refs = np.bitwise_count(pages.present).sum(axis=1)
+            census.occupancy += np.bincount(refs, minlength=ENTRIES + 1)
+            kinds += pages.kinds.sum(axis=0)
+            slots.append(pages.slots)
+            entries.append(refs.astype(np.uint16))
+        census.took_ns = time.monotonic_ns() - begin
+        after = vm_pte_kib(target.pid)
+        census.entries = Entries(*kinds.tolist())
+        census.slots, census.refs = np.concatenate(slots), np.concatenate(entries)
+        census.empty_slots = census.slots[census.refs == 0]
+        census.pud_pages, census.pmd_pages = len(walk.upper.puds), len(walk.upper.pmds)
+        census.huge_puds, census.unstable = walk.upper.huge_puds, walk.upper.unstable
+        huge = np.concatenate([_NONE, *walk.upper.huge])
+        huge_of = _huge_kinds(huge, target.vmas()) if len(huge) else np.empty(0, np.uint8)
+        census.huge_anon = int(np.count_nonzero(huge_of == HUGE_ANON))
+        census.huge_file = int(np.count_nonzero(huge_of == HUGE_FILE))
+        census.vm_pte_kib = before if census.sum_kib == before else after
+        return census
+
+    def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:
+        """VmPTE as their address spaces have it; see `Reader`.
+
+        Where one was freed since it was read the figure is any, so it is only a hint.
+        """
+        spaces = {target.pid: self._known.get(target.pid) for target in targets}
+        known = {pid: space for pid, space in spaces.items() if space}
+        sizes = self._spaces.page_table_bytes(list(known.values()))
+        found = zip(known, sizes, strict=True)
+        return {pid: size // _KIB for pid, size in found if size is not None}
+
+    def forget(self, target: Target) -> None:
+        """Its address space is another's from now on; see `Reader`."""
+        self._known.pop(target.pid, None)
+
+    def close(self) -> None:
+        """Unload the page reader."""
+        self._memory.close()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The counted way, for hosts where BPF may not read kernel memory.
+
+pagemap shows which entries are not none, and VmPTE how many pages the tables
+take: what is over is empty, a number without addresses.
+"""
+
+import time
+from collections.abc import Callable, Collection
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.geometry import ENTRIES, PMD_SPAN, PUD_SPAN, user_address_limit
+from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, Table
+from tracer.census.result import KIB_PER_PAGE, Census
+from tracer.process.pagemap import read_runs
+from tracer.process.target import Target
+from tracer.procfs import vm_pte_kib
+
+__all__ = ("CountedReader",)
+
+
+class CountedReader:
+    """Reads pagemap and VmPTE.
+
+    Args:
+        levels: page-table levels of the running kernel.
+        why: why not the exact way.
+    """
+
+    exact = False
+
+    def __init__(self, levels: int, why: str) -> None:
+        self.why = why
+        self._limit = user_address_limit(levels)
+
+    def vmas(self, target: Target) -> npt.NDArray[np.void]:
+        """As /proc/PID/maps has them; see `Reader`."""
+        return target.vmas()
+
+    def space(self, _: Target) -> int:
+        """Not known."""
+        return 0
+
+    def pages(
+        self,
+        target: Target,
+        vmas: npt.NDArray[np.void],
+        *,
+        within: Ranges | None = None,
+        between: Callable[[], object] = lambda: None,
+    ) -> Pages:
+        """The PTE pages that have entries, wherever they are; see `Reader`."""
+        runs = read_runs(target.pid, vmas, self._limit, between)
+        pages = Table.of_runs(runs.start, runs.end, runs.huge).pages(exact=False)
+        return pages.restricted(within) if within else pages
+
+    def census(self, target: Target) -> Census:
+        """Everything in numbers; see `Reader`."""
+        census = Census(exact=False)
+        begin = time.monotonic_ns()
+        pages = self.pages(target, target.vmas())
+        census.vm_pte_kib = vm_pte_kib(target.pid)
+        census.took_ns = time.monotonic_ns() - begin
+        populated = np.concatenate([pages.slots, pages.huge])
+        census.pmd_pages = len(np.unique(populated // PMD_SPAN))
+        census.pud_pages = len(np.unique(populated // PUD_SPAN))
+        census.huge_anon = int(np.count_nonzero(pages.huge_kind == HUGE_ANON))
+        census.huge_file = int(np.count_nonzero(pages.huge_kind == HUGE_FILE))
+        refs = pages.entries()
+        census.slots, census.refs = pages.slots, refs.astype(np.uint16)
+        census.occupancy = np.bincount(refs, minlength=ENTRIES + 1)
+        census.entries.present = int(refs.sum())
+        census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // KIB_PER_PAGE
+        return census
+
+    def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:  # noqa: ARG002
+        """None: only /proc tells, one by one."""
+        return {}
+
+    def forget(self, target: Target) -> None:
+        """Nothing is kept of it."""
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Audits of one shadow: read and compare (`tracer.follow.comparer`), repair, add up.
+
+Slots that stayed in motion are left out of the sums and counted as not compared.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.engine import Engine
+from shadow.events import EventBatch
+from shadow.geometry import SLOT
+from shadow.records import Facts, Mappings, Repair
+from shadow.snapshot import COMPARED_ENOUGH
+from shadow.table import Counter, Pages, Ranges, Table
+from shadow.units import KIB_PER_PAGE
+from tracer.census import Reader
+from tracer.follow.causes import Causes
+from tracer.follow.comparer import Comparer, Comparison
+from tracer.follow.drift import ReadingBudget
+from tracer.follow.in_flight import Motion, union
+from tracer.follow.looks import Looks
+from tracer.process.target import Target
+from tracer.procfs import vm_pte_kib
+
+__all__ = ("Auditor",)
+
+_REREAD_EVERY_NS = 100_000_000
+
+
+def _same(before: Facts, after: Facts) -> bool:
+    """Whether a reading between the two has corrected nothing."""
+    return (before.audit.repaired, before.audit.pte_pages_diff, before.unplaced) == (
+        after.audit.repaired,
+        after.audit.pte_pages_diff,
+        after.unplaced,
+    )
+
+
+def _added(total: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {cause: total.get(cause, 0) + more.get(cause, 0) for cause in total | more}
+
+
+class Auditor:
+    """Keeps a shadow honest.
+
+    Args:
+        target: the process.
+        following: its shadow.
+        reader: how its page tables are read.
+        take: takes the events that have come; returns how many.
+        drift_every: seconds between two looks whether the process drifts without events.
+        budget: what readings for drift may take together with others.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        engine: Engine,
+        reader: Reader,
+        take: Callable[[], int],
+        drift_every: float,
+        budget: ReadingBudget,
+    ) -> None:
+        self._target, self._following = target, engine
+        self._reader, self._take = reader, take
+        self._motion, self._causes = Motion(), Causes(target)
+        self._comparer = Comparer(target, engine, reader, self._motion, self._causes, take)
+        self._looks = Looks(target, engine, int(drift_every * 1e9), budget)
+        self._unplaced_at_seed = self._next_reread = 0
+
+    @property
+    def _table(self) -> Table:
+        return self._following.table
+
+    def seeded(self, vm_pte_kib: int) -> None:
+        """The table was seeded; `vm_pte_kib` was read at the end of that."""
+        unplaced = 0
+        if not self._reader.exact:
+            # What VmPTE has more than the shadow was there before and maps nothing.
+            unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
+        self._unplaced_at_seed = unplaced
+        self._following.update(unplaced=unplaced)
+        self._rest()
+
+    def seeding(self) -> None:
+        """The table has just been read; the events since then come next."""
+        self._motion.forget()
+
+    def distrust(self) -> None:
+        """Whatever was read may be wrong: read everything again at the next occasion."""
+        self._motion.lost = True
+
+    def note(self, events: EventBatch) -> None:
+        """Take notice of events that the table was fed with."""
+        self._motion.note(events)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is to be read again at the next occasion."""
+        return self._motion.lost or bool(self._motion.doubtful) or self._looks.suspicious
+
+    def look_soon(self) -> None:
+        """Look for drift at the next occasion."""
+        self._looks.due_at = 0
+
+    def _placed(self) -> int:
+        return self._table.counter(Counter.TABLES + self._table.running)
+
+    def _pages_by_vm_pte(self, vm_pte_kib: int) -> int:
+        """PTE pages of the process: VmPTE less the upper levels and the deposits."""
+        above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
+        return vm_pte_kib // KIB_PER_PAGE - sum(map(self._table.counter, above))
+
+    def follow_up(self) -> None:
+        """Read again what calls and losses have made uncertain, and no more.
+
+        What is in motion then is read again in its turn. Now and then it looks
+        whether the process drifts without events.
+        """
+        now = time.monotonic_ns()
+        doubtful = self._motion.doubtful
+        if (doubtful or self._motion.lost) and now >= self._next_reread:
+            self._motion.doubtful = []
+            self._read_again(None if self._motion.lost else union(doubtful))
+            self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
+        elif now >= self._looks.due_at:
+            self._look(now)
+
+    def _look(self, now: int) -> None:
+        """Look for drift, and read everything again if there is some."""
+        if self._looks.look(now, self._take):
+            known = self._following.facts
+            self._read_again(None)
+            self._looks.have_read(now, in_vain=_same(known, self._following.facts))
+
+    def _rest(self) -> None:
+        """Everything was read."""
+        with suppress(OSError):
+            self._looks.rest()
+            self._causes.rest()
+
+    def audit(self, patience_ns: int = 0) -> None:
+        """Compare everything, repair, and count it as a run.
+
+        Args:
+            patience_ns: how long to go on where the process does not rest.
+        """
+        if outcome := self._check(None, patience_ns):
+            total, coverage = self._following.facts.audit, outcome.coverage
+            enough = coverage.suffices(COMPARED_ENOUGH)
+            self._following.update(
+                audit=replace(
+                    total,
+                    runs=total.runs + 1,
+                    incomplete_runs=total.incomplete_runs + (not enough),
+                    vmas_runs=total.vmas_runs + (outcome.vmas is not None),
+                    compared=coverage.compared,
+                    not_compared=coverage.not_compared,
+                )
+            )
+
+    def _read_again(self, within: Ranges | None) -> None:
+        """Check a part, or everything where events are missing, between two runs."""
+        if outcome := self._check(within):
+            still_open = outcome.coverage.open
+            if len(still_open):
+                self._motion.doubtful.append((still_open, still_open + SLOT))
+            total = self._following.facts.audit
+            self._following.update(audit=replace(total, rereads=total.rereads + 1))
+
+    def _check(self, within: Ranges | None, patience_ns: int = 0) -> Comparison | None:
+        """Compare what lies `within`, repair what differs, add it to the total.
+
+        Returns:
+            What was found; None if an execve cut it short.
+        """
+        try:
+            outcome = self._comparer.compare(within, patience_ns)
+        finally:
+            self._motion.reading_since = 0
+        if outcome is None:
+            return None
+        found = outcome.found
+        pages = abs(found.pte_pages)
+        if not self._reader.exact:
+            pages = self._resolve_unplaced()
+        total = self._following.facts.audit
+        total = replace(
+            total,
+            method="census" if self._reader.exact else "counted",
+            pte_pages_diff=total.pte_pages_diff + pages,
+            empty_missing=total.empty_missing + found.empty_missing,
+            empty_extra=total.empty_extra + found.empty_extra,
+            refs_diff=total.refs_diff + found.wrong,
+            repaired=total.repaired + len(found.slots),
+            causes=_added(total.causes, found.causes),
+            empty_causes=_added(total.empty_causes, found.empty_causes),
+        )
+        self._following.update(audit=total)
+        vmas = self._wrong_vmas(outcome)
+        if vmas is not None:  # whether a slot is still mapped decides what a repair means
+            self._take_over(vmas)
+        if len(found.slots):
+            self._following.apply(Repair(time.monotonic_ns(), outcome.real))
+        if outcome.upper is not None:
+            self._take_over(vmas, outcome.upper)
+        if within is None:
+            self._rest()
+        self._following.update(vm_pte_kib=vm_pte_kib(self._target.pid))
+        return outcome
+
+    def _wrong_vmas(self, outcome: Comparison) -> npt.NDArray[np.void] | None:
+        """The VMAs as they were read, if the shadow's differ; counts the difference.
+
+        What only decides how they will merge is taken over and not counted.
+        """
+        if outcome.vmas is None:
+            return None
+        wrong = self._table.vmas_wrong(outcome.vmas)
+        if not wrong:
+            return outcome.vmas if self._table.merges_wrong(outcome.vmas) else None
+        total = self._following.facts.audit
+        self._following.update(audit=replace(total, vmas_diff=total.vmas_diff + wrong))
+        return outcome.vmas
+
+    def _take_over(self, vmas: npt.NDArray[np.void] | None, upper: Pages | None = None) -> None:
+        """Take over VMAs and upper levels that were read while no mapping changed."""
+        brk = 0 if vmas is None else self._target.program_break()
+        bases = (upper.pmd_bases, upper.pud_bases) if upper else (None, None)
+        self._following.apply(Mappings(time.monotonic_ns(), *bases, vmas, brk))
+
+    def _resolve_unplaced(self) -> int:
+        """How far the number of PTE pages is off, where only the number is known."""
+        real = self._pages_by_vm_pte(vm_pte_kib(self._target.pid))
+        # Of the empty PTE pages from before, some may have been used or freed.
+        unplaced = min(max(real - self._placed(), 0), self._unplaced_at_seed)
+        self._following.update(unplaced=unplaced)
+        return abs(real - self._placed() - unplaced)

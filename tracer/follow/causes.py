@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a process has in use that changes its page tables without events.
+
+Differences that neither a place nor a call accounts for are named by it: memory that is
+registered with userfaultfd, and files whose use pins pages (get_user_pages maps them without
+a page fault): io_uring, direct I/O, guests of KVM, VFIO, RDMA.
+"""
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from shadow.table import Ranges, overlapping
+from tracer.follow.compare import Mask, Slots
+from tracer.process.target import Target
+from tracer.procfs import memory_status, parse_maps, read_living
+
+__all__ = ("Causes", "Clues", "clues_of")
+
+_EVERY = 5.0
+"""Seconds for which clues are taken to hold."""
+_MOST_FILES = 1024
+_MOST_PTE_KIB = 64 << 10
+"""Above this VmPTE smaps, which walks the page tables, is read only with a userfaultfd open."""
+_BY_LINK = {
+    "anon_inode:[io_uring]": "io_uring",
+    "anon_inode:[userfaultfd]": "userfaultfd",
+    "anon_inode:kvm-vm": "KVM",
+    "anon_inode:kvm-vcpu": "KVM",
+    "/dev/vfio/": "VFIO",
+    "/dev/infiniband/": "RDMA",
+}
+"""What an open file stands for, by how the target of its link begins."""
+_PINNING = ("KVM", "VFIO", "RDMA", "io_uring", "direct I/O")
+"""Those that map pages without a fault; the first that is found gives its name."""
+_FLAGS = re.compile(r"^flags:\t([0-7]+)$", re.MULTILINE)
+_IO = re.compile(r"^(?:read|write)_bytes: (\d+)$", re.MULTILINE)
+_REGISTERED = {"um", "uw", "ui"}
+"""VmFlags of memory registered with userfaultfd: missing, write-protect, minor."""
+_HALF_A_PAGE = 2048
+
+
+@dataclass(frozen=True)
+class Clues:
+    """What a process has in use.
+
+    Attributes:
+        files: names of `_BY_LINK` and "direct I/O", by its open files.
+        registered: addresses registered with userfaultfd.
+        moved: bytes that it has read from and written to storage so far.
+    """
+
+    files: frozenset[str]
+    registered: Ranges
+    moved: int
+
+
+def _kind_of(fd: Path) -> str | None:
+    """What an open file stands for."""
+    link = str(fd.readlink())
+    for begin, kind in _BY_LINK.items():
+        if link.startswith(begin):
+            return kind
+    if not link.startswith("/"):
+        return None
+    flags = _FLAGS.search((fd.parent.parent / "fdinfo" / fd.name).read_text())
+    return "direct I/O" if flags and int(flags[1], 8) & os.O_DIRECT else None
+
+
+def _files(task: Path) -> frozenset[str]:
+    kinds = set()
+    for fd in islice((task / "fd").iterdir(), _MOST_FILES):
+        with suppress(OSError):  # closed meanwhile
+            kinds.add(_kind_of(fd))
+    return frozenset(kind for kind in kinds if kind)
+
+
+def _registered(task: Path) -> Ranges:
+    smaps = parse_maps((task / "smaps").read_text(errors="replace"))
+    found = [mapping for mapping in smaps if mapping.flags & _REGISTERED]
+    starts, ends = [each.start for each in found], [each.end for each in found]
+    return np.array(starts, np.int64), np.array(ends, np.int64)
+
+
+def _moved(pid: int) -> int:
+    with suppress(OSError):
+        return sum(map(int, _IO.findall(Path(f"/proc/{pid}/io").read_text())))
+    return 0
+
+
+def clues_of(pid: int) -> Clues:
+    """What a process has in use now.
+
+    Raises:
+        OSError: it has ended, or may not be looked at.
+    """
+    files = read_living(pid, _files)
+    registered: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
+    if "userfaultfd" in files or memory_status(pid).vm_pte_kib <= _MOST_PTE_KIB:
+        registered = read_living(pid, _registered)
+    return Clues(files, registered, _moved(pid))
+
+
+class Causes:
+    """Names what changed the page tables of one process.
+
+    Args:
+        target: the process.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._pid = target.pid
+        self._clues: Clues | None = None
+        self._until = 0.0
+        self._moved_at_rest = 0
+
+    def rest(self) -> None:
+        """Everything was just read: storage that it uses from now on is a clue."""
+        self._moved_at_rest = _moved(self._pid)
+
+    def _look(self) -> Clues | None:
+        if time.monotonic() >= self._until:
+            self._clues = None
+            with suppress(OSError):
+                self._clues = clues_of(self._pid)
+            self._until = time.monotonic() + _EVERY
+        return self._clues
+
+    def by_place(self, slots: Slots) -> Mapping[str, Mask]:
+        """Which slots have memory that is registered with userfaultfd."""
+        clues = self._look()
+        if clues is None or not len(clues.registered[0]):
+            return {}
+        return {"userfaultfd": overlapping(slots, clues.registered)}
+
+    def pinning(self, entries: int) -> str | None:
+        """What may have mapped so many entries without a fault; None: nothing is known.
+
+        Where no file is open for direct I/O any more, what storage moved since the last
+        reading tells: buffered reads and writes would have faulted.
+        """
+        clues = self._look()
+        if clues is None:
+            return None
+        for name in _PINNING:
+            if name in clues.files:
+                return name
+        moved = _moved(self._pid) - self._moved_at_rest
+        return "direct I/O" if moved >= max(entries, 1) * _HALF_A_PAGE else None

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The readings of one audit: page tables and mappings, until both sides can be compared.
+
+A reading takes time, and the process goes on meanwhile. Slots in motion are read again, and
+so are slots that differ, until enough is known or the time is over.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.engine import Engine
+from shadow.events import Kind
+from shadow.geometry import SLOT
+from shadow.records import Mappings
+from shadow.snapshot import COMPARED_ENOUGH
+from shadow.table import Counter, Pages, Ranges
+from tracer.census import Reader
+from tracer.follow.causes import Causes
+from tracer.follow.compare import Difference, Mask, Slots, candidates, compare
+from tracer.follow.coverage import READINGS, Coverage
+from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion
+from tracer.process.target import Target
+
+__all__ = ("Comparer", "Comparison")
+
+_Vmas = npt.NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an audit has found.
+
+    Attributes:
+        found: the difference, of the slots that were compared.
+        real: the page tables where they differ.
+        coverage: which slots were compared.
+        upper: a reading of everything during which no mapping changed, for its upper
+            levels; None: there was no such reading, or mappings have changed since.
+        vmas: (n,) of `VMA`: the mappings at such a time; None: likewise.
+    """
+
+    found: Difference
+    real: Pages
+    coverage: Coverage
+    upper: Pages | None
+    vmas: _Vmas | None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One reading, compared. `begin` is when it began, ns."""
+
+    begin: int
+    vmas: _Vmas
+    real: Pages
+    shadow: Pages
+    slots: Slots
+    moving: Mask
+    called: dict[str, Mask]
+    found: Difference
+
+    @property
+    def differs(self) -> Mask:
+        """(n,) which of `slots` differ and are not in motion."""
+        return np.isin(self.slots, self.found.slots)
+
+    @property
+    def pte_pages(self) -> Mask:
+        """(n,) which of `slots` have a PTE page on either side."""
+        return np.isin(self.slots, self.real.slots) | np.isin(self.slots, self.shadow.slots)
+
+
+class Comparer:
+    """Reads and compares one process.
+
+    Args:
+        target: the process.
+        following: its shadow.
+        reader: how its page tables are read.
+        motion: its recent events.
+        causes: names what no event accounts for.
+        take: takes the events that have come; returns how many.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        engine: Engine,
+        reader: Reader,
+        motion: Motion,
+        causes: Causes,
+        take: Callable[[], int],
+    ) -> None:
+        self._target, self._following, self._reader = target, engine, reader
+        self._motion, self._causes, self._take = motion, causes, take
+
+    def compare(self, within: Ranges | None, patience_ns: int) -> Comparison | None:
+        """Compare until enough is known.
+
+        Args:
+            within: what to compare; None: everything.
+            patience_ns: how long to go on where slots are in motion.
+
+        Returns:
+            The outcome; None if the process has called execve meanwhile.
+
+        Raises:
+            NoSuchTargetError, OSError: the process has ended.
+        """
+        execs = self._count(Kind.EXEC)
+        deadline = time.monotonic_ns() + patience_ns
+        coverage, readings = Coverage(), 0
+        upper: tuple[int, Pages | None] = 0, None
+        vmas: tuple[int, _Vmas | None] = 0, None
+        while True:
+            read = self._read(within)
+            if self._count(Kind.EXEC) != execs:
+                return None
+            certain = coverage.add(read.slots, read.pte_pages, read.moving, read.differs)
+            if not self._motion.mappings_moving(read.begin):
+                vmas = self._mapping_events(), read.vmas
+                if read.real.pmd_bases is not None:
+                    upper = self._mapping_events(), read.real
+            readings += 1
+            if coverage.suffices(COMPARED_ENOUGH):
+                break
+            if readings >= READINGS and time.monotonic_ns() >= deadline:
+                break
+            again = read.slots[read.moving | read.differs]
+            within = again, again + SLOT
+            time.sleep(MARGIN_NS / 1e9)
+        found = self._named(read, certain)
+        now = self._mapping_events()
+        return Comparison(
+            found=found,
+            real=read.real.restricted((found.slots, found.slots + SLOT)),
+            coverage=coverage,
+            upper=upper[1] if upper[0] == now else None,
+            vmas=vmas[1] if vmas[0] == now else None,
+        )
+
+    def _named(self, read: _Reading, certain: Mask) -> Difference:
+        """The slots that differ for certain, with what may have made them differ."""
+        if not len(read.found.slots):
+            return read.found
+        doubtful, called = read.moving | (read.differs & ~certain), read.called
+        pinning = None
+        if not read.found.explained:
+            pinning = self._causes.pinning(read.found.causes.get("unknown", 0))
+            called = {**called, **self._causes.by_place(read.slots)}
+        return compare(
+            self._following.table,
+            read.real,
+            shadow=read.shadow,
+            moving=doubtful,
+            called=called,
+            pinning=pinning,
+        )
+
+    def _read(self, within: Ranges | None) -> _Reading:
+        self._take_all()
+        begin = self._motion.reading_since = time.monotonic_ns()
+        vmas = self._reader.vmas(self._target)
+        if self._motion.lost:
+            brk = self._target.program_break()
+            self._following.apply(Mappings(begin, vmas=vmas, brk=brk))
+            self._motion.lost = False
+        # A long reading must not let the ring run full.
+        real = self._reader.pages(self._target, vmas, within=within, between=self._take)
+        self._take_all()
+        table = self._following.table
+        shadow = table.pages()
+        slots = candidates(shadow, real)
+        moving, called = self._motion.moving(slots, begin), self._motion.called(slots)
+        found = compare(table, real, shadow=shadow, moving=moving, called=called)
+        return _Reading(begin, vmas, real, shadow, slots, moving, called, found)
+
+    def _take_all(self) -> None:
+        while self._take():
+            pass
+
+    def _count(self, kind: Kind) -> int:
+        return self._following.table.counter(Counter.EVENTS + kind)
+
+    def _mapping_events(self) -> int:
+        """How many events there were that may have changed VMAs or upper levels."""
+        return self._following.events - sum(map(self._count, MOVE_NO_MAPPING))

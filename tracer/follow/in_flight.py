@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which slots are in motion: touched by an event so recent that a reading may differ.
+
+A probe and the change that it tells of are not one moment: a fault is told
+before its entry is set, an madvise after its entries were cleared. So a slot
+with an event shortly before, during or after a reading says nothing about the
+shadow. The ranges of calls that map pages without faults are kept here too.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from shadow.events import (
+    EVENT,
+    MAP_FLAGS_SHIFT,
+    SPECIAL,
+    UNFILLED,
+    Doubt,
+    EventBatch,
+    Kind,
+    kinds_of,
+)
+from shadow.geometry import SLOT
+from shadow.table import Ranges, overlapping
+from tracer.follow.compare import Mask, Slots
+
+__all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "untold")
+
+MARGIN_NS = 20_000_000
+"""Time (ns) within which a fault or a call is taken to be over."""
+
+MOVE_NO_MAPPING = (Kind.FAULT, Kind.DONTNEED, Kind.FREE, Kind.TRUNCATE, Kind.FILL)
+"""Events that change entries, and neither VMAs nor upper levels but for new ones."""
+
+_MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
+_MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
+_MADV_GUARDS = (102, 103)  # MADV_GUARD_INSTALL and _REMOVE, since v6.13
+_NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
+_UNTOLD = {
+    *(Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK),
+    *(Kind.PROTECT, Kind.REMAP_TO, Kind.BRK),  # in locked memory
+    *(Kind.TRUNCATE, Kind.DOUBT, Kind.FILL),
+}
+_CAUSES = {
+    Doubt.CALL: "failed call",
+    Doubt.USERFAULTFD: "userfaultfd",
+    Doubt.DIRECT_IO: "direct I/O",
+    Doubt.REMOTE: "another process",
+    Doubt.FILE: "file cut",
+    Doubt.ATTACHED: "device",
+    Doubt.COMPAT: "32-bit call",
+    Doubt.MAPPINGS: "mappings",
+}
+_BRK_REACH = 64 << 20
+"""A BRK event tells only where the break is now; bytes around it that may have moved."""
+
+
+def merged(starts: Slots, ends: Slots) -> Ranges:
+    """The union of ranges, as sorted and disjoint ones."""
+    order = np.argsort(starts)
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    begins = np.ones(len(starts), np.bool_)
+    begins[1:] = starts[1:] > ends[:-1]
+    last = np.append(np.flatnonzero(begins)[1:] - 1, len(starts) - 1)
+    return starts[begins], ends[last[: int(begins.sum())]]
+
+
+def untold(events: EventBatch) -> dict[str, EventBatch]:
+    """Those of the events after which entries come or go that no event tells of.
+
+    By what they do: map pages without faults, let reclaim choose (MADV_PAGEOUT discards
+    only those lazyfree pages that were not written to since), set or remove markers.
+    """
+    kind, aux = events["kind"], events["aux"] & ~np.uint32(UNFILLED)
+    flags = aux >> MAP_FLAGS_SHIFT
+    maps = (kind == Kind.MAP) & (flags & (_MAP_LOCKED | _MAP_POPULATE) != 0)
+    collapse = (kind == Kind.ADVISE) & (aux == _MADV_COLLAPSE)
+    populate = maps | collapse | (aux != events["aux"]) | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
+    pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
+    guard = (kind == Kind.ADVISE) & np.isin(aux, _MADV_GUARDS)
+    told = {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
+    device = (kind == Kind.MAP) & (aux & SPECIAL != 0)
+    cut = (kind == Kind.TRUNCATE) & (aux != 0)
+    for doubt, name in _CAUSES.items():
+        doubtful = (kind == Kind.DOUBT) & (aux == doubt)
+        doubtful |= {"file cut": cut, "device": device}.get(name, False)
+        told[name] = events[doubtful]
+    return told
+
+
+def filled(events: EventBatch) -> dict[str, EventBatch]:
+    """Those after which entries are taken to have come, by who made them."""
+    fills = events[events["kind"] == Kind.FILL]
+    return {name: fills[fills["aux"] == doubt] for doubt, name in _CAUSES.items()}
+
+
+def union(parts: list[Ranges]) -> Ranges:
+    """All ranges in one."""
+    starts, ends = zip(*parts, strict=True)
+    return merged(np.concatenate(starts), np.concatenate(ends))
+
+
+def _ranges(events: EventBatch) -> Ranges:
+    starts = events["address"].astype(np.int64)
+    ends = starts + events["length"].astype(np.int64)
+    everything = np.isin(events["kind"], (Kind.LOCK, Kind.DOUBT)) & (events["length"] == 0)
+    ends = np.where(everything, 1 << 62, ends)
+    brk = events["kind"] == Kind.BRK
+    starts = np.where(brk, np.maximum(starts - _BRK_REACH, 0), starts)
+    return merged(starts, np.where(brk, ends + _BRK_REACH, ends))
+
+
+class Motion:
+    """The recent events of one process."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again, as after a seed: everything was read."""
+        self._recent: deque[EventBatch] = deque()
+        self._called = dict.fromkeys(untold(np.empty(0, EVENT)), _NOWHERE)
+        self.reading_since = 0
+        """When the reading under way began (ns); 0: there is none."""
+
+        self.doubtful: list[Ranges] = []
+        """Ranges of calls since the last reading whose outcome no event shows."""
+        self.lost = False
+        """Events are missing, so anything may be wrong."""
+
+    def note(self, events: EventBatch) -> None:
+        """Take notice of a batch."""
+        if len(events) == 0:
+            return
+        self._recent.append(events)
+        oldest = (self.reading_since or int(events["time"][-1])) - 2 * MARGIN_NS
+        while self._recent and self._recent[0]["time"][-1] < oldest:
+            self._recent.popleft()
+        kinds = kinds_of(events)
+        if Kind.FILL in kinds:
+            for name, calls in filled(events).items():
+                if len(calls):
+                    self._called[name] = union([self._called[name], _ranges(calls)])
+        self.lost = self.lost or Kind.LOSS in kinds
+        if not kinds & _UNTOLD:
+            return
+        for name, calls in untold(events).items():
+            if len(calls):
+                self._called[name] = union([self._called[name], _ranges(calls)])
+                self.doubtful.append(_ranges(calls))
+
+    def _since(self, time: int) -> EventBatch:
+        events = np.concatenate([np.empty(0, EVENT), *self._recent])
+        late: EventBatch = events[events["time"] + np.uint64(MARGIN_NS) >= time]
+        return late
+
+    def moving(self, slots: Slots, since: int) -> Mask:
+        """Which slots an event after `since` (ns), less the margin, may have changed."""
+        events = self._since(since)
+        fault = events["kind"] == Kind.FAULT
+        faulted = np.unique(events["address"][fault].astype(np.int64) & -SLOT)
+        return np.isin(slots, faulted) | overlapping(slots, _ranges(events[~fault]))
+
+    def mappings_moving(self, since: int) -> bool:
+        """Whether an event after `since` (ns), less the margin, may have changed a mapping."""
+        return not np.isin(self._since(since)["kind"], MOVE_NO_MAPPING).all()
+
+    def called(self, slots: Slots) -> dict[str, Mask]:
+        """Which slots were ever under a call of those of `untold`, by its name."""
+        return {name: overlapping(slots, ranges) for name, ranges in self._called.items()}

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel states of a process, compared with its shadow: see `tracer.follow.drift`."""
+
+import time
+from collections.abc import Callable
+
+from shadow.engine import Engine
+from shadow.geometry import PAGE, SLOT
+from shadow.table import Counter
+from shadow.units import KIB_PER_PAGE
+from tracer.follow.drift import Apart, Drift, ReadingBudget
+from tracer.process.target import Target
+from tracer.procfs import MemoryStatus, memory_status
+
+__all__ = ("Looks",)
+
+_AGAIN_NS = 250_000_000
+"""Until the look after one that found something apart."""
+_ABOVE = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
+
+
+class Looks:
+    """Looks at one process. All times are CLOCK_MONOTONIC, ns.
+
+    Args:
+        target: the process.
+        following: its shadow.
+        every_ns: time between two looks.
+        budget: what readings for drift may take.
+
+    Attributes:
+        due_at: when the next look is due.
+    """
+
+    def __init__(
+        self, target: Target, engine: Engine, every_ns: int, budget: ReadingBudget
+    ) -> None:
+        self._pid, self._following = target.pid, engine
+        self._every_ns, self._budget = every_ns, budget
+        self._drift = Drift()
+        self.due_at = 0
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether another look is to follow, though no event comes."""
+        return self._drift.suspected
+
+    def look(self, now: int, take: Callable[[], int]) -> bool:
+        """Look once.
+
+        Args:
+            now: the time.
+            take: takes the events that have come.
+
+        Returns:
+            Whether everything is to be read now.
+
+        Raises:
+            OSError: the process has ended.
+        """
+        table = self._following.table
+        before = self._predicted()
+        status = memory_status(self._pid)
+        take()
+        if self.due_at > now:
+            return False  # it has called execve, and was read
+        self._following.update(vm_pte_kib=status.vm_pte_kib)
+        self._drift.look(
+            self._apart(status, before),
+            events=self._following.events,
+            newest=table.counter(Counter.NOW),
+            since=now,
+            refs=table.counter(Counter.REFS),
+        )
+        self.due_at = now + (_AGAIN_NS if self._drift.suspected else self._every_ns)
+        return self._drift.wanted and self._budget.may_begin(now)
+
+    def have_read(self, begin: int, *, in_vain: bool) -> None:
+        """What a look asked for was read from `begin` on; `in_vain`: nothing was wrong."""
+        self._budget.took(time.monotonic_ns() - begin)
+        self._drift.learn(in_vain=in_vain)
+
+    def rest(self) -> None:
+        """Everything was read, for whatever reason.
+
+        Raises:
+            OSError: the process has ended.
+        """
+        self.due_at = time.monotonic_ns() + self._every_ns
+        self._drift.rest(self._apart(memory_status(self._pid), self._predicted()))
+
+    def _predicted(self) -> int:
+        """Page-table pages that VmPTE counts, as the shadow has them."""
+        table = self._following.table
+        placed = table.counter(Counter.TABLES + table.running)
+        return placed + self._following.facts.unplaced + sum(map(table.counter, _ABOVE))
+
+    def _apart(self, status: MemoryStatus, before: int) -> Apart:
+        """What is apart; `before` is what was predicted before the status was read."""
+        table, now = self._following.table, self._predicted()
+        stated = status.vm_pte_kib // KIB_PER_PAGE
+        low, high = min(now, before), max(now, before)
+        huge = table.counter(Counter.HUGE) * (SLOT // PAGE)
+        return Apart(
+            stated - min(max(stated, low), high),
+            status.mapped - table.counter(Counter.REFS) - huge,
+        )

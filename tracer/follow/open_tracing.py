@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a process is watched with: probes that were seen to work, and a reader of page tables."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shadow.errors import NoSuchTargetError, UnsupportedHostError
+from tracer.census import Reader, open_reader
+from tracer.follow.session import Session
+from tracer.kernel import KernelFacts
+from tracer.probes.selftest import verify_or_fall_back
+from tracer.probes.sources import Backend
+from tracer.probes.stream import DEFAULT_RING, Probes
+
+__all__ = ("open_tracing", "refuse_unread")
+
+_SECONDS_TO_END = 1.0
+"""What a process that was killed may take until it is seen to have ended."""
+
+
+@contextmanager
+def open_tracing(
+    kernel: KernelFacts, *, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
+) -> Iterator[tuple[Probes, Reader]]:
+    """Attach and check the probes, open the reader; both are closed at the end.
+
+    Args:
+        kernel: the running kernel.
+        ring_bytes: size of the ring, a power of two.
+        backend: see `Probes`.
+
+    Raises:
+        NotPermittedError: the kernel refuses BPF programs for lack of rights.
+        UnsupportedHostError: something that the probes need is missing.
+    """
+    probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes, backend=backend)
+    try:
+        verify_or_fall_back(probes)
+        reader = open_reader(kernel.levels)
+        try:
+            yield probes, reader
+        finally:
+            reader.close()
+    finally:
+        probes.close()
+
+
+def refuse_unread(session: Session) -> None:
+    """Refuse a process of which there is nothing to begin with.
+
+    Raises:
+        NoSuchTargetError: it ended before it could be read.
+        UnsupportedHostError: it could not be read, and runs.
+    """
+    if session.engine.facts.kernel.seed != "none":
+        return
+    pid, deadline = session.target.pid, time.monotonic() + _SECONDS_TO_END
+    while session.target.alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if session.target.alive():
+        raise UnsupportedHostError(f"Process {pid} runs, but its page tables cannot be read.")
+    raise NoSuchTargetError(f"Process {pid} ended before it could be read.")

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A process and, on request, those that it forks: a session each, one stream."""
+
+from collections import deque
+
+from shadow.errors import NoSuchTargetError, PtescopeError
+from shadow.trace import TraceWriter
+from tracer.census import Reader
+from tracer.follow.session import LAST_PATIENCE_NS, Session, children_of
+from tracer.kernel import KernelFacts
+from tracer.probes.stream import Probes
+from tracer.process.target import Target, open_target
+
+__all__ = ("ProcessTree",)
+
+
+class ProcessTree:
+    """The sessions of processes that are followed together.
+
+    Args:
+        probes: attached probes.
+        kernel: the running kernel.
+        reader: how page tables are read.
+        forks: whether forked processes are followed, and theirs.
+        writer: writes a trace of all of them.
+    """
+
+    def __init__(
+        self,
+        probes: Probes,
+        kernel: KernelFacts,
+        reader: Reader,
+        *,
+        forks: bool,
+        writer: TraceWriter | None = None,
+    ) -> None:
+        self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
+        self._writer = writer
+        self.sessions: list[Session] = []
+        """All that were ever followed, in order."""
+        self._running: dict[int, Session] = {}
+        self.missed = 0
+        """Forked processes that ended before they could be looked at."""
+
+    def add(self, target: Target) -> None:
+        """Follow this process from now on.
+
+        Raises:
+            NoSuchTargetError: it has ended.
+        """
+        self._probes.add(target.pid, follow=self._forks)
+        try:
+            tee = self._writer.tee() if self._writer else None
+            session = Session(target, self._probes, self._kernel, self._reader, tee)
+        except OSError as error:
+            raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
+        session.seed()
+        self.sessions.append(session)
+        self._running[target.pid] = session
+
+    def pump(self) -> int:
+        """Take the events that have come, for all; returns how many."""
+        count = 0
+        for session in list(self._running.values()):
+            if self._running.get(session.target.pid) is not session:
+                continue  # let go of for another's sake
+            got = session.pump()
+            count += got
+            if not got and not session.ended and not session.target.alive():
+                session.process_ended()
+            children = self._let_go(session) if session.ended else session.children
+            session.children = []
+            if self._forks:
+                self._adopt(children)
+        return count
+
+    def _let_go(self, ended: Session) -> list[int]:
+        """Its window ends with it, and its pid may be another's from now on.
+
+        Returns:
+            Its children that are not followed yet, and those that the other one has already.
+        """
+        ended.stop()
+        del self._running[ended.target.pid]
+        return ended.children + children_of(self._probes.remove(ended.target.pid))
+
+    def _adopt(self, found: list[int]) -> None:
+        """A child's tables are read as they are: what it did until then is in them."""
+        children = deque(found)
+        while children:
+            pid = children.popleft()
+            if pid in self._running:  # the pid's former process, whose end is not read yet
+                self._running[pid].process_ended()
+                children += self._let_go(self._running[pid])
+            try:
+                self.add(open_target(pid))
+            except (PtescopeError, OSError):
+                self.missed += 1
+                self._probes.poll()
+                children += children_of(self._probes.remove(pid))
+
+    def ended(self) -> bool:
+        """Whether none of them is there any more."""
+        return not self._running
+
+    def audit(self) -> None:
+        """Audit all."""
+        for session in self._running.values():
+            session.audit()
+
+    def stop(self) -> None:
+        """End the window of all, in the time that one may take alone."""
+        for session in self._running.values():
+            session.stop(LAST_PATIENCE_NS // len(self._running))

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where events can be taken: for each source of events the ways to it, best first.
+
+At functions (fentry and fexit, then kprobe and kretprobe) a call of another process costs
+nothing, the outcome of a fault is known, and page tables are seen coming and going. A
+tracepoint of a system call sends every call of every process through the kernel's slow
+path; a raw tracepoint of all system calls lets them all come to our program besides. The
+tracepoints of faults and of processes have neither fault: they are the cheapest of all,
+but of a fault they tell the beginning only.
+
+Which functions can be traced on which kernel was tried on 6.1, 6.12, 6.18 and 7.3
+(reference: vm-matrix, 1); on others it is found by trying, and by `tracer.probes.selftest`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tracer.bpf.hook import AttachType, Hook
+
+__all__ = ("SOURCES", "Backend", "Method", "Source")
+
+
+class Backend(StrEnum):
+    """A family of places to attach to, in the order of preference."""
+
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+    TRACEPOINT = "tracepoint"
+    RAW_TRACEPOINT = "raw_tracepoint"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to a source's events: all its hooks together."""
+
+    backend: Backend
+    hooks: tuple[Hook, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What sends events.
+
+    Attributes:
+        name: of the system call, or what happens.
+        ways: best first.
+        needed: whether a shadow is wrong without it; the rest only makes it better.
+        call: number of the system call, x86-64; the raw tracepoints are told which to take.
+        macros: of the BPF C, which this kernel's BTF has to have values for.
+        rare: whether the call is one of those that another program of ours looks at.
+    """
+
+    name: str
+    methods: tuple[Method, ...]
+    needed: bool = True
+    call: int | None = None
+    macros: tuple[str, ...] = ()
+    rare: bool = False
+
+
+_CALLS = {
+    "madvise": 28,
+    "process_madvise": 440,
+    "munmap": 11,
+    "mmap": 9,
+    "mremap": 25,
+    "brk": 12,
+    "mprotect": 10,
+    "pkey_mprotect": 329,
+    "mlock": 149,
+    "mlock2": 325,
+    "munlock": 150,
+    "mlockall": 151,
+    "munlockall": 152,
+}
+_BEGINNING_MATTERS = ("munmap", "mremap")
+_RARE = {
+    "prctl": 157,
+    "mbind": 237,
+    "set_mempolicy_home_node": 450,
+    "mseal": 462,
+    "shmat": 30,
+    "shmdt": 67,
+    "io_setup": 206,
+    "io_destroy": 207,
+    "remap_file_pages": 216,
+    "map_shadow_stack": 453,
+}
+_USERFAULTFD = {"ioctl": 16}
+_PINNING = {
+    "vmsplice": 278,
+    "io_uring_register": 427,
+    "process_vm_readv": 310,
+    "process_vm_writev": 311,
+}
+_CUTTING = {
+    "ftruncate": 77,
+    "truncate": 76,
+    "fallocate": 285,
+    "open": 2,
+    "openat": 257,
+    "openat2": 437,
+    "creat": 85,
+    "copy_file_range": 326,
+}
+_OF_FILES = ("FILE_INODE", "INODE_MAPPING", "SPACE_MMAP", "SUPER_DEVICE")
+_OF_REQUESTS = ("URING_OPCODE", "URING_FD", "URING_ADDRESS", "URING_LENGTH")
+_OF_VECTORS = ("ITER_COUNT", "ITER_SOURCE", "ITER_IS_UBUF", "ITER_IS_IOVEC", "IOCB_FILE")
+_32_BIT = (
+    *("munmap", "mmap_pgoff", "mprotect", "mremap", "brk", "madvise", "mlock", "munlock"),
+    *("mlockall", "munlockall", "remap_file_pages", "shmdt"),
+)
+
+
+def _call(name: str, number: int) -> Source:
+    function, begins = f"__x64_sys_{name}", name in _BEGINNING_MATTERS
+    stem = "process_madvise" if name == "process_madvise" else "call"
+    fexit = Hook(AttachType.FEXIT, function, f"{stem}_fexit")
+    if name == "madvise":
+        fexit = Hook(AttachType.FEXIT, "do_madvise", "madvise_fexit")
+    fentry = [Hook(AttachType.FENTRY, function, "call_fentry")] if begins else []
+    entered = f"syscalls:sys_enter_{name}"
+    tracepoint = [Hook(AttachType.TRACEPOINT, entered, "call_begin_tracepoint")] if begins else []
+    left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
+    raw = [Hook(AttachType.RAW_TRACEPOINT, "sys_enter", "call_begin_raw")] if begins else []
+    methods = (
+        Method(Backend.FENTRY, (*fentry, fexit)),
+        Method(
+            Backend.KPROBE,
+            (
+                Hook(AttachType.KPROBE, function, "call_kprobe"),
+                Hook(AttachType.KRETPROBE, function, f"{stem}_kretprobe"),
+            ),
+        ),
+        Method(Backend.TRACEPOINT, (*tracepoint, left)),
+        Method(
+            Backend.RAW_TRACEPOINT,
+            (*raw, Hook(AttachType.RAW_TRACEPOINT, "sys_exit", "call_end_raw")),
+        ),
+    )
+    return Source(name, methods, call=number)
+
+
+def _rare(name: str, number: int, stem: str, macros: tuple[str, ...] = ()) -> Source:
+    """A call that few programs use."""
+    function = f"__x64_sys_{name}"
+    left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
+    methods = (
+        Method(Backend.FENTRY, (Hook(AttachType.FEXIT, function, f"{stem}_fexit"),)),
+        Method(Backend.KPROBE, (Hook(AttachType.KRETPROBE, function, f"{stem}_kretprobe"),)),
+        Method(Backend.TRACEPOINT, (left,)),
+        Method(Backend.RAW_TRACEPOINT, (_raw("sys_exit", "rare_end_raw"),)),
+    )
+    return Source(name, methods, needed=False, call=number, macros=macros, rare=True)
+
+
+def _unseen(name: str, hook: Hook, macros: tuple[str, ...] = ()) -> Source:
+    """What no call says, at a raw tracepoint."""
+    return Source(name, (Method(Backend.RAW_TRACEPOINT, (hook,)),), needed=False, macros=macros)
+
+
+def _32_bit_calls() -> Source:
+    """Calls of other numbers, which the tracepoints of calls leave out."""
+    methods = (
+        Method(
+            Backend.FENTRY,
+            tuple(Hook(AttachType.FEXIT, f"__ia32_sys_{name}", "compat_fexit") for name in _32_BIT),
+        ),
+        Method(
+            Backend.KPROBE,
+            tuple(
+                Hook(AttachType.KRETPROBE, f"__ia32_sys_{name}", "compat_kretprobe")
+                for name in _32_BIT
+            ),
+        ),
+        Method(Backend.RAW_TRACEPOINT, (_raw("ma_write", "compat_tree_raw"),)),
+    )
+    return Source("32-bit calls", methods, needed=False)
+
+
+def _functions(name: str, fentry: Hook, *kprobes: Hook, macros: tuple[str, ...] = ()) -> Source:
+    """What no tracepoint tells of."""
+    methods = (Method(Backend.FENTRY, (fentry,)), Method(Backend.KPROBE, kprobes))
+    return Source(name, methods, needed=False, macros=macros)
+
+
+def _returning(function: str, stem: str) -> tuple[Hook, Hook, Hook]:
+    """What tells of a function's outcome."""
+    return (
+        Hook(AttachType.FEXIT, function, f"{stem}_fexit"),
+        Hook(AttachType.KPROBE, function, f"{stem}_kprobe"),
+        Hook(AttachType.KRETPROBE, function, f"{stem}_kretprobe"),
+    )
+
+
+def _entered(function: str, stem: str) -> tuple[Hook, Hook]:
+    return (
+        Hook(AttachType.FENTRY, function, f"{stem}_fentry"),
+        Hook(AttachType.KPROBE, function, f"{stem}_kprobe"),
+    )
+
+
+def _raw(name: str, function: str) -> Hook:
+    return Hook(AttachType.RAW_TRACEPOINT, name, function)
+
+
+def _life(name: str) -> Source:
+    hook = _raw(f"sched_process_{name}", f"process_{name}_raw")
+    return Source(name, (Method(Backend.RAW_TRACEPOINT, (hook,)),))
+
+
+_FAULT_FEXIT, *_FAULT_KPROBES = _returning("handle_mm_fault", "fault")
+_FAULTS = (
+    Method(Backend.FENTRY, (_FAULT_FEXIT,)),
+    Method(Backend.KPROBE, tuple(_FAULT_KPROBES)),
+    Method(
+        Backend.RAW_TRACEPOINT,
+        (_raw("page_fault_user", "fault_user_raw"), _raw("page_fault_kernel", "fault_kernel_raw")),
+    ),
+)
+_OF_FOLIOS = ("VMA_MM", "VMA_END", "FOLIO_PAGES", "FOLIO_MAPPING", "PG_HEAD", "PG_SWAPBACKED")
+
+SOURCES = (
+    Source("page fault", _FAULTS),
+    *(_call(name, number) for name, number in _CALLS.items()),
+    *(_rare(name, number, "rare") for name, number in _RARE.items()),
+    *(_rare(name, number, "ioctl", ("UFFD_MM",)) for name, number in _USERFAULTFD.items()),
+    *(_rare(name, number, "pins") for name, number in _PINNING.items()),
+    *(_rare(name, number, "file_call", _OF_FILES) for name, number in _CUTTING.items()),
+    _unseen("direct I/O", _raw("iomap_dio_rw_begin", "direct_io_raw"), _OF_FILES + _OF_VECTORS),
+    _unseen("io_uring", _raw("io_uring_submit_req", "uring_request_raw"), _OF_REQUESTS),
+    _32_bit_calls(),
+    *(_life(name) for name in ("fork", "exec", "exit")),
+    _functions(
+        "PTE page made",
+        Hook(AttachType.FEXIT, "pmd_install", "table_came_fexit"),
+        Hook(AttachType.KPROBE, "pmd_install", "table_came_kprobe"),
+    ),
+    _functions(
+        "PTE page freed", *_entered("___pte_free_tlb", "table_went"), macros=("MMU_GATHER_MM",)
+    ),
+    _functions("PTE page freed by RCU", *_entered("pte_free_defer", "table_deferred")),
+    _functions("huge page split", *_entered("__split_huge_pmd", "split"), macros=("VMA_MM",)),
+    _functions("huge page collapse", *_returning("collapse_huge_page", "collapse")),
+    _functions("reclaim", *_returning("try_to_unmap_one", "unmapped"), macros=_OF_FOLIOS),
+)
+"""All sources, in the order in which they are attached."""

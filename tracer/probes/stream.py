@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The probes of `bpf/probes`, loaded and attached, and the stream they feed."""
+
+import mmap
+import time
+
+import numpy as np
+
+from shadow import events
+from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
+from shadow.geometry import user_address_limit
+from tracer.bpf.btf import Btf
+from tracer.bpf.program import BPF_FOLDER, BpfProgram
+from tracer.kernel import stack_is_nohuge
+from tracer.probes.attachments import Attachments
+from tracer.probes.ring import Ring
+from tracer.probes.sources import Backend
+from tracer.process.object_ids import SALT
+
+__all__ = ("DEFAULT_RING", "Probes")
+
+DEFAULT_RING = 16 << 20
+"""Bytes of the ring: 349,525 events."""
+
+_FILES = ("stream", "faults", "files", "calls", "cuts", "rare", "unseen", "tables", "life")
+_EVERYBODY = 0
+"""The target that stands for all, whose events concern whoever maps a file."""
+_MAX_TARGETS = 65536
+_READS_PER_POLL = 2  # half a ring each
+_NO_EVENTS = np.empty(0, EVENT)
+_MEMBERS = {
+    "TASK_TGID": "task_struct.tgid",
+    "TASK_MM": "task_struct.mm",
+    "TASK_SIGNAL": "task_struct.signal",
+    "SIGNAL_LIVE": "signal_struct.live",
+    "TASK_FILES": "task_struct.files",
+    "FILES_FDT": "files_struct.fdt",
+    "FDTABLE_FD": "fdtable.fd",
+    "FDTABLE_MAX_FDS": "fdtable.max_fds",
+    "FILE_INODE": "file.f_inode",
+    "FILE_PRIVATE": "file.private_data",
+    "INODE_PRIVATE": "inode.i_private",
+    "INODE_MODE": "inode.i_mode",
+    "INODE_SB": "inode.i_sb",
+    "SUPER_MAGIC": "super_block.s_magic",
+    "PID_NUMBERS": "pid.numbers",
+    "TASK_THREAD": "task_struct.thread_info",
+    "THREAD_STATUS": "thread_info.status",
+}
+_OPTIONAL = {
+    "MMU_GATHER_MM": ("mmu_gather.mm",),
+    "VMA_MM": ("vm_area_struct.vm_mm",),
+    "VMA_END": ("vm_area_struct.vm_end",),
+    "FOLIO_PAGES": ("folio._nr_pages", "folio._folio_nr_pages"),
+    "FOLIO_MAPPING": ("folio.mapping",),
+    "PG_HEAD": ("PG_head",),
+    "PG_SWAPBACKED": ("PG_swapbacked",),
+    "INODE_MAPPING": ("inode.i_mapping",),
+    "INODE_NUMBER": ("inode.i_ino",),
+    "SPACE_MMAP": ("address_space.i_mmap",),
+    "SUPER_DEVICE": ("super_block.s_dev",),
+    "UFFD_MM": ("userfaultfd_ctx.mm",),
+    "ITER_TYPE": ("iov_iter.iter_type",),
+    "ITER_SOURCE": ("iov_iter.data_source",),
+    "ITER_OFFSET": ("iov_iter.iov_offset",),
+    "ITER_COUNT": ("iov_iter.count",),
+    "ITER_UBUF_AT": ("iov_iter.ubuf",),
+    "ITER_IOV": ("iov_iter.__iov", "iov_iter.iov"),
+    "ITER_IS_UBUF": ("ITER_UBUF",),
+    "ITER_IS_IOVEC": ("ITER_IOVEC",),
+    "IOCB_FILE": ("kiocb.ki_filp",),
+    "IOCB_POS": ("kiocb.ki_pos",),
+    "URING_OPCODE": ("io_kiocb.opcode",),
+    "URING_CQE": ("io_kiocb.cqe",),
+    "URING_CQE_FD": ("io_cqe.fd",),
+    "URING_ADDRESS": ("io_madvise.addr",),
+    "URING_LENGTH": ("io_madvise.len",),
+}
+"""What only some sources need of BTF: members' offsets and enumerators, newest name first."""
+
+
+_OF_EVENTS = (
+    *("MAP_FLAGS_SHIFT", "DISCARDED", "DEFERRED", "SPECIAL", "NOT_CACHED", "PKEY_SHIFT"),
+    *("FILE_TRUNCATED", "FILE_HOLE", "LABEL_BITS"),
+    *("NAME_BITS", "POLICY_BITS", "USERFAULT_BITS"),
+    *("NAME_BITS", "POLICY_BITS", "USERFAULT_BITS"),
+)
+"""Macros that `shadow.events` defines."""
+
+
+def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], list[str]]:
+    """The macros of the BPF C, and those of them for which this kernel has no value."""
+    needed = btf.require(_MEMBERS.values())
+    names = [name for alternatives in _OPTIONAL.values() for name in alternatives]
+    known = btf.offsets([name for name in names if "." in name])
+    known |= btf.enumerators([name for name in names if "." not in name])
+    defines, unknown = {macro: needed[member] for macro, member in _MEMBERS.items()}, []
+    for macro, alternatives in _OPTIONAL.items():
+        values = [known[name] for name in alternatives if name in known]
+        defines[macro] = values[0] if values else 0
+        unknown += [] if values else [macro]
+    defines["TASK_STATUS"] = defines["TASK_THREAD"] + defines["THREAD_STATUS"]
+    defines["URING_FD"] = defines["URING_CQE"] + defines["URING_CQE_FD"]
+    if {"URING_CQE", "URING_CQE_FD"} & set(unknown):
+        unknown.append("URING_FD")
+    defines |= {f"KIND_{kind.name}": kind.value for kind in Kind}
+    defines |= {f"DOUBT_{doubt.name}": doubt.value for doubt in Doubt}
+    defines |= {f"LABEL_{label.name}": label.value for label in Label}
+    defines |= {name: getattr(events, name) for name in _OF_EVENTS}
+    defines["IGNORED_MAP_FLAGS"] = 0 if stack_is_nohuge() else mmap.MAP_STACK
+    defines["FILE_SALT"] = SALT
+    defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
+    defines["MAX_TARGETS"] = _MAX_TARGETS
+    defines["USER_LIMIT"] = user_address_limit(levels)
+    return defines, unknown
+
+
+class Probes:
+    """Attached probes, filtered to the processes that were added.
+
+    Each source of events is taken in the best way that this kernel allows, which is
+    found by trying.
+
+    Args:
+        levels: page-table levels of the running kernel.
+        ring_bytes: size of the ring, a power of two.
+        backend: take what can be taken so in this way, and nothing in a better one.
+
+    Attributes:
+        attachments: how each source's events are taken.
+
+    Raises:
+        NotPermittedError: the kernel refuses BPF programs for lack of rights.
+        UnsupportedHostError: something that the probes need is missing.
+    """
+
+    def __init__(
+        self, *, levels: int, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
+    ) -> None:
+        btf = Btf()
+        defines, unknown = _defines(btf, ring_bytes, levels)
+        self._program = BpfProgram([BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines)
+        try:
+            self.attachments = Attachments(self._program, btf, unknown, backend)
+            self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
+        except BaseException:
+            self._program.close()
+            raise
+        self._program.update("targets", _EVERYBODY, _EVERYBODY, 0, 0, 0, 0, 0, 0)
+        self._lost: dict[int, int] = {_EVERYBODY: 0}
+        self._waiting: dict[int, list[EventBatch]] = {}
+        self._added: dict[int, int] = {}
+        self._following: set[int] = set()
+        self._ended: set[int] = set()
+        """Those that are followed and whose end was read; what waits is another's."""
+
+    def add(self, pid: int, *, follow: bool = False) -> None:
+        """Trace this process (all its threads) from now on.
+
+        Args:
+            pid: the process.
+            follow: trace its children, too, and theirs, each from its first instruction on. Of
+                those that nobody reads, nothing is kept once they are removed.
+        """
+        if pid in self._following:
+            return  # as somebody's child
+        self._lost[pid] = 0
+        self._waiting[pid] = []
+        self._program.update("targets", pid, pid, 0, follow, 0, 0, 0, 0)
+        self._added[pid] = time.monotonic_ns()
+        if follow:
+            self._following.add(pid)
+
+    def remove(self, pid: int) -> EventBatch:
+        """Trace it no more, and keep nothing of it; returns what nobody has read of it."""
+        if target := self._program.lookup("targets", pid):
+            self._program.delete("spaces", target.space)
+        self._program.delete("targets", pid)
+        self._following.discard(pid)
+        self._ended.discard(pid)
+        for kept in (self._lost, self._added):
+            kept.pop(pid, None)
+        return np.concatenate([_NO_EVENTS, *self._waiting.pop(pid, [])])
+
+    def told_space(self, pid: int, space: int) -> None:
+        """Whose an address space is, for what others do to it before it acts itself.
+
+        Args:
+            pid: the process.
+            space: kernel address of its mm_struct, or 0.
+        """
+        if space:
+            self._program.update("spaces", space, pid)
+
+    def added_at(self, pid: int) -> int:
+        """Since when a process is traced, ns of CLOCK_MONOTONIC."""
+        return self._added[pid]
+
+    def poll(self) -> list[int]:
+        """Take what the ring has; returns the processes of which there is something to read."""
+        for _ in range(_READS_PER_POLL):
+            self._sort(self.ring.read())
+        return [pid for pid, waiting in self._waiting.items() if waiting]
+
+    def read(self, pid: int) -> EventBatch:
+        """The next events of one process in the kernel's order, up to its end.
+
+        Losses are differences.
+
+        Returns:
+            (n,) of `EVENT`; empty if there is nothing new.
+        """
+        self._sort(self.ring.read())
+        if pid in self._ended:
+            return _NO_EVENTS
+        batches, self._waiting[pid] = self._waiting[pid], []
+        events = batches[0] if len(batches) == 1 else np.concatenate([_NO_EVENTS, *batches])
+        if pid in self._following and Kind.EXIT in kinds_of(events):
+            # What follows is of another process, a child that was given the same pid.
+            end = int(np.argmax(events["kind"] == Kind.EXIT)) + 1
+            self._ended.add(pid)
+            self._waiting[pid].append(events[end:])
+            events = events[:end]
+        return events
+
+    def _sort(self, events: EventBatch) -> None:
+        """Put new events to those that wait for their process's reader."""
+        if len(events) == 0:
+            return
+        for at in np.flatnonzero(events["kind"] == Kind.LOSS):
+            tgid, total = int(events["tgid"][at]), int(events["length"][at])
+            events["length"][at] = total - self._lost.get(tgid, 0)
+            self._lost[tgid] = total
+        if self._following:
+            self._expect_children(events)
+        if (events["tgid"] == _EVERYBODY).any():
+            self._sort_parts(events)
+            return
+        order = np.argsort(events["tgid"], kind="stable")
+        tgids = events["tgid"][order]
+        if tgids[0] != tgids[-1]:
+            events = events[order]
+        ends = np.append(np.flatnonzero(tgids[1:] != tgids[:-1]) + 1, len(tgids))
+        begin = 0
+        for end in ends.tolist():
+            if (waiting := self._waiting.get(int(tgids[begin]))) is not None:
+                # A part is copied, lest it keep the whole in memory.
+                part = events[begin:end]
+                waiting.append(part if end - begin == len(events) else part.copy())
+            begin = end
+
+    def _sort_parts(self, events: EventBatch) -> None:
+        """The same where some concern everybody: these are put between the others of each."""
+        everybody = np.flatnonzero(events["tgid"] == _EVERYBODY)
+        begin = 0
+        for at in everybody.tolist():
+            self._sort(events[begin:at])
+            for waiting in self._waiting.values():
+                waiting.append(events[at : at + 1].copy())
+            begin = at + 1
+        self._sort(events[begin:])
+
+    def _expect_children(self, events: EventBatch) -> None:
+        """Keep from now on what children of those that are followed do."""
+        for event in births(events):
+            child = int(event["address"])
+            if int(event["tgid"]) in self._following and child not in self._following:
+                self._following.add(child)
+                self._waiting[child], self._lost[child] = [], 0
+                self._added[child] = int(event["time"])
+
+    def untold_loss(self, pid: int, now: int) -> EventBatch:
+        """The loss since the last one in the stream, as an event at time `now` (ns).
+
+        Returns:
+            (n,) of `EVENT`, n is 0 or 1.
+        """
+        target = self._program.lookup("targets", pid)
+        missing = int(target.lost) - self._lost.get(pid, 0) if target else 0
+        if missing <= 0:
+            return _NO_EVENTS
+        self._lost[pid] = int(target.lost)
+        return np.array([(now, 0, missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
+
+    def close(self) -> None:
+        """Detach the probes and free the ring."""
+        self.ring.close()
+        self._program.close()

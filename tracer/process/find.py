@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A process by its name."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
+from tracer.process.target import open_target
+from tracer.procfs import read_living
+
+__all__ = ("find_by_name",)
+
+
+def _executable(pid: int, exe: str | None) -> str:
+    """The file name of an executable; psutil finds none where the main thread has ended."""
+    if not exe:
+        with suppress(OSError):
+            exe = str(read_living(pid, lambda task: (task / "exe").readlink()))
+    return Path(exe or "").name
+
+
+def _can_be_followed(pid: int) -> bool:
+    try:
+        open_target(pid)
+    except (NoSuchTargetError, UsageError):  # a zombie, a kernel thread, a 32-bit program
+        return False
+    except NotPermittedError:
+        pass
+    return True
+
+
+def find_by_name(name: str) -> int:
+    """The pid of the one process with this name (comm, or the executable's file name).
+
+    Raises:
+        NoSuchTargetError: there is none.
+        UsageError: there are several.
+    """
+    if not name:  # as kernel threads have no executable, they would all match
+        raise UsageError("The name of a process is not empty: give -n NAME, or -p PID.")
+    found: list[int] = [
+        process.pid
+        for process in psutil.process_iter(["name", "exe"])
+        if process.pid != os.getpid()
+        and name in (process.info["name"], _executable(process.pid, process.info["exe"]))
+    ]
+    if not found:
+        raise NoSuchTargetError(f"There is no process named {name!r}.")
+    if len(found) > 1:
+        found = [pid for pid in found if _can_be_followed(pid)] or found
+    if len(found) > 1:
+        listed = " ".join(map(str, found[:10]))
+        raise UsageError(f"{len(found)} processes are named {name!r}: choose one with -p: {listed}")
+    return found[0]

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A process to observe: who it is, whether it can be observed, its VMAs.
+
+A process is (pid, start time): the pair tells a reused pid.
+"""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
+from shadow.snapshot import Process
+from tracer.allocator import find_allocators
+from tracer.capabilities import missing_capabilities
+from tracer.process.vmas import vma_rows
+from tracer.procfs import MapsLine, living_task, parse_maps, read_living, stat_fields
+
+__all__ = ("Target", "open_target")
+
+_PF_KTHREAD = 0x00200000
+_ELF_CLASS_32 = 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """A process that can be observed."""
+
+    pid: int
+    start_time: int
+    """Clock ticks after boot."""
+
+    def alive(self) -> bool:
+        """Whether this very process is still there and a thread of it runs."""
+        try:
+            main = stat_fields(Path(f"/proc/{self.pid}"))
+            if int(main[19]) != self.start_time:
+                return False
+            return main[0] not in "ZX" or bool(living_task(self.pid))
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def _text(self, name: str) -> str:
+        return read_living(self.pid, lambda task: (task / name).read_text(errors="replace"))
+
+    def identify(self) -> Process:
+        """Its name and executable, as they are now.
+
+        Raises:
+            OSError: it has ended.
+        """
+        try:
+            exe = str(read_living(self.pid, lambda task: (task / "exe").readlink()))
+        except OSError:
+            exe = None
+        return Process(
+            pid=self.pid,
+            comm=Path(f"/proc/{self.pid}/comm").read_text(errors="replace").rstrip("\n"),
+            start_time=self.start_time,
+            exe=exe,
+            allocator=None,
+        )
+
+    def describe(self) -> Process:
+        """Its allocators too; that takes a second where its images were never looked at.
+
+        Raises:
+            OSError: it has ended.
+        """
+        allocators = read_living(self.pid, lambda task: find_allocators(int(task.name)))
+        return replace(
+            self.identify(),
+            allocator=allocators[0] if allocators else None,
+            other_allocators=allocators[1:],
+        )
+
+    def thp_disabled(self) -> bool:
+        """Whether the process has switched THP off for itself (prctl)."""
+        return "THP_enabled:\t0" in self._text("status")
+
+    def vmas(self) -> npt.NDArray[np.void]:
+        """(n,) of `VMA`: its VMAs now, sorted.
+
+        smaps tells everything but walks the page tables under the lock that
+        the target needs for its mappings; it is read only where huge pages of
+        hugetlb must be told apart.
+        """
+        hugetlb = re.search(r"HugetlbPages:\s+([1-9])", self._text("status"))
+        return vma_rows(parse_maps(self._text("smaps" if hugetlb else "maps")))
+
+    def file_mappings(self) -> list[MapsLine]:
+        """Its mappings of files, ascending.
+
+        Raises:
+            OSError: it has ended.
+        """
+        return [mapping for mapping in parse_maps(self._text("maps")) if mapping.is_file]
+
+    def mapped_at(self, addresses: list[int], length: int) -> list[str]:
+        """What is mapped in [address, address + length), for each of ascending addresses.
+
+        The first mapping by its name in /proc/PID/maps, and how many more there are.
+        """
+        mapped = list(parse_maps(self._text("maps")))
+        ends = [mapping.end for mapping in mapped]
+        names = []
+        for address in addresses:
+            first = last = bisect_right(ends, address)
+            while last < len(mapped) and mapped[last].start < address + length:
+                last += 1
+            more = f" and {last - first - 1} more" if last > first + 1 else ""
+            name = mapped[first].name or "anonymous" if last > first else "nothing"
+            names.append(name + more)
+        return names
+
+    def program_break(self) -> int:
+        """The end of its heap, or where the heap will start; bytes."""
+        for mapping in parse_maps(self._text("maps")):
+            if mapping.name == "[heap]":
+                return mapping.end
+        return int(read_living(self.pid, stat_fields)[44])  # start_brk, field 47
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def open_target(pid: int) -> Target:
+    """The process with this pid, if it can be observed.
+
+    Raises:
+        NoSuchTargetError: there is none, or it is a zombie.
+        UsageError: it has no address space of the kind that ptescope models.
+        NotPermittedError: its page tables may not be read.
+    """
+    try:
+        stat = stat_fields(Path(f"/proc/{pid}"))
+        tgid = re.search(
+            r"^Tgid:\t(\d+)", Path(f"/proc/{pid}/status").read_text(errors="replace"), re.M
+        )
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NoSuchTargetError(f"There is no process {pid}.") from error
+    if tgid and int(tgid[1]) != pid:
+        raise UsageError(f"{pid} is a thread; attach to its process: -p {tgid[1]}.")
+    target = Target(pid, int(stat[19]))
+    if not target.alive():
+        raise NoSuchTargetError(
+            f"Process {pid} is a zombie: it has ended and has no page tables any more."
+        )
+    if int(stat[6]) & _PF_KTHREAD:
+        raise UsageError(f"{pid} is a kernel thread: it has no page tables of its own.")
+    try:
+        header = read_living(pid, lambda task: _first_bytes(task / "exe", 5))
+        read_living(pid, lambda task: _first_bytes(task / "pagemap", 8))
+    except PermissionError as error:
+        raise NotPermittedError(
+            f"The page tables of process {pid} may not be read; "
+            f"{missing_capabilities('CAP_SYS_PTRACE')}."
+        ) from error
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NoSuchTargetError(f"Process {pid} has just ended.") from error
+    if header[4:5] == bytes([_ELF_CLASS_32]):
+        raise UsageError(
+            f"Process {pid} runs a 32-bit program; ptescope follows 64-bit system calls only."
+        )
+    return target

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The texts of /proc/PID: stat, status, maps and smaps (Documentation/filesystems/proc.rst).
+
+The kernel keeps a main thread that has ended while others run as a zombie: /proc/PID/stat and
+comm still describe it, but it has no address space, so its maps, pagemap, exe and VmPTE are
+empty or gone. Any thread that runs shows the address space of the process in
+/proc/PID/task/TID; `read_living` reads there.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from shadow.units import KIB_PER_PAGE
+
+__all__ = (
+    "DELETED",
+    "MapsLine",
+    "MemoryStatus",
+    "living_task",
+    "memory_status",
+    "parse_maps",
+    "read_living",
+    "stat_fields",
+    "vm_pte_kib",
+)
+
+_Result = TypeVar("_Result")
+_TRIES = 8
+"""A thread that was chosen may end before it is read; then another one is chosen."""
+_SIZE = re.compile(rb"^(VmPTE|VmRSS|VmSwap):\s+(\d+) kB", re.MULTILINE)
+DELETED = " (deleted)"
+"""What the kernel appends to the path of a file whose name is gone."""
+_MAPS_LINE = re.compile(
+    r"([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) "
+    r"([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)"
+)
+_IN_THE_KERNEL = 1 << 63
+
+
+def stat_fields(task: Path) -> list[str]:
+    """The fields of a stat file from the third (state) on, numbered from there.
+
+    Raises:
+        OSError: the task has ended.
+    """
+    text = (task / "stat").read_text(errors="replace")
+    return text[text.rindex(")") + 2 :].split()
+
+
+def living_task(pid: int) -> Path:
+    """/proc/PID, or /proc/PID/task/TID of a thread that runs where the main thread has ended.
+
+    Raises:
+        OSError: no thread runs any more.
+    """
+    main = Path(f"/proc/{pid}")
+    if stat_fields(main)[0] not in "ZX":
+        return main
+    for task in (main / "task").iterdir():
+        try:
+            if stat_fields(task)[0] not in "ZX":
+                return task
+        except OSError:
+            continue  # it has just ended
+    raise ProcessLookupError(f"process {pid} has no running thread")
+
+
+def read_living(pid: int, read: Callable[[Path], _Result]) -> _Result:
+    """What `read` finds in the folder of a running thread of the process.
+
+    Args:
+        pid: the process.
+        read: is handed the folder; called again where that thread ends meanwhile, which
+            shows as an error or as nothing.
+
+    Raises:
+        OSError: no thread runs any more, or what is read may not be.
+    """
+    for _ in range(_TRIES - 1):
+        task = living_task(pid)
+        try:
+            result = read(task)
+        except (FileNotFoundError, ProcessLookupError):
+            if living_task(pid) == task:
+                raise
+        else:
+            if result or living_task(pid) == task:
+                return result
+    return read(living_task(pid))
+
+
+@dataclass(frozen=True)
+class MemoryStatus:
+    """Sizes that the kernel states.
+
+    Linux kernel commit af5b0f6a09e4 "mm: consolidate page table accounting" (in v4.15) made
+    VmPTE count all levels but the PGD.
+
+    Attributes:
+        vm_pte_kib: its PTE, PMD and PUD pages, deposits included, in KiB.
+        mapped: pages that are resident or swapped out.
+    """
+
+    vm_pte_kib: int
+    mapped: int
+
+
+def _parse_status(task: Path) -> MemoryStatus:
+    with open(task / "status", "rb", buffering=0) as file:
+        text = file.read(1 << 16)
+    found = {name: int(kib) for name, kib in _SIZE.findall(text)}
+    if b"VmPTE" not in found:
+        raise ProcessLookupError(f"{task} has no address space")
+    mapped = (found.get(b"VmRSS", 0) + found.get(b"VmSwap", 0)) // KIB_PER_PAGE
+    return MemoryStatus(found[b"VmPTE"], mapped)
+
+
+def memory_status(pid: int | str) -> MemoryStatus:
+    """The sizes of a process, now.
+
+    Raises:
+        ProcessLookupError: the process has no address space (any more).
+        OSError: /proc cannot be read.
+    """
+    try:
+        return _parse_status(Path(f"/proc/{pid}"))
+    except ProcessLookupError:  # its main thread may have ended before others
+        return read_living(int(pid), _parse_status)
+
+
+def vm_pte_kib(pid: int | str) -> int:
+    """VmPTE of a process: see `MemoryStatus`.
+
+    Raises:
+        ProcessLookupError: the process has no address space (any more).
+        OSError: /proc cannot be read.
+    """
+    return memory_status(pid).vm_pte_kib
+
+
+class MapsLine(NamedTuple):
+    """One mapping, as maps or smaps has it.
+
+    Attributes:
+        start: first address.
+        end: the address after the last.
+        prot: PROT_ flags.
+        shared: whether it is MAP_SHARED.
+        offset: of its first page in the file, bytes.
+        device: of the file, major and minor number.
+        inode: of the file; 0: no file, or the first System V segment.
+        name: the rest of the line: a path, a name in brackets, or nothing.
+        flags: two-letter VmFlags; empty from maps.
+        anonymous_kib: "Anonymous" of smaps in KiB; None from maps.
+    """
+
+    start: int
+    end: int
+    prot: int
+    shared: bool
+    offset: int
+    device: tuple[int, int]
+    inode: int
+    name: str
+    flags: frozenset[str] = frozenset()
+    anonymous_kib: int | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a file is mapped, or shared memory, which is a file to the kernel."""
+        return self.inode != 0 or self.name.startswith("/")
+
+
+def parse_maps(text: str) -> Iterator[MapsLine]:
+    """The mappings of user space that the text of a maps or smaps file describes, ascending."""
+    mapping: MapsLine | None = None
+    for line in text.splitlines():
+        found = _MAPS_LINE.match(line)
+        if found is None:
+            if mapping and line.startswith("VmFlags:"):
+                mapping = mapping._replace(flags=frozenset(line.split()[1:]))
+            elif mapping and line.startswith("Anonymous:"):
+                mapping = mapping._replace(anonymous_kib=int(line.split()[1]))
+            continue
+        if mapping:
+            yield mapping
+        start, end, r, w, x, sharing, offset, major, minor, inode, name = found.groups()
+        mapping = None
+        if int(start, 16) < _IN_THE_KERNEL:  # above it lies the vsyscall page
+            mapping = MapsLine(
+                start=int(start, 16),
+                end=int(end, 16),
+                prot=(r == "r") | (w == "w") << 1 | (x == "x") << 2,
+                shared=sharing == "s",
+                offset=int(offset, 16),
+                device=(int(major, 16), int(minor, 16)),
+                inode=int(inode),
+                name=name,
+            )
+    if mapping:
+        yield mapping
