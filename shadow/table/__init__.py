@@ -25,6 +25,7 @@ from shadow.table.fork import copy_address_space
 from shadow.table.jit import compiling, forget_compiling
 from shadow.table.labels import NOT_MERGEABLE
 from shadow.table.loop import run
+from shadow.table.origin import READING, note_reading
 from shadow.table.page_set import Pages, Ranges, in_slots, overlapping
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.seed import (
@@ -374,6 +375,8 @@ class Table:
         """
         self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
         self.adopt(real, now)
+        records = self.state.records
+        records["made"][records["made_call"] == READING] = 0  # before the window
 
     def adopt(self, real: Pages, now: int) -> None:
         """Take over what was read at time `now` (ns), in place of what was known.
@@ -381,6 +384,7 @@ class Table:
         What `real` does not cover stays; lazyfree entries that still exist too.
         """
         self.advance(now)
+        note_reading(self.state)
         drain(self.state, len(real.slots), real.within is None)
         known = self._pte_pages()
         if not real.exact:
