@@ -19,9 +19,10 @@ from shadow.events import EventBatch, Kind
 from shadow.memory_limit import Room
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.snapshot import Snapshot, take
+from shadow.snapshot import Snapshot
 from shadow.table import Counter, Table
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+from shadow.take_snapshot import take_snapshot
 
 __all__ = ("Engine", "Tee")
 
@@ -128,21 +129,7 @@ class Engine:
             slots: whether to list the empty slots.
             policy: whose PTE pages to show instead of the running kernel's.
         """
-        facts = self.facts
-        end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
-        return take(
-            self.table,
-            process=facts.process,
-            kernel=facts.kernel,
-            start_ns=facts.start_ns,
-            end_ns=end_ns,
-            vm_pte_kib=None if facts.ended else facts.vm_pte_kib,
-            unplaced=facts.unplaced,
-            audit=facts.audit,
-            notes=list(facts.notes),
-            slots=slots,
-            policy=policy,
-        )
+        return take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
 
 
 Tee = Callable[[Engine, Record], None]

@@ -11,7 +11,8 @@ from shadow.report.format import (
     share,
     size,
 )
-from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
+from shadow.report.text_table import TextTable, left, right
+from shadow.snapshot import SPARSE_BELOW, Audit, Snapshot, Window
 from shadow.units import NS
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
@@ -24,27 +25,48 @@ _POLICY_TEXT = {
 
 
 def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: int) -> str:
-    """The line that is rewritten while a run goes on."""
+    """The line that is rewritten during a run."""
     return (
         f"{elapsed:7.1f} s  {events:,} events  {pte_pages:,} PTE pages  "
         f"{empty:,} empty ({share(empty, pte_pages)})  {lost:,} lost"
     )
 
 
+_INTERVALS = TextTable(
+    right("seconds", 8),
+    right("events", 11),
+    right("PTE pages", 10),
+    right("empty", 8),
+    right("lazyfree", 9),
+    right("lost", 6),
+)
+_POLICIES = TextTable(
+    left("  policy", 48),
+    right("PTE pages", 10),
+    right("empty", 7),
+    right("peak", 8),
+    right("mean", 8),
+    right("freed", 7),
+    right("allocated again", 16),
+)
+
+
 def interval_header() -> str:
     """The heading over `interval_row`."""
-    return (
-        f"{'seconds':>8} {'events':>11} {'PTE pages':>10} {'empty':>8} {'lazyfree':>9} {'lost':>6}"
-    )
+    return _INTERVALS.heading()
 
 
 @reporter
 def interval_row(snapshot: Snapshot) -> str:
     """One row of a run with intervals."""
     window, now = snapshot.window, snapshot.now
-    return (
-        f"{(window.end_ns - window.start_ns) / NS:8.1f} {sum(window.events.values()):11,} "
-        f"{now.pte_pages:10,} {now.empty:8,} {now.lazyfree_only or 0:9,} {window.lost:6,}"
+    return _INTERVALS.row(
+        f"{(window.end_ns - window.start_ns) / NS:.1f}",
+        f"{sum(window.events.values()):,}",
+        f"{now.pte_pages:,}",
+        f"{now.empty:,}",
+        f"{now.lazyfree_only or 0:,}",
+        f"{window.lost:,}",
     )
 
 
@@ -84,17 +106,20 @@ def _tables(snapshot: Snapshot) -> list[str]:
 
 
 def _policies(snapshot: Snapshot) -> list[str]:
-    lines = [
-        "",
-        f"  {'policy':<47} PTE pages   empty     peak     mean   freed  allocated again",
-    ]
-    for label, text in _POLICY_TEXT.items():
-        outcome: PolicyOutcome = snapshot.policies[label]
-        mark = "*" if label == snapshot.kernel.policy else " "
-        lines.append(
-            f" {mark}{text:<46} {outcome.pte_pages:10,} {outcome.empty:7,} {outcome.peak:8,} "
-            f"{outcome.mean:8,.0f} {outcome.freed:7,} {outcome.reallocated:10,}"
+    rows = [
+        (
+            f" {'*' if label == snapshot.kernel.policy else ' '}{text}",
+            f"{outcome.pte_pages:,}",
+            f"{outcome.empty:,}",
+            f"{outcome.peak:,}",
+            f"{outcome.mean:,.0f}",
+            f"{outcome.freed:,}",
+            f"{outcome.reallocated:,}",
         )
+        for label, text in _POLICY_TEXT.items()
+        for outcome in (snapshot.policies[label],)
+    ]
+    lines = ["", *_POLICIES.lines(rows)]
     lines.append("  * this kernel; pte_ref is taken to have freed what was empty before the window")
     for label in ("pt_reclaim", "pte_ref"):
         outcome = snapshot.policies[label]
@@ -120,7 +145,7 @@ _SEEDS = {
 
 
 def _checked(audit: Audit) -> list[str]:
-    """How the shadow fared against the truth."""
+    """How much the shadow differed from the real page tables."""
     lines = compared_lines(audit)
     if audit.runs + audit.rereads:
         vmas = f"{audit.vmas_diff:,}" if audit.vmas_runs or audit.vmas_diff else "not compared"
@@ -141,12 +166,12 @@ _NAMED = 4
 
 
 def _few(names: list[str]) -> str:
-    """The names, or how many there are."""
+    """The names, or their number if they are many."""
     return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} sources of events"
 
 
 def _seen(window: Window) -> list[str]:
-    """What the kernel itself did to PTE pages, where its functions can be traced."""
+    """The PTE pages that the kernel made and freed, where its functions can be traced."""
     made, freed = (window.events.get(kind, 0) for kind in ("pte_alloc", "pte_free"))
     if not made + freed:
         return []

@@ -13,7 +13,7 @@ from rich.progress import track
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.geometry import SLOT
 from shadow.page_columns import PtePages
-from shadow.report.census import census_header, census_row, render_census
+from shadow.report.census import census_table, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
@@ -153,7 +153,7 @@ class CensusCommand:
         if args.json:
             dump(document(found))
         elif args.all:
-            say("\n".join([census_header(), *map(census_row, found)]))
+            say(census_table(found))
         else:
             say("\n\n".join(map(render_census, found)))
         for problem in failed:

@@ -15,7 +15,7 @@ from shadow import replay
 from shadow.errors import UsageError
 from shadow.policy import POLICIES, Policy
 from shadow.private_file import NewFile, check_place
-from shadow.report.summary_table import as_row, table_header, table_row, write_parquet
+from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
@@ -159,6 +159,6 @@ def _report(
     if args.json:
         dump(document(snapshots))
     elif args.table or many:
-        say("\n".join([table_header(), *map(table_row, rows)]))
+        say(summary_table(rows))
     else:
         say("\n\n".join(map(render, snapshots)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of one process, as text: policies, occupancy, and its slots as a map."""
+"""One process as text: policies, occupancy, and a map of its slots."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,13 +7,14 @@ from shadow.escape import reporter
 from shadow.geometry import SLOT
 from shadow.host_view import HostProcess
 from shadow.report.format import occupancy_lines, origin_lines, share, size
-from shadow.snapshot import Audit
+from shadow.report.text_table import TextTable, left, right
+from shadow.snapshot import Audit, Snapshot
 
 __all__ = ("detail", "slot_map", "sparkline")
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ".:-=+*#%@"
-"""Of 512 entries, from few to all; a blank is an empty PTE page's own sign."""
+"""From few entries to all 512."""
 _EMPTY = "o"
 _FULL = 512
 
@@ -33,11 +34,11 @@ def _sign(entries: int) -> str:
 
 
 def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
-    """PTE pages in the order of their addresses, a sign each; runs without any are left out.
+    """PTE pages by address, one character each, without the runs that have none.
 
     Args:
         slots: entries of each PTE page, by the first address of its slot.
-        width: signs in a line.
+        width: characters in a line.
     """
     lines: list[str] = []
     row, first, previous = "", 0, -SLOT
@@ -53,13 +54,35 @@ def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
 
 
 def _audited(audit: Audit) -> str:
-    """What the audits so far say, and how much the last one compared."""
+    """The result of the audits so far, and how much the last one compared."""
     if not audit.runs:
         return "  audited       not yet"
     compared = f"{audit.compared:,} of {audit.compared + audit.not_compared:,} PTE pages compared"
     return (
         f"  audited       {audit.runs:,} x, {compared}, empty missing {audit.empty_missing:,}, "
         f"extra {audit.empty_extra:,}"
+    )
+
+
+_POLICIES = TextTable(
+    left("  policy", 14),
+    right("PTE pages", 10),
+    right("empty", 8),
+    right("freed", 8),
+    right("again", 6),
+)
+
+
+def _policies(snapshot: Snapshot) -> list[str]:
+    return _POLICIES.lines(
+        (
+            f" {'*' if label == snapshot.kernel.policy else ' '}{label}",
+            f"{outcome.pte_pages:,}",
+            f"{outcome.empty:,}",
+            f"{outcome.freed:,}",
+            f"{outcome.reallocated:,}",
+        )
+        for label, outcome in snapshot.policies.items()
     )
 
 
@@ -70,9 +93,9 @@ def detail(
     """The screen of one process.
 
     Args:
-        process: it.
+        process: which.
         slots: entries of each of its PTE pages, by first address of the slot.
-        events: events a second, one for each view lately.
+        events: events a second at each of the latest views.
         width: columns of the screen.
     """
     snapshot = process.snapshot
@@ -91,16 +114,8 @@ def detail(
         f"  lost          {snapshot.window.lost:,}",
         _audited(snapshot.audit),
         "",
-        "  policy        PTE pages    empty    freed  again",
-    ]
-    for label, outcome in snapshot.policies.items():
-        mark = "*" if label == snapshot.kernel.policy else " "
-        lines.append(
-            f" {mark}{label:<12} {outcome.pte_pages:>10,} {outcome.empty:>8,} "
-            f"{outcome.freed:>8,} {outcome.reallocated:>6,}"
-        )
-    lines += occupancy_lines(now.occupancy)
-    lines += [
+        *_policies(snapshot),
+        *occupancy_lines(now.occupancy),
         "",
         f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries to {_SHADES[-1]} all",
     ]
