@@ -8,7 +8,7 @@ become one line.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from shadow.table.origin import (
 )
 
 __all__ = (
+    "BEFORE",
     "Origin",
     "Origins",
     "PageOrigins",
@@ -36,6 +37,8 @@ __all__ = (
 
 BEFORE = "before the window"
 """The origin of what the seed found."""
+_BEFORE = -1
+_Column = npt.NDArray[np.int64]
 _UNSEEN = "no event (found by a reading)"
 _NAMES = {
     Kind.FAULT: "fault",
@@ -97,7 +100,6 @@ class Origin:
         least_bytes: the calls were at least this large, a power of two; 0: they have no size.
         most_bytes: and not larger than this.
         thread: the name of the threads that did it; None: not known, or no thread.
-        mapping: what is mapped there; None: not known.
         pte_pages: how many PTE pages.
         first_ns: when the first of them was made or emptied, CLOCK_MONOTONIC; 0: not known.
         last_ns: when the last one was.
@@ -107,7 +109,6 @@ class Origin:
     least_bytes: int
     most_bytes: int
     thread: str | None
-    mapping: str | None
     pte_pages: int
     first_ns: int
     last_ns: int
@@ -172,9 +173,7 @@ def origins_of(records: npt.NDArray[Any], threads: Mapping[int, str]) -> PageOri
             pages * PAGE if _is_sized(code) and not refs and pages else None
             for refs, code, pages, _, _ in emptied
         ],
-        emptied_by=[
-            None if refs else thread_name(tid, threads) for refs, _, _, tid, _ in emptied
-        ],
+        emptied_by=[None if refs else thread_name(tid, threads) for refs, _, _, tid, _ in emptied],
         emptied_ns=[time if time and not refs else None for refs, _, _, _, time in emptied],
     )
 
@@ -183,60 +182,71 @@ def _is_sized(code: int) -> bool:
     return code & ((1 << KIND_BITS) - 1) in _SIZED
 
 
-def _size_class(code: int, pages: int) -> tuple[int, int]:
-    """The powers of two, in bytes, that the size of a call lies between."""
-    if not _is_sized(code) or pages == 0:
+def _size_classes(codes: _Column, pages: _Column) -> _Column:
+    """(n,) which powers of two the sizes of calls lie between: twice the exponent, plus 1.
+
+    One less stands for exactly a power of two, and 0 for calls without a size.
+    """
+    sized = np.isin(codes & ((1 << KIND_BITS) - 1), sorted(_SIZED)) & (pages > 0)
+    exponent = np.floor(np.log2(np.maximum(pages, 1))).astype(np.int64)
+    exact = pages == np.int64(1) << exponent
+    return np.where(sized, 2 * exponent + 1 + ~exact, 0)
+
+
+def _bytes_of(size_class: int) -> tuple[int, int]:
+    """The least and the most bytes of calls of a size class."""
+    if size_class == 0:
         return 0, 0
-    least = 1 << (pages.bit_length() - 1)
-    return least * PAGE, (least if least == pages else 2 * least) * PAGE
+    least = PAGE << (size_class - 1) // 2
+    return least, least if size_class % 2 else 2 * least
 
 
-def _grouped(
-    codes: npt.NDArray[Any],
-    pages: npt.NDArray[Any],
-    tids: npt.NDArray[Any],
-    times: npt.NDArray[Any],
-    mapped: list[str] | None,
-    threads: Mapping[int, str],
-) -> list[Origin]:
+class _Causes(NamedTuple):
+    """What made or emptied each of n PTE pages: (n,) columns."""
+
+    codes: _Column
+    pages: _Column
+    tids: _Column
+    times: _Column
+
+
+def _grouped(causes: _Causes, threads: Mapping[int, str]) -> list[Origin]:
     """Origins, the largest first."""
-    groups: dict[tuple[str, int, int, str | None, str | None], list[int]] = {}
-    rows = zip(codes.tolist(), pages.tolist(), tids.tolist(), times.tolist(), strict=True)
-    for at, (code, count, tid, time) in enumerate(rows):
-        call = call_name(code) if time else BEFORE
-        where = mapped[at] if mapped else None
-        key = call, *_size_class(code, count), thread_name(tid, threads), where
-        groups.setdefault(key, []).append(time)
-    origins = [Origin(*key, len(times), min(times), max(times)) for key, times in groups.items()]
+    codes, pages, tids, times = causes
+    keys = np.stack([np.where(times > 0, codes, _BEFORE), _size_classes(codes, pages), tids])
+    kinds, which = np.unique(keys, axis=1, return_inverse=True)
+    counts = np.bincount(which.ravel(), minlength=kinds.shape[1])
+    first = np.full(kinds.shape[1], np.iinfo(np.int64).max)
+    last = np.zeros(kinds.shape[1], np.int64)
+    np.minimum.at(first, which.ravel(), times)
+    np.maximum.at(last, which.ravel(), times)
+    groups: dict[tuple[str, int, int, str | None], tuple[int, int, int]] = {}
+    for (code, size, tid), count, begin, end in zip(
+        kinds.T.tolist(), counts.tolist(), first.tolist(), last.tolist(), strict=True
+    ):
+        call = BEFORE if code == _BEFORE else call_name(code)
+        key = call, *_bytes_of(size), thread_name(tid, threads)
+        more, earlier, later = groups.get(key, (0, begin, end))
+        groups[key] = more + count, min(earlier, begin), max(later, end)
+    origins = [Origin(*key, *value) for key, value in groups.items()]
     return sorted(origins, key=lambda each: (-each.pte_pages, each.call, each.thread or ""))
 
 
-def group_origins(
-    records: npt.NDArray[Any],
-    threads: Mapping[int, str],
-    mapped: list[str] | None = None,
-) -> Origins:
+def group_origins(records: npt.NDArray[Any], threads: Mapping[int, str]) -> Origins:
     """The origins of the empty ones among PTE page records.
 
     Args:
         records: (n,) of `shadow.table.state.RECORD`.
         threads: names of threads by tid.
-        mapped: (n,) what each record's slot belongs to; None: not known.
     """
-    empty = records["refs"] == 0
-    chosen = records[empty]
-    names = [mapped[at] for at in np.flatnonzero(empty).tolist()] if mapped else None
-    none = np.zeros(len(chosen), np.int64)
-    return Origins(
-        emptied=_grouped(
-            chosen["emptied_call"],
-            chosen["emptied_pages"],
-            chosen["emptied_by"],
-            chosen["emptied"],
-            names,
-            threads,
-        ),
-        made=_grouped(
-            chosen["made_call"], none, chosen["made_by"], chosen["made"], names, threads
-        ),
+    empty = records[records["refs"] == 0]
+
+    def column(name: str) -> _Column:
+        return empty[name].astype(np.int64)
+
+    emptied = _Causes(
+        column("emptied_call"), column("emptied_pages"), column("emptied_by"), column("emptied")
     )
+    no_size = np.zeros(len(empty), np.int64)
+    made = _Causes(column("made_call"), no_size, column("made_by"), column("made"))
+    return Origins(_grouped(emptied, threads), _grouped(made, threads))
