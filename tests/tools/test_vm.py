@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.vmlib.initramfs import build
-from tools.vmlib.kernels import KernelError, get_kernel, newest
+from tools.vm_guests.initramfs import build
+from tools.vm_guests.kernels import KernelError, get_kernel, newest
 
 _NAMES = [
     "linux-image-6.1.0-49-amd64",

@@ -86,7 +86,7 @@ def test_an_import_says_what_it_understood(trace: Path, capsys: pytest.CaptureFi
     script.write_text(fault + "error_code=0x6\n and a line of something else\n")
     assert main(["import", str(script), "-o", str(imported)]) == 0
     assert capsys.readouterr().err == (
-        f"ptescope: {imported}: 1 process, 1 event out of 1 line, 1 not understood\n"
+        f"ptescope: {imported}: 1 process, 1 event from 1 line, 1 not understood\n"
     )
     assert main(["replay", str(imported)]) == 0
     assert "page tables and VMAs of before are not known" in capsys.readouterr().out

@@ -21,8 +21,8 @@ from shadow.replay import Replay, open_trace
 from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
 from tests.vm.outcomes import PINNED
-from tools.vmlib.guest import Guest
-from tools.vmlib.kernels import get_kernel
+from tools.vm_guests.guest import Guest
+from tools.vm_guests.kernels import get_kernel
 from tracer.probes.sources import SOURCES, Backend
 
 _ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shadow.errors import PtescopeError, UnsupportedHostError
-from tools.vmlib.initramfs import CONTROL, build
-from tools.vmlib.kernels import GuestKernel
+from tools.vm_guests.initramfs import CONTROL, build
+from tools.vm_guests.kernels import GuestKernel
 
 __all__ = ("Guest", "GuestError", "GuestResult")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shadow.advice import Finding
-from tools.proof.programs import Program, Start, churn, cover, phase, polars, redis
+from tools.prove_advice.programs import Program, Start, churn, cover, phase, polars, redis
 from tools.workloads.redis import Redis
 
 __all__ = ("CASES", "Case")

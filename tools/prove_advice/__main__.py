@@ -16,8 +16,8 @@ from shadow.advice import Evidence, Finding, advise
 from shadow.advice.collect import evidence_of
 from shadow.history import HistoryStore
 from shadow.table import prepare
-from tools.proof.cases import CASES, Case
-from tools.proof.programs import Program
+from tools.prove_advice.cases import CASES, Case
+from tools.prove_advice.programs import Program
 from tracer.census import Reader, open_reader
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts

@@ -14,7 +14,7 @@ import time
 
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
-from tools.suite.programs import CASES, SuiteCase
+from tools.accuracy_suite.programs import CASES, SuiteCase
 from tracer.census import Reader, open_reader
 from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session

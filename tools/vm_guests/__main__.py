@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from shadow.errors import PtescopeError
-from tools.vmlib.guest import Guest
-from tools.vmlib.kernels import get_kernel
+from tools.vm_guests.guest import Guest
+from tools.vm_guests.kernels import get_kernel
 
 _NO_STATUS = 125  # as env(1) and docker-run(1) say "I failed, not the command"
 
