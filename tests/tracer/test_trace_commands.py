@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""replay, import and export as they are called: output, files and statuses."""
+"""replay, import and export from the command line: output, files and statuses."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_several_traces_give_a_table(trace: Path, capsys: pytest.CaptureFixture[
     assert main(["replay", str(trace), "--parquet", str(table), "--force"]) == 0
 
 
-def test_a_damaged_trace_is_reported_and_told(
+def test_a_damaged_trace_gives_a_report_and_an_error(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace.write_bytes(trace.read_bytes()[:-700])
