@@ -21,7 +21,7 @@ from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
 from tracer.daemon.service import SERVICE_FILES, service_file
-from tracer.daemon.view_broker import Desk
+from tracer.daemon.view_broker import ViewBroker
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 from tracer.terminal import dump, log_to_stderr, say
@@ -160,10 +160,10 @@ class DaemonCommand:
             prepare(lean=True)  # only now, as it may compile: following is allowed
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
-            desk = Desk(lambda pid: host.view(slots_of=pid))
-            server = MetricsServer(desk.ask, *args.listen, top=args.top)
+            broker = ViewBroker(lambda pid: host.view(slots_of=pid))
+            server = MetricsServer(broker.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
-            undo.callback(desk.close, PtescopeError("ptescope is shutting down"))
+            undo.callback(broker.close, PtescopeError("ptescope is shutting down"))
             give_back()
             drop_capabilities()
             if traces:
@@ -173,7 +173,7 @@ class DaemonCommand:
             _log.info(
                 "following the host; metrics on http://%s:%s/metrics", args.listen[0], server.port
             )
-            self._watch(host, desk, server, stop, args.duration)
+            self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:
                 host.audit()
@@ -184,7 +184,7 @@ class DaemonCommand:
     def _watch(
         self,
         host: Host,
-        desk: Desk,
+        broker: ViewBroker,
         server: MetricsServer,
         stop: _Terminated,
         duration: float | None,
@@ -194,7 +194,7 @@ class DaemonCommand:
         said: list[str] = []
         while not stop.asked and (now := time.monotonic()) < end:
             busy = host.step()
-            desk.answer()
+            broker.answer()
             if every and now >= next_word:
                 notify("WATCHDOG=1")
                 next_word = now + every / 2
@@ -204,4 +204,4 @@ class DaemonCommand:
                 said, next_note = notes, now + _NOTE_EVERY
                 for note in notes:
                     _log.warning("%s", note)
-            desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            broker.wait(BUSY_WAIT if busy else IDLE_WAIT)
