@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A child process that does to its page tables what it is told to.
+"""A child process that changes its page tables on command.
 
 Run as a program it reads one action a line from stdin, carries it out with
 plain system calls at the addresses given, and answers each with the result.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What perf recorded, imported: the same PTE pages as ptescope itself has seen."""
+"""An imported perf recording has the same PTE pages as a live run of ptescope."""
 
 import mmap
 import os
@@ -27,7 +27,7 @@ _EVENTS = (
 _FIELDS = "comm,pid,tid,cpu,time,event,trace"
 
 
-def test_an_imported_recording_says_what_was_seen_live(tmp_path: Path) -> None:
+def test_an_imported_recording_equals_the_live_run(tmp_path: Path) -> None:
     data, script, trace = (tmp_path / name for name in ("perf.data", "script.txt", "t.arrows"))
     actor = Actor()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope census`: the page tables of processes as they are now."""
+"""`ptescope census`: read the page tables of processes as they are now."""
 
 import sys
 import time
@@ -33,18 +33,18 @@ def take_census(
     slots: bool = False,
     pages: bool = False,
 ) -> Snapshot:
-    """Read one process.
+    """Read the page tables of one process.
 
     Args:
-        reader: how.
+        reader: reads them.
         target: the process.
         kernel: the running kernel.
-        slots: whether to name the empty slots.
-        pages: whether to keep the PTE pages one by one (`Snapshot.pages`).
+        slots: whether to list the empty slots.
+        pages: whether to list the PTE pages (`Snapshot.pages`).
 
     Raises:
-        NoSuchTargetError: it has ended.
-        OSError: likewise.
+        NoSuchTargetError: the process has ended.
+        OSError: the process ended while it was read.
     """
     census = reader.census(target)
     now = time.monotonic_ns()
@@ -92,42 +92,51 @@ def take_census(
 
 
 def _by_size() -> list[int]:
-    """All processes with an address space, largest page tables first."""
+    """The pids of all processes with an address space, largest page tables first."""
     sizes = {}
     for pid in psutil.pids():
         try:
             sizes[pid] = vm_pte_kib(pid)
         except OSError:
-            continue  # a kernel thread, or it has just ended
+            continue  # a kernel thread, or a process that has just ended
     return sorted(sizes, key=lambda pid: -sizes[pid])
 
 
 class CensusCommand:
     """Read the page tables of processes as they are now.
 
-    Nothing is stopped or changed. The sum of all tables is held against VmPTE,
-    and the reading repeated while a process changes its tables under it.
+    ptescope stops and changes nothing. It compares the sum of all tables with VmPTE, and reads
+    again if a process changes its tables meanwhile.
     """
+
+    example = "ptescope census --all"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument(
-            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="a process to read"
+        target = parser.add_argument_group("target", "Give one or more PIDs, or --all.")
+        target.add_argument(
+            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="read this process"
         )
-        parser.add_argument(
-            "-a", "--all", action="store_true", help="every process, largest first, a line each"
+        target.add_argument(
+            "-a",
+            "--all",
+            action="store_true",
+            help="read every process, and print one line for each, largest first",
         )
-        parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
-        parser.add_argument("--slots", action="store_true", help="list the empty slots")
+        report = parser.add_argument_group("report")
+        report.add_argument(
+            "--json", action="store_true", help="print the report as JSON (schema 1)"
+        )
+        report.add_argument("--slots", action="store_true", help="list the empty slots")
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
         if bool(args.pids) == args.all:
-            raise UsageError("Give the PIDs to read, or --all.")
+            raise UsageError("Give either one or more PIDs or --all.")
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The writer's thread: nobody waits for it, and what it cannot take is said."""
+"""The writer's thread never blocks its caller, and reports what it drops."""
 
 import resource
 import time
@@ -95,8 +95,8 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
     assert found.snapshot.notes == [
         f"The trace lacks {writer.dropped:,} events: the disk was too slow for them."
     ]
-    told = sum(count for kind, count in found.snapshot.window.events.items() if kind != "loss")
-    assert told + writer.dropped == len(batch)
+    counted = sum(count for kind, count in found.snapshot.window.events.items() if kind != "loss")
+    assert counted + writer.dropped == len(batch)
     # And the page tables are right again all the same.
     assert found.snapshot.empty_slots == expected.empty_slots
     assert found.snapshot.now == expected.now

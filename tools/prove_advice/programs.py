@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The programs that advice is tried on: started, done, at rest, ended."""
+"""The programs that advice is tried on: how to start, load and end each."""
 
 import os
 import subprocess
@@ -22,9 +22,9 @@ class Program:
 
     Args:
         pid: its process.
-        begin: lets its work begin.
+        begin: starts its work.
         done: set when its work is over.
-        tell: sends it a line.
+        send: sends a line to the program.
     """
 
     def __init__(
@@ -32,18 +32,18 @@ class Program:
         pid: int,
         begin: Callable[[], None],
         done: threading.Event,
-        tell: Callable[[str], None],
+        send: Callable[[str], None],
     ) -> None:
-        self.pid, self.begin, self.done, self.tell = pid, begin, done, tell
+        self.pid, self.begin, self.done, self.send = pid, begin, done, send
 
 
 Start = Callable[[dict[str, str]], AbstractContextManager[Program]]
-"""Starts a program in this environment."""
+"""Starts a program in a given environment."""
 
 
 @contextmanager
 def _piped(command: list[str], environment: dict[str, str], *, gated: bool) -> Iterator[Program]:
-    """A program that prints "done", and takes a line before it begins if it is gated."""
+    """A program that prints "done"; if `gated`, it waits for a line before it starts its work."""
     process = subprocess.Popen(
         command,
         env=os.environ | environment,
@@ -54,7 +54,7 @@ def _piped(command: list[str], environment: dict[str, str], *, gated: bool) -> I
     )
     done = threading.Event()
 
-    def tell(line: str) -> None:
+    def send(line: str) -> None:
         assert process.stdin
         process.stdin.write(f"{line}\n")
 
@@ -67,7 +67,7 @@ def _piped(command: list[str], environment: dict[str, str], *, gated: bool) -> I
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
-        yield Program(process.pid, (lambda: tell("begin")) if gated else (lambda: None), done, tell)
+        yield Program(process.pid, (lambda: send("begin")) if gated else (lambda: None), done, send)
     finally:
         process.kill()
         process.wait()
@@ -92,7 +92,7 @@ def phase(*arguments: object) -> Start:
 
 
 def churn(threads: int, rounds: int) -> Start:
-    """Threads that allocate and free all the time: see tools/workloads/churn.c."""
+    """Threads that constantly allocate and free: see tools/workloads/churn.c."""
     return lambda env: _compiled("churn", [str(threads), "0", str(rounds)], env, gated=True)
 
 

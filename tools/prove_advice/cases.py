@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The cases: a program, how it is set, the rule whose advice is taken."""
+"""The cases: a program, its settings, and the rule to test."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shadow.advice import Finding
-from tools.proof.programs import Program, Start, churn, cover, phase, polars, redis
+from tools.prove_advice.programs import Program, Start, churn, cover, phase, polars, redis
 from tools.workloads.redis import Redis
 
 __all__ = ("CASES", "Case")
@@ -22,13 +22,13 @@ class Case:
 
     Attributes:
         name: what runs.
-        rule: the rule whose finding is taken.
-        start: starts it.
+        rule: the rule to apply.
+        start: starts the program.
         settings: its environment before the change.
-        rest: seconds after its work until it is measured; decay times are over by then.
-        obey: what the program does itself when its work is over.
-        in_place: whether it can do that right where it was looked at, without a second run.
-        beside: settings that the advice leaves to the program's maker.
+        rest: seconds from the end of its work to the measurement, longer than any decay time.
+        obey: applies a finding inside the program, after its work.
+        in_place: whether `obey` works in the followed program, without a second run.
+        beside: settings that the advice leaves to the author of the program.
     """
 
     name: str
@@ -57,11 +57,11 @@ def _small_values(server: Redis) -> None:
 
 def _sweep(program: Program, finding: Finding) -> None:
     for slot in finding.slots:
-        program.tell(f"{slot:#x}")
+        program.send(f"{slot:#x}")
 
 
 def _release(program: Program, _finding: Finding) -> None:
-    program.tell("release")
+    program.send("release")
 
 
 CASES = (

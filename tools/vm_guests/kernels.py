@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Debian's kernels, found by series, fetched once and kept in .kernels.
+"""Debian's kernels by series, fetched once and kept in .kernels.
 
-Only the image and the few modules that reach the host's root are kept, some 15 MB
-of 70 to 170. A release that Debian has dropped is replaced by the newest of its series.
+This keeps the image and the few modules that mount the host's root: about 15 MB of 70 to 170. If
+Debian has dropped a release, the newest of its series replaces it.
 """
 
 import re
@@ -20,7 +20,7 @@ MODULES = (
     *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"),
     *("netfs", "fscache", "9pnet", "9pnet_virtio", "9p", "overlay"),
 )
-"""What the guest needs before it has a root, in the order of loading; some are built in."""
+"""The modules that the guest needs to mount its root, in load order; some are built in."""
 
 _NAME = re.compile(
     r"linux-(?P<kind>image|binary)-"
@@ -28,13 +28,13 @@ _NAME = re.compile(
 )
 _SERIES = re.compile(r"\d+\.(\d+|x)")
 _SUITES = ("bookworm", "trixie", "trixie-backports")
-"""Where else to look, if the host's own sources have none of a series."""
+"""The suites to search if the host's own sources lack a series."""
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _FOLDERS = ("lists/partial", "cache/archives/partial", "sources")
 
 
 class KernelError(PtescopeError):
-    """A kernel that was asked for cannot be had; the message names it."""
+    """A requested kernel is not available; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class GuestKernel:
     """A fetched kernel.
 
     Attributes:
-        release: as its uname has it.
-        image: what a boot loader loads.
+        release: its release, as in uname.
+        image: the kernel image.
         modules: those of `MODULES` that are not built in, in that order.
     """
 
@@ -56,8 +56,8 @@ class GuestKernel:
 class Package:
     """The packages of a kernel; the newest is the largest.
 
-    Where there is a linux-binary, as from 7.3 on, it holds the image, linux-modules
-    the modules, and linux-image nothing: so it counts as newer than that.
+    From 7.3 on, linux-binary holds the image, linux-modules holds the modules, and linux-image
+    is empty. So linux-binary counts as newer than linux-image.
     """
 
     version: tuple[int, ...]
@@ -66,7 +66,7 @@ class Package:
 
     @property
     def names(self) -> list[str]:
-        """What to unpack."""
+        """The packages to unpack."""
         kinds = ("binary", "modules") if self.split else ("image",)
         return [f"linux-{kind}-{self.release}" for kind in kinds]
 
@@ -83,8 +83,8 @@ def newest(series: str, names: list[str]) -> Package | None:
     """The newest kernel of a series, such as 6.1, or 7.x for any 7.
 
     Args:
-        series: two numbers, the second of which may be x.
-        names: packages, or releases with linux-image- before them; others are passed over.
+        series: two numbers; the second may be x.
+        names: packages, or releases prefixed with linux-image-; others are ignored.
     """
     major, minor = series.split(".")
     found = [
@@ -98,23 +98,23 @@ def newest(series: str, names: list[str]) -> Package | None:
 
 
 class _Apt:
-    """apt with the host's own lists, or with lists of its own for one suite."""
+    """apt, with the host's own lists or with separate lists for one suite."""
 
     def __init__(self, options: tuple[str, ...] = ()) -> None:
         self._options = options
 
     @classmethod
     def of_suite(cls, suite: str, folder: Path) -> "_Apt":
-        """The host's mirror, another suite; the host's lists are left as they are."""
-        told = subprocess.run(
+        """apt for another suite on the host's mirror; this does not change the host's lists."""
+        listed = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
             capture_output=True,
             text=True,
             check=True,
         )
-        mirrors = [line for line in told.stdout.split() if line.rstrip("/").endswith("/debian")]
+        mirrors = [line for line in listed.stdout.split() if line.rstrip("/").endswith("/debian")]
         if not mirrors:
-            raise KernelError("apt knows no mirror of Debian here, so kernels cannot be fetched.")
+            raise KernelError("apt has no Debian mirror here; add one to fetch kernels.")
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True, exist_ok=True)
         source = f"deb [signed-by={_KEYRING}] {mirrors[0]} {suite} main\n"
@@ -130,7 +130,7 @@ class _Apt:
         return apt
 
     def run(self, program: str, *arguments: str, folder: Path | None = None) -> str:
-        """Run one of apt's programs; what it prints."""
+        """Run one of apt's programs; returns its output."""
         command = [program, *self._options, "-oAPT::Sandbox::User=root", *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -144,7 +144,7 @@ class _Apt:
 
 
 def _unpack(debs: list[Path], target: Path) -> None:
-    """Keep the image and `MODULES` of these packages."""
+    """Unpack the image and `MODULES` of these packages."""
     for deb in debs:
         subprocess.run(["dpkg-deb", "-x", deb, target / "all"], check=True)
     for file in sorted((target / "all").rglob("*")):
@@ -161,7 +161,7 @@ def _kernel(folder: Path) -> GuestKernel:
     modules = tuple(found[name] for name in MODULES if name in found)
     image = folder / "vmlinuz"
     if not image.exists() or "9p" not in found:
-        raise KernelError(f"{folder} is not a whole kernel; remove it, and it is fetched again.")
+        raise KernelError(f"{folder} is incomplete; remove it, and the next run fetches it again.")
     return GuestKernel(folder.name, image, modules)
 
 
@@ -186,16 +186,16 @@ def _fetch(series: str) -> GuestKernel:
 
 
 def get_kernel(series: str) -> GuestKernel:
-    """The newest kernel of a series: what is kept, or else what Debian has.
+    """The newest kernel of a series: one in .kernels, or else Debian's.
 
     Args:
         series: such as 6.1, or 7.x for the newest 7.
 
     Raises:
-        KernelError: there is none, or it cannot be fetched.
+        KernelError: there is no such kernel, or the download failed.
     """
     if _SERIES.fullmatch(series) is None:
-        raise KernelError(f"{series} is no series of kernels; say 6.1, or 7.x for the newest 7.")
+        raise KernelError(f"{series} is no series of kernels; give 6.1, or 7.x for the newest 7.")
     kept = newest(series, [f"linux-image-{folder.name}" for folder in KERNELS.glob("[0-9]*")])
     if kept:
         return _kernel(KERNELS / kept.release)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The programs of the accuracy suite: each starts one, and says when its load is over."""
+"""The programs of the accuracy suite: how to start each, and when its load is over."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _CHURN = Path(__file__).parent.parent / "workloads" / "churn.c"
 _THREADS = 4
 _KEYS_PER_PAUSE = 4
-"""BGSAVE makes a short pause after so many keys, so that the child lives for some seconds."""
+"""BGSAVE pauses briefly after this number of keys, so that the child lives for some seconds."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class SuiteCase:
 
     Attributes:
         name: what runs.
-        start: starts it, for so many seconds of load.
-        forks: whether its children are followed.
+        start: starts it, for a given number of seconds of load.
+        forks: whether to follow its children.
     """
 
     name: str
@@ -82,10 +82,10 @@ def _python(module: str, *arguments: str) -> Start:
 
 
 def _library(name: str) -> str:
-    """The file of a shared library, whose version differs between releases of Debian."""
+    """The file of a shared library; its version differs between releases of Debian."""
     found = find_library(name)
     if not found:  # the dynamic linker ignores a library to preload that is missing
-        raise SystemExit(f"lib{name} is not installed; tools/accuracy installs it.")
+        raise SystemExit(f"lib{name} is not installed: run tools/accuracy, which installs it.")
     return found
 
 
@@ -108,7 +108,7 @@ def _churn(allocator: str = "", **environment: str) -> Start:
 
 @contextmanager
 def _with_settings(settings: dict[Path, str]) -> Iterator[None]:
-    """Kernel settings for a while; what was there comes back."""
+    """Change kernel settings in this block, and restore them afterwards."""
     before = {path: path.read_text().split("[")[1].split("]")[0] for path in settings}
     try:
         for path, value in settings.items():
@@ -120,7 +120,7 @@ def _with_settings(settings: dict[Path, str]) -> Iterator[None]:
 
 
 def _huge(start: Start, sizes: dict[str, str]) -> Start:
-    """The same with (multi-size) THP switched on for everybody meanwhile."""
+    """The same program, with (multi-size) THP enabled on the whole host meanwhile."""
 
     @contextmanager
     def wrapped(seconds: float) -> Iterator[Running]:
@@ -169,7 +169,7 @@ def _fill_and_flush(redis: Redis, late: Callable[[], bool]) -> None:
 
 
 def _save_and_write(redis: Redis, late: Callable[[], bool]) -> None:
-    """BGSAVE forks; both sides then write to pages that they share."""
+    """BGSAVE forks; both processes then write to shared pages."""
     redis.fill(200_000, 400)
     redis.command("CONFIG", "SET", "rdb-key-save-delay", -_KEYS_PER_PAUSE)
     turn = 0

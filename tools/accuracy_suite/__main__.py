@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The accuracy suite: tools/accuracy [SECONDS] [NAME].
 
-Each program is followed while it works, audited each second and once more when
-it rests. Missing, extra and wrong are sums over all audits: what events alone
-had left different since the audit before. `anonymous` are those of the missing
-and extra empty PTE pages for which neither a file mapping, a huge page, a
-populate call nor a loss accounts. After the last repair the shadow is compared
-once more: `after` is what had to be corrected then.
+The suite follows each program under load, audits it every second, and once more when it is idle.
+Missing, extra and wrong are sums over all audits: the differences that events alone left since the
+previous audit. `anonymous` are those of the missing and extra empty PTE pages that no file mapping,
+huge page, populate call or loss explains. After the last repair, the suite audits once more:
+`after` is what this audit corrected.
 """
 
 import sys
@@ -14,7 +13,7 @@ import time
 
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
-from tools.suite.programs import CASES, SuiteCase
+from tools.accuracy_suite.programs import CASES, SuiteCase
 from tracer.census import Reader, open_reader
 from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session
@@ -63,7 +62,7 @@ def _row(case: SuiteCase, report: Snapshot, corrected: str) -> str:
 
 
 def _last_word(session: Session) -> tuple[Snapshot, str]:
-    """The report, and how many PTE pages yet another audit corrects."""
+    """The report, and the number of PTE pages that one more audit corrects."""
     report = session.snapshot()
     if session.ended:
         return report, "ended"
@@ -72,7 +71,7 @@ def _last_word(session: Session) -> tuple[Snapshot, str]:
 
 
 def _follow(case: SuiteCase, seconds: float, probes: Probes, reader: Reader) -> list[str]:
-    """Run one case; returns its rows, one for each process."""
+    """Run one case; returns a row for each process."""
     with case.start(seconds) as running:
         time.sleep(0.5)  # until it is loaded and linked
         tree = ProcessTree(probes, kernel_facts(), reader, forks=case.forks)
@@ -90,7 +89,7 @@ def _follow(case: SuiteCase, seconds: float, probes: Probes, reader: Reader) -> 
 
 
 def main() -> None:
-    """Run the suite, print the table as it grows."""
+    """Run the suite, and print each row as it is measured."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
     wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     prepare()

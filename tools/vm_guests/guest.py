@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One run of a guest: QEMU in software, one command, its output and its status.
+"""One run of a guest: QEMU without KVM, one command, its output and its status.
 
-Emulation takes a core and is some ten times slower than the host, so nothing that
-is measured in a guest says what ptescope costs. One virtual CPU: with two that
-run side by side 6.18 died at boot in 2 of 35 (text patching; reference: QEMU 7.2).
+Emulation uses a core and is about ten times slower than the host, so measurements in a guest say
+nothing about the cost of ptescope. The guest has one virtual CPU: with two, 6.18 died at boot in 2
+of 35 tries under QEMU 7.2 (text patching).
 """
 
 import os
@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shadow.errors import PtescopeError, UnsupportedHostError
-from tools.vmlib.initramfs import CONTROL, build
-from tools.vmlib.kernels import GuestKernel
+from tools.vm_guests.initramfs import CONTROL, build
+from tools.vm_guests.kernels import GuestKernel
 
 __all__ = ("Guest", "GuestError", "GuestResult")
 
 _QEMU = "qemu-system-x86_64"
 _POLL_SECONDS = 0.1
 _CONSOLE_LINES = 30
-# Everything of the host's /run and /dev/shm belongs to the host's processes.
+# The guest has its own /run and /dev/shm, because the host's belong to the host's processes.
 _STAGE = """
 mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts
@@ -53,7 +53,7 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share {path
 
 
 class GuestError(PtescopeError):
-    """A guest ended without the status of its command; the message has its last words."""
+    """A guest ended without the status of its command; the message has the end of its console."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class GuestResult:
 
     Attributes:
         status: its exit status.
-        out: what it wrote to standard output.
-        err: likewise to standard error.
-        seconds: from the start of QEMU to its end.
+        out: its standard output.
+        err: its standard error.
+        seconds: the time from the start of QEMU to its end.
     """
 
     status: int
@@ -74,18 +74,18 @@ class GuestResult:
 
 
 class _Tail:
-    """A file that grows, copied as it does."""
+    """Copies a growing file to another as it grows."""
 
     def __init__(self, path: Path, to: BinaryIO | None) -> None:
         self._path, self._to = path, to
-        self._told = 0
+        self._copied = 0
 
     def follow(self) -> None:
         if self._to is None or not self._path.exists():
             return
         with self._path.open("rb") as file:
-            file.seek(self._told)
-            self._told += self._to.write(file.read())
+            file.seek(self._copied)
+            self._copied += self._to.write(file.read())
         self._to.flush()
 
 
@@ -94,12 +94,12 @@ class Guest:
     """A machine with one CPU and the host's files.
 
     Attributes:
-        kernel: what it runs.
-        levels: of its page tables, 4 or 5.
-        memory: as QEMU has it.
-        share: a folder of the host's that the guest may write to, at the same path.
-        environment: of the command.
-        append: more for the kernel's command line.
+        kernel: the kernel to boot.
+        levels: levels of its page tables, 4 or 5.
+        memory: memory size, in QEMU's notation.
+        share: a folder of the host that the guest may write to, at the same path.
+        environment: environment of the command.
+        append: more options for the kernel's command line.
     """
 
     kernel: GuestKernel
@@ -117,7 +117,7 @@ class Guest:
         for tag, (path, options) in folders.items():
             shared += ["-fsdev", f"local,id={tag},path={path},security_model=none{options}"]
             shared += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-        # QEMU 7.2 emulates AVX2 wrongly: 63 of 300 of numpy's sorts of indices were none.
+        # QEMU 7.2 emulates AVX2 wrongly: 63 of 300 sorts of indices by numpy were not sorted.
         cpu = "max,avx=off,avx2=off" + (",la57=off" if self.levels == 4 else "")
         line = f"console=ttyS0 panic=-1 mitigations=off quiet {self.append}"
         return [
@@ -143,16 +143,16 @@ class Guest:
     def run(
         self, command: list[str], folder: Path, *, timeout: float, stream: bool = False
     ) -> GuestResult:
-        """Boot, run a command as root, power off.
+        """Boot, run a command as root, and power off.
 
         Args:
-            command: its words; no shell sees them.
-            folder: where it runs, a folder of the host's.
-            timeout: seconds until QEMU is ended.
-            stream: copy its output to this program's as it comes.
+            command: its words; no shell interprets them.
+            folder: its working folder, a folder of the host.
+            timeout: end QEMU after this number of seconds.
+            stream: whether to copy its output to stdout and stderr as it arrives.
 
         Raises:
-            GuestError: it did not come to an end in time, or the guest died.
+            GuestError: the command did not end in time, or the guest died.
             UnsupportedHostError: QEMU or busybox is missing.
         """
         if shutil.which(_QEMU) is None:
@@ -178,7 +178,7 @@ class Guest:
             return GuestResult(int(status.read_text()), out, err, seconds)
 
     def _boot(self, control: Path, timeout: float, follow: Callable[[], None]) -> float:
-        """Seconds until QEMU ended, by itself or not."""
+        """Boot; returns the seconds until QEMU ended or was ended."""
         begin = time.monotonic()
         qemu = subprocess.Popen(self._arguments(control), stdin=subprocess.DEVNULL)
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The first root of a guest: busybox and the modules that reach the host's.
+"""The initramfs of a guest: busybox, and the modules that mount the host's root.
 
-It mounts the host's root read-only with a tmpfs over it, so that nothing a guest
-writes reaches the host, and there hands over to the stage that runs the command.
+It mounts the host's root read-only under a tmpfs, so that no write of a guest reaches the host, and
+then starts the script that runs the command.
 """
 
 import lzma
@@ -16,7 +16,7 @@ from shadow.errors import UnsupportedHostError
 __all__ = ("CONTROL", "build")
 
 CONTROL = "/mnt"
-"""Where the guest sees the folder through which it is told what to do."""
+"""Where the guest mounts the folder with its script and its results."""
 
 _APPLETS = ("sh", "mount", "mkdir", "cat", "insmod", "poweroff", "switch_root", "echo")
 _INIT = f"""#!/bin/sh
@@ -57,10 +57,10 @@ def _module(file: Path) -> bytes:
 
 
 def build(modules: tuple[Path, ...]) -> bytes:
-    """The archive that the kernel unpacks as its first root.
+    """Build the archive that the kernel unpacks as its initramfs.
 
     Args:
-        modules: in the order of loading.
+        modules: the modules, in load order.
 
     Raises:
         UnsupportedHostError: there is no busybox.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Follow a private Redis through fill, flush, delete and refill, and print the report.
 
-Everything that is printed comes from `ptescope attach` on the real process.
+The report comes from `ptescope attach` on the real process.
 """
 
 import signal
@@ -27,7 +27,7 @@ def _work(redis: Redis) -> None:
     redis.flush()
     _say(f"wait {_DECAY_SECONDS} s while jemalloc returns the memory (dirty_decay_ms)")
     time.sleep(_DECAY_SECONDS)
-    _say("fill: 400,000 keys of 1,500 bytes, delete all but each 50th")
+    _say("fill: 400,000 keys of 1,500 bytes, delete all but every 50th")
     redis.fill(400_000, 1500, "second")
     redis.delete_most(400_000, 50, "second")
     time.sleep(_DECAY_SECONDS)

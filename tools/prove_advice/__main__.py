@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The proof table: tools/prove-advice [NAME [RULE]].
 
-Each program is followed while it works, and the finding of one rule is taken: its
-settings are put into the environment as they are printed, or the program makes the call
-itself. Then the program runs again, unfollowed. Both times its PTE pages are read from the
-page tables (`ptescope census`) when it rests; the difference is what was saved.
+This follows each program under load and applies the finding of one rule: it puts the printed
+settings into the environment, or has the program make the call itself. Then it runs the program
+again without following it. After each run, once the program is idle, a census reads its PTE pages;
+the difference is what the advice saved.
 """
 
 import re
@@ -16,8 +16,8 @@ from shadow.advice import Evidence, Finding, advise
 from shadow.advice.collect import evidence_of
 from shadow.history import HistoryStore
 from shadow.table import prepare
-from tools.proof.cases import CASES, Case
-from tools.proof.programs import Program
+from tools.prove_advice.cases import CASES, Case
+from tools.prove_advice.programs import Program
 from tracer.census import Reader, open_reader
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
@@ -54,7 +54,7 @@ def _measure(reader: Reader, pid: int) -> _Tables:
 
 
 def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) -> Evidence:
-    """Follow a program through its work and its rest."""
+    """Follow a program under load and until it has been idle for a while."""
     kept = HistoryStore().process()
     probes = Probes(levels=kernel.levels)
     try:
@@ -75,7 +75,7 @@ def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) ->
 
 
 def _changed(case: Case, finding: Finding, reader: Reader) -> tuple[str, _Tables]:
-    """Run it under the change; returns that and the outcome."""
+    """Run the program under the change; returns the change and the result."""
     how = finding.change.how if finding.change else []
     found = [match for line in how if (match := _SETTING.fullmatch(line))]
     settings = {match[1]: match[2] for match in found} | case.beside
@@ -119,7 +119,7 @@ def _row(
 
 
 def main() -> None:
-    """Run the cases, print the table as it grows."""
+    """Run the cases, and print each row as it is measured."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     rule = sys.argv[2] if len(sys.argv) > 2 else ""
     prepare()
