@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is compiled: told, kept where nobody else can write, and compiled again when it changes."""
+"""Compiling: announced, kept where no one else can write, and repeated when a source changes."""
 
 import ast
 import errno
@@ -137,8 +137,7 @@ def test_compiling_is_told_and_ends_at_once(tmp_path: Path, number: signal.Signa
 def test_where_nothing_can_be_kept_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jit, "_FOLDER", None)
-    monkeypatch.setattr(jit, "_REFUSED", ["others may write to /odd"])
+    monkeypatch.setattr(jit, "_place", lambda: (None, ["others may write to /odd"]))
     with jit.compiling("a function"):
         numba.njit(lambda x: x + 1)(1)
     assert caplog.messages == [

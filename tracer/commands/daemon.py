@@ -2,13 +2,12 @@
 """`ptescope daemon`: watch a whole host for months."""
 
 import logging
-import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from shadow.errors import PtescopeError
 from shadow.snapshot import document
@@ -16,23 +15,25 @@ from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import address, natural, percent, seconds, size
 from tracer.commands.options import add_backend
+from tracer.commands.output import print_json
 from tracer.daemon import Host, Limits, Selection
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
 from tracer.daemon.view_broker import Desk
+from tracer.follow.loop import Pace, Stop, Task, follow
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
-from tracer.terminal import dump, log_to_stderr
+from tracer.terminal import log_to_stderr
 
-__all__ = ("BUSY_WAIT", "IDLE_WAIT", "DaemonCommand", "add_choice", "selection_of")
+__all__ = ("DaemonCommand", "add_choice", "follow_host", "selection_of")
 
-BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
-"""Seconds between two steps: events come in, or nothing does."""
+_PACE = Pace(busy=0.05, idle=0.2)
 _LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
 """Seconds for which a busy thread keeps the interpreter. A thread that serves connections asks
 for it after each call to the kernel, and with the usual 5 ms 1,700 connections took 30 s."""
+_CHECK_NOTES_EVERY = 0.5
 _NOTE_EVERY = 5.0
 """Seconds between two rounds of notes in the log: their numbers may change all the time."""
 
@@ -70,16 +71,47 @@ def selection_of(args: Namespace) -> tuple[Selection, Limits]:
     return selection, Limits(args.max_memory, args.max_cpu / 100)
 
 
-class _Terminated:
-    """Set by SIGTERM and SIGINT."""
+def follow_host(
+    host: Host,
+    desk: Desk,
+    over: Callable[[], bool],
+    *,
+    duration: float | None = None,
+    tasks: Sequence[Task] = (),
+) -> None:
+    """Watch the host and answer requests for its view until it is over.
 
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+    Args:
+        host: the host.
+        desk: where other threads ask for the view.
+        over: says when to stop.
+        duration: seconds after which to stop; None: never.
+        tasks: what to do at intervals.
+    """
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def step() -> int:
+        busy = host.step()
+        desk.answer()
+        return busy
+
+    follow(step, over, duration=duration, tasks=tasks, pace=_PACE, wait=desk.wait)
+
+
+class _Notes:
+    """The host's notes in the log, whenever they have changed."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._logged: list[str] = []
+        self._next = 0.0
+
+    def log(self) -> None:
+        """Log the notes if they differ from those logged last, and those are old enough."""
+        now, notes = time.monotonic(), self._host.notes()
+        if now >= self._next and notes != self._logged:
+            self._logged, self._next = notes, now + _NOTE_EVERY
+            for note in notes:
+                _log.warning("%s", note)
 
 
 class DaemonCommand:
@@ -125,7 +157,6 @@ class DaemonCommand:
             PtescopeError: see the exit statuses of the output contract.
         """
         log_to_stderr(logging.INFO)
-        stop = _Terminated()
         selection, limits = selection_of(args)
         keep_heap_small()
         sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -135,7 +166,8 @@ class DaemonCommand:
 
             traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
         kernel = kernel_facts()
-        with ExitStack() as undo:
+        with Stop(patient=True) as stop, ExitStack() as undo:
+            stop.listen()
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
             prepare(lean=True)  # when it is known that we may watch
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
@@ -156,7 +188,7 @@ class DaemonCommand:
             if args.json:
                 host.audit()
                 known = [process.snapshot for process in host.view().processes]
-                dump(document([snapshot for snapshot in known if snapshot]))
+                print_json(document([snapshot for snapshot in known if snapshot]))
         return 0
 
     def _watch(
@@ -164,22 +196,16 @@ class DaemonCommand:
         host: Host,
         desk: Desk,
         server: MetricsServer,
-        stop: _Terminated,
+        stop: Stop,
         duration: float | None,
     ) -> None:
-        end = time.monotonic() + duration if duration else float("inf")
-        every, next_word, next_note = watchdog_seconds(), 0.0, 0.0
-        said: list[str] = []
-        while not stop.asked and (now := time.monotonic()) < end:
-            busy = host.step()
-            desk.answer()
-            if every and now >= next_word:
-                notify("WATCHDOG=1")
-                next_word = now + every / 2
+        def over() -> bool:
             if server.problem:
                 raise PtescopeError(f"Metrics are not served any more: {server.problem!r}.")
-            if now >= next_note and (notes := host.notes()) != said:
-                said, next_note = notes, now + _NOTE_EVERY
-                for note in notes:
-                    _log.warning("%s", note)
-            desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            return stop()
+
+        notes = _Notes(host)
+        tasks = [Task(_CHECK_NOTES_EVERY, notes.log, at_once=True)]
+        if watchdog := watchdog_seconds():
+            tasks.append(Task(watchdog / 2, lambda: notify("WATCHDOG=1"), at_once=True))
+        follow_host(host, desk, over, duration=duration, tasks=tasks)

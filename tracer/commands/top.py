@@ -11,7 +11,7 @@ from shadow.report.top import TopApp
 from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
-from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, selection_of
+from tracer.commands.daemon import add_choice, follow_host, selection_of
 from tracer.daemon import Host
 from tracer.daemon.view_broker import Desk
 from tracer.follow.open_tracing import open_tracing
@@ -32,10 +32,7 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         """Until it is stopped."""
         try:
-            while not self._stopped:
-                busy = self._host.step()
-                self.desk.answer()
-                self.desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            follow_host(self._host, self.desk, lambda: self._stopped)
         except Exception as error:
             self.problem = error
         finally:
