@@ -5,7 +5,6 @@ import logging
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,15 +19,15 @@ from tracer.daemon import Host, Limits, Selection
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
-from tracer.daemon.view_broker import Desk
-from tracer.follow.loop import Pace, Stop, Task, follow
+from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.watch import follow_host
+from tracer.follow.loop import Stop, Task
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 from tracer.terminal import log_to_stderr
 
-__all__ = ("DaemonCommand", "add_choice", "follow_host", "selection_of")
+__all__ = ("DaemonCommand", "add_choice", "selection_of")
 
-_PACE = Pace(busy=0.05, idle=0.2)
 _LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
 """Seconds for which a busy thread keeps the interpreter. A thread that serves connections asks
@@ -69,32 +68,6 @@ def selection_of(args: Namespace) -> tuple[Selection, Limits]:
     """What `add_choice` declared."""
     selection = Selection(tuple(args.name), tuple(args.cgroup), args.min_vmpte >> 10)
     return selection, Limits(args.max_memory, args.max_cpu / 100)
-
-
-def follow_host(
-    host: Host,
-    desk: Desk,
-    over: Callable[[], bool],
-    *,
-    duration: float | None = None,
-    tasks: Sequence[Task] = (),
-) -> None:
-    """Watch the host and answer requests for its view until it is over.
-
-    Args:
-        host: the host.
-        desk: where other threads ask for the view.
-        over: says when to stop.
-        duration: seconds after which to stop; None: never.
-        tasks: what to do at intervals.
-    """
-
-    def step() -> int:
-        busy = host.step()
-        desk.answer()
-        return busy
-
-    follow(step, over, duration=duration, tasks=tasks, pace=_PACE, wait=desk.wait)
 
 
 class _Notes:
@@ -172,10 +145,10 @@ class DaemonCommand:
             prepare(lean=True)  # when it is known that we may watch
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
-            desk = Desk(lambda pid: host.view(slots_of=pid))
-            server = MetricsServer(desk.ask, *args.listen, top=args.top)
+            broker = ViewBroker(lambda pid: host.view(slots_of=pid))
+            server = MetricsServer(broker.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
-            undo.callback(desk.close, PtescopeError("ptescope is about to end"))
+            undo.callback(broker.close, PtescopeError("ptescope is about to end"))
             give_back()
             drop_capabilities()
             if traces:
@@ -183,7 +156,7 @@ class DaemonCommand:
             server.start()
             notify("READY=1")
             _log.info("watching; metrics on http://%s:%s/metrics", args.listen[0], server.port)
-            self._watch(host, desk, server, stop, args.duration)
+            self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:
                 host.audit()
@@ -194,7 +167,7 @@ class DaemonCommand:
     def _watch(
         self,
         host: Host,
-        desk: Desk,
+        broker: ViewBroker,
         server: MetricsServer,
         stop: Stop,
         duration: float | None,
@@ -208,4 +181,4 @@ class DaemonCommand:
         tasks = [Task(_CHECK_NOTES_EVERY, notes.log, at_once=True)]
         if watchdog := watchdog_seconds():
             tasks.append(Task(watchdog / 2, lambda: notify("WATCHDOG=1"), at_once=True))
-        follow_host(host, desk, over, duration=duration, tasks=tasks)
+        follow_host(host, broker, over, duration=duration, tasks=tasks)

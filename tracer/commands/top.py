@@ -11,9 +11,10 @@ from shadow.report.top import TopApp
 from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
-from tracer.commands.daemon import add_choice, follow_host, selection_of
+from tracer.commands.daemon import add_choice, selection_of
 from tracer.daemon import Host
-from tracer.daemon.view_broker import Desk
+from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.watch import follow_host
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 
@@ -25,19 +26,19 @@ class _Watcher(threading.Thread):
 
     def __init__(self, host: Host) -> None:
         super().__init__(name="watch")
-        self.desk = Desk(lambda pid: host.view(slots_of=pid))
+        self.broker = ViewBroker(lambda pid: host.view(slots_of=pid))
         self.problem: Exception | None = None
         self._host, self._stopped = host, False
 
     def run(self) -> None:
         """Until it is stopped."""
         try:
-            follow_host(self._host, self.desk, lambda: self._stopped)
+            follow_host(self._host, self.broker, lambda: self._stopped)
         except Exception as error:
             self.problem = error
         finally:
             why = f": {self.problem!r}" if self.problem else ""
-            self.desk.close(PtescopeError(f"The host is not watched any more{why}."))
+            self.broker.close(PtescopeError(f"The host is not watched any more{why}."))
 
     def stop(self) -> None:
         """End it."""
@@ -79,7 +80,7 @@ class TopCommand:
             watcher = _Watcher(host)
             watcher.start()
             undo.callback(watcher.stop)
-            app = TopApp(watcher.desk.ask, args.interval)
+            app = TopApp(watcher.broker.ask, args.interval)
             app.run()
         if app.problem:
             raise app.problem
