@@ -7,7 +7,7 @@ Sources: mm/mmap.c (do_mmap), mm/madvise.c (madvise_vma_behavior), mm/mlock.c.
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, PARTLY, PKEY_SHIFT, SPECIAL, UNFILLED
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.fault import populate
-from shadow.table.guard_calls import MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, guard
+from shadow.table.guard_calls import guard
 from shadow.table.jit import compiled
 from shadow.table.labels import NOT_MERGEABLE, change_flags, set_label
 from shadow.table.radix import find, next_slot
@@ -15,6 +15,38 @@ from shadow.table.reclaim import collapse, page_out
 from shadow.table.state import Counter, LabelPart, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import cut, first_overlap, insert, merge_around
+from shadow.uapi import (
+    MADV_COLLAPSE,
+    MADV_DODUMP,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
+    MADV_DONTFORK,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+    MADV_HUGEPAGE,
+    MADV_KEEPONFORK,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
+    MADV_PAGEOUT,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
+    MADV_WIPEONFORK,
+    MAP_ANONYMOUS,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NONBLOCK,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_SHARED,
+    MAP_STACK,
+    MCL_CURRENT,
+    MCL_FUTURE,
+    MCL_ONFAULT,
+    MLOCK_ONFAULT,
+)
 
 __all__ = (
     "advise",
@@ -27,36 +59,6 @@ __all__ = (
     "unlock",
 )
 
-_MAP_SHARED_TYPES = 0x01  # MAP_SHARED, MAP_SHARED_VALIDATE (0x03)
-_MAP_ANONYMOUS = 0x20
-_MAP_GROWSDOWN = 0x100
-_MAP_LOCKED = 0x2000
-_MAP_NORESERVE = 0x4000
-_MAP_POPULATE = 0x8000
-_MAP_NONBLOCK = 0x10000
-_MAP_STACK = 0x20000
-_MAP_HUGETLB = 0x40000
-
-_MADV_NORMAL = 0
-_MADV_RANDOM = 1
-_MADV_SEQUENTIAL = 2
-_MADV_DONTFORK = 10
-_MADV_DOFORK = 11
-_MADV_MERGEABLE = 12
-_MADV_UNMERGEABLE = 13
-_MADV_HUGEPAGE = 14
-_MADV_NOHUGEPAGE = 15
-_MADV_DONTDUMP = 16
-_MADV_DODUMP = 17
-_MADV_WIPEONFORK = 18
-_MADV_KEEPONFORK = 19
-_MADV_PAGEOUT = 21
-_MADV_COLLAPSE = 25
-
-_MLOCK_ONFAULT = 1
-_MCL_CURRENT = 1
-_MCL_FUTURE = 2
-_MCL_ONFAULT = 4
 _EVERYWHERE = 1 << 62
 
 _NOT_ACCOUNTABLE = VmaFlag.SHARED | VmaFlag.NORESERVE | VmaFlag.HUGETLB
@@ -72,9 +74,9 @@ def populates(s: State, aux: int) -> bool:
     map_flags = aux >> MAP_FLAGS_SHIFT
     if aux & UNFILLED:
         return False
-    if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
+    if map_flags & MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
         return True
-    return map_flags & _MAP_POPULATE != 0 and map_flags & _MAP_NONBLOCK == 0
+    return map_flags & MAP_POPULATE != 0 and map_flags & MAP_NONBLOCK == 0
 
 
 @compiled
@@ -92,18 +94,18 @@ def map_range(s: State, start: int, end: int, aux: int, file: int, pgoff: int) -
     unmap(s, start, end)
     flags = aux & _ACCESS
     map_flags = aux >> MAP_FLAGS_SHIFT
-    anonymous = map_flags & _MAP_ANONYMOUS != 0
-    if map_flags & _MAP_SHARED_TYPES:
+    anonymous = map_flags & MAP_ANONYMOUS != 0
+    if map_flags & MAP_SHARED:  # MAP_SHARED_VALIDATE has this bit, too
         flags |= VmaFlag.SHARED
-    if map_flags & _MAP_GROWSDOWN:
+    if map_flags & MAP_GROWSDOWN:
         flags |= VmaFlag.GROWSDOWN
-    if map_flags & _MAP_HUGETLB:
+    if map_flags & MAP_HUGETLB:
         flags |= VmaFlag.HUGETLB
-    if map_flags & _MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
+    if map_flags & MAP_LOCKED or s.counters[Counter.LOCK_FUTURE]:
         flags |= VmaFlag.LOCKED
-    if map_flags & _MAP_NORESERVE:
+    if map_flags & MAP_NORESERVE:
         flags |= VmaFlag.NORESERVE
-    if map_flags & _MAP_STACK:
+    if map_flags & MAP_STACK:
         flags |= VmaFlag.NOHUGEPAGE
     if aux & SPECIAL:
         flags |= VmaFlag.SPECIAL
@@ -175,8 +177,8 @@ def lock_fills(length: int, flags: int) -> bool:
     if flags & UNFILLED:
         return False
     if length:
-        return flags & _MLOCK_ONFAULT == 0
-    return flags & (_MCL_CURRENT | _MCL_ONFAULT) == _MCL_CURRENT
+        return flags & MLOCK_ONFAULT == 0
+    return flags & (MCL_CURRENT | MCL_ONFAULT) == MCL_CURRENT
 
 
 @compiled
@@ -184,7 +186,7 @@ def lock(s: State, start: int, end: int, flags: int) -> None:
     """mlock or mlock2 over a range; one that fails at a hole fills nothing."""
     done = _first_hole(s, start, end)
     if start < done:
-        _lock_vmas(s, start, done, flags & _MLOCK_ONFAULT != 0)
+        _lock_vmas(s, start, done, flags & MLOCK_ONFAULT != 0)
     if done == end and lock_fills(end - start, flags):
         populate(s, start, end, True)
 
@@ -192,9 +194,9 @@ def lock(s: State, start: int, end: int, flags: int) -> None:
 @compiled
 def lock_all(s: State, flags: int) -> None:
     """mlockall."""
-    s.counters[Counter.LOCK_FUTURE] = flags & _MCL_FUTURE
-    if flags & _MCL_CURRENT:
-        _lock_vmas(s, 0, _EVERYWHERE, flags & _MCL_ONFAULT != 0)
+    s.counters[Counter.LOCK_FUTURE] = flags & MCL_FUTURE
+    if flags & MCL_CURRENT:
+        _lock_vmas(s, 0, _EVERYWHERE, flags & MCL_ONFAULT != 0)
         if lock_fills(0, flags):
             populate(s, 0, _EVERYWHERE, False)
 
@@ -219,7 +221,7 @@ def _for_slots(s: State, start: int, end: int, advice: int) -> None:
         record = find(s, slot)
         first, last = max(slot, start), min(slot + SLOT, end)
         if s.records[record].huge == 0:
-            if advice == _MADV_PAGEOUT:
+            if advice == MADV_PAGEOUT:
                 page_out(s, record, first, last)
             elif (last - first) >> PAGE_SHIFT == ENTRIES:
                 collapse(s, record)
@@ -234,7 +236,7 @@ def _for_vmas(s: State, start: int, end: int, advice: int) -> None:
         return
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
-        if advice == _MADV_PAGEOUT and s.vmas[v].flags & VmaFlag.LOCKED:
+        if advice == MADV_PAGEOUT and s.vmas[v].flags & VmaFlag.LOCKED:
             return
         _for_slots(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), advice)
         v += 1
@@ -244,31 +246,31 @@ def _for_vmas(s: State, start: int, end: int, advice: int) -> None:
 def _flags_of(advice: int) -> tuple[int, int]:
     """The flags of a VMA that this advice clears and sets; both 0 where it is no such advice."""
     clear, add = 0, 0
-    if advice == _MADV_HUGEPAGE:
+    if advice == MADV_HUGEPAGE:
         clear, add = VmaFlag.NOHUGEPAGE, VmaFlag.HUGEPAGE
-    elif advice == _MADV_NOHUGEPAGE:
+    elif advice == MADV_NOHUGEPAGE:
         clear, add = VmaFlag.HUGEPAGE, VmaFlag.NOHUGEPAGE
-    elif advice == _MADV_NORMAL:
+    elif advice == MADV_NORMAL:
         clear = _READ_PATTERN
-    elif advice == _MADV_RANDOM:
+    elif advice == MADV_RANDOM:
         clear, add = VmaFlag.SEQUENTIAL, VmaFlag.RANDOM
-    elif advice == _MADV_SEQUENTIAL:
+    elif advice == MADV_SEQUENTIAL:
         clear, add = VmaFlag.RANDOM, VmaFlag.SEQUENTIAL
-    elif advice == _MADV_DONTFORK:
+    elif advice == MADV_DONTFORK:
         add = VmaFlag.DONTFORK
-    elif advice == _MADV_DOFORK:
+    elif advice == MADV_DOFORK:
         clear = VmaFlag.DONTFORK
-    elif advice == _MADV_WIPEONFORK:
+    elif advice == MADV_WIPEONFORK:
         add = VmaFlag.WIPEONFORK
-    elif advice == _MADV_KEEPONFORK:
+    elif advice == MADV_KEEPONFORK:
         clear = VmaFlag.WIPEONFORK
-    elif advice == _MADV_DONTDUMP:
+    elif advice == MADV_DONTDUMP:
         add = VmaFlag.DONTDUMP
-    elif advice == _MADV_DODUMP:
+    elif advice == MADV_DODUMP:
         clear = VmaFlag.DONTDUMP
-    elif advice == _MADV_MERGEABLE:
+    elif advice == MADV_MERGEABLE:
         add = VmaFlag.MERGEABLE
-    elif advice == _MADV_UNMERGEABLE:
+    elif advice == MADV_UNMERGEABLE:
         clear = VmaFlag.MERGEABLE
     return clear, add
 
@@ -282,5 +284,5 @@ def advise(s: State, start: int, end: int, advice: int) -> None:
         change_flags(s, start, end, clear, add, but)
     elif advice in (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE):
         guard(s, start, end, advice)
-    elif advice in (_MADV_PAGEOUT, _MADV_COLLAPSE):
+    elif advice in (MADV_PAGEOUT, MADV_COLLAPSE):
         _for_vmas(s, start, end, advice)

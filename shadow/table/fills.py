@@ -12,10 +12,10 @@ follows such a call anyway (`shadow.events.UNFILLED`); a trace that has it is da
 from shadow.events import UNFILLED, Kind
 from shadow.geometry import SLOT_SHIFT
 from shadow.table.advise import lock_fills, populates
-from shadow.table.guard_calls import MADV_GUARD_INSTALL
 from shadow.table.jit import compiled
 from shadow.table.state import Counter, Pending, State, VmaFlag
 from shadow.table.vmas import first_overlap, vma_at
+from shadow.uapi import MADV_GUARD_INSTALL
 
 __all__ = ("charge", "drain", "fills_of", "may_fill", "pending_of")
 

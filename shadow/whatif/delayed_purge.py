@@ -24,6 +24,7 @@ import numpy.typing as npt
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE, PAGE_SHIFT
 from shadow.table.jit import compiled, signed
+from shadow.uapi import MADV_DONTNEED
 from shadow.whatif.purge_index import Numbers, number_of, purged_by
 
 __all__ = ("FOREVER", "delayed_purge")
@@ -36,7 +37,6 @@ _STEPS = 200
 _SHORTEST_STEP_NS = 1_000_000
 _BATCH_PAGES = 1024
 """BACKGROUND_THREAD_NPAGES_THRESHOLD (background_thread_structs.h)."""
-_MADV_DONTNEED = 4
 
 Flags = npt.NDArray[np.bool_]
 Curve = npt.NDArray[np.float64]
@@ -104,7 +104,7 @@ def _purge(
     out[at].tid = counts[_At.TGID]
     out[at].kind = Kind.DONTNEED
     out[at].cpu = 0
-    out[at].aux = _MADV_DONTNEED
+    out[at].aux = MADV_DONTNEED
     counts[_At.OUT] = at + 1
 
 
