@@ -4,7 +4,6 @@
 import time
 from contextlib import suppress
 from dataclasses import replace
-from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,19 @@ import numpy as np
 from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
-from shadow.geometry import PAGE, user_address_limit
-from shadow.records import Events, Facts, Mappings
-from shadow.snapshot import Audit, Kernel, Snapshot
-from shadow.table import UFFD_FLAGS, Counter, HugePages, Table
+from shadow.geometry import user_address_limit
+from shadow.records import Events, Mappings
+from shadow.snapshot import Audit, Snapshot
+from shadow.table import UFFD_FLAGS, Counter, Table
 from shadow.user_space import clipped
 from tracer.census import Reader
 from tracer.follow.auditor import Auditor
 from tracer.follow.description import Description
 from tracer.follow.drift import ReadingBudget
+from tracer.follow.first_facts import first_facts
 from tracer.follow.in_full import in_full
 from tracer.follow.seeding import FirstReading, read_state
-from tracer.kernel import THP, KernelFacts
+from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
 
@@ -39,13 +39,6 @@ _USERFAULTFD_NOTE = (
     "It uses userfaultfd: pages that are copied, zeroed or moved there are followed by "
     "the ioctls that do it; markers of write protection are read again."
 )
-
-
-def _huge_pages(kernel: KernelFacts) -> HugePages:
-    def orders(where: str) -> int:
-        return sum(kib * 1024 // PAGE for kib in kernel.mthp[where])
-
-    return HugePages(THP[kernel.thp], orders("always"), orders("madvise"))
 
 
 def children_of(events: EventBatch) -> list[int]:
@@ -86,34 +79,11 @@ class Session:
         self._description = Description(target)
         self._resting_since = 0
         """When `rest` was called (ns, CLOCK_MONOTONIC); 0: the session takes events."""
-        huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
-        facts = Facts(
-            process=target.identify(),
-            kernel=Kernel(
-                release=kernel.release,
-                policy=kernel.policy.label,
-                levels=kernel.levels,
-                page_size=PAGE,
-                seed="none",
-                probes=probes.attachments.by_backend(),
-            ),
-            huge=huge,
-            max_map_count=kernel.max_map_count,
-            host=gethostname(),
-            start_ns=time.monotonic_ns(),
-            wall_ns=time.time_ns(),
-        )
+        facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
         self.engine = Engine(facts, tee)
         self._auditor = Auditor(
             target, self.engine, reader, self.take, drift_every, ReadingBudget(of_all=budget)
         )
-        if not reader.exact:
-            self._note(f"Page tables are counted, not read: {reader.why}")
-        if huge.always or huge.madvise:
-            self._note(
-                "Multi-size THP is on: a fault is taken to make as many entries as the largest "
-                "size that fits; where memory is short it makes fewer, which only an audit sees."
-            )
 
     def _update(self, **changes: Any) -> None:
         """Replace some of the facts as of now."""
