@@ -75,21 +75,10 @@ def _perf_record(pid: int, data: Path) -> Iterator[None]:
     perf = subprocess.Popen(
         [
             # perf mounts tracefs where there is none; a namespace of its own keeps that to itself.
-            *(
-                "unshare",
-                "--mount",
-                "perf",
-                "record",
-                "-q",
-                "-c",
-                "1",
-                "-D",
-                "-1",
-                "-o",
-                str(data),
-                "-e",
-                _EVENTS,
-            ),
+            # For build IDs it would enter the mount namespace of the process, which takes it out
+            # of a chroot, and there it aborts.
+            *("unshare", "--mount", "perf", "record", "-q", "--no-buildid"),
+            *("-c", "1", "-D", "-1", "-o", str(data), "-e", _EVENTS),
             *(f"--control=fd:{control},{from_perf}", "-p", str(pid)),
         ],
         pass_fds=(control, from_perf),

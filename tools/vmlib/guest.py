@@ -36,7 +36,7 @@ mount -t tracefs trace /sys/kernel/tracing; mount -t debugfs debug /sys/kernel/d
 mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t securityfs security /sys/kernel/security
 ln -sf /proc/self/fd /dev/fd
-ip link set lo up
+busybox ip link set lo up
 {share}
 : >{control}/started
 ( cd {folder} && exec env -i {environment} {command} ) \\
