@@ -9,12 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-
-# Capabilities are dropped per thread, so numpy must not start any of its own.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 from pkgutil import resolve_name
+from types import FrameType
 from typing import NoReturn
 
 from shadow.errors import PtescopeError
@@ -114,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error that the user can act on is printed as one line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Capabilities are dropped per thread, so numpy, which commands import, must start none.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     log_to_stderr(logging.WARNING)
     try:
         args = _parser(arguments).parse_args(arguments)

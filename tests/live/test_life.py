@@ -265,7 +265,7 @@ def test_a_reused_pid_is_another_process() -> None:
 
 
 _ENDS_EARLY = """
-import os, signal, sys, time, tracer.follow.session
+import os, signal, sys, time, tracer.follow.seeding
 from tracer.cli import main
 from tracer.process.target import Target
 
@@ -282,7 +282,7 @@ elif moment == "probed":
 elif moment == "mapped":
     Target.vmas = end
 else:
-    tracer.follow.session.vm_pte_kib = end
+    tracer.follow.seeding.vm_pte_kib = end
 sys.exit(main([command, "-p", pid, *more]))
 """
 

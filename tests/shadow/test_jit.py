@@ -139,8 +139,7 @@ def test_compiling_is_announced_and_can_be_interrupted(
 def test_a_missing_cache_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jit, "_FOLDER", None)
-    monkeypatch.setattr(jit, "_REFUSED", ["others may write to /odd"])
+    monkeypatch.setattr(jit, "_place", lambda: (None, ["others may write to /odd"]))
     with jit.compiling("a function"):
         numba.njit(lambda x: x + 1)(1)
     assert caplog.messages == [

@@ -69,7 +69,7 @@ def test_a_process_without_any_event_has_the_mean_of_its_seed() -> None:
 
 def test_the_window_ends_where_the_facts_say() -> None:
     engine = _followed(pages_read(10, 0))
-    engine.update(end_ns=130 * _S)
+    engine.update(130 * _S, end_ns=130 * _S)
     assert _outcome(engine, 160, Policy.PTE_REF).saved_page_seconds == 300
 
 

@@ -15,6 +15,7 @@ from shadow.snapshot import Snapshot
 from shadow.table import prepare
 from tools.accuracy_suite.programs import CASES, SuiteCase
 from tracer.census import Reader, open_reader
+from tracer.follow.loop import Pace, Task, follow
 from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
@@ -23,6 +24,8 @@ from tracer.process.target import open_target
 
 _EVERY = 1.0
 _REST = 0.2
+_PACE = Pace(busy=0, idle=0.002)
+"""The programs are as busy as they can be."""
 _COLUMNS = (
     "program",
     "allocator",
@@ -76,13 +79,7 @@ def _follow(case: SuiteCase, seconds: float, probes: Probes, reader: Reader) -> 
         time.sleep(0.5)  # until it is loaded and linked
         tree = ProcessTree(probes, kernel_facts(), reader, forks=case.forks)
         tree.add(open_target(running.pid))
-        next_audit = time.monotonic() + _EVERY
-        while not running.done():
-            if not tree.pump():
-                time.sleep(0.002)
-            if time.monotonic() >= next_audit:
-                tree.audit()
-                next_audit = time.monotonic() + _EVERY
+        follow(tree.pump, running.done, tasks=[Task(_EVERY, tree.audit)], pace=_PACE)
         time.sleep(_REST)
         tree.stop()
         return [_row(case, *_last_word(session)) for session in tree.sessions]

@@ -19,6 +19,7 @@ from shadow.table import prepare
 from tools.prove_advice.cases import CASES, Case
 from tools.prove_advice.programs import Program
 from tracer.census import Reader, open_reader
+from tracer.follow.loop import Pace, follow
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
 from tracer.probes.stream import Probes
@@ -28,6 +29,8 @@ __all__: tuple[str, ...] = ()
 
 _SETTING = re.compile(r"([A-Za-z_]+)=(\S+)(?:  # .*)?")
 _SETTLED = 1.0
+_PACE = Pace(busy=0, idle=0.002)
+"""The programs are as busy as they can be."""
 _COLUMNS = (
     "program",
     "rule",
@@ -62,12 +65,8 @@ def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) ->
         session = Session(open_target(program.pid), probes, kernel, reader, kept)
         session.seed()
         program.begin()
-        resting_since = None
-        while resting_since is None or time.monotonic() - resting_since < case.rest:
-            if not session.pump():
-                time.sleep(0.002)
-            if resting_since is None and program.done.is_set():
-                resting_since = time.monotonic()
+        follow(session.follow, lambda: program.done.is_set() or session.ended, pace=_PACE)
+        follow(session.follow, lambda: session.ended, duration=case.rest, pace=_PACE)
         session.stop()
         return evidence_of(session.engine, time.monotonic_ns(), kept.take())
     finally:

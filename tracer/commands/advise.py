@@ -22,17 +22,17 @@ from shadow.trace import TraceReader
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, seconds, whole
 from tracer.commands.options import add_backend, add_max_memory
-from tracer.follow.loop import Stop
+from tracer.commands.output import print_report
+from tracer.follow.loop import Stop, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 from tracer.process.target import open_target
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("AdviseCommand",)
 
 _SECONDS = 30.0
-_BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,11 @@ def _of_trace(
 
 
 def _print(advised: list[_Advised], args: Namespace) -> None:
-    if args.json:
-        dump({"schema": SCHEMA, "processes": [each.plain for each in advised]})
-    else:
-        say("\n\n".join(each.text for each in advised))
+    print_report(
+        {"schema": SCHEMA, "processes": [each.plain for each in advised]},
+        lambda: "\n\n".join(each.text for each in advised),
+        as_json=args.json,
+    )
 
 
 def _follow(args: Namespace) -> Evidence:
@@ -167,11 +168,11 @@ def _follow(args: Namespace) -> Evidence:
     kernel = kernel_facts()
     target = open_target(args.pid)  # fail before anything is loaded
     kept = HistoryStore(args.keep).process()
-    with ExitStack() as undo:
+    with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
         prepare()  # only now, as it may compile: following is allowed
         whatif.prepare()
-        stop = Stop()
+        stop.listen()
         probes.add(target.pid)
         try:
             session = Session(target, probes, kernel, reader, kept)
@@ -181,9 +182,7 @@ def _follow(args: Namespace) -> Evidence:
         refuse_unread(session)
         drop_capabilities()
         complain(f"following {session.engine.facts.process.comm} (pid {target.pid})")
-        deadline = time.monotonic() + (args.duration or _SECONDS)
-        while not (session.ended or stop.asked) and time.monotonic() < deadline:
-            time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)
+        follow(session.follow, lambda: session.ended or stop(), duration=args.duration or _SECONDS)
         session.stop()
     evidence = evidence_of(session.engine, time.monotonic_ns(), kept.take())
     if evidence.ended and not evidence.seeded:

@@ -5,19 +5,20 @@ from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
 
 from shadow.errors import UsageError
 from shadow.plural import counted
 from shadow.private_file import NewFile, check_place
 from shadow.report.text import render
-from shadow.snapshot import Snapshot, document
+from shadow.snapshot import document
 from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
 from tracer.commands.options import add_backend
-from tracer.follow.loop import Stop, follow
+from tracer.commands.output import print_report
+from tracer.commands.progress import rows_at, status_line
+from tracer.follow.loop import Stop, Task, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.process_tree import ProcessTree
 from tracer.kernel import kernel_facts
@@ -25,7 +26,7 @@ from tracer.probes.stream import DEFAULT_RING
 from tracer.process.find import find_by_name
 from tracer.process.launch import Launched
 from tracer.process.target import open_target
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("AttachCommand", "open_writer", "prepare_target", "run_tree")
 
@@ -83,6 +84,7 @@ def open_writer(args: Namespace) -> TraceWriter | None:
 
 def run_tree(
     args: Namespace,
+    stop: Stop,
     *,
     stop_without_trace: bool,
     before_rights_drop: Callable[[], object] = lambda: None,
@@ -91,6 +93,7 @@ def run_tree(
 
     Args:
         args: the options of `prepare_target`, and `output`.
+        stop: listens to signals once the process can be followed.
         stop_without_trace: whether to stop once the trace can no longer be written.
         before_rights_drop: called once the process is seeded, while all rights remain.
 
@@ -114,7 +117,7 @@ def run_tree(
             open_tracing(kernel, ring_bytes=args.ring, backend=args.backend)
         )
         prepare()  # only now, as it may compile: following is allowed
-        stop = Stop()
+        stop.listen()
         writer = open_writer(args)
         if writer:
             undo.callback(writer.discard_unpublished)
@@ -132,16 +135,48 @@ def run_tree(
         drop_capabilities()
         if writer:
             writer.start()  # only now, so that its thread has no more rights than remain
-            if stop_without_trace:
-                stop.also = lambda: writer.problem is not None
         complain(f"following {first.engine.facts.process.comm} (pid {pid}); Ctrl-C ends it")
         if launched:
             launched.release()
-        follow(tree, stop, args, launched)
+        _follow(tree, stop, args, launched, writer if stop_without_trace else None)
         tree.stop()
     if tree.missed:
         complain(f"{counted(tree.missed, 'forked process')} ended before ptescope could read them")
     return tree, writer
+
+
+def _follow(
+    tree: ProcessTree,
+    stop: Stop,
+    args: Namespace,
+    launched: Launched | None,
+    needed_trace: TraceWriter | None,
+) -> None:
+    """Pump events until a signal, the end of all processes, or the end of the time.
+
+    Args:
+        tree: the processes.
+        stop: a signal has come.
+        args: duration, interval, audit, json.
+        launched: the program that was started for this.
+        needed_trace: the trace without which there is no point in going on.
+    """
+
+    def pump() -> int:
+        count = tree.pump()
+        if launched:
+            launched.ended()  # reap it; its EXIT event ends the run
+        return count
+
+    def over() -> bool:
+        lost_trace = needed_trace is not None and needed_trace.problem is not None
+        return stop() or lost_trace or tree.ended()
+
+    tasks = [Task(args.audit, tree.audit)] if args.audit else []
+    if args.interval:
+        tasks.append(rows_at(args.interval, tree, to_stderr=args.json))
+    with status_line(tree) as shown:
+        follow(pump, over, duration=args.duration, tasks=[*tasks, *shown])
 
 
 class AttachCommand:
@@ -183,7 +218,7 @@ class AttachCommand:
         check_place(args.report, force=args.force)
         if args.report and args.report == args.output:
             raise UsageError("-o and --report name the same file; give two.")
-        with ExitStack() as files:
+        with Stop() as stop, ExitStack() as files:
             made: list[NewFile] = []
 
             def make_report() -> None:
@@ -191,25 +226,22 @@ class AttachCommand:
                     made.append(files.enter_context(NewFile(args.report, force=args.force)))
                     made[0].publish_if_folder_is_anothers()
 
-            tree, writer = run_tree(args, stop_without_trace=False, before_rights_drop=make_report)
+            tree, writer = run_tree(
+                args, stop, stop_without_trace=False, before_rights_drop=make_report
+            )
             if writer:
                 files.callback(_end_trace, writer)  # even if writing the report fails
             snapshots = [session.snapshot(slots=args.slots) for session in tree.sessions]
-            if made:
-                with made[0].opened("w") as file:
-                    _report(snapshots, args.json, file)
-            else:
-                _report(snapshots, args.json)
+            file = files.enter_context(made[0].opened("w")) if made else None
+            print_report(
+                document(snapshots),
+                lambda: "\n\n".join(map(render, snapshots)),
+                as_json=args.json,
+                to=file,
+            )
         return 0
 
 
 def _end_trace(writer: TraceWriter) -> None:
     writer.close()
     complain(writer.summary())
-
-
-def _report(snapshots: list[Snapshot], as_json: bool, file: TextIO | None = None) -> None:
-    if as_json:
-        dump(document(snapshots), to=file)
-    else:
-        say("\n\n".join(map(render, snapshots)), to=file)

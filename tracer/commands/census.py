@@ -17,10 +17,11 @@ from shadow.report.census import census_table, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
+from tracer.commands.output import print_report
 from tracer.kernel import KernelFacts, kernel_facts
 from tracer.process.target import Target, open_target
 from tracer.procfs import vm_pte_kib
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("CensusCommand", "take_census")
 
@@ -102,6 +103,12 @@ def _by_size() -> list[int]:
     return sorted(sizes, key=lambda pid: -sizes[pid])
 
 
+def _text(found: list[Snapshot], *, rows: bool) -> str:
+    if rows:
+        return census_table(found)
+    return "\n\n".join(map(render_census, found))
+
+
 class CensusCommand:
     """Read the page tables of processes as they are now.
 
@@ -159,12 +166,7 @@ class CensusCommand:
         reader.close()
         if failed and not found:
             raise failed[0]
-        if args.json:
-            dump(document(found))
-        elif args.all:
-            say(census_table(found))
-        else:
-            say("\n\n".join(map(render_census, found)))
+        print_report(document(found), lambda: _text(found, rows=args.all), as_json=args.json)
         for problem in failed:
             complain(problem)
         return 0 if args.all or not failed else failed[0].status

@@ -2,13 +2,11 @@
 """`ptescope daemon`: follow a whole host for months."""
 
 import logging
-import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from shadow.errors import PtescopeError
 from shadow.snapshot import document
@@ -16,24 +14,26 @@ from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import address, natural, percent, seconds, size
 from tracer.commands.options import add_backend
+from tracer.commands.output import print_json
 from tracer.daemon import Host, Limits, Selection
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
 from tracer.daemon.service import SERVICE_FILES, service_file
 from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.watch import follow_host
+from tracer.follow.loop import Stop, Task
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
-from tracer.terminal import dump, log_to_stderr, say
+from tracer.terminal import log_to_stderr, say
 
-__all__ = ("BUSY_WAIT", "IDLE_WAIT", "DaemonCommand", "add_choice", "selection_of")
+__all__ = ("DaemonCommand", "add_choice", "selection_of")
 
-BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
-"""Seconds between two steps, while events arrive and while none do."""
 _LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
 """Seconds for which a busy thread keeps the interpreter lock. A thread that serves connections
 needs the lock after each system call; with the default of 5 ms, 1,700 connections took 30 s."""
+_CHECK_NOTES_EVERY = 0.5
 _NOTE_EVERY = 5.0
 """Seconds between two rounds of notes in the log, since their numbers may change constantly."""
 
@@ -76,16 +76,21 @@ def selection_of(args: Namespace) -> tuple[Selection, Limits]:
     return selection, Limits(args.max_memory, args.max_cpu / 100)
 
 
-class _Terminated:
-    """A flag that SIGTERM and SIGINT set."""
+class _Notes:
+    """The host's notes in the log, whenever they have changed."""
 
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._logged: list[str] = []
+        self._next = 0.0
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def log(self) -> None:
+        """Log the notes if they differ from those logged last, and those are old enough."""
+        now, notes = time.monotonic(), self._host.notes()
+        if now >= self._next and notes != self._logged:
+            self._logged, self._next = notes, now + _NOTE_EVERY
+            for note in notes:
+                _log.warning("%s", note)
 
 
 class DaemonCommand:
@@ -145,7 +150,6 @@ class DaemonCommand:
             say(service_file(args.print))
             return 0
         log_to_stderr(logging.INFO)
-        stop = _Terminated()
         selection, limits = selection_of(args)
         keep_heap_small()
         sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -155,7 +159,8 @@ class DaemonCommand:
 
             traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
         kernel = kernel_facts()
-        with ExitStack() as undo:
+        with Stop(patient=True) as stop, ExitStack() as undo:
+            stop.listen()
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
             prepare(lean=True)  # only now, as it may compile: following is allowed
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
@@ -178,7 +183,7 @@ class DaemonCommand:
             if args.json:
                 host.audit()
                 known = [process.snapshot for process in host.view().processes]
-                dump(document([snapshot for snapshot in known if snapshot]))
+                print_json(document([snapshot for snapshot in known if snapshot]))
         return 0
 
     def _watch(
@@ -186,22 +191,16 @@ class DaemonCommand:
         host: Host,
         broker: ViewBroker,
         server: MetricsServer,
-        stop: _Terminated,
+        stop: Stop,
         duration: float | None,
     ) -> None:
-        end = time.monotonic() + duration if duration else float("inf")
-        every, next_word, next_note = watchdog_seconds(), 0.0, 0.0
-        said: list[str] = []
-        while not stop.asked and (now := time.monotonic()) < end:
-            busy = host.step()
-            broker.answer()
-            if every and now >= next_word:
-                notify("WATCHDOG=1")
-                next_word = now + every / 2
+        def over() -> bool:
             if server.problem:
                 raise PtescopeError(f"The metrics server has failed: {server.problem!r}.")
-            if now >= next_note and (notes := host.notes()) != said:
-                said, next_note = notes, now + _NOTE_EVERY
-                for note in notes:
-                    _log.warning("%s", note)
-            broker.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            return stop()
+
+        notes = _Notes(host)
+        tasks = [Task(_CHECK_NOTES_EVERY, notes.log, at_once=True)]
+        if watchdog := watchdog_seconds():
+            tasks.append(Task(watchdog / 2, lambda: notify("WATCHDOG=1"), at_once=True))
+        follow_host(host, broker, over, duration=duration, tasks=tasks)

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from tracer.commands.attach import prepare_target, run_tree
+from tracer.follow.loop import Stop
 from tracer.terminal import complain
 
 __all__ = ("RecordCommand",)
@@ -44,8 +45,9 @@ class RecordCommand:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        _, writer = run_tree(args, stop_without_trace=True)
-        assert writer
-        writer.close()
-        complain(writer.summary())
+        with Stop() as stop:
+            _, writer = run_tree(args, stop, stop_without_trace=True)
+            assert writer
+            writer.close()
+            complain(writer.summary())
         return 0

@@ -21,7 +21,8 @@ from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
 from tracer.commands.argument_types import natural, seconds
 from tracer.commands.options import add_max_memory
-from tracer.terminal import complain, dump, say
+from tracer.commands.output import print_report
+from tracer.terminal import complain, say
 
 __all__ = ("ReplayCommand",)
 
@@ -107,7 +108,13 @@ class ReplayCommand:
             with NewFile(args.parquet, force=args.force) as place, place.opened("wb") as file:
                 write_parquet(rows, file)
         if rows:
-            _report([each.snapshot for _, each in followed], rows, args, many=len(outcomes) > 1)
+            snapshots = [each.snapshot for _, each in followed]
+            as_table = args.table or len(outcomes) > 1
+            print_report(
+                document(snapshots),
+                lambda: _text(snapshots, rows, as_table=as_table),
+                as_json=args.json,
+            )
         problems = [outcome for outcome in outcomes if outcome.problem]
         for outcome in problems:
             complain(outcome.problem)
@@ -161,12 +168,7 @@ def _many(
     )
 
 
-def _report(
-    snapshots: list[Snapshot], rows: list[dict[str, Any]], args: Namespace, *, many: bool
-) -> None:
-    if args.json:
-        dump(document(snapshots))
-    elif args.table or many:
-        say(summary_table(rows))
-    else:
-        say("\n\n".join(map(render, snapshots)))
+def _text(snapshots: list[Snapshot], rows: list[dict[str, Any]], *, as_table: bool) -> str:
+    if as_table:
+        return summary_table(rows)
+    return "\n\n".join(map(render, snapshots))

@@ -11,9 +11,10 @@ from shadow.report.top import TopApp
 from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
-from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, selection_of
+from tracer.commands.daemon import add_choice, selection_of
 from tracer.daemon import Host
 from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.watch import follow_host
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 
@@ -32,10 +33,7 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         """Follow the host until `stop` is called."""
         try:
-            while not self._stopped:
-                busy = self._host.step()
-                self.broker.answer()
-                self.broker.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            follow_host(self._host, self.broker, lambda: self._stopped)
         except Exception as error:
             self.problem = error
         finally:

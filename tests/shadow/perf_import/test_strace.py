@@ -84,7 +84,7 @@ def test_every_printed_form_of_a_purge_is_recognised(line: str) -> None:
             f"mprotect({_AT:#x}, 8192, PROT_NONE) = -1 ENOMEM (Cannot allocate memory)",
             (Kind.PROTECT, _AT, 8192, PARTLY),
         ),
-        (f"pkey_mprotect({_AT:#x}, 4096, PROT_READ, 1) = 0", (Kind.PROTECT, _AT, 4096, 1)),
+        (f"pkey_mprotect({_AT:#x}, 4096, PROT_READ, 1) = 0", (Kind.PROTECT, _AT, 4096, 1 | 2 << 8)),
         (f"mlock2({_AT:#x}, 4096, MLOCK_ONFAULT) = 0", (Kind.LOCK, _AT, 4096, 1)),
         ("mlockall(MCL_CURRENT|MCL_FUTURE) = 0", (Kind.LOCK, 0, 0, 3)),
         ("munlockall() = 0", (Kind.UNLOCK, 0, 0, 0)),

@@ -83,7 +83,7 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
         time.sleep(0.01)
     for piece in pieces[30:]:
         live.apply(Events(piece))
-    live.update(end_ns=int(batch["time"][-1]))
+    live.update(int(batch["time"][-1]), end_ns=int(batch["time"][-1]))
     writer.close()
     outcome = replay_one(str(path), Question(slots=True))
     (found,) = outcome.followed
@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_whole_batches_and_is_told(tmp_path: Path) -> None:
             events = EventScript().touch(BASE, SLOT).batch()
             events["time"] = 6_000_000 + random.integers(0, 1 << 40, len(events)).cumsum()
             live.apply(Events(events))
-            live.update(vm_pte_kib=int(random.integers(1 << 30)))
+            live.update(END_NS, vm_pte_kib=int(random.integers(1 << 30)))
         with pytest.raises(TraceWriteError, match=r"\(File too large\): it ends after [0-9,]+ ev"):
             writer.close()
     finally:
