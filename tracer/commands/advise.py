@@ -22,22 +22,22 @@ from shadow.trace import TraceReader
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, seconds, whole
 from tracer.commands.options import add_backend, add_max_memory
-from tracer.follow.loop import Stop
+from tracer.commands.output import print_report
+from tracer.follow.loop import Stop, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 from tracer.process.target import open_target
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("AdviseCommand",)
 
 _SECONDS = 30.0
-_BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
 
 
 @dataclass(frozen=True)
 class _Advised:
-    """One process, in both forms; what it did is not needed any more."""
+    """The advice on one process, as text and as JSON; its history is no longer needed."""
 
     text: str
     plain: dict[str, Any]
@@ -54,46 +54,57 @@ def _advised(evidence: Evidence, args: Namespace) -> _Advised:
 class AdviseCommand:
     """Say what to change, what it saves, and what it costs.
 
-    A process is followed for a while, under its usual load; what it purged is then
-    run again under each change. It is neither stopped nor changed. Begin before the
-    load that leaves empty PTE pages, and end when the process rests. A trace is
-    judged likewise by what is in it, without any rights, on any machine.
+    ptescope follows a process under its usual load, and then replays its purges under each
+    proposed change. It neither stops nor changes the process. Start before the load that leaves
+    empty PTE pages, and stop once the process is idle. Advice from a trace needs no rights.
     """
+
+    example = "ptescope advise -p $(pidof redis-server) -d 60"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.usage = (
-            "ptescope advise (-p PID [-d SECONDS] | TRACE ...) [--keep EVENTS] [--detail] [--json]"
+            "ptescope advise (-p PID [-d SECONDS] | TRACE ...) [--detail] [--json]\n"
+            "                       [--keep EVENTS] [--max-memory SIZE] [--backend NAME]"
         )
-        parser.add_argument("-p", "--pid", type=pid, help="the process")
-        parser.add_argument(
+        source = parser.add_argument_group("source", "Give PID, or one or more traces.")
+        source.add_argument("-p", "--pid", type=pid, help="follow this process")
+        source.add_argument(
             "-d",
             "--duration",
             type=seconds,
             metavar="SECONDS",
-            help=f"how long to follow it, or until Ctrl-C (default: {_SECONDS:g})",
+            help=f"follow it for this time, or until Ctrl-C (default: {_SECONDS:g})",
         )
-        parser.add_argument(
+        source.add_argument(
             "traces",
             nargs="*",
             metavar="TRACE",
             help="a trace, a folder of *.arrows, a pattern, or a URL of these",
         )
-        parser.add_argument(
+        report = parser.add_argument_group("report")
+        report.add_argument(
+            "--detail",
+            action="store_true",
+            help="show all risks, the basis of each number, how to verify, and sources",
+        )
+        report.add_argument(
+            "--json", action="store_true", help="print the advice as JSON (schema 1)"
+        )
+        limits = parser.add_argument_group("memory and probes")
+        limits.add_argument(
             "--keep",
             type=whole,
             default=KEPT_EVENTS,
             metavar="EVENTS",
-            help="how many events to keep in memory, 40 bytes each, of all processes of a trace "
-            f"together (default: {KEPT_EVENTS:,})",
+            help="events to keep in memory, 40 bytes each, for all processes of a trace together "
+            f"(default: {KEPT_EVENTS:,})",
         )
-        add_max_memory(parser)
-        add_backend(parser)
-        parser.add_argument("--detail", action="store_true", help="tell all that is known")
-        parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
+        add_max_memory(limits)
+        add_backend(limits)
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
@@ -101,7 +112,7 @@ class AdviseCommand:
         if (args.pid is not None) + bool(args.traces) != 1:
             raise UsageError("Give one of -p PID and TRACE.")
         if args.traces and args.duration:
-            raise UsageError("-d is for a process that is followed; a trace has its own end.")
+            raise UsageError("-d applies to -p PID only; a trace has its own end.")
         if args.pid is not None:
             _print([_advised(_follow(args), args)], args)
             return 0
@@ -126,7 +137,7 @@ class AdviseCommand:
 def _of_trace(
     reader: TraceReader, args: Namespace, advised: list[_Advised]
 ) -> list[DamagedTraceError]:
-    """Add advice on each process of a trace; returns why these are not all, if so."""
+    """Add advice on each process of a trace; returns the damage of the trace, if any."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("replaying", total=reader.size)
@@ -141,26 +152,27 @@ def _of_trace(
 
 
 def _print(advised: list[_Advised], args: Namespace) -> None:
-    if args.json:
-        dump({"schema": SCHEMA, "processes": [each.plain for each in advised]})
-    else:
-        say("\n\n".join(each.text for each in advised))
+    print_report(
+        {"schema": SCHEMA, "processes": [each.plain for each in advised]},
+        lambda: "\n\n".join(each.text for each in advised),
+        as_json=args.json,
+    )
 
 
 def _follow(args: Namespace) -> Evidence:
-    """What is known of a process that was followed.
+    """Follow a process for the window; returns the evidence.
 
     Raises:
         PtescopeError: see the exit statuses of the output contract.
     """
     kernel = kernel_facts()
-    target = open_target(args.pid)  # refuse before anything is loaded
+    target = open_target(args.pid)  # fail before anything is loaded
     kept = HistoryStore(args.keep).process()
-    with ExitStack() as undo:
+    with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-        prepare()  # when it is known that we may follow
+        prepare()  # only now, as it may compile: following is allowed
         whatif.prepare()
-        stop = Stop()
+        stop.listen()
         probes.add(target.pid)
         try:
             session = Session(target, probes, kernel, reader, kept)
@@ -170,11 +182,9 @@ def _follow(args: Namespace) -> Evidence:
         refuse_unread(session)
         drop_capabilities()
         complain(f"following {session.engine.facts.process.comm} (pid {target.pid})")
-        deadline = time.monotonic() + (args.duration or _SECONDS)
-        while not (session.ended or stop.asked) and time.monotonic() < deadline:
-            time.sleep(_BUSY_WAIT if session.pump() else _IDLE_WAIT)
+        follow(session.follow, lambda: session.ended or stop(), duration=args.duration or _SECONDS)
         session.stop()
     evidence = evidence_of(session.engine, time.monotonic_ns(), kept.take())
     if evidence.ended and not evidence.seeded:
-        raise NoSuchTargetError(f"Process {target.pid} ended before anything was known of it.")
+        raise NoSuchTargetError(f"Process {target.pid} ended before its page tables were read.")
     return evidence

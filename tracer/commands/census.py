@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope census`: the page tables of processes as they are now."""
+"""`ptescope census`: read the page tables of processes as they are now."""
 
 import sys
 import time
@@ -17,10 +17,11 @@ from shadow.report.census import census_table, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
+from tracer.commands.output import print_report
 from tracer.kernel import KernelFacts, kernel_facts
 from tracer.process.target import Target, open_target
 from tracer.procfs import vm_pte_kib
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("CensusCommand", "take_census")
 
@@ -33,18 +34,18 @@ def take_census(
     slots: bool = False,
     pages: bool = False,
 ) -> Snapshot:
-    """Read one process.
+    """Read the page tables of one process.
 
     Args:
-        reader: how.
+        reader: reads them.
         target: the process.
         kernel: the running kernel.
-        slots: whether to name the empty slots.
-        pages: whether to keep the PTE pages one by one (`Snapshot.pages`).
+        slots: whether to list the empty slots.
+        pages: whether to list the PTE pages (`Snapshot.pages`).
 
     Raises:
-        NoSuchTargetError: it has ended.
-        OSError: likewise.
+        NoSuchTargetError: the process has ended.
+        OSError: the process ended while it was read.
     """
     census = reader.census(target)
     now = time.monotonic_ns()
@@ -92,42 +93,57 @@ def take_census(
 
 
 def _by_size() -> list[int]:
-    """All processes with an address space, largest page tables first."""
+    """The pids of all processes with an address space, largest page tables first."""
     sizes = {}
     for pid in psutil.pids():
         try:
             sizes[pid] = vm_pte_kib(pid)
         except OSError:
-            continue  # a kernel thread, or it has just ended
+            continue  # a kernel thread, or a process that has just ended
     return sorted(sizes, key=lambda pid: -sizes[pid])
+
+
+def _text(found: list[Snapshot], *, rows: bool) -> str:
+    if rows:
+        return census_table(found)
+    return "\n\n".join(map(render_census, found))
 
 
 class CensusCommand:
     """Read the page tables of processes as they are now.
 
-    Nothing is stopped or changed. The sum of all tables is held against VmPTE,
-    and the reading repeated while a process changes its tables under it.
+    ptescope stops and changes nothing. It compares the sum of all tables with VmPTE, and reads
+    again if a process changes its tables meanwhile.
     """
+
+    example = "ptescope census --all"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument(
-            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="a process to read"
+        target = parser.add_argument_group("target", "Give one or more PIDs, or --all.")
+        target.add_argument(
+            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="read this process"
         )
-        parser.add_argument(
-            "-a", "--all", action="store_true", help="every process, largest first, a line each"
+        target.add_argument(
+            "-a",
+            "--all",
+            action="store_true",
+            help="read every process, and print one line for each, largest first",
         )
-        parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
-        parser.add_argument("--slots", action="store_true", help="list the empty slots")
+        report = parser.add_argument_group("report")
+        report.add_argument(
+            "--json", action="store_true", help="print the report as JSON (schema 1)"
+        )
+        report.add_argument("--slots", action="store_true", help="list the empty slots")
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
         if bool(args.pids) == args.all:
-            raise UsageError("Give the PIDs to read, or --all.")
+            raise UsageError("Give either one or more PIDs or --all.")
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []
@@ -150,12 +166,7 @@ class CensusCommand:
         reader.close()
         if failed and not found:
             raise failed[0]
-        if args.json:
-            dump(document(found))
-        elif args.all:
-            say(census_table(found))
-        else:
-            say("\n\n".join(map(render_census, found)))
+        print_report(document(found), lambda: _text(found, rows=args.all), as_json=args.json)
         for problem in failed:
             complain(problem)
         return 0 if args.all or not failed else failed[0].status
