@@ -242,7 +242,8 @@ def group_origins(records: npt.NDArray[Any], threads: Mapping[int, str]) -> Orig
     empty = records[records["refs"] == 0]
 
     def column(name: str) -> _Column:
-        return empty[name].astype(np.int64)
+        values: _Column = empty[name].astype(np.int64)
+        return values
 
     emptied = _Causes(
         column("emptied_call"), column("emptied_pages"), column("emptied_by"), column("emptied")

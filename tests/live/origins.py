@@ -16,14 +16,12 @@ PAGE, SLOT = 4096, 2 << 20
 FIRST_SLOTS = {
     "whole-slots": 0,  # 3 slots: MADV_DONTNEED of 1 MiB twice
     "small-purges": 3,  # 5 slots: MADV_DONTNEED of 64 KiB
-    "lazy": 8,  # 2 slots: MADV_FREE, MADV_PAGEOUT
-    "unmapper": 10,  # 4 slots: munmap of all but the last page
-    "mover": 14,  # 1 slot: mremap of its only page
-    "puncher": 15,  # 2 slots of a memfd: fallocate(PUNCH_HOLE)
-    "end": 17,
+    "unmapper": 8,  # 4 slots: munmap of all but the last page
+    "mover": 12,  # 1 slot: mremap of its only page
+    "puncher": 13,  # 2 slots of a memfd: fallocate(PUNCH_HOLE)
+    "end": 15,
 }
 _PR_SET_NAME = 15
-_MADV_FREE, _MADV_PAGEOUT = 8, 21
 _MREMAP_MAYMOVE = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = _LIBC.mremap.restype = ctypes.c_void_p
@@ -73,12 +71,6 @@ def _small_purges(base: int) -> None:
         _madvise(slot, 16 * PAGE, mmap.MADV_DONTNEED)
 
 
-def _lazy(base: int) -> None:
-    for slot in _slots(base, "lazy"):
-        _madvise(slot, PAGE, _MADV_FREE)
-        _madvise(slot, PAGE, _MADV_PAGEOUT)
-
-
 def _unmapper(base: int) -> None:
     for slot in _slots(base, "unmapper"):
         assert _LIBC.munmap(*_at(slot, SLOT - PAGE)) == 0
@@ -113,7 +105,6 @@ def main() -> None:
     _in_thread("filler", lambda: _fill(base))
     _in_thread("whole-slots", lambda: _whole_slots(base))
     _in_thread("small-purges", lambda: _small_purges(base))
-    _in_thread("lazy", lambda: _lazy(base))
     _in_thread("unmapper", lambda: _unmapper(base))
     _in_thread("mover", lambda: _mover(base))
     hole = ctypes.c_long(0), ctypes.c_long(len(_slots(base, "puncher")) * SLOT)
