@@ -130,7 +130,7 @@ class Engine:
         *,
         slots: bool = False,
         policy: Policy | None = None,
-        origins: bool = False,
+        origins: bool = True,
     ) -> Snapshot:
         """The state at `now_ns`, or at the end of the window if that came earlier.
 

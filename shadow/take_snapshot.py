@@ -66,7 +66,7 @@ def take_snapshot(
     *,
     slots: bool = False,
     policy: Policy | None = None,
-    origins: bool = False,
+    origins: bool = True,
 ) -> Snapshot:
     """What is known at `now_ns`, or at the end of the window where that came before.
 

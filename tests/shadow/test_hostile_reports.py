@@ -67,7 +67,7 @@ _WITHOUT_TEXT_FROM_OUTSIDE = {
     "as_row", "interval_header", "left", "live_line", "matches", "occupancy_lines",
     "right", "share", "size", "slot_map", "sparkline", "write_parquet",
 }  # fmt: skip
-_OF_REPORTERS = {"compared_lines", "origin_lines"}
+_OF_REPORTERS = {"compared_lines", "origin_lines", "origins_lines"}
 """Parts that reporters above are made of."""
 
 

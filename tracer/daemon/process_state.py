@@ -40,7 +40,7 @@ class ProcessState:
 
     def as_process(self, following: Tracking, watched: float, vm_pte_kib: int) -> HostProcess:
         """What is known of it now; `watched` is the share of its time that it was."""
-        snapshot = self.session.snapshot()
+        snapshot = self.session.snapshot(origins=False)
         return replace(
             counted(self.seen, vm_pte_kib),
             following=following,

@@ -332,7 +332,7 @@ class Session:
         self._resting_since = 0
         self.seed()
 
-    def snapshot(self, *, slots: bool = False, origins: bool = False) -> Snapshot:
+    def snapshot(self, *, slots: bool = False, origins: bool = True) -> Snapshot:
         """The state now or, while the session rests, when it began to rest.
 
         Args:
