@@ -16,17 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
+from shadow.mapped_tables import shadow_uses
+from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Snapshot, take
-from shadow.table import Counter, Table
+from shadow.table import KNOWN_FILE, Counter, Table
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 
 __all__ = ("Engine", "Tee")
 
 _KINDS = 32
 _MOST_LOST = 1 << 62
+_NAMELESS = "The names of mappings were not read: only what kind they are is known."
 
 
 def _nothing(_following: "Engine", _record: Record) -> None:
@@ -50,6 +53,8 @@ class Engine:
             huge=facts.huge,
             room=room,
         )
+        self.names: MappingNames | None = None
+        """Of its mappings; None: they were not read."""
         self._tee = tee or _nothing
         self._tee(self, facts)
 
@@ -64,6 +69,7 @@ class Engine:
             case Seed():
                 self.table.seed(record.pages, record.time)
                 self.table.seed_vmas(record.vmas, record.brk)
+                self.names = record.names
             case Repair():
                 self.table.adopt(record.pages, record.time)
             case Mappings():
@@ -71,6 +77,8 @@ class Engine:
                 self.table.adopt_upper(record.pmd_bases, record.pud_bases)
                 if record.vmas is not None:
                     self.table.seed_vmas(record.vmas, record.brk)
+                    self._forget_numbered()
+                self.names = record.names or self.names
             case Facts():
                 self.facts = record
         self._tee(self, record)
@@ -92,6 +100,12 @@ class Engine:
         lost = events["length"][events["kind"] == Kind.LOSS].sum()
         counters[Counter.LOST] = min(int(counters[Counter.LOST]) + int(lost), _MOST_LOST)
 
+    def _forget_numbered(self) -> None:
+        """Files that a reading of VMAs only numbers have other numbers in the next one."""
+        if self.names:
+            files = {key: name for key, name in self.names.files.items() if key & KNOWN_FILE}
+            self.names = replace(self.names, files=files)
+
     def restated(self) -> Seed:
         """The page tables and VMAs as the shadow has them now, to start another from.
 
@@ -105,7 +119,8 @@ class Engine:
             pud_bases=table.upper_bases(PUD_LEVEL),
             guards=table.guards(),
         )
-        return Seed(int(counters[Counter.NOW]), pages, self.vmas(), int(counters[Counter.BRK]))
+        brk = int(counters[Counter.BRK])
+        return Seed(int(counters[Counter.NOW]), pages, self.vmas(), brk, self.names)
 
     def vmas(self) -> npt.NDArray[np.void]:
         """Its mappings: (n,) of `shadow.table.VMA`, sorted."""
@@ -119,7 +134,12 @@ class Engine:
         return int(counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum())
 
     def snapshot(
-        self, now_ns: int, *, slots: bool = False, policy: Policy | None = None
+        self,
+        now_ns: int,
+        *,
+        slots: bool = False,
+        policy: Policy | None = None,
+        mappings: bool = True,
     ) -> Snapshot:
         """What is known at `now_ns`, or at the end of the window where that came before.
 
@@ -127,8 +147,15 @@ class Engine:
             now_ns: CLOCK_MONOTONIC.
             slots: whether to list the empty slots.
             policy: whose PTE pages to show instead of the running kernel's.
+            mappings: whether to say which mappings own the page tables.
         """
         facts = self.facts
+        unplaced = 0 if policy == Policy.PTE_REF != self.table.running else facts.unplaced
+        shown = self.table.running if policy is None else policy
+        uses = shadow_uses(self.table, self.names, shown, unplaced) if mappings else None
+        notes = list(facts.notes)
+        if uses and self.names is None:
+            notes.append(_NAMELESS)
         end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
         return take(
             self.table,
@@ -139,9 +166,10 @@ class Engine:
             vm_pte_kib=None if facts.ended else facts.vm_pte_kib,
             unplaced=facts.unplaced,
             audit=facts.audit,
-            notes=list(facts.notes),
+            notes=notes,
             slots=slots,
             policy=policy,
+            mappings=uses,
         )
 
 

@@ -51,6 +51,11 @@ class MappingKind(StrEnum):
     UNPLACED = "unplaced"
     """PTE pages whose addresses are not known."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> "MappingKind | None":  # noqa: ARG003
+        """A trace of a later version may know more kinds."""
+        return cls.OTHER
+
 
 @dataclass(frozen=True)
 class FileName:

@@ -122,7 +122,8 @@ def owners_of(vmas: _Vmas, names: MappingNames, brk: int) -> Owners:
     label = flags >> LabelPart.NAME & ((1 << NAME_BITS) - 1)
     shared = flags & VmaFlag.SHARED != 0
     plain = (file == 0) & ~shared & (flags & VmaFlag.GROWSDOWN == 0) & (label == 0)
-    heap = plain & (vmas["start"] < brk) & (vmas["end"] > names.heap) & (names.heap != 0)
+    private = (file == 0) & ~shared
+    heap = private & (vmas["start"] < brk) & (vmas["end"] > names.heap) & (names.heap != 0)
     arenas = _arenas(vmas, plain & ~heap)
     anonymous = plain & ~heap & ~arenas
     found = _Collected(len(vmas))
@@ -130,14 +131,14 @@ def owners_of(vmas: _Vmas, names: MappingNames, brk: int) -> Owners:
     found.give(_reservations(vmas, anonymous), Owner(MappingKind.RESERVATION))
     found.give(anonymous & (flags & VmaFlag.EXEC != 0), Owner(MappingKind.JIT))
     found.give(arenas, Owner(MappingKind.ALLOCATOR, "glibc malloc arenas"))
-    found.give(heap, Owner(MappingKind.HEAP, "[heap]"))
     found.give((file == 0) & shared, Owner(MappingKind.SHARED_ANONYMOUS))
-    found.give((file == 0) & (flags & VmaFlag.GROWSDOWN != 0), Owner(MappingKind.STACK, "[stack]"))
     found.give_each(
-        (file == 0) & (label != 0),
+        private & (label != 0),
         label,
         lambda hashed: Owner(MappingKind.NAMED, names.labels.get(hashed)),
     )
+    found.give(private & (flags & VmaFlag.GROWSDOWN != 0), Owner(MappingKind.STACK, "[stack]"))
+    found.give(heap, Owner(MappingKind.HEAP, "[heap]"))
     found.give_each(file != 0, file, lambda key: _file_owner(names.files.get(key)))
     hugetlb = flags & VmaFlag.HUGETLB != 0
     found.give_each(

@@ -26,7 +26,7 @@ from shadow.mapping_names import MappingKind, MappingNames
 from shadow.mapping_owners import Owner, Owners, owners_of
 from shadow.mapping_parts import Addresses, Ground, pte_parts, upper_parts
 
-__all__ = ("MappingUse", "Tables", "combined", "mapping_uses", "ranked")
+__all__ = ("MappingUse", "Tables", "combined", "mapping_uses", "ranked", "summed_up")
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,18 @@ def combined(uses: Iterable[MappingUse], *, names: bool = True) -> list[MappingU
     for use in uses:
         groups.setdefault((use.kind, use.name if names else None), []).append(use)
     everything = sum(use.bytes for group in groups.values() for use in group)
-    rows = []
-    for (kind, name), group in groups.items():
-        sums = {column: sum(getattr(use, column) for use in group) for column in _SUMMED}
-        share = _share(sums["bytes"], everything)
-        rows.append(replace(_NOTHING, kind=kind, name=name, share=share, **sums))
-    return ranked(rows)
+    return ranked(
+        replace(summed_up(group, everything), kind=kind, name=name)
+        for (kind, name), group in groups.items()
+    )
+
+
+def summed_up(uses: list[MappingUse], everything: int) -> MappingUse:
+    """One row for several, without a name.
+
+    Args:
+        uses: the rows.
+        everything: the bytes of all tables, of which its share is told.
+    """
+    sums = {column: sum(getattr(use, column) for use in uses) for column in _SUMMED}
+    return replace(_NOTHING, **sums, share=_share(sums["bytes"], everything))

@@ -39,6 +39,8 @@ class _Layout:
 
 
 _TIB = 1 << 40
+_MARGIN = 1 << 20
+"""What the allocator keeps of its regions lies right behind them (AdditionalSize)."""
 _LAYOUTS = (
     _Layout(  # the low shadow begins a page earlier: it is mapped with a page of margin
         (0x7FFF_7000, 0x8FFF_7000, 0x0200_8FFF_7000),
@@ -47,8 +49,8 @@ _LAYOUTS = (
             SanitizerRange(0x8FFF_7000, 0x0200_8FFF_7000, "ASan shadow gap"),
             SanitizerRange(0x0200_8FFF_7000, 0x1000_7FFF_8000, "ASan shadow"),
             # From LLVM 18 on the former, before it the latter.
-            SanitizerRange(0x50 * _TIB, 0x54 * _TIB, "ASan heap", MappingKind.ALLOCATOR),
-            SanitizerRange(0x60 * _TIB, 0x64 * _TIB, "ASan heap", MappingKind.ALLOCATOR),
+            SanitizerRange(0x50 * _TIB, 0x54 * _TIB + _MARGIN, "ASan heap", MappingKind.ALLOCATOR),
+            SanitizerRange(0x60 * _TIB, 0x64 * _TIB + _MARGIN, "ASan heap", MappingKind.ALLOCATOR),
         ),
     ),
     _Layout(

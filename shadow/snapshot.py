@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shadow.errors import UsageError
 from shadow.escape import valid
 from shadow.events import count_kinds
+from shadow.mappings import MappingUse
 from shadow.page_columns import PtePages
 from shadow.policy import POLICIES, Policy
 from shadow.table import Counter, Table
@@ -239,7 +240,8 @@ class Snapshot:
     """One process at one moment (contract: P).
 
     A census has a `reading` and no `policies`. `empty_slot_vmas` names, for each
-    of the `empty_slots`, what is mapped there. `pages` has the PTE pages one by one, where
+    of the `empty_slots`, what is mapped there. `mappings` says which mappings own the page
+    tables; it is left out where they are not known. `pages` has the PTE pages one by one, where
     they were asked for; it is not part of schema 1.
     """
 
@@ -253,6 +255,7 @@ class Snapshot:
     empty_slots: list[int] | None = None
     empty_slot_vmas: list[str] | None = None
     reading: Reading | None = None
+    mappings: list[MappingUse] | None = None
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
@@ -270,7 +273,7 @@ class Snapshot:
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
-        for optional in ("empty_slots", "empty_slot_vmas", "reading"):
+        for optional in ("empty_slots", "empty_slot_vmas", "reading", "mappings"):
             if plain[optional] is None:
                 del plain[optional]
         return plain
@@ -332,6 +335,7 @@ def take(
     notes: list[str] | None = None,
     slots: bool = False,
     policy: Policy | None = None,
+    mappings: list[MappingUse] | None = None,
 ) -> Snapshot:
     """What `table` knows now.
 
@@ -347,6 +351,7 @@ def take(
         notes: sentences on how far the numbers can be trusted.
         slots: whether to list the addresses of the empty slots.
         policy: whose PTE pages `now` is to have; None: those of the running kernel.
+        mappings: whose they are.
     """
     first = Counter.EVENTS
     notes = list(notes or [])
@@ -374,6 +379,7 @@ def take(
         audit=audit or Audit(),
         notes=notes,
         empty_slots=table.empty_slots(policy).tolist() if slots else None,
+        mappings=mappings,
     )
 
 

@@ -11,6 +11,7 @@ from shadow.report.format import (
     share,
     size,
 )
+from shadow.report.mappings import mapping_lines
 from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
 from shadow.units import NS
 
@@ -178,6 +179,7 @@ def render(snapshot: Snapshot) -> str:
     lines = (
         _heading(snapshot)
         + _tables(snapshot)
+        + mapping_lines(snapshot.mappings)
         + occupancy_lines(snapshot.now.occupancy)
         + _policies(snapshot)
     )

@@ -12,6 +12,7 @@ from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.geometry import SLOT
+from shadow.mappings import mapping_uses
 from shadow.page_columns import PtePages
 from shadow.report.census import census_header, census_row, render_census
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
@@ -50,6 +51,7 @@ def take_census(
     now = time.monotonic_ns()
     empty = int(census.occupancy[0])
     listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
+    space = target.mapped()
     mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
     how = reader.why if census.exact else f"counted from pagemap and VmPTE, because: {reader.why}"
     return Snapshot(
@@ -87,6 +89,11 @@ def take_census(
             took_ns=census.took_ns,
             unstable=census.unstable,
         ),
+        mappings=mapping_uses(
+            *(space.vmas, space.names, census.tables), brk=space.brk, sparse_below=SPARSE_BELOW
+        )
+        if census.tables
+        else None,
         pages=PtePages(census.slots, census.refs, mapped=mapped) if pages else None,
     )
 

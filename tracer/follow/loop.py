@@ -85,7 +85,7 @@ def follow(tree: ProcessTree, stop: Stop, args: Namespace, launched: Launched | 
                 tree.audit()
                 next_audit = time.monotonic() + args.audit
             if now >= tick:
-                say(interval_row(first.snapshot()), to=rows)
+                say(interval_row(first.snapshot(mappings=False)), to=rows)
                 tick += args.interval
             if live and now - shown >= 0.25:
                 live.update(Text(_status(first, len(tree.sessions) - 1)), refresh=True)

@@ -29,6 +29,7 @@ from tracer.follow.auditor import Auditor
 from tracer.follow.drift import ReadingBudget
 from tracer.follow.in_flight import MARGIN_NS
 from tracer.follow.in_full import in_full
+from tracer.follow.names import Names
 from tracer.kernel import THP, KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
@@ -109,6 +110,7 @@ class Session:
         self._auditor = Auditor(
             target, self.engine, reader, self.take, drift_every, ReadingBudget(of_all=budget)
         )
+        self._names = Names(target, self.engine)
         if not reader.exact:
             self.engine.note(f"Page tables are counted, not read: {reader.why}")
         if huge.always or huge.madvise:
@@ -194,6 +196,7 @@ class Session:
             problem = described.exception()
             if problem is None:
                 self.engine.update(process=described.result())
+                self._names.refresh()  # by now its libraries are loaded
             else:
                 self._not_described(problem)
 
@@ -210,6 +213,7 @@ class Session:
             drain()
             begin = time.monotonic_ns()
             vmas, brk = self.reader.vmas(self.target), self.target.program_break()
+            names = self.target.names(vmas)
             pages = self.reader.pages(self.target, vmas, between=drain)
             pte_kib = vm_pte_kib(self.target.pid)
             drain()
@@ -220,7 +224,7 @@ class Session:
         else:
             self.engine.note("It moved mappings during every first reading: read once more.")
         moved = bool(np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any())
-        self.engine.apply(Seed(begin, pages, vmas, brk))
+        self.engine.apply(Seed(begin, pages, vmas, brk, names))
         self._probes.told_space(self.target.pid, self.reader.space(self.target))
         if (vmas["flags"] & UFFD_FLAGS).any():
             self._note_userfaultfd()
@@ -309,6 +313,7 @@ class Session:
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.audit(patience_ns)
+                self._names.refresh()
 
     @property
     def unplaced(self) -> int:
@@ -368,7 +373,7 @@ class Session:
         self._resting_since = 0
         self.seed()
 
-    def snapshot(self, *, slots: bool = False) -> Snapshot:
+    def snapshot(self, *, slots: bool = False, mappings: bool = True) -> Snapshot:
         """What is known now, or was when it began to rest."""
         now = self._resting_since or time.monotonic_ns()
-        return self.engine.snapshot(now, slots=slots)
+        return self.engine.snapshot(now, slots=slots, mappings=mappings)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which mappings own the page tables, as lines of a report."""
+
+from shadow.mapping_names import MappingKind
+from shadow.mappings import MappingUse, summed_up
+
+__all__ = ("mapping_lines", "mapping_name")
+
+_SHOWN = 10
+_LONGEST = 48
+_KIB = 1024
+_TEXT = {
+    MappingKind.SYSV_SHM: "System V shared memory",
+    MappingKind.POSIX_SHM: "POSIX shared memory",
+    MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
+    MappingKind.NAMED: "named anonymous memory",
+    MappingKind.ANONYMOUS: "anonymous memory",
+    MappingKind.JIT: "code made at run time",
+    MappingKind.RESERVATION: "large reservations",
+    MappingKind.FILE: "a file",
+    MappingKind.OTHER: "other mappings",
+    MappingKind.UNMAPPED: "no mapping is there",
+    MappingKind.UNPLACED: "addresses not known",
+}
+
+
+def mapping_name(kind: str, name: str | None) -> str:
+    """What a row is called: the name, where it has one, else what it is."""
+    if name is None:
+        return _TEXT.get(MappingKind(kind), kind)
+    if len(name) <= _LONGEST:
+        return name
+    return f"...{name[3 - _LONGEST :]}"
+
+
+def _count(tables: float) -> str:
+    """Tables; of parts of one, one digit."""
+    if tables == int(tables):
+        return f"{int(tables):,}"
+    return f"{tables:,.1f}" if tables >= 0.05 else "<0.1"
+
+
+def _row(name: str, use: MappingUse) -> str:
+    return (
+        f"  {_count(use.pte_pages):>10} {_count(use.empty):>8} {_count(use.sparse):>8} "
+        f"{use.entries:>11,} {_count(use.pmd_pages + use.pud_pages):>9} "
+        f"{_count(use.bytes / _KIB):>10} {100 * use.share:>5.1f} %  {name}"
+    )
+
+
+def mapping_lines(uses: list[MappingUse] | None, *, shown: int = _SHOWN) -> list[str]:
+    """The rows that own most, and one for the rest.
+
+    Args:
+        uses: ranked; None: not known.
+        shown: how many rows.
+    """
+    if uses is None:
+        return []
+    lines = [
+        "",
+        f"  {'PTE pages':>10} {'empty':>8} {'sparse':>8} {'entries':>11} {'PMD, PUD':>9} "
+        f"{'kB':>10} {'of all':>7}  mapping",
+    ]
+    lines += [_row(mapping_name(use.kind, use.name), use) for use in uses[:shown]]
+    rest = uses[shown:]
+    if rest:
+        everything = sum(use.bytes for use in uses)
+        lines.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
+    return lines
