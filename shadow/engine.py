@@ -29,7 +29,6 @@ __all__ = ("Engine", "Tee")
 
 _KINDS = 32
 _MOST_LOST = 1 << 62
-_NAMELESS = "The names of mappings were not read: only what kind they are is known."
 
 
 def _nothing(_following: "Engine", _record: Record) -> None:
@@ -153,9 +152,6 @@ class Engine:
         unplaced = 0 if policy == Policy.PTE_REF != self.table.running else facts.unplaced
         shown = self.table.running if policy is None else policy
         uses = shadow_uses(self.table, self.names, shown, unplaced) if mappings else None
-        notes = list(facts.notes)
-        if uses and self.names is None:
-            notes.append(_NAMELESS)
         end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
         return take(
             self.table,
@@ -166,10 +162,11 @@ class Engine:
             vm_pte_kib=None if facts.ended else facts.vm_pte_kib,
             unplaced=facts.unplaced,
             audit=facts.audit,
-            notes=notes,
+            notes=list(facts.notes),
             slots=slots,
             policy=policy,
             mappings=uses,
+            mappings_named=self.names is not None,
         )
 
 

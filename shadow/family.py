@@ -6,14 +6,22 @@ database, prefork workers. Each has PTE pages of its own for the memory that the
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from shadow.escape import valid
 from shadow.mappings import MappingUse, combined
 from shadow.snapshot import Snapshot
 
-__all__ = ("CommonMapping", "Family", "families", "family_of", "grouped")
+__all__ = (
+    "CommonMapping",
+    "Family",
+    "families",
+    "family_of",
+    "followed_together",
+    "grouped",
+)
 
 _Member = TypeVar("_Member")
 
@@ -43,7 +51,8 @@ class CommonMapping:
 class Family:
     """Processes that have something in common, and their sums.
 
-    `by` says what they have in common: name, cgroup or user; `key` is that. `vm_pte_kib` is
+    `by` says what they have in common: name, cgroup, user, or run, which is that they were
+    followed together; `key` is that. `vm_pte_kib` is
     the sum of VmPTE where the kernel states it, and otherwise of what the shadow predicts.
     `mappings` are rows of all of them, those of the same kind and name summed; `unnamed`
     counts the members of which no mappings are known, which are missing there.
@@ -63,6 +72,10 @@ class Family:
     mappings: list[MappingUse] = field(default_factory=list)
     common: list[CommonMapping] = field(default_factory=list)
     unnamed: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """As schema 1 has it."""
+        return valid(asdict(self))
 
 
 def grouped(members: Iterable[_Member], key: Callable[[_Member], str]) -> dict[str, list[_Member]]:
@@ -165,3 +178,12 @@ def families(
         if len(group) >= least
     ]
     return sorted(found, key=lambda family: -family.vm_pte_kib)
+
+
+def followed_together(members: list[Snapshot]) -> list[Family]:
+    """The processes of one run as one family; none where there is one process only."""
+    if len(members) < 2:
+        return []
+    names = list(dict.fromkeys(member.process.comm for member in members))
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [family_of("run", f"{names[0]}{more}", members)]

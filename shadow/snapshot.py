@@ -241,7 +241,8 @@ class Snapshot:
 
     A census has a `reading` and no `policies`. `empty_slot_vmas` names, for each
     of the `empty_slots`, what is mapped there. `mappings` says which mappings own the page
-    tables; it is left out where they are not known. `pages` has the PTE pages one by one, where
+    tables; it is left out where they are not known, and has kinds only where `mappings_named`
+    is false, as for traces of before. `pages` has the PTE pages one by one, where
     they were asked for; it is not part of schema 1.
     """
 
@@ -256,6 +257,7 @@ class Snapshot:
     empty_slot_vmas: list[str] | None = None
     reading: Reading | None = None
     mappings: list[MappingUse] | None = None
+    mappings_named: bool = True
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
@@ -336,6 +338,7 @@ def take(
     slots: bool = False,
     policy: Policy | None = None,
     mappings: list[MappingUse] | None = None,
+    mappings_named: bool = True,
 ) -> Snapshot:
     """What `table` knows now.
 
@@ -352,6 +355,7 @@ def take(
         slots: whether to list the addresses of the empty slots.
         policy: whose PTE pages `now` is to have; None: those of the running kernel.
         mappings: whose they are.
+        mappings_named: see `Snapshot`.
     """
     first = Counter.EVENTS
     notes = list(notes or [])
@@ -380,9 +384,18 @@ def take(
         notes=notes,
         empty_slots=table.empty_slots(policy).tolist() if slots else None,
         mappings=mappings,
+        mappings_named=mappings_named,
     )
 
 
-def document(snapshots: list[Snapshot]) -> dict[str, Any]:
-    """The one JSON document of a command."""
-    return {"schema": SCHEMA, "processes": [snapshot.as_json() for snapshot in snapshots]}
+def document(
+    snapshots: list[Snapshot], families: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The one JSON document of a command.
+
+    Args:
+        snapshots: the processes.
+        families: sums over some of them, as JSON; left out where there are none.
+    """
+    plain = {"schema": SCHEMA, "processes": [snapshot.as_json() for snapshot in snapshots]}
+    return plain | {"families": families} if families else plain

@@ -40,26 +40,34 @@ def _count(tables: float) -> str:
     return f"{tables:,.1f}" if tables >= 0.05 else "<0.1"
 
 
+def _others(use: MappingUse) -> float:
+    """PMD and PUD pages, and PTE pages deposited under huge pages."""
+    return use.pmd_pages + use.pud_pages + use.thp_deposits
+
+
 def _row(name: str, use: MappingUse) -> str:
     return (
         f"  {_count(use.pte_pages):>10} {_count(use.empty):>8} {_count(use.sparse):>8} "
-        f"{use.entries:>11,} {_count(use.pmd_pages + use.pud_pages):>9} "
+        f"{use.entries:>11,} {_count(_others(use)):>12} "
         f"{_count(use.bytes / _KIB):>10} {100 * use.share:>5.1f} %  {name}"
     )
 
 
-def mapping_lines(uses: list[MappingUse] | None, *, shown: int = _SHOWN) -> list[str]:
+def mapping_lines(
+    uses: list[MappingUse] | None, *, named: bool = True, shown: int = _SHOWN
+) -> list[str]:
     """The rows that own most, and one for the rest.
 
     Args:
         uses: ranked; None: not known.
+        named: whether their names were read.
         shown: how many rows.
     """
     if uses is None:
         return []
     lines = [
         "",
-        f"  {'PTE pages':>10} {'empty':>8} {'sparse':>8} {'entries':>11} {'PMD, PUD':>9} "
+        f"  {'PTE pages':>10} {'empty':>8} {'sparse':>8} {'entries':>11} {'other tables':>12} "
         f"{'kB':>10} {'of all':>7}  mapping",
     ]
     lines += [_row(mapping_name(use.kind, use.name), use) for use in uses[:shown]]
@@ -67,4 +75,6 @@ def mapping_lines(uses: list[MappingUse] | None, *, shown: int = _SHOWN) -> list
     if rest:
         everything = sum(use.bytes for use in uses)
         lines.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
+    if not named:
+        lines.append("  names of files and of named memory were not recorded")
     return lines

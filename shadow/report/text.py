@@ -179,7 +179,7 @@ def render(snapshot: Snapshot) -> str:
     lines = (
         _heading(snapshot)
         + _tables(snapshot)
-        + mapping_lines(snapshot.mappings)
+        + mapping_lines(snapshot.mappings, named=snapshot.mappings_named)
         + occupancy_lines(snapshot.now.occupancy)
         + _policies(snapshot)
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TextIO
 
 from shadow.errors import UsageError
+from shadow.family import followed_together
 from shadow.plural import counted
 from shadow.private_file import NewFile, check_place
+from shadow.report.family import render_family
 from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
@@ -123,7 +125,9 @@ def run_tree(
             launched = Launched(command)
             undo.callback(launched.interrupt)
             pid = launched.pid
-        tree = ProcessTree(probes, kernel, reader, forks=args.follow, writer=writer)
+        tree = ProcessTree(
+            probes, kernel, reader, forks=args.follow, tee=writer.tee if writer else None
+        )
         tree.add(open_target(pid))
         first = tree.sessions[0]
         refuse_unread(first)
@@ -207,7 +211,8 @@ def _end_trace(writer: TraceWriter) -> None:
 
 
 def _report(snapshots: list[Snapshot], as_json: bool, file: TextIO | None = None) -> None:
+    together = followed_together(snapshots)
     if as_json:
-        dump(document(snapshots), to=file)
+        dump(document(snapshots, [family.as_json() for family in together]), to=file)
     else:
-        say("\n\n".join(map(render, snapshots)), to=file)
+        say("\n\n".join([*map(render, snapshots), *map(render_family, together)]), to=file)

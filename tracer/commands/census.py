@@ -11,16 +11,21 @@ from rich.console import Console
 from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
+from shadow.family import Family, families
 from shadow.geometry import SLOT
 from shadow.mappings import mapping_uses
 from shadow.page_columns import PtePages
 from shadow.report.census import census_header, census_row, render_census
+from shadow.report.family import families_header, family_row, render_family
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
+from tracer.commands.family_keys import KEYS, MAPPING
+from tracer.daemon.discovery import within_cgroup
 from tracer.kernel import KernelFacts, kernel_facts
+from tracer.process.find import find_all_by_name
 from tracer.process.target import Target, open_target
-from tracer.procfs import vm_pte_kib
+from tracer.procfs import cgroup_of, vm_pte_kib
 from tracer.terminal import complain, dump, say
 
 __all__ = ("CensusCommand", "take_census")
@@ -124,6 +129,15 @@ class CensusCommand:
         parser.add_argument(
             "-a", "--all", action="store_true", help="every process, largest first, a line each"
         )
+        parser.add_argument("-n", "--name", help="every process with this name, and their sum")
+        parser.add_argument(
+            "--cgroup", metavar="PATTERN",
+            help="every process in the cgroups that match, or below them, and their sum",
+        )  # fmt: skip
+        parser.add_argument(
+            "--by", choices=tuple(KEYS), metavar="KEY",
+            help=f"sums instead of processes, by {', '.join(KEYS)}",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
         parser.add_argument("--slots", action="store_true", help="list the empty slots")
 
@@ -133,17 +147,20 @@ class CensusCommand:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        if bool(args.pids) == args.all:
-            raise UsageError("Give the PIDs to read, or --all.")
+        chosen = bool(args.pids), args.all, args.name is not None, args.cgroup is not None
+        if sum(chosen) != 1:
+            raise UsageError("Give the PIDs to read, or one of -n NAME, --cgroup PATTERN, --all.")
+        if args.by and args.slots and not args.json:
+            raise UsageError("--slots lists the slots of processes, and --by shows none of them.")
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []
         pids = track(
-            _by_size() if args.all else args.pids,
+            _chosen(args),
             description="reading",
             console=Console(stderr=True),
             transient=True,
-            disable=not args.all or not sys.stderr.isatty(),
+            disable=bool(args.pids) or not sys.stderr.isatty(),
         )
         for pid in pids:
             try:
@@ -157,12 +174,53 @@ class CensusCommand:
         reader.close()
         if failed and not found:
             raise failed[0]
+        sums = _sums(found, args)
         if args.json:
-            dump(document(found))
-        elif args.all:
-            say("\n".join([census_header(), *map(census_row, found)]))
-        else:
+            dump(document(found, [family.as_json() for family in sums]))
+        elif args.by and args.by != MAPPING:
+            say("\n".join([families_header(), *map(family_row, sums)]))
+        elif args.by:
+            say("\n\n".join(map(render_family, sums)))
+        elif args.pids:
             say("\n\n".join(map(render_census, found)))
+        else:
+            rows = "\n".join([census_header(), *map(census_row, found)])
+            say("\n\n".join([rows, *map(render_family, sums)]))
         for problem in failed:
             complain(problem)
-        return 0 if args.all or not failed else failed[0].status
+        return 0 if not args.pids or not failed else failed[0].status
+
+
+def _chosen(args: Namespace) -> list[int]:
+    """The processes to read.
+
+    Raises:
+        NoSuchTargetError: there are none of that name, or in that cgroup.
+    """
+    if args.name is not None:
+        return find_all_by_name(args.name)
+    if args.cgroup is not None:
+        found = [pid for pid in _by_size() if _within(pid, args.cgroup)]
+        if not found:
+            raise NoSuchTargetError(f"There is no process in a cgroup {args.cgroup!r}.")
+        return found
+    pids: list[int] = _by_size() if args.all else args.pids
+    return pids
+
+
+def _within(pid: int, pattern: str) -> bool:
+    try:
+        return within_cgroup(cgroup_of(pid), pattern)
+    except OSError:
+        return False  # it has just ended
+
+
+def _sums(found: list[Snapshot], args: Namespace) -> list[Family]:
+    """What was asked for besides the processes themselves."""
+    if args.by:
+        return families(args.by, found, KEYS[args.by])
+    if args.name is not None:
+        return families("name", found, lambda _: args.name)
+    if args.cgroup is not None:
+        return families("cgroup", found, lambda _: args.cgroup)
+    return []

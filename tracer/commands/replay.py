@@ -13,8 +13,10 @@ from rich.progress import Progress, track
 
 from shadow import replay
 from shadow.errors import UsageError
+from shadow.family import followed_together
 from shadow.policy import POLICIES, Policy
 from shadow.private_file import NewFile, check_place
+from shadow.report.family import render_family
 from shadow.report.summary_table import as_row, table_header, table_row, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
@@ -156,9 +158,10 @@ def _many(
 def _report(
     snapshots: list[Snapshot], rows: list[dict[str, Any]], args: Namespace, *, many: bool
 ) -> None:
+    together = [] if many else followed_together(snapshots)
     if args.json:
-        dump(document(snapshots))
+        dump(document(snapshots, [family.as_json() for family in together]))
     elif args.table or many:
         say("\n".join([table_header(), *map(table_row, rows)]))
     else:
-        say("\n\n".join(map(render, snapshots)))
+        say("\n\n".join([*map(render, snapshots), *map(render_family, together)]))
