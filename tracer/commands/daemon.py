@@ -140,7 +140,7 @@ class DaemonCommand:
             prepare(lean=True)  # when it is known that we may watch
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
-            desk = Desk(lambda pid: host.view(slots_of=pid))
+            desk = Desk(lambda pid: host.view(slots_of=pid, kinds=True))
             server = MetricsServer(desk.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
             undo.callback(desk.close, PtescopeError("ptescope is about to end"))

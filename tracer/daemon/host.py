@@ -8,6 +8,7 @@ and without events a process is looked at only while something is left to be rea
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from socket import gethostname
 from typing import TYPE_CHECKING
 
@@ -308,14 +309,22 @@ class Host:
         if self._traces:
             self._traces.close()
 
-    def view(self, *, slots_of: int | None = None) -> HostView:
-        """All that is known now; with the slots of the process `slots_of`."""
+    def view(self, *, slots_of: int | None = None, kinds: bool = False) -> HostView:
+        """All that is known now.
+
+        Args:
+            slots_of: a process whose slots and mappings are to be in it.
+            kinds: whether to say of each which kinds of mappings own its page tables.
+        """
         now = time.monotonic()
         processes = []
         sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
             with self._alone(pid), suppress(OSError):  # it has ended, and is no more in the view
-                processes.append(self._as_process(seen, sizes.get(pid), now))
+                process = self._as_process(seen, sizes.get(pid), now, mappings=pid == slots_of)
+                if kinds and pid in self._followed:
+                    process = replace(process, by_kind=self._followed[pid].by_kind(now))
+                processes.append(process)
         slots: dict[int, int] = {}
         if slots_of is not None and slots_of in self._followed:
             with self._alone(slots_of):
@@ -332,13 +341,16 @@ class Host:
             slots_of=slots_of,
         )
 
-    def _as_process(self, seen: Seen, size: int | None, now: float) -> HostProcess:
+    def _as_process(
+        self, seen: Seen, size: int | None, now: float, *, mappings: bool
+    ) -> HostProcess:
         """As the view has it, with the VmPTE that it has now.
 
         Args:
             seen: the process.
             size: its VmPTE as the reader has it, which is right if it is what it was before.
             now: monotonic seconds.
+            mappings: whether to say which mappings own its page tables.
 
         Raises:
             OSError: it has ended.
@@ -350,7 +362,7 @@ class Host:
         vm_pte = size if size is not None and size == before else vm_pte_kib(pid)
         following: Tracking = "sampled" if self._sampling.samples(pid) else "followed"
         watched = self._sampling.watched(pid, followed.found, now)
-        return followed.as_process(following, watched, vm_pte)
+        return followed.as_process(following, watched, vm_pte, mappings=mappings)
 
     def _cost(self) -> Cost:
         sessions = [followed.session for followed in self._followed.values()]

@@ -20,6 +20,8 @@ from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
 from shadow.geometry import PAGE, user_address_limit
+from shadow.mapped_tables import shadow_uses
+from shadow.mappings import MappingUse
 from shadow.records import Events, Facts, Mappings, Seed
 from shadow.snapshot import Audit, Kernel, Process, Snapshot
 from shadow.table import UFFD_FLAGS, Counter, HugePages, Table
@@ -372,6 +374,10 @@ class Session:
         self._probes.add(self.target.pid)
         self._resting_since = 0
         self.seed()
+
+    def mapping_uses(self) -> list[MappingUse] | None:
+        """Which mappings own its page tables now; None: its mappings are not known."""
+        return shadow_uses(self.table, self.engine.names, self.table.running, self.unplaced)
 
     def snapshot(self, *, slots: bool = False, mappings: bool = True) -> Snapshot:
         """What is known now, or was when it began to rest."""

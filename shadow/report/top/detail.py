@@ -7,6 +7,7 @@ from shadow.escape import reporter
 from shadow.geometry import SLOT
 from shadow.host_view import HostProcess
 from shadow.report.format import occupancy_lines, origin_lines, share, size
+from shadow.report.mappings import mapping_lines
 from shadow.snapshot import Audit
 
 __all__ = ("detail", "slot_map", "sparkline")
@@ -99,6 +100,7 @@ def detail(
             f" {mark}{label:<12} {outcome.pte_pages:>10,} {outcome.empty:>8,} "
             f"{outcome.freed:>8,} {outcome.reallocated:>6,}"
         )
+    lines += mapping_lines(snapshot.mappings, named=snapshot.mappings_named)
     lines += occupancy_lines(now.occupancy)
     lines += [
         "",
