@@ -98,10 +98,19 @@ class _Collected:
             self.of[where] = np.array(numbers, np.int64)[inverse]
 
     def result(self) -> Owners:
-        """Those that own something."""
-        used, of = np.unique(self.of, return_inverse=True)
-        every = list(self._number)
-        return Owners([every[number] for number in used.tolist()], of.astype(np.int64))
+        """Those that own something, in an order that does not depend on how they were met.
+
+        Parts of tables are rounded one after the other, so the order decides about bytes.
+        """
+        every, used = list(self._number), np.unique(self.of).tolist()
+        ordered = sorted(used, key=lambda number: _order(every[number]))
+        place = np.zeros(len(every), np.int64)
+        place[ordered] = np.arange(len(ordered))
+        return Owners([every[number] for number in ordered], place[self.of])
+
+
+def _order(owner: Owner) -> tuple[str, str, str, int]:
+    return owner.kind, owner.name or "", owner.device, owner.inode
 
 
 def _file_owner(name: FileName | None) -> Owner:
