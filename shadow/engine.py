@@ -21,9 +21,10 @@ from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.snapshot import Snapshot, take
+from shadow.snapshot import Snapshot
 from shadow.table import KNOWN_FILE, Counter, Table
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+from shadow.take_snapshot import take_snapshot
 
 __all__ = ("Engine", "Tee")
 
@@ -148,26 +149,12 @@ class Engine:
             policy: whose PTE pages to show instead of the running kernel's.
             mappings: whether to say which mappings own the page tables.
         """
-        facts = self.facts
-        unplaced = 0 if policy == Policy.PTE_REF != self.table.running else facts.unplaced
+        snapshot = take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
+        if not mappings:
+            return snapshot
         shown = self.table.running if policy is None else policy
-        uses = shadow_uses(self.table, self.names, shown, unplaced) if mappings else None
-        end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
-        return take(
-            self.table,
-            process=facts.process,
-            kernel=facts.kernel,
-            start_ns=facts.start_ns,
-            end_ns=end_ns,
-            vm_pte_kib=None if facts.ended else facts.vm_pte_kib,
-            unplaced=facts.unplaced,
-            audit=facts.audit,
-            notes=list(facts.notes),
-            slots=slots,
-            policy=policy,
-            mappings=uses,
-            mappings_named=self.names is not None,
-        )
+        uses = shadow_uses(self.table, self.names, shown, snapshot.now.unplaced)
+        return replace(snapshot, mappings=uses, mappings_named=self.names is not None)
 
 
 Tee = Callable[[Engine, Record], None]

@@ -10,6 +10,7 @@ from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
 from shadow.snapshot import SPARSE_BELOW
 from shadow.table import HUGE_ANON, Counter, LabelPart, Table
+from shadow.table.contents import huge_pages, pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 
 __all__ = ("shadow_uses", "unnamed")
@@ -20,10 +21,9 @@ def _vmas(table: Table) -> npt.NDArray[np.void]:
 
 
 def _tables(table: Table, policy: Policy, unplaced: int) -> Tables:
-    records = table.state.records
-    pages = records[(records["live"] >> policy) & 1 != 0]
+    pages = pte_pages(table.state, policy)
     pages = pages[np.argsort(pages["slot"])]
-    huge = records[records["huge"] != 0]
+    huge = huge_pages(table.state)
     return Tables(
         slots=pages["slot"],
         present=np.ascontiguousarray(pages["present"]),

@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from shadow.errors import UsageError
 from shadow.escape import valid
-from shadow.events import count_kinds
 from shadow.mappings import MappingUse
 from shadow.page_columns import PtePages
-from shadow.policy import POLICIES, Policy
-from shadow.table import Counter, Table
-from shadow.units import KIB_PER_PAGE, NS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +23,7 @@ __all__ = (
     "METHODS",
     "SCHEMA",
     "SEEDS",
+    "SPARSE_BELOW",
     "Allocator",
     "AllocatorOption",
     "Audit",
@@ -38,7 +35,6 @@ __all__ = (
     "Snapshot",
     "Window",
     "document",
-    "take",
 )
 
 SCHEMA = 1
@@ -46,9 +42,10 @@ SEEDS = ("none", "census", "counted")
 """How a shadow may have been started (`Kernel.seed`)."""
 METHODS = SEEDS
 """What a shadow may have been compared with (`Audit.method`)."""
+SPARSE_BELOW = 32
+"""A PTE page with entries, but fewer than this, is called sparse."""
 COMPARED_ENOUGH = 0.95
 """Share of the PTE pages that an audit has to compare to be called clean."""
-_KINDS = 32
 
 
 @dataclass(frozen=True)
@@ -279,113 +276,6 @@ class Snapshot:
             if plain[optional] is None:
                 del plain[optional]
         return plain
-
-
-SPARSE_BELOW = 32
-"""A PTE page with fewer entries than this, but not none, is called sparse."""
-
-
-def _outcome(table: Table, policy: int, end_ns: int) -> PolicyOutcome:
-    page_ns = table.page_ns(end_ns)
-    observed = float(page_ns[-1])
-    pages = table.counter(Counter.TABLES + policy)
-    return PolicyOutcome(
-        pte_pages=pages,
-        empty=table.counter(Counter.EMPTY + policy),
-        freed=table.counter(Counter.FREED + policy),
-        reallocated=table.counter(Counter.REALLOCATED + policy),
-        attempts=table.counter(Counter.ATTEMPTS + policy),
-        mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
-        peak=table.counter(Counter.PEAK + policy),
-        mean=round(float(page_ns[policy]) / observed, 1) if observed else float(pages),
-        saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / NS, 1),
-        inferred=table.counter(Counter.INFERRED + policy),
-    )
-
-
-def _now(table: Table, policy: Policy, unplaced: int, vm_pte_kib: int | None) -> Now:
-    occupancy = table.occupancy(policy)
-    placed = table.counter(Counter.TABLES + policy)
-    pmd, pud = table.counter(Counter.PMD_PAGES), table.counter(Counter.PUD_PAGES)
-    deposits = table.counter(Counter.DEPOSITS)
-    return Now(
-        pte_pages=placed + unplaced,
-        empty=table.counter(Counter.EMPTY + policy) + unplaced,
-        unplaced=unplaced,
-        lazyfree_only=table.lazyfree_only(policy),
-        sparse=int(occupancy[1:SPARSE_BELOW].sum()),
-        refs=table.counter(Counter.REFS),
-        pmd_pages=pmd,
-        pud_pages=pud,
-        thp_deposits=deposits,
-        vm_pte_kib=vm_pte_kib,
-        vm_pte_predicted_kib=KIB_PER_PAGE * (placed + unplaced + pmd + pud + deposits),
-        occupancy=[int(n) + (unplaced if i == 0 else 0) for i, n in enumerate(occupancy)],
-    )
-
-
-def take(
-    table: Table,
-    *,
-    process: Process,
-    kernel: Kernel,
-    start_ns: int,
-    end_ns: int,
-    vm_pte_kib: int | None = None,
-    unplaced: int = 0,
-    audit: Audit | None = None,
-    notes: list[str] | None = None,
-    slots: bool = False,
-    policy: Policy | None = None,
-    mappings: list[MappingUse] | None = None,
-    mappings_named: bool = True,
-) -> Snapshot:
-    """What `table` knows now.
-
-    Args:
-        table: the shadow page table.
-        process: who is observed.
-        kernel: the kernel under it.
-        start_ns: begin of the window, ns.
-        end_ns: end of the window, ns.
-        vm_pte_kib: VmPTE as the kernel states it at the end.
-        unplaced: see `Now`.
-        audit: what comparisons with the real page tables gave.
-        notes: sentences on how far the numbers can be trusted.
-        slots: whether to list the addresses of the empty slots.
-        policy: whose PTE pages `now` is to have; None: those of the running kernel.
-        mappings: whose they are.
-        mappings_named: see `Snapshot`.
-    """
-    first = Counter.EVENTS
-    notes = list(notes or [])
-    if policy is None or policy == table.running:
-        policy = table.running
-    else:
-        notes.append(
-            f"Shown are the PTE pages as {policy.label} would have them; the process ran under "
-            f"{table.running.label}."
-        )
-        vm_pte_kib = None
-        if policy == Policy.PTE_REF:  # it is taken to have freed what was empty before
-            unplaced = 0
-    return Snapshot(
-        process=process,
-        kernel=kernel,
-        window=Window(
-            start_ns=start_ns,
-            end_ns=end_ns,
-            events=count_kinds(table.state.counters[first : first + _KINDS]),
-            lost=table.counter(Counter.LOST),
-        ),
-        now=_now(table, policy, unplaced, vm_pte_kib),
-        policies={policy.label: _outcome(table, policy, end_ns) for policy in POLICIES},
-        audit=audit or Audit(),
-        notes=notes,
-        empty_slots=table.empty_slots(policy).tolist() if slots else None,
-        mappings=mappings,
-        mappings_named=mappings_named,
-    )
 
 
 def document(

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A census as text: one process in full, or a line for each of many."""
+"""A census as text: one process in full, or many as a table."""
 
 from shadow.escape import reporter
 from shadow.report.format import occupancy_lines, origin_lines, share, size
 from shadow.report.mappings import mapping_lines
+from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import SPARSE_BELOW, Reading, Snapshot
 
-__all__ = ("census_header", "census_row", "render_census")
+__all__ = ("census_table", "render_census")
 
 _NS_PER_MS = 1e6
 
@@ -66,24 +67,40 @@ def render_census(snapshot: Snapshot) -> str:
     return "\n".join(lines)
 
 
-def census_header() -> str:
-    """The heading over `census_row`."""
-    return (
-        f"{'pid':>8} {'VmPTE kB':>10} {'PTE pages':>10} {'empty':>9} {'of all':>7} "
-        f"{'sparse':>8} {'sum':>5}  {'allocator':<16} name"
-    )
+_TABLE = TextTable(
+    right("pid", 8),
+    right("VmPTE kB", 10),
+    right("PTE pages", 10),
+    right("empty", 9),
+    right("of all", 7),
+    right("sparse", 8),
+    right("sum", 5),
+    left(" allocator", 17),
+    left("name"),
+)
 
 
 @reporter
-def census_row(snapshot: Snapshot) -> str:
-    """One of many: `sum` is ok where all tables together are VmPTE."""
+def census_table(snapshots: list[Snapshot]) -> str:
+    """A row for each process: `sum` is ok where all tables together are VmPTE."""
+    return "\n".join(_TABLE.lines(map(_cells, snapshots)))
+
+
+def _cells(snapshot: Snapshot) -> list[str]:
     now, process, reading = snapshot.now, snapshot.process, snapshot.reading
     fits = "-"
     if reading and reading.exact:
         fits = "ok" if now.vm_pte_kib == now.vm_pte_predicted_kib else "off"
     allocator = process.allocator
     name = f"{allocator.name} {allocator.version or ''}".rstrip() if allocator else "-"
-    return (
-        f"{process.pid:8} {now.vm_pte_kib or 0:10,} {now.pte_pages:10,} {now.empty:9,} "
-        f"{share(now.empty, now.pte_pages):>7} {now.sparse:8,} {fits:>5}  {name:<16} {process.comm}"
-    )
+    return [
+        str(process.pid),
+        f"{now.vm_pte_kib or 0:,}",
+        f"{now.pte_pages:,}",
+        f"{now.empty:,}",
+        share(now.empty, now.pte_pages),
+        f"{now.sparse:,}",
+        fits,
+        f" {name}",
+        process.comm,
+    ]

@@ -7,12 +7,13 @@ from shadow.geometry import PAGE
 from shadow.plural import counted
 from shadow.report.format import share, size
 from shadow.report.mappings import mapping_lines, mapping_name
+from shadow.report.text_table import TextTable, left, right
 
-__all__ = ("common_line", "families_header", "family_row", "render_family")
+__all__ = ("common_line", "families_table", "render_family")
 
 _SHOWN = 3
 _WORTH_A_LINE = 1 << 20
-"""Bytes of page tables for one file from which a table of families has a line for it."""
+"""Bytes of page tables for one file from which it is named below a table of families."""
 
 
 def _bytes(number: int) -> str:
@@ -58,20 +59,33 @@ def render_family(family: Family) -> str:
     return "\n".join(lines)
 
 
-def families_header() -> str:
-    """The heading over `family_row`."""
-    return (
-        f"{'processes':>9} {'VmPTE kB':>11} {'PTE pages':>11} {'empty':>9} {'of all':>7} "
-        f"{'sparse':>9}  "
-    )
+_TABLE = TextTable(
+    right("processes", 9),
+    right("VmPTE kB", 11),
+    right("PTE pages", 11),
+    right("empty", 9),
+    right("of all", 7),
+    right("sparse", 9),
+    left(""),
+)
 
 
 @reporter
-def family_row(family: Family) -> str:
-    """One of many groups, and what costs most of what it maps in common."""
-    row = (
-        f"{len(family.pids):9,} {family.vm_pte_kib:11,} {family.pte_pages:11,} {family.empty:9,} "
-        f"{share(family.empty, family.pte_pages):>7} {family.sparse:9,}  {family.key}"
-    )
-    common = [each for each in family.common[:1] if each.bytes >= _WORTH_A_LINE]
-    return "\n".join([row, *(f"{'':>9} {common_line(each)}" for each in common)])
+def families_table(families: list[Family]) -> str:
+    """A row for each group, and below what costs most of what they map in common."""
+    rows = [
+        (
+            f"{len(family.pids):,}",
+            f"{family.vm_pte_kib:,}",
+            f"{family.pte_pages:,}",
+            f"{family.empty:,}",
+            share(family.empty, family.pte_pages),
+            f"{family.sparse:,}",
+            f" {family.key}",
+        )
+        for family in families
+    ]
+    shared = [each for family in families for each in family.common[:1]]
+    shared = [each for each in shared if each.bytes >= _WORTH_A_LINE]
+    lines = _TABLE.lines(rows) + [""] * bool(shared)
+    return "\n".join([*lines, *map(common_line, shared)])

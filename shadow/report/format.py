@@ -4,12 +4,14 @@
 import re
 from shlex import quote
 
+from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import Audit, Kernel, Process
 
 __all__ = ("compared_lines", "occupancy_lines", "origin_lines", "share", "size")
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
+_OCCUPANCY = TextTable(right("entries in a PTE page", 23), right("PTE pages", 10), left(""), gap=2)
 _BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
 
 
@@ -52,13 +54,13 @@ def origin_lines(process: Process, kernel: Kernel) -> list[str]:
 def occupancy_lines(occupancy: list[int]) -> list[str]:
     """How many PTE pages have how many entries, as bars."""
     total = sum(occupancy)
-    lines = ["", "  entries in a PTE page   PTE pages"]
+    rows = []
     for low, high in ((0, 0), *_BANDS):
         count = sum(occupancy[low : high + 1])
         label = f"{low}" if low == high else f"{low}-{high}"
         bar = "#" * round(40 * count / total) if total else ""
-        lines.append(f"  {label:>21}   {count:9,}  {bar}".rstrip())
-    return lines
+        rows.append((label, f"{count:,}", bar))
+    return ["", *_OCCUPANCY.lines(rows)]
 
 
 def _times(count: int) -> str:

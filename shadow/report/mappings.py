@@ -3,6 +3,7 @@
 
 from shadow.mapping_names import MappingKind
 from shadow.mappings import MappingUse, summed_up
+from shadow.report.text_table import TextTable, left, right
 
 __all__ = ("mapping_lines", "mapping_name")
 
@@ -45,12 +46,29 @@ def _others(use: MappingUse) -> float:
     return use.pmd_pages + use.pud_pages + use.thp_deposits
 
 
-def _row(name: str, use: MappingUse) -> str:
-    return (
-        f"  {_count(use.pte_pages):>10} {_count(use.empty):>8} {_count(use.sparse):>8} "
-        f"{use.entries:>11,} {_count(_others(use)):>12} "
-        f"{_count(use.bytes / _KIB):>10} {100 * use.share:>5.1f} %  {name}"
-    )
+_TABLE = TextTable(
+    right("PTE pages", 11),
+    right("empty", 8),
+    right("sparse", 8),
+    right("entries", 11),
+    right("other tables", 12),
+    right("kB", 10),
+    right("of all", 7),
+    left(" mapping"),
+)
+
+
+def _row(name: str, use: MappingUse) -> list[str]:
+    return [
+        _count(use.pte_pages),
+        _count(use.empty),
+        _count(use.sparse),
+        f"{use.entries:,}",
+        _count(_others(use)),
+        _count(use.bytes / _KIB),
+        f"{100 * use.share:.1f} %",
+        f" {name}",
+    ]
 
 
 def mapping_lines(
@@ -65,16 +83,12 @@ def mapping_lines(
     """
     if uses is None:
         return []
-    lines = [
-        "",
-        f"  {'PTE pages':>10} {'empty':>8} {'sparse':>8} {'entries':>11} {'other tables':>12} "
-        f"{'kB':>10} {'of all':>7}  mapping",
-    ]
-    lines += [_row(mapping_name(use.kind, use.name), use) for use in uses[:shown]]
+    rows = [_row(mapping_name(use.kind, use.name), use) for use in uses[:shown]]
     rest = uses[shown:]
     if rest:
         everything = sum(use.bytes for use in uses)
-        lines.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
+        rows.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
+    lines = ["", *_TABLE.lines(rows)]
     if not named:
         lines.append("  names of files and of named memory were not recorded")
     return lines

@@ -9,10 +9,11 @@ from pyarrow import parquet
 
 from shadow.escape import reporter, valid
 from shadow.policy import POLICIES, Policy
+from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import Snapshot
 from shadow.units import NS
 
-__all__ = ("as_row", "table_header", "table_row", "write_parquet")
+__all__ = ("as_row", "summary_table", "write_parquet")
 
 
 def as_row(snapshot: Snapshot, *, trace: str, host: str, wall_ns: int) -> dict[str, Any]:
@@ -59,24 +60,35 @@ _SCHEMA = pa.schema(
 _FIGURES = ("pte_pages", "empty", *(f"saved_by_{policy.label}" for policy in POLICIES[1:]))
 
 
-def table_header() -> str:
-    """The heading over `table_row`."""
-    return (
-        f"{'host':<14} {'time (UTC)':<19} {'pid':>8} {'name':<16} {'allocator':<16} "
-        f"{'PTE pages':>10} {'empty':>9} {'pt_reclaim saves':>17} {'pte_ref saves':>14} {'lost':>6}"
-    )
+_TABLE = TextTable(
+    left("host", 14),
+    left("time (UTC)", 19),
+    right("pid", 8),
+    left("name", 16),
+    left("allocator", 16),
+    right("PTE pages", 10),
+    right("empty", 9),
+    right("pt_reclaim saves", 17),
+    right("pte_ref saves", 14),
+    right("lost", 6),
+)
 
 
 @reporter
-def table_row(row: dict[str, Any]) -> str:
-    """A row of `as_row` as text."""
-    pages, empty, reclaim, ref = (row[name] for name in _FIGURES)
-    when = f"{row['time']:%Y-%m-%d %H:%M:%S}" if row["time"] else "-"
-    return (
-        f"{row['host'] or '-':<14} {when:<19} {row['pid']:8} {row['name']:<16} "
-        f"{row['allocator'] or '-':<16} {pages:10,} {empty:9,} {reclaim:17,} {ref:14,} "
-        f"{row['lost']:6,}"
-    )
+def summary_table(rows: list[dict[str, Any]]) -> str:
+    """Rows of `as_row` as text."""
+    return "\n".join(_TABLE.lines(map(_cells, rows)))
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["host"] or "-",
+        f"{row['time']:%Y-%m-%d %H:%M:%S}" if row["time"] else "-",
+        str(row["pid"]),
+        row["name"],
+        row["allocator"] or "-",
+        *(f"{row[name]:,}" for name in (*_FIGURES, "lost")),
+    ]
 
 
 def write_parquet(rows: list[dict[str, Any]], file: BinaryIO) -> None:

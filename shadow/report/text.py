@@ -12,7 +12,8 @@ from shadow.report.format import (
     size,
 )
 from shadow.report.mappings import mapping_lines
-from shadow.snapshot import SPARSE_BELOW, Audit, PolicyOutcome, Snapshot, Window
+from shadow.report.text_table import TextTable, left, right
+from shadow.snapshot import SPARSE_BELOW, Audit, Snapshot, Window
 from shadow.units import NS
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
@@ -32,20 +33,41 @@ def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: 
     )
 
 
+_INTERVALS = TextTable(
+    right("seconds", 8),
+    right("events", 11),
+    right("PTE pages", 10),
+    right("empty", 8),
+    right("lazyfree", 9),
+    right("lost", 6),
+)
+_POLICIES = TextTable(
+    left("  policy", 48),
+    right("PTE pages", 10),
+    right("empty", 7),
+    right("peak", 8),
+    right("mean", 8),
+    right("freed", 7),
+    right("allocated again", 16),
+)
+
+
 def interval_header() -> str:
     """The heading over `interval_row`."""
-    return (
-        f"{'seconds':>8} {'events':>11} {'PTE pages':>10} {'empty':>8} {'lazyfree':>9} {'lost':>6}"
-    )
+    return _INTERVALS.heading()
 
 
 @reporter
 def interval_row(snapshot: Snapshot) -> str:
     """One row of a run with intervals."""
     window, now = snapshot.window, snapshot.now
-    return (
-        f"{(window.end_ns - window.start_ns) / NS:8.1f} {sum(window.events.values()):11,} "
-        f"{now.pte_pages:10,} {now.empty:8,} {now.lazyfree_only or 0:9,} {window.lost:6,}"
+    return _INTERVALS.row(
+        f"{(window.end_ns - window.start_ns) / NS:.1f}",
+        f"{sum(window.events.values()):,}",
+        f"{now.pte_pages:,}",
+        f"{now.empty:,}",
+        f"{now.lazyfree_only or 0:,}",
+        f"{window.lost:,}",
     )
 
 
@@ -85,17 +107,20 @@ def _tables(snapshot: Snapshot) -> list[str]:
 
 
 def _policies(snapshot: Snapshot) -> list[str]:
-    lines = [
-        "",
-        f"  {'policy':<47} PTE pages   empty     peak     mean   freed  allocated again",
-    ]
-    for label, text in _POLICY_TEXT.items():
-        outcome: PolicyOutcome = snapshot.policies[label]
-        mark = "*" if label == snapshot.kernel.policy else " "
-        lines.append(
-            f" {mark}{text:<46} {outcome.pte_pages:10,} {outcome.empty:7,} {outcome.peak:8,} "
-            f"{outcome.mean:8,.0f} {outcome.freed:7,} {outcome.reallocated:10,}"
+    rows = [
+        (
+            f" {'*' if label == snapshot.kernel.policy else ' '}{text}",
+            f"{outcome.pte_pages:,}",
+            f"{outcome.empty:,}",
+            f"{outcome.peak:,}",
+            f"{outcome.mean:,.0f}",
+            f"{outcome.freed:,}",
+            f"{outcome.reallocated:,}",
         )
+        for label, text in _POLICY_TEXT.items()
+        for outcome in (snapshot.policies[label],)
+    ]
+    lines = ["", *_POLICIES.lines(rows)]
     lines.append("  * this kernel; pte_ref is taken to have freed what was empty before the window")
     for label in ("pt_reclaim", "pte_ref"):
         outcome = snapshot.policies[label]

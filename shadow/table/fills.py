@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Calls that fill what they map: how much of it an event may claim.
+"""Calls that fill what they map: how many slots an event may claim.
 
-A fault makes one PTE page, so what faults make is bounded by their number. One call that
-populates or locks can claim 2^26 of them, whether or not the kernel has found the memory:
-mmap does not say how far MAP_POPULATE came. So fills go through a bucket that holds
-`Counter.FILLS_MOST` slots, runs out by `_EACH` with each event, and is empty after a
-reading of everything. What does not go in is refused: live, it is left to the reading that
-follows such a call anyway (`shadow.events.UNFILLED`); a trace that has it is damaged.
+A fault makes one PTE page, so the number of faults bounds what faults make. One call that
+populates or locks can claim 2^26 PTE pages, whether or not the kernel has found the memory:
+mmap does not say how far MAP_POPULATE came. So fills go into a leaky bucket. It holds
+`Counter.FILLS_MOST` slots, leaks `_EACH` with each event, and is empty after a
+reading of everything. The loop refuses a fill that does not fit. Live, the reading that
+follows such a call anyway finds its entries (`shadow.events.UNFILLED`); a trace with such a
+call is damaged.
 """
 
 from shadow.events import UNFILLED, Kind
 from shadow.geometry import SLOT_SHIFT
-from shadow.table.advise import lock_fills, populates
-from shadow.table.guard_calls import MADV_GUARD_INSTALL
 from shadow.table.jit import compiled
+from shadow.table.lock import lock_fills
+from shadow.table.map import populates
 from shadow.table.state import Counter, Pending, State, VmaFlag
 from shadow.table.vmas import first_overlap, vma_at
+from shadow.uapi import MADV_GUARD_INSTALL
 
 __all__ = ("charge", "drain", "fills_of", "may_fill", "pending_of")
 
@@ -29,7 +31,7 @@ _KINDS = 32
 
 @compiled
 def pending_of(s: State, tid: int) -> int:
-    """The row of the call of thread `tid` that was entered and did not return yet, or -1."""
+    """The row of the call that thread `tid` has entered and not left yet, or -1."""
     for row in range(s.counters[Counter.PENDING]):
         if s.pending[row, Pending.TID] == tid:
             return row
@@ -65,7 +67,7 @@ def _grown_by_move(s: State, tid: int, length: int) -> int:
 
 @compiled
 def fills_of(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> int:
-    """Slots that a call fills at most."""
+    """The most slots that a call can fill."""
     end = start + length
     if aux & UNFILLED:
         return 0
@@ -89,19 +91,19 @@ def fills_of(s: State, kind: int, start: int, length: int, tid: int, aux: int) -
 
 @compiled
 def _level(s: State) -> int:
-    """What is in the bucket now."""
+    """Slots in the bucket now."""
     events = 0
     for kind in range(_KINDS):
         events += s.counters[Counter.EVENTS + kind]
-    run_out = _EACH * (events - s.counters[Counter.FILLED_AT])
-    s.counters[Counter.FILLED] = max(s.counters[Counter.FILLED] - run_out, 0)
+    leaked = _EACH * (events - s.counters[Counter.FILLED_AT])
+    s.counters[Counter.FILLED] = max(s.counters[Counter.FILLED] - leaked, 0)
     s.counters[Counter.FILLED_AT] = events
     return s.counters[Counter.FILLED]
 
 
 @compiled
 def may_fill(s: State, slots: int) -> bool:
-    """Whether so many slots go in; else that is noted as refused."""
+    """Whether this many slots fit; if not, note that the event was refused."""
     if slots == 0 or _level(s) + slots <= s.counters[Counter.FILLS_MOST]:
         return True
     s.counters[Counter.REFUSED] = 1
@@ -110,11 +112,11 @@ def may_fill(s: State, slots: int) -> bool:
 
 @compiled
 def charge(s: State, slots: int) -> None:
-    """So many go in."""
+    """Put this many slots in."""
     s.counters[Counter.FILLED] += slots
 
 
 @compiled
 def drain(s: State, slots: int, everything: bool) -> None:
-    """So many were read; or `everything` was."""
+    """Take this many slots out, because they were read, or all if `everything` was."""
     s.counters[Counter.FILLED] = 0 if everything else max(s.counters[Counter.FILLED] - slots, 0)

@@ -15,11 +15,9 @@ from shadow.table.radix import find, next_slot
 from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits, zap_piece
+from shadow.uapi import MADV_GUARD_INSTALL
 
-__all__ = ("MADV_GUARD_INSTALL", "MADV_GUARD_REMOVE", "guard")
-
-MADV_GUARD_INSTALL = 102
-MADV_GUARD_REMOVE = 103
+__all__ = ("guard",)
 
 
 @compiled

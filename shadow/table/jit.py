@@ -36,7 +36,7 @@ signed = cast(Callable[[Any], int], np.int64)
 
 
 _SHADOW = Path(__file__).parents[1]
-_CONSTANTS = ("events.py", "geometry.py", "policy.py", "memory_limit.py")
+_CONSTANTS = ("events.py", "geometry.py", "policy.py", "memory_limit.py", "uapi.py")
 SOURCES = (
     *sorted((_SHADOW / "table").rglob("*.py")),
     *sorted((_SHADOW / "whatif").rglob("*.py")),

@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The compiled loop: events applied to the address space, in order.
 
-A call is applied when it returned, with one exception: munmap gives its range
-away before it returns, and another thread may have mapped it again by then.
-So munmap is noted when it is entered, and a mapping that overlaps a noted
-range proves that the munmap has happened: it is applied first.
+The loop applies a call when it has returned, with one exception: munmap releases its
+range before it returns, and another thread may have mapped it again by then.
+So the loop notes a munmap when it is entered. A mapping that overlaps a noted
+range proves that the munmap has happened, so the loop applies the munmap first.
 """
 
 from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
 from shadow.geometry import ENTRY_BITS, PAGE_SHIFT
-from shadow.table.advise import (
-    advise,
-    lock,
-    lock_all,
-    map_range,
-    protect,
-    unlock,
-)
+from shadow.table.advise import advise
 from shadow.table.clock import advance_clock
 from shadow.table.fault import fault, fill, populate
 from shadow.table.fills import charge, fills_of, may_fill, pending_of
 from shadow.table.jit import compiled, inlined, signed
 from shadow.table.labels import label
+from shadow.table.lock import lock, lock_all, unlock
+from shadow.table.map import map_range
+from shadow.table.protect import protect
 from shadow.table.radix import has_room
 from shadow.table.reclaim import collapse_slot, reclaim, split_slot
 from shadow.table.remap import brk, remap

@@ -30,10 +30,9 @@ from shadow.table.state import LEFT_BEHIND, Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import first_overlap, insert, split_huge, vma_at
 from shadow.table.zap import walker_visits
+from shadow.uapi import MREMAP_DONTUNMAP
 
 __all__ = ("brk", "remap")
-
-_MREMAP_DONTUNMAP = 4
 
 
 @compiled
@@ -162,7 +161,7 @@ def remap(
         unmap(s, new, new + new_length)  # as mremap_to: first the target, then what is left over
         unmap(s, old + new_length, old + old_length)
         old_length = new_length
-    keep = flags & _MREMAP_DONTUNMAP != 0
+    keep = flags & MREMAP_DONTUNMAP != 0
     address, end = old, old + old_length
     while address < end:
         v = first_overlap(s, address)

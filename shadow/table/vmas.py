@@ -16,6 +16,7 @@ from shadow.table.state import HUGE_ANON, NOT_COMPARED, Counter, LabelPart, Stat
 
 __all__ = (
     "cut",
+    "first_hole",
     "first_overlap",
     "give_anon_vma",
     "insert",
@@ -58,6 +59,16 @@ def vma_at(s: State, address: int) -> int:
 
 
 @compiled
+def first_hole(s: State, start: int, end: int) -> int:
+    """Where the first hole in [start, end) begins, or `end`."""
+    v = first_overlap(s, start)
+    while start < end and v < s.counters[Counter.VMAS] and s.vmas[v].start <= start:
+        start = s.vmas[v].end
+        v += 1
+    return min(start, end)
+
+
+@compiled
 def _shift_right(s: State, at: int) -> None:
     """Make room for one VMA at index `at`."""
     count = s.counters[Counter.VMAS]
@@ -97,7 +108,7 @@ def split_huge(s: State, record: int) -> bool:
 
 @compiled
 def cut(s: State, address: int) -> None:
-    """Let a VMA boundary be at `address` (split_vma), if a VMA spans it."""
+    """Split the VMA that spans `address` there (split_vma), if one does."""
     v = vma_at(s, address)
     if v < 0 or s.vmas[v].start == address:
         return

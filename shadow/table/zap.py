@@ -19,6 +19,7 @@ from shadow.table.pte_pages import clear_entries, has, release
 from shadow.table.radix import find, free_record, next_slot
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
 from shadow.table.vmas import first_overlap, split_huge
+from shadow.uapi import MADV_DONTNEED_LOCKED
 
 __all__ = (
     "attempt_pte_ref",
@@ -31,7 +32,6 @@ __all__ = (
     "zap_piece",
 )
 
-_MADV_DONTNEED_LOCKED = 24
 _SHARED_WRITABLE = VmaFlag.SHARED | VmaFlag.WRITE
 _NOT_FREED_LAZILY = VmaFlag.SHARED | VmaFlag.HUGETLB | VmaFlag.LOCKED
 
@@ -127,7 +127,7 @@ def dontneed(s: State, start: int, end: int, advice: int) -> None:
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
         flags = s.vmas[v].flags
-        if flags & VmaFlag.LOCKED and advice != _MADV_DONTNEED_LOCKED:
+        if flags & VmaFlag.LOCKED and advice != MADV_DONTNEED_LOCKED:
             return
         if flags & VmaFlag.HUGETLB == 0:
             zap_piece(s, max(start, s.vmas[v].start), min(end, s.vmas[v].end), True)

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Writing a trace while events come in: a thread of its own, behind a bounded queue.
 
-Whoever reads the ring only puts references into the queue and never waits. The
-thread gathers the events of a process into batches, compresses and writes them;
-a batch is written at the latest a second after its first event, so that is what
-a killed recorder loses. When the disk is too slow the queue is full, and records
-are dropped: that is counted, and stands in the trace as a LOSS event followed by
+The way of a record, in the order of this file: an engine hands it to `TraceWriter.tee`. That
+puts it into the queue, and never waits. The thread takes it out, gathers the events of each
+process into batches, and writes them and all other records to the `TraceFile`.
+
+The thread writes a batch at the latest a second after its first event, so that is what
+a killed recorder loses. When the disk is too slow, the queue is full and records
+are dropped. The trace then has a LOSS event with their number, followed by
 a new seed, taken from the shadow.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +37,7 @@ _SECONDS = 1.0
 """The longest that an event waits to be written."""
 _QUEUE_BYTES = 256 << 20
 _FIXED_BYTES = 4096
-"""What a record is taken to need besides its arrays."""
+"""Assumed size of a record without its arrays."""
 
 
 def _size(record: Record) -> int:
@@ -52,14 +55,14 @@ class _TracedProcess:
 
     Attributes:
         number: from 1.
-        following: its shadow, once there is one.
-        gap: whether what came last was dropped.
+        change: what is made of records before they are written.
+        engine: its shadow, once there is one.
+        gap: whether the last record was dropped.
         missing: events dropped in this gap.
         dropped: events dropped in all.
-        batches: events that wait for their batch to be full; the thread's own.
-        waiting: how many they are.
+        batches: events that wait for their batch to be full; only the thread uses them.
+        waiting: the number of these events.
         since: when the first of them came.
-        change: what is made of records before they are written.
     """
 
     number: int
@@ -82,16 +85,17 @@ def _same() -> Callable[[Record], Record]:
 
 
 class TraceWriter:
-    """Writes down what shadows take over, of one process or several.
+    """Writes the records of one process or several, as their shadows apply them.
 
     Args:
         path: the new file.
-        force: whether to replace one that is there.
-        change: makes, for each process, what its records go through before they are written.
+        force: whether to replace an existing one.
+        change: makes, for each process, the function that changes its records before they
+            are written.
         queue_bytes: how much may wait to be written.
 
     Raises:
-        UsageError: the file is there already, or cannot be made.
+        UsageError: the file exists already, or cannot be made.
     """
 
     def __init__(
@@ -114,26 +118,49 @@ class TraceWriter:
 
     @property
     def dropped(self) -> int:
-        """Events that the trace lacks because it could not be written fast enough."""
+        """Events that the trace lacks because writing was too slow."""
         return sum(process.dropped for process in self._processes)
 
+    def publish(self) -> None:
+        """Move the file to its place, which may need rights that are dropped later.
+
+        Raises:
+            UsageError: another file is there by now.
+            OutputError: it cannot be moved there.
+        """
+        self.file.publish()
+
+    def start(self) -> None:
+        """Begin to write; until then records wait, because a thread has its maker's rights."""
+        self.publish()
+        self._thread.start()
+
     def tee(self) -> Tee:
-        """What the shadow of another process is to tell its records to."""
+        """The function to which the engine of another process hands its records."""
         process = _TracedProcess(len(self._processes) + 1, self._change())
         self._processes.append(process)
+        return partial(self._take, process)
 
-        def take(engine: Engine, record: Record) -> None:
-            process.engine = engine
-            if not process.gap and self._queued <= self._limit:
-                self._put(process, record)
-                return
-            process.gap = True
-            if isinstance(record, Events):
-                process.missing += len(record.batch)
-            if self._queued <= self._limit // 2 and self.problem is None:
-                self._bridge(process, engine)
+    def _take(self, process: _TracedProcess, engine: Engine, record: Record) -> None:
+        """Queue a record, or drop it where the queue is full."""
+        process.engine = engine
+        if not process.gap and self._queued <= self._limit:
+            self._put(process, record)
+            return
+        process.gap = True
+        if isinstance(record, Events):
+            process.missing += len(record.batch)
+        if self._queued <= self._limit // 2 and self.problem is None:
+            self._bridge(process, engine)
 
-        return take
+    def _bridge(self, process: _TracedProcess, engine: Engine) -> None:
+        """After a gap: record its size, and continue from the shadow."""
+        process.dropped += process.missing
+        seed, pid = engine.restated(), engine.facts.process.pid
+        loss = np.array([(seed.time, 0, process.missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
+        process.gap, process.missing = False, 0
+        for record in (engine.facts, Events(loss), seed):
+            self._put(process, record)
 
     def _put(self, process: _TracedProcess, record: Record) -> None:
         if isinstance(record, Facts) and process.dropped:
@@ -144,57 +171,44 @@ class TraceWriter:
             self._queued += _size(record)
         self._queue.put((process, record))
 
-    def _bridge(self, process: _TracedProcess, engine: Engine) -> None:
-        """After a gap: say how large it was, and start again from the shadow."""
-        process.dropped += process.missing
-        seed, pid = engine.restated(), engine.facts.process.pid
-        loss = np.array([(seed.time, 0, process.missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
-        process.gap, process.missing = False, 0
-        for record in (engine.facts, Events(loss), seed):
-            self._put(process, record)
-
-    def publish(self) -> None:
-        """Let the trace take its place, which may need rights that are dropped later.
-
-        Raises:
-            UsageError: something has come there meanwhile.
-            OutputError: it cannot be moved there.
-        """
-        self.file.publish()
-
-    def start(self) -> None:
-        """Begin to write; records wait until then: a thread has the rights of its maker."""
-        self.publish()
-        self._thread.start()
-
     def _run(self) -> None:
-        while True:
-            try:
-                item = self._queue.get(timeout=_SECONDS / 4)
-            except queue.Empty:
-                self._attempt(self._flush_old)
-                continue
-            if item is None:
-                break
-            process, record = item
-            with self._lock:
-                self._queued -= _size(record)
-            self._attempt(self._gather, process, record)
-            self._attempt(self._flush_old)
-        self._attempt(self._finish)
+        """The thread: write until `close`; after a problem, only empty the queue."""
+        more = True
+        while more:
+            with self._noting_problem():
+                more = self._write_next()
+        with self._noting_problem():
+            self._write_end()
 
-    def _attempt(self, write: Callable[..., None], *arguments: Any) -> None:
-        if self.problem is not None:
-            return
+    @contextmanager
+    def _noting_problem(self) -> Iterator[None]:
+        """Keep the first exception of the thread, of whatever kind, for `close` to report."""
         try:
-            write(*arguments)
-        except Exception as error:  # whatever it is, the user is told when the trace is closed
-            self.problem = error
+            yield
+        except Exception as error:
+            self.problem = self.problem or error
+
+    def _write_next(self) -> bool:
+        """Take a record out of the queue and write what is due; False at the end."""
+        try:
+            item = self._queue.get(timeout=_SECONDS / 4)
+        except queue.Empty:
+            self._write_old()
+            return True
+        if item is None:
+            return False
+        process, record = item
+        with self._lock:
+            self._queued -= _size(record)
+        if self.problem is None:
+            self._gather(process, process.change(record))
+        self._write_old()
+        return True
 
     def _gather(self, process: _TracedProcess, record: Record) -> None:
-        record = process.change(record)
+        """Add events to the batch of their process; write anything else after that batch."""
         if not isinstance(record, Events) or record.counted:
-            self._flush(process)
+            self._write_batch(process)
             self._write(process, record)
             return
         if not process.waiting:
@@ -202,38 +216,29 @@ class TraceWriter:
         process.batches.append(record.batch)
         process.waiting += len(record.batch)
         if process.waiting >= _BATCH:
-            self._flush(process)
+            self._write_batch(process)
 
-    def _flush(self, process: _TracedProcess) -> None:
+    def _write_old(self) -> None:
+        """Write the batches that have waited long enough."""
+        now = time.monotonic()
+        for process in list(self._processes):
+            if process.waiting and now - process.since > _SECONDS:
+                self._write_batch(process)
+
+    def _write_batch(self, process: _TracedProcess) -> None:
         if process.waiting:
             batches, process.batches, process.waiting = process.batches, [], 0
             self._write(process, Events(np.concatenate(batches)))
 
-    def _flush_old(self) -> None:
-        now = time.monotonic()
-        for process in list(self._processes):
-            if process.waiting and now - process.since > _SECONDS:
-                self._flush(process)
+    def _write_end(self) -> None:
+        for process in self._processes:
+            self._write_batch(process)
+        if self.problem is None:
+            self.file.end(self.dropped)
 
     def _write(self, process: _TracedProcess, record: Record) -> None:
-        assert process.engine
-        self.file.write(process.number, process.engine.facts.process.pid, record)
-
-    def _finish(self) -> None:
-        for process in self._processes:
-            self._flush(process)
-        self.file.end(self.dropped)
-
-    def discard_unpublished(self) -> None:
-        """Leave no file behind, unless it is at its place already."""
-        self.file.discard_unpublished()
-
-    def summary(self) -> str:
-        """What was written, in a sentence."""
-        size, events = self.file.size, self.file.events
-        each = f", {size / events:.1f} bytes an event" if events else ""
-        lack = f"; {are(self.dropped, 'event')} missing, the disk was too slow" * bool(self.dropped)
-        return f"{self.file.path}: {counted(events, 'event')}, {size / 1e6:,.1f} MB{each}{lack}"
+        if self.problem is None and process.engine:
+            self.file.write(process.number, process.engine.facts.process.pid, record)
 
     def close(self) -> None:
         """Write what waits, and the trailer.
@@ -255,3 +260,17 @@ class TraceWriter:
                 f"{self.file.path} could not be written to its end ({why}): it ends after "
                 f"{counted(self.file.events, 'event')}, and what is in it can be replayed."
             )
+
+    def discard_unpublished(self) -> None:
+        """Delete the file, unless it is at its place already."""
+        self.file.discard_unpublished()
+
+    def summary(self) -> str:
+        """What was written, in a sentence."""
+        size, events = self.file.size, self.file.events
+        sentence = f"{self.file.path}: {counted(events, 'event')}, {size / 1e6:,.1f} MB"
+        if events:
+            sentence += f", {size / events:.1f} bytes an event"
+        if self.dropped:
+            sentence += f"; {are(self.dropped, 'event')} missing, the disk was too slow"
+        return sentence

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""MADV_FREE replaced by MADV_DONTNEED: pages go at once, not when memory is short."""
+"""What-if: MADV_DONTNEED in place of MADV_FREE, so pages go at once."""
 
 from shadow.events import EventBatch, Kind
+from shadow.uapi import MADV_DONTNEED
 
 __all__ = ("dontneed_for_free",)
 
-_MADV_DONTNEED = 4
-
 
 def dontneed_for_free(events: EventBatch) -> EventBatch:
-    """What muzzy_decay_ms:0, purge_decommits=1 or madvdontneed=1 would have done."""
+    """The events under muzzy_decay_ms:0, purge_decommits=1 or madvdontneed=1."""
     changed = events.copy()
     free = changed["kind"] == Kind.FREE
     changed["kind"][free] = Kind.DONTNEED
-    changed["aux"][free] = _MADV_DONTNEED
+    changed["aux"][free] = MADV_DONTNEED
     return changed

@@ -12,13 +12,12 @@ import numpy.typing as npt
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import PAGE, PAGE_SHIFT
 from shadow.table.jit import compiled, signed
+from shadow.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from shadow.whatif.purge_index import Numbers, number_of, purged_by
 
 __all__ = ("munmap_for_purge",)
 
-_READ_WRITE = 3
-_PRIVATE_ANONYMOUS = 0x22
-_MAP_AUX = _READ_WRITE | _PRIVATE_ANONYMOUS << MAP_FLAGS_SHIFT
+_MAP_AUX = PROT_READ | PROT_WRITE | (MAP_PRIVATE | MAP_ANONYMOUS) << MAP_FLAGS_SHIFT
 
 
 @compiled

@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["shadow"]):
     from shadow.history import HistoryStore
     from shadow.replay import Question, Replay, result_of
     from shadow.report.advice import render_advice
-    from shadow.report.summary_table import as_row, table_row, write_parquet
+    from shadow.report.summary_table import as_row, summary_table, write_parquet
     from shadow.report.text import render
     from shadow.snapshot import document
     from shadow.trace import TraceReader
@@ -164,7 +164,7 @@ def _report(data: bytes) -> None:
         for each in outcome.followed:
             assert is_harmless(render(each.snapshot))
             row = as_row(each.snapshot, trace="it", host=each.host, wall_ns=each.wall_ns)
-            assert is_harmless(table_row(row))
+            assert is_harmless(summary_table([row]))
             write_parquet([row], io.BytesIO())
         json.dumps(document([each.snapshot for each in outcome.followed])).encode()
         for number in list(replay.engines):

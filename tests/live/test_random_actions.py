@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shadow.table import Counter, VmaFlag
+from shadow.table import VmaFlag
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tracer.follow.session import Session
@@ -55,7 +55,7 @@ def _real_vmas(session: Session) -> list[tuple[int, int]]:
 
 
 def _shadow_vmas(session: Session) -> list[tuple[int, int]]:
-    vmas = session.table.state.vmas[: session.table.counter(Counter.VMAS)]
+    vmas = session.table.vmas()
     spans = zip(vmas["start"].tolist(), vmas["end"].tolist(), strict=True)
     return [(start, end) for start, end in spans if _BASE <= start < _END]
 

@@ -123,7 +123,7 @@ def test_what_was_set_before_the_attach_is_known() -> None:
         for slot, act in enumerate(acts):
             assert act(BASE + (2 * slot + 1) * SLOT) == 0
         with attached(actor.pid) as session:
-            flags = session.table.state.vmas["flags"]
+            flags = session.table.vmas()["flags"]
             assert (flags & VmaFlag.DONTDUMP != 0).sum() >= 1
             assert (flags & VmaFlag.LOCKED != 0).sum() == 1
             actor.advise(BASE, 3 * SLOT, _DONTNEED)
@@ -134,7 +134,7 @@ def test_what_was_set_before_the_attach_is_known() -> None:
             actor.touch(BASE, 8 * SLOT)
             actor.advise(BASE, 8 * SLOT, _DONTNEED)
             assert _same(session)
-            inside = session.table.state.vmas["start"]
+            inside = session.table.vmas()["start"]
             assert np.isin(inside, np.arange(BASE, BASE + 8 * SLOT)).sum() == 1
     finally:
         actor.close()

@@ -354,7 +354,7 @@ class Both:
         for level in range(2, self._levels):
             bases = sorted(base for at, base in upper if at == level)
             assert table.upper_bases(level).tolist() == bases
-        known = table.state.vmas[: table.counter(Counter.VMAS)]
+        known = table.vmas()
         spans = zip((known["start"] // PAGE).tolist(), (known["end"] // PAGE).tolist(), strict=True)
         assert list(spans) == [(vma.start, vma.end) for vma in process.vmas.all]
         assert process.tables.mm.nr_ptes == len(process.tables.mm.pmds)

@@ -3,8 +3,10 @@
 
 from shadow.host_view import Cost, HostProcess, HostView
 from shadow.policy import Policy
-from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, take
-from shadow.table import Table
+from shadow.records import Facts
+from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot
+from shadow.table import HugePages, Table
+from shadow.take_snapshot import take_snapshot
 from tests.shadow.build import BASE, SLOT, EventScript
 
 __all__ = ("host_view",)
@@ -22,15 +24,14 @@ def _snapshot(pid: int, comm: str, slots: int, emptied: int) -> Snapshot:
         history.dontneed(BASE + (slots + slot) * SLOT, SLOT)
     table = Table(running=_POLICY)
     table.feed(history.batch())
-    return take(
-        table,
+    facts = Facts(
+        huge=HugePages(),
         process=Process(pid, comm, 100 + pid, f"/usr/bin/{comm}", Allocator("jemalloc", "5.3.0")),
         kernel=Kernel(_RELEASE, _POLICY.label, 4, 4096, "census"),
-        start_ns=0,
-        end_ns=60_000_000_000,
         vm_pte_kib=4 * (slots + 2),
         audit=Audit(runs=3, method="census", compared=slots - 1, not_compared=1, vmas_runs=3),
     )
+    return take_snapshot(table, facts, 60_000_000_000)
 
 
 def _process(number: int, *, followed: bool) -> HostProcess:

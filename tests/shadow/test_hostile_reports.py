@@ -21,9 +21,9 @@ import shadow.report
 from shadow.advice import advise
 from shadow.escape import printable
 from shadow.report.advice import render_advice
-from shadow.report.census import census_row, render_census
+from shadow.report.census import census_table, render_census
 from shadow.report.metrics import HostCollector
-from shadow.report.summary_table import as_row, table_row, write_parquet
+from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_row, render
 from shadow.report.top.app import summary
 from shadow.report.top.detail import detail
@@ -56,16 +56,16 @@ _REPORTS: dict[str, Callable[[], str]] = {
     "render": lambda: render(_snapshot()),
     "interval_row": lambda: interval_row(_snapshot()),
     "render_census": lambda: render_census(_snapshot(reading=_READING)),
-    "census_row": lambda: census_row(_snapshot(reading=_READING)),
-    "table_row": lambda: table_row(_row()),
+    "census_table": lambda: census_table([_snapshot(reading=_READING)]),
+    "summary_table": lambda: summary_table([_row()]),
     "render_advice": lambda: _advice(detail=True) + _advice(detail=False),
     "cells": lambda: "\n".join("|".join(cells(poisoned(p))) for p in host_view().processes),
     "detail": lambda: "\n".join(detail(poisoned(p), {}, [1.0], 80) for p in host_view().processes),
     "summary": lambda: summary(poisoned(host_view()), "empty", paused=False),
 }
 _WITHOUT_TEXT_FROM_OUTSIDE = {
-    "as_row", "census_header", "interval_header", "live_line", "matches", "occupancy_lines",
-    "share", "size", "slot_map", "sparkline", "table_header", "write_parquet",
+    "as_row", "interval_header", "left", "live_line", "matches", "occupancy_lines",
+    "right", "share", "size", "slot_map", "sparkline", "write_parquet",
 }  # fmt: skip
 _OF_REPORTERS = {"compared_lines", "origin_lines"}
 """Parts that reporters above are made of."""

@@ -17,7 +17,7 @@ _MADV_DONTDUMP, _MAP_STACK = 16, 0x20000
 
 def _spans(table: Table) -> list[tuple[int, int]]:
     """In slots from BASE."""
-    vmas = table.state.vmas[: table.counter(Counter.VMAS)]
+    vmas = table.vmas()
     ends = zip(vmas["start"].tolist(), vmas["end"].tolist(), strict=True)
     return [((start - BASE) // SLOT, (end - BASE) // SLOT) for start, end in ends]
 
@@ -121,10 +121,10 @@ def test_what_is_read_of_anon_vmas_is_taken_and_what_is_not_is_guessed() -> None
 
 def test_an_anon_vma_that_came_after_the_reading_is_kept() -> None:
     table = _fed(EventScript().map(BASE, SLOT).touch(BASE, PAGE))
-    read = table.state.vmas[:1].copy()
+    read = table.vmas()[:1].copy()
     read["anon"] = NO_ANON
     table.seed_vmas(read, 0)
-    assert table.state.vmas["anon"][0] > 0
+    assert table.vmas()["anon"][0] > 0
 
 
 def test_guards_that_were_read_take_the_place_of_those_known() -> None:

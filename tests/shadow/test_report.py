@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from shadow.events import Kind
 from shadow.policy import Policy
+from shadow.records import Facts
 from shadow.report.text import interval_header, interval_row, live_line, render
-from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, document, take
-from shadow.table import Table
+from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, document
+from shadow.table import HugePages, Table
+from shadow.take_snapshot import take_snapshot
 from tests.shadow.build import BASE, SLOT, EventScript
 
 
@@ -20,17 +22,15 @@ def _snapshot(*, lost: int = 0, slots: bool = False, seed: str = "counted") -> S
         history.add(Kind.LOSS, 0, lost)
     table = Table(running=Policy.PT_RECLAIM)
     table.feed(history.batch())
-    return take(
-        table,
+    facts = Facts(
+        huge=HugePages(),
         process=Process(7, "server", 1, "/bin/server", Allocator("jemalloc", "5.3.0", "shared: x")),
         kernel=Kernel("6.18.0", "pt_reclaim", 4, 4096, seed),
-        start_ns=0,
-        end_ns=2_000_000_000,
         vm_pte_kib=20,
         unplaced=1,
         audit=Audit(runs=1, refs_diff=3, method="counted"),
-        slots=slots,
     )
+    return take_snapshot(table, facts, 2_000_000_000, slots=slots)
 
 
 def test_the_numbers_of_the_snapshot() -> None:

@@ -94,25 +94,25 @@ def test_a_filter_is_a_name_a_cgroup_or_a_pid() -> None:
     assert _names(_pressed("slash", *"1002", "enter")) == ["server-2"]
 
 
-def test_paused_it_looks_no_more() -> None:
-    looks = []
+def test_a_paused_screen_keeps_what_it_shows() -> None:
+    looks = itertools.count()
 
     def look(pid: int | None) -> HostView:
-        looks.append(pid)
-        return _view(pid)
+        return replace(_view(pid), hostname=f"look-{next(looks)}")
 
-    async def run() -> list[str]:
+    async def run() -> tuple[list[str], list[str]]:
         app = TopApp(look, every=0.05)
         async with app.run_test(size=(100, 24)) as pilot:
             await pilot.pause(0.3)
             await pilot.press("p")
-            await app.workers.wait_for_complete()
-            before = len(looks)
+            before = _lines(app.export_screenshot())
             await pilot.pause(0.3)
-            assert len(looks) == before > 1
-            return _lines(app.export_screenshot())
+            return before, _lines(app.export_screenshot())
 
-    assert any("PAUSED" in line for line in asyncio.run(run()))
+    before, after = asyncio.run(run())
+    assert any("PAUSED" in line for line in after)
+    assert any("look-" in line for line in after)
+    assert before == after
 
 
 def test_slots_of_another_process_are_not_shown() -> None:
@@ -154,8 +154,11 @@ def _reused() -> HostView:
     return replace(view, processes=[replace(p, start_time=9_999) for p in view.processes])
 
 
+@pytest.mark.parametrize("keys", [[], ["p"]], ids=["running", "paused"])
 @pytest.mark.parametrize("error", [PtescopeError("nobody watches"), KeyError(7)])
-def test_it_ends_with_the_reason_when_nobody_watches_any_more(error: Exception) -> None:
+def test_it_ends_with_the_reason_when_nobody_watches_any_more(
+    error: Exception, keys: list[str]
+) -> None:
     calls = itertools.count()
 
     def look(pid: int | None) -> HostView:
@@ -164,8 +167,9 @@ def test_it_ends_with_the_reason_when_nobody_watches_any_more(error: Exception) 
         return _view(pid)
 
     async def run() -> TopApp:
-        app = TopApp(look, every=0.05)
+        app = TopApp(look, every=0.2)
         async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press(*keys)
             await pilot.pause(1.0)
         return app
 

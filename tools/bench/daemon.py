@@ -4,7 +4,8 @@
 Parts, all of them if none is named:
 
 alone: CPU and memory of the daemon with 10, 100 and 1,000 processes of 300 PTE pages, which
-  are idle, or touch and give back 30 pages a second each; it follows no others.
+  are idle, or touch and give back 30 pages a second each; it follows no others. Last, how
+  long it takes to end after SIGTERM.
 redis: redis-benchmark in turn with nothing, with `ptescope daemon`, and with `perf record -a`
   of the same tracepoints; medians of the alternating rounds and of their ratios.
 storm: the same for a page-fault storm.
@@ -169,11 +170,14 @@ def _own_cost(count: int, *, busy: bool) -> None:
         events = _metric(port, "ptescope_self_events_total")
         lost = _metric(port, "ptescope_self_lost_events_total")
         followed = _followed(port)
+        asked = time.monotonic()
         daemon.send_signal(signal.SIGTERM)
         daemon.wait()
+        ended = time.monotonic() - asked
     print(
         f"  {count:5,} {'busy' if busy else 'idle'}  {followed:5,.0f} followed  "
-        f"{share:6.2%} of a CPU  {memory / (1 << 20):5.0f} MiB  {lost:,.0f} of {events:,.0f} lost",
+        f"{share:6.2%} of a CPU  {memory / (1 << 20):5.0f} MiB  {lost:,.0f} of {events:,.0f} lost  "
+        f"ends in {ended:.1f} s",
         flush=True,
     )
 

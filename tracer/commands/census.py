@@ -15,8 +15,8 @@ from shadow.family import Family, families
 from shadow.geometry import SLOT
 from shadow.mappings import mapping_uses
 from shadow.page_columns import PtePages
-from shadow.report.census import census_header, census_row, render_census
-from shadow.report.family import families_header, family_row, render_family
+from shadow.report.census import census_table, render_census
+from shadow.report.family import families_table, render_family
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
@@ -178,14 +178,13 @@ class CensusCommand:
         if args.json:
             dump(document(found, [family.as_json() for family in sums]))
         elif args.by and args.by != MAPPING:
-            say("\n".join([families_header(), *map(family_row, sums)]))
+            say(families_table(sums))
         elif args.by:
             say("\n\n".join(map(render_family, sums)))
         elif args.pids:
             say("\n\n".join(map(render_census, found)))
         else:
-            rows = "\n".join([census_header(), *map(census_row, found)])
-            say("\n\n".join([rows, *map(render_family, sums)]))
+            say("\n\n".join([census_table(found), *map(render_family, sums)]))
         for problem in failed:
             complain(problem)
         return 0 if not args.pids or not failed else failed[0].status

@@ -20,7 +20,7 @@ from tracer.daemon import Host, Limits, Selection
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
-from tracer.daemon.view_broker import Desk
+from tracer.daemon.view_broker import ViewBroker
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 from tracer.terminal import dump, log_to_stderr
@@ -140,10 +140,10 @@ class DaemonCommand:
             prepare(lean=True)  # when it is known that we may watch
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
-            desk = Desk(lambda pid: host.view(slots_of=pid, kinds=True))
-            server = MetricsServer(desk.ask, *args.listen, top=args.top)
+            broker = ViewBroker(lambda pid: host.view(slots_of=pid, kinds=True))
+            server = MetricsServer(broker.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
-            undo.callback(desk.close, PtescopeError("ptescope is about to end"))
+            undo.callback(broker.close, PtescopeError("ptescope is about to end"))
             give_back()
             drop_capabilities()
             if traces:
@@ -151,7 +151,7 @@ class DaemonCommand:
             server.start()
             notify("READY=1")
             _log.info("watching; metrics on http://%s:%s/metrics", args.listen[0], server.port)
-            self._watch(host, desk, server, stop, args.duration)
+            self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:
                 host.audit()
@@ -162,7 +162,7 @@ class DaemonCommand:
     def _watch(
         self,
         host: Host,
-        desk: Desk,
+        broker: ViewBroker,
         server: MetricsServer,
         stop: _Terminated,
         duration: float | None,
@@ -172,7 +172,7 @@ class DaemonCommand:
         said: list[str] = []
         while not stop.asked and (now := time.monotonic()) < end:
             busy = host.step()
-            desk.answer()
+            broker.answer()
             if every and now >= next_word:
                 notify("WATCHDOG=1")
                 next_word = now + every / 2
@@ -182,4 +182,4 @@ class DaemonCommand:
                 said, next_note = notes, now + _NOTE_EVERY
                 for note in notes:
                     _log.warning("%s", note)
-            desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            broker.wait(BUSY_WAIT if busy else IDLE_WAIT)

@@ -17,7 +17,7 @@ from shadow.family import followed_together
 from shadow.policy import POLICIES, Policy
 from shadow.private_file import NewFile, check_place
 from shadow.report.family import render_family
-from shadow.report.summary_table import as_row, table_header, table_row, write_parquet
+from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
@@ -162,6 +162,6 @@ def _report(
     if args.json:
         dump(document(snapshots, [family.as_json() for family in together]))
     elif args.table or many:
-        say("\n".join([table_header(), *map(table_row, rows)]))
+        say(summary_table(rows))
     else:
         say("\n\n".join([*map(render, snapshots), *map(render_family, together)]))

@@ -13,7 +13,7 @@ from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
 from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, selection_of
 from tracer.daemon import Host
-from tracer.daemon.view_broker import Desk
+from tracer.daemon.view_broker import ViewBroker
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 
@@ -25,7 +25,7 @@ class _Watcher(threading.Thread):
 
     def __init__(self, host: Host) -> None:
         super().__init__(name="watch")
-        self.desk = Desk(lambda pid: host.view(slots_of=pid))
+        self.broker = ViewBroker(lambda pid: host.view(slots_of=pid))
         self.problem: Exception | None = None
         self._host, self._stopped = host, False
 
@@ -34,13 +34,13 @@ class _Watcher(threading.Thread):
         try:
             while not self._stopped:
                 busy = self._host.step()
-                self.desk.answer()
-                self.desk.wait(BUSY_WAIT if busy else IDLE_WAIT)
+                self.broker.answer()
+                self.broker.wait(BUSY_WAIT if busy else IDLE_WAIT)
         except Exception as error:
             self.problem = error
         finally:
             why = f": {self.problem!r}" if self.problem else ""
-            self.desk.close(PtescopeError(f"The host is not watched any more{why}."))
+            self.broker.close(PtescopeError(f"The host is not watched any more{why}."))
 
     def stop(self) -> None:
         """End it."""
@@ -82,7 +82,7 @@ class TopCommand:
             watcher = _Watcher(host)
             watcher.start()
             undo.callback(watcher.stop)
-            app = TopApp(watcher.desk.ask, args.interval)
+            app = TopApp(watcher.broker.ask, args.interval)
             app.run()
         if app.problem:
             raise app.problem

@@ -13,13 +13,13 @@ from concurrent.futures import Future
 from shadow.errors import PtescopeError
 from shadow.host_view import HostView
 
-__all__ = ("Desk",)
+__all__ = ("ViewBroker",)
 
 _FRESH_NS = 1_000_000_000
 _PATIENCE = 10.0
 
 
-class Desk:
+class ViewBroker:
     """Between the thread that watches and those that show.
 
     Args:

@@ -83,7 +83,7 @@ def _causes(
     """What may have made each slot differ: see `Difference.causes`."""
     bits = np.unpackbits(changed.view(np.uint8), axis=1, bitorder="little")
     first = slots + (bits.argmax(axis=1) << PAGE_SHIFT)
-    vmas = table.state.vmas[: table.counter(Counter.VMAS)]
+    vmas = table.vmas()
     shared: Mask = np.zeros(len(slots), np.bool_)
     of_file = may_be_huge = shared
     if len(vmas):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which slots are in motion: touched by an event so recent that a reading may differ.
+"""Which slots are in flux: an event touched them so recently that a reading may differ.
 
-A probe and the change that it tells of are not one moment: a fault is told
-before its entry is set, an madvise after its entries were cleared. So a slot
+A probe and the change that it reports are not simultaneous: a fault's probe fires
+before the entry is set, madvise's after the entries are cleared. So a slot
 with an event shortly before, during or after a reading says nothing about the
-shadow. The ranges of calls that map pages without faults are kept here too.
+shadow. This module also keeps the ranges of calls that map pages without faults.
 """
 
 from collections import deque
@@ -23,19 +23,24 @@ from shadow.events import (
 )
 from shadow.geometry import SLOT
 from shadow.table import Ranges, overlapping
+from shadow.uapi import (
+    MADV_COLLAPSE,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+    MADV_PAGEOUT,
+    MAP_LOCKED,
+    MAP_POPULATE,
+)
 from tracer.follow.compare import Mask, Slots
 
 __all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "untold")
 
 MARGIN_NS = 20_000_000
-"""Time (ns) within which a fault or a call is taken to be over."""
+"""Time (ns) after which a fault or a call is assumed to be over."""
 
 MOVE_NO_MAPPING = (Kind.FAULT, Kind.DONTNEED, Kind.FREE, Kind.TRUNCATE, Kind.FILL)
-"""Events that change entries, and neither VMAs nor upper levels but for new ones."""
+"""Events that change entries, no VMAs, and upper levels only by adding to them."""
 
-_MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
-_MADV_PAGEOUT, _MADV_COLLAPSE = 21, 25
-_MADV_GUARDS = (102, 103)  # MADV_GUARD_INSTALL and _REMOVE, since v6.13
 _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
 _UNTOLD = {
     *(Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK),
@@ -53,7 +58,7 @@ _CAUSES = {
     Doubt.MAPPINGS: "mappings",
 }
 _BRK_REACH = 64 << 20
-"""A BRK event tells only where the break is now; bytes around it that may have moved."""
+"""A BRK event has only the new break; this many bytes on either side may have changed."""
 
 
 def merged(starts: Slots, ends: Slots) -> Ranges:
@@ -67,18 +72,18 @@ def merged(starts: Slots, ends: Slots) -> Ranges:
 
 
 def untold(events: EventBatch) -> dict[str, EventBatch]:
-    """Those of the events after which entries come or go that no event tells of.
+    """Those of the events that make entries come or go without an event for each.
 
     By what they do: map pages without faults, let reclaim choose (MADV_PAGEOUT discards
-    only those lazyfree pages that were not written to since), set or remove markers.
+    only lazyfree pages that were not written to since), set or remove markers.
     """
     kind, aux = events["kind"], events["aux"] & ~np.uint32(UNFILLED)
     flags = aux >> MAP_FLAGS_SHIFT
-    maps = (kind == Kind.MAP) & (flags & (_MAP_LOCKED | _MAP_POPULATE) != 0)
-    collapse = (kind == Kind.ADVISE) & (aux == _MADV_COLLAPSE)
+    maps = (kind == Kind.MAP) & (flags & (MAP_LOCKED | MAP_POPULATE) != 0)
+    collapse = (kind == Kind.ADVISE) & (aux == MADV_COLLAPSE)
     populate = maps | collapse | (aux != events["aux"]) | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
-    pageout = (kind == Kind.ADVISE) & (aux == _MADV_PAGEOUT)
-    guard = (kind == Kind.ADVISE) & np.isin(aux, _MADV_GUARDS)
+    pageout = (kind == Kind.ADVISE) & (aux == MADV_PAGEOUT)
+    guard = (kind == Kind.ADVISE) & np.isin(aux, (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE))
     told = {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
     device = (kind == Kind.MAP) & (aux & SPECIAL != 0)
     cut = (kind == Kind.TRUNCATE) & (aux != 0)
@@ -90,7 +95,7 @@ def untold(events: EventBatch) -> dict[str, EventBatch]:
 
 
 def filled(events: EventBatch) -> dict[str, EventBatch]:
-    """Those after which entries are taken to have come, by who made them."""
+    """FILL events, by who made the entries."""
     fills = events[events["kind"] == Kind.FILL]
     return {name: fills[fills["aux"] == doubt] for doubt, name in _CAUSES.items()}
 
@@ -118,19 +123,19 @@ class Motion:
         self.forget()
 
     def forget(self) -> None:
-        """Start again, as after a seed: everything was read."""
+        """Forget all events, as after a seed, which reads everything."""
         self._recent: deque[EventBatch] = deque()
         self._called = dict.fromkeys(untold(np.empty(0, EVENT)), _NOWHERE)
         self.reading_since = 0
         """When the reading under way began (ns); 0: there is none."""
 
         self.doubtful: list[Ranges] = []
-        """Ranges of calls since the last reading whose outcome no event shows."""
+        """Ranges of calls since the last reading whose result no event shows."""
         self.lost = False
         """Events are missing, so anything may be wrong."""
 
     def note(self, events: EventBatch) -> None:
-        """Take notice of a batch."""
+        """Note a batch of events."""
         if len(events) == 0:
             return
         self._recent.append(events)
@@ -167,5 +172,5 @@ class Motion:
         return not np.isin(self._since(since)["kind"], MOVE_NO_MAPPING).all()
 
     def called(self, slots: Slots) -> dict[str, Mask]:
-        """Which slots were ever under a call of those of `untold`, by its name."""
+        """Which slots any of the calls that `untold` finds ever covered, by its name."""
         return {name: overlapping(slots, ranges) for name, ranges in self._called.items()}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events that the probes cannot tell in full, completed from /proc/PID/maps.
+"""Events that the probes cannot complete, completed from /proc/PID/maps.
 
-Pages that leave a file (FILE_ZAP) are told to all; what that is to a process depends on where
-it maps the file. What shmat or io_setup has mapped is known by its address only.
+Pages that leave a file (FILE_ZAP) may concern every process; where a process maps the file
+decides what it loses. Of what shmat or io_setup has mapped, the probes know only the address.
 """
 
 from contextlib import suppress
@@ -20,6 +20,7 @@ from shadow.events import (
     kinds_of,
 )
 from shadow.geometry import PAGE
+from shadow.uapi import MAP_PRIVATE, MAP_SHARED
 from tracer.process.target import Target
 from tracer.procfs import MapsLine
 
@@ -28,7 +29,6 @@ __all__ = ("in_full",)
 _HOW = PAGE - 1
 _INODE = (1 << 32) - 1
 _IDENTITY = (1 << 30) - 1
-_MAP_SHARED, _MAP_PRIVATE = 1, 2
 _Row = tuple[int, ...]
 _ENDED = (OSError, ValueError)
 
@@ -39,7 +39,7 @@ def _number(device: tuple[int, int]) -> int:
 
 
 def _zapped(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
-    """Where the mappings lose what has left the file, or may have."""
+    """Events for the ranges of mappings that have lost pages of the file, or may have."""
     time, first, length, tgid, inode, _, cpu, device = event
     how, end = length & _HOW, first + (length & ~_HOW)
     any_file = inode == device == 0
@@ -57,11 +57,11 @@ def _zapped(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
 
 
 def _attached(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
-    """What is mapped at an address now, as if it had been mapped by mmap."""
+    """Events for what is mapped at an address now, as if mmap had mapped it."""
     time, address, _, tgid, tid, _, cpu, _ = event
     for each in mappings:
         if each.start <= address < each.end:
-            flags = _MAP_SHARED if each.shared else _MAP_PRIVATE
+            flags = MAP_SHARED if each.shared else MAP_PRIVATE
             aux = each.prot | flags << MAP_FLAGS_SHIFT | NOT_CACHED | SPECIAL
             identity = hash((each.device, each.inode, each.start)) & _IDENTITY
             length = each.end - each.start
@@ -73,7 +73,7 @@ def _attached(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
 
 
 def in_full(events: EventBatch, target: Target) -> EventBatch:
-    """The events of a process, each told in full as far as its mappings say it now."""
+    """The events of a process, completed as far as its current mappings allow."""
     if not kinds_of(events) & {Kind.FILE_ZAP, Kind.DOUBT}:
         return events
     zaps = events["kind"] == Kind.FILE_ZAP
@@ -87,6 +87,6 @@ def in_full(events: EventBatch, target: Target) -> EventBatch:
         rows = _zapped(event, mappings) if zaps[at] else _attached(event, mappings)
         parts += [events[begin:at], np.array(rows, EVENT)]
         begin = at + 1
-    told: EventBatch = np.concatenate([*parts, events[begin:]])
-    told["tgid"] = target.pid
-    return told
+    full: EventBatch = np.concatenate([*parts, events[begin:]])
+    full["tgid"] = target.pid
+    return full

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where events can be taken: for each source of events the ways to it, best first.
+"""Where events come from: each source, with the methods to attach to it, best first.
 
 At functions (fentry and fexit, then kprobe and kretprobe) a call of another process costs
-nothing, the outcome of a fault is known, and page tables are seen coming and going. A
+nothing, the outcome of a fault is known, and the making and freeing of page tables shows. A
 tracepoint of a system call sends every call of every process through the kernel's slow
-path; a raw tracepoint of all system calls lets them all come to our program besides. The
-tracepoints of faults and of processes have neither fault: they are the cheapest of all,
-but of a fault they tell the beginning only.
+path; a raw tracepoint of all system calls also runs our program for each of them. The
+tracepoints of faults and of processes have neither drawback and are the cheapest, but they
+fire only when a page fault begins.
 
-Which functions can be traced on which kernel was tried on 6.1, 6.12, 6.18 and 7.3
-(reference: vm-matrix, 1); on others it is found by trying, and by `tracer.probes.selftest`.
+Which functions can be traced was tested on 6.1, 6.12, 6.18 and 7.3 (reference: vm-matrix,
+1); on other kernels ptescope tries them, and `tracer.probes.selftest` checks the result.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shadow.uapi import SYSCALL_NUMBERS
 from tracer.bpf.hook import AttachType, Hook
 
 __all__ = ("SOURCES", "Backend", "Method", "Source")
@@ -31,7 +32,7 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to a source's events: all its hooks together."""
+    """One way to attach to a source: all its hooks together."""
 
     backend: Backend
     hooks: tuple[Hook, ...]
@@ -39,15 +40,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Source:
-    """What sends events.
+    """A source of events.
 
     Attributes:
-        name: of the system call, or what happens.
-        ways: best first.
-        needed: whether a shadow is wrong without it; the rest only makes it better.
-        call: number of the system call, x86-64; the raw tracepoints are told which to take.
-        macros: of the BPF C, which this kernel's BTF has to have values for.
-        rare: whether the call is one of those that another program of ours looks at.
+        name: the system call, or what happens.
+        methods: best first.
+        needed: whether a shadow is wrong without it; the others only make it better.
+        call: number of the system call on x86-64, by which the raw tracepoints select it.
+        macros: of the BPF C; this kernel's BTF must have their values.
+        rare: whether the raw tracepoint's program for rare calls handles it.
     """
 
     name: str
@@ -58,61 +59,32 @@ class Source:
     rare: bool = False
 
 
-_CALLS = {
-    "madvise": 28,
-    "process_madvise": 440,
-    "munmap": 11,
-    "mmap": 9,
-    "mremap": 25,
-    "brk": 12,
-    "mprotect": 10,
-    "pkey_mprotect": 329,
-    "mlock": 149,
-    "mlock2": 325,
-    "munlock": 150,
-    "mlockall": 151,
-    "munlockall": 152,
-}
+# fmt: off
+_CALLS = (
+    "madvise", "process_madvise", "munmap", "mmap", "mremap", "brk", "mprotect",
+    "pkey_mprotect", "mlock", "mlock2", "munlock", "mlockall", "munlockall",
+)
 _BEGINNING_MATTERS = ("munmap", "mremap")
-_RARE = {
-    "prctl": 157,
-    "mbind": 237,
-    "set_mempolicy_home_node": 450,
-    "mseal": 462,
-    "shmat": 30,
-    "shmdt": 67,
-    "io_setup": 206,
-    "io_destroy": 207,
-    "remap_file_pages": 216,
-    "map_shadow_stack": 453,
-}
-_USERFAULTFD = {"ioctl": 16}
-_PINNING = {
-    "vmsplice": 278,
-    "io_uring_register": 427,
-    "process_vm_readv": 310,
-    "process_vm_writev": 311,
-}
-_CUTTING = {
-    "ftruncate": 77,
-    "truncate": 76,
-    "fallocate": 285,
-    "open": 2,
-    "openat": 257,
-    "openat2": 437,
-    "creat": 85,
-    "copy_file_range": 326,
-}
+_RARE = (
+    "prctl", "mbind", "set_mempolicy_home_node", "mseal", "shmat", "shmdt", "io_setup",
+    "io_destroy", "remap_file_pages", "map_shadow_stack",
+)
+_PINNING = ("vmsplice", "io_uring_register", "process_vm_readv", "process_vm_writev")
+_CUTTING = (
+    "ftruncate", "truncate", "fallocate", "open", "openat", "openat2", "creat",
+    "copy_file_range",
+)
+_32_BIT = (
+    "munmap", "mmap_pgoff", "mprotect", "mremap", "brk", "madvise", "mlock", "munlock",
+    "mlockall", "munlockall", "remap_file_pages", "shmdt",
+)
+# fmt: on
 _OF_FILES = ("FILE_INODE", "INODE_MAPPING", "SPACE_MMAP", "SUPER_DEVICE")
 _OF_REQUESTS = ("URING_OPCODE", "URING_FD", "URING_ADDRESS", "URING_LENGTH")
 _OF_VECTORS = ("ITER_COUNT", "ITER_SOURCE", "ITER_IS_UBUF", "ITER_IS_IOVEC", "IOCB_FILE")
-_32_BIT = (
-    *("munmap", "mmap_pgoff", "mprotect", "mremap", "brk", "madvise", "mlock", "munlock"),
-    *("mlockall", "munlockall", "remap_file_pages", "shmdt"),
-)
 
 
-def _call(name: str, number: int) -> Source:
+def _call(name: str) -> Source:
     function, begins = f"__x64_sys_{name}", name in _BEGINNING_MATTERS
     stem = "process_madvise" if name == "process_madvise" else "call"
     fexit = Hook(AttachType.FEXIT, function, f"{stem}_fexit")
@@ -138,10 +110,10 @@ def _call(name: str, number: int) -> Source:
             (*raw, Hook(AttachType.RAW_TRACEPOINT, "sys_exit", "call_end_raw")),
         ),
     )
-    return Source(name, methods, call=number)
+    return Source(name, methods, call=SYSCALL_NUMBERS[name])
 
 
-def _rare(name: str, number: int, stem: str, macros: tuple[str, ...] = ()) -> Source:
+def _rare(name: str, stem: str, macros: tuple[str, ...] = ()) -> Source:
     """A call that few programs use."""
     function = f"__x64_sys_{name}"
     left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
@@ -151,16 +123,17 @@ def _rare(name: str, number: int, stem: str, macros: tuple[str, ...] = ()) -> So
         Method(Backend.TRACEPOINT, (left,)),
         Method(Backend.RAW_TRACEPOINT, (_raw("sys_exit", "rare_end_raw"),)),
     )
+    number = SYSCALL_NUMBERS[name]
     return Source(name, methods, needed=False, call=number, macros=macros, rare=True)
 
 
 def _unseen(name: str, hook: Hook, macros: tuple[str, ...] = ()) -> Source:
-    """What no call says, at a raw tracepoint."""
+    """What no system call shows, taken at a raw tracepoint."""
     return Source(name, (Method(Backend.RAW_TRACEPOINT, (hook,)),), needed=False, macros=macros)
 
 
 def _32_bit_calls() -> Source:
-    """Calls of other numbers, which the tracepoints of calls leave out."""
+    """32-bit calls have other numbers, and the tracepoints of system calls skip them."""
     methods = (
         Method(
             Backend.FENTRY,
@@ -179,13 +152,13 @@ def _32_bit_calls() -> Source:
 
 
 def _functions(name: str, fentry: Hook, *kprobes: Hook, macros: tuple[str, ...] = ()) -> Source:
-    """What no tracepoint tells of."""
+    """What no tracepoint shows, taken at kernel functions."""
     methods = (Method(Backend.FENTRY, (fentry,)), Method(Backend.KPROBE, kprobes))
     return Source(name, methods, needed=False, macros=macros)
 
 
 def _returning(function: str, stem: str) -> tuple[Hook, Hook, Hook]:
-    """What tells of a function's outcome."""
+    """Hooks that see the result of a function."""
     return (
         Hook(AttachType.FEXIT, function, f"{stem}_fexit"),
         Hook(AttachType.KPROBE, function, f"{stem}_kprobe"),
@@ -222,11 +195,11 @@ _OF_FOLIOS = ("VMA_MM", "VMA_END", "FOLIO_PAGES", "FOLIO_MAPPING", "PG_HEAD", "P
 
 SOURCES = (
     Source("page fault", _FAULTS),
-    *(_call(name, number) for name, number in _CALLS.items()),
-    *(_rare(name, number, "rare") for name, number in _RARE.items()),
-    *(_rare(name, number, "ioctl", ("UFFD_MM",)) for name, number in _USERFAULTFD.items()),
-    *(_rare(name, number, "pins") for name, number in _PINNING.items()),
-    *(_rare(name, number, "file_call", _OF_FILES) for name, number in _CUTTING.items()),
+    *(_call(name) for name in _CALLS),
+    *(_rare(name, "rare") for name in _RARE),
+    _rare("ioctl", "ioctl", ("UFFD_MM",)),  # userfaultfd
+    *(_rare(name, "pins") for name in _PINNING),
+    *(_rare(name, "file_call", _OF_FILES) for name in _CUTTING),
     _unseen("direct I/O", _raw("iomap_dio_rw_begin", "direct_io_raw"), _OF_FILES + _OF_VECTORS),
     _unseen("io_uring", _raw("io_uring_submit_req", "uring_request_raw"), _OF_REQUESTS),
     _32_bit_calls(),

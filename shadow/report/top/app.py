@@ -106,21 +106,20 @@ class TopApp(App[None]):
         """Begin to look."""
         self._table.add_columns(*COLUMNS)
         self._table.focus()
-        self.set_interval(self._every, self._refresh)
-        self._refresh()
+        self.set_interval(self._every, self._fetch)
+        self._fetch()
 
     @property
     def _table(self) -> "DataTable[Text]":
         table: DataTable[Text] = self.screen_stack[0].query_one("#table", DataTable)
         return table
 
-    def _refresh(self) -> None:
-        if not self._paused:
-            self._fetch()
-
     @work(thread=True, exclusive=True)
     def _fetch(self) -> None:
-        """Look, in a thread of its own; the screens stay as they are meanwhile."""
+        """Look, in a thread of its own; the screens stay as they are meanwhile.
+
+        A paused screen looks too: it has to end when the host is no longer watched.
+        """
         try:
             view = self._look(self._opened[0] if self._opened else None)
         except TimeoutError as error:
@@ -142,6 +141,8 @@ class TopApp(App[None]):
         self.exit(return_code=problem.status)
 
     def _take(self, view: HostView) -> None:
+        if self._paused and self._view:
+            return
         self._view, self._old = view, None
         alive = {process.pid for process in view.processes}
         self._events = {pid: rates for pid, rates in self._events.items() if pid in alive}
@@ -151,6 +152,8 @@ class TopApp(App[None]):
         self._show()
 
     def _show(self) -> None:
+        if not self.screen_stack or not self.screen_stack[0].query("#summary"):
+            return  # an answer came while the app ends
         top = self.screen_stack[0]
         old = f"NOT OF NOW: {self._old}\n" if self._old else ""
         if self._view is None:
@@ -211,7 +214,7 @@ class TopApp(App[None]):
         self._show()
 
     def action_pause(self) -> None:
-        """Look no more, until asked again."""
+        """Keep what is shown, until asked again."""
         self._paused = not self._paused
         self._show()
 
@@ -237,7 +240,7 @@ class TopApp(App[None]):
         screen = _ProcessScreen()
         self.push_screen(screen, callback=lambda _: self._close())
         self.call_after_refresh(self._show)
-        self._refresh()
+        self._fetch()
 
     def _close(self) -> None:
         self._opened = None

@@ -8,7 +8,8 @@ from shadow.geometry import SLOT
 from shadow.host_view import HostProcess
 from shadow.report.format import occupancy_lines, origin_lines, share, size
 from shadow.report.mappings import mapping_lines
-from shadow.snapshot import Audit
+from shadow.report.text_table import TextTable, left, right
+from shadow.snapshot import Audit, Snapshot
 
 __all__ = ("detail", "slot_map", "sparkline")
 
@@ -64,6 +65,28 @@ def _audited(audit: Audit) -> str:
     )
 
 
+_POLICIES = TextTable(
+    left("  policy", 14),
+    right("PTE pages", 10),
+    right("empty", 8),
+    right("freed", 8),
+    right("again", 6),
+)
+
+
+def _policies(snapshot: Snapshot) -> list[str]:
+    return _POLICIES.lines(
+        (
+            f" {'*' if label == snapshot.kernel.policy else ' '}{label}",
+            f"{outcome.pte_pages:,}",
+            f"{outcome.empty:,}",
+            f"{outcome.freed:,}",
+            f"{outcome.reallocated:,}",
+        )
+        for label, outcome in snapshot.policies.items()
+    )
+
+
 @reporter
 def detail(
     process: HostProcess, slots: Mapping[int, int], events: Sequence[float], width: int
@@ -92,17 +115,9 @@ def detail(
         f"  lost          {snapshot.window.lost:,}",
         _audited(snapshot.audit),
         "",
-        "  policy        PTE pages    empty    freed  again",
-    ]
-    for label, outcome in snapshot.policies.items():
-        mark = "*" if label == snapshot.kernel.policy else " "
-        lines.append(
-            f" {mark}{label:<12} {outcome.pte_pages:>10,} {outcome.empty:>8,} "
-            f"{outcome.freed:>8,} {outcome.reallocated:>6,}"
-        )
-    lines += mapping_lines(snapshot.mappings, named=snapshot.mappings_named)
-    lines += occupancy_lines(now.occupancy)
-    lines += [
+        *_policies(snapshot),
+        *mapping_lines(snapshot.mappings, named=snapshot.mappings_named),
+        *occupancy_lines(now.occupancy),
         "",
         f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries to {_SHADES[-1]} all",
     ]

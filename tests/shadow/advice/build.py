@@ -10,8 +10,10 @@ from shadow.advice import Evidence, HostFacts, Slots
 from shadow.events import EVENT
 from shadow.geometry import SLOT
 from shadow.policy import Policy
-from shadow.snapshot import Allocator, AllocatorOption, Kernel, Process, Snapshot, take
-from shadow.table import VMA, Table, VmaFlag
+from shadow.records import Facts
+from shadow.snapshot import Allocator, AllocatorOption, Kernel, Process
+from shadow.table import VMA, HugePages, Table, VmaFlag
+from shadow.take_snapshot import take_snapshot
 from shadow.whatif import Future
 from tests.shadow.build import BASE, EventScript
 
@@ -80,13 +82,12 @@ def evidence(
     events = history.batch() if history else np.empty(0, EVENT)
     seed, table = _empty(policy), _empty(policy)
     table.feed(events)
-    snapshot: Snapshot = take(
-        table,
+    facts = Facts(
         process=Process(7, "server", 1, "/bin/server", allocator),
         kernel=Kernel(release, policy.label, 4, 4096, "census"),
-        start_ns=0,
-        end_ns=10**10,
+        huge=HugePages(),
     )
+    snapshot = take_snapshot(table, facts, 10**10)
     if forks:
         window = replace(snapshot.window, events=snapshot.window.events | {"fork": forks})
         snapshot = replace(snapshot, window=window)

@@ -12,8 +12,8 @@ import pyarrow as pa
 from shadow.events import EVENT
 from shadow.records import Record
 from shadow.trace.encode import encode
+from shadow.trace.file import Encoder
 from shadow.trace.layout import COLUMNS, SCHEMA, Row, name_of
-from shadow.trace.stream import Encoder
 from tests.shadow.trace.traces import facts
 
 __all__ = ("Crafted", "plain_facts")

@@ -276,7 +276,7 @@ def test_readings_that_cannot_be_are_damage(
 def test_seals_that_make_no_sense_are_damage(
     record: Any, process: Any, more: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from shadow.trace.stream import _EMPTY
+    from shadow.trace.file import _EMPTY
 
     crafted = Crafted().facts(plain_facts()).put(_EMPTY, record, process, more)
     assert _status(crafted.whole(), tmp_path / "t.arrows", capsys) == 5

@@ -15,7 +15,7 @@ from shadow.errors import PtescopeError
 from shadow.host_view import HostView
 from tests.shadow.hosts import host_view
 from tracer.daemon import view_broker as desks
-from tracer.daemon.view_broker import Desk
+from tracer.daemon.view_broker import ViewBroker
 
 
 def _view(pid: int | None) -> HostView:
@@ -24,13 +24,13 @@ def _view(pid: int | None) -> HostView:
 
 
 @contextmanager
-def _answering(desk: Desk, every: float = 0.001) -> Iterator[None]:
+def _answering(broker: ViewBroker, every: float = 0.001) -> Iterator[None]:
     stop = threading.Event()
 
     def work() -> None:
         while not stop.is_set():
-            desk.answer()
-            desk.wait(every)
+            broker.answer()
+            broker.wait(every)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -44,13 +44,13 @@ def _answering(desk: Desk, every: float = 0.001) -> Iterator[None]:
 def test_each_is_given_the_slots_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty ask at once, of ten processes and of none."""
     monkeypatch.setattr(desks, "_PATIENCE", 60.0)
-    desk = Desk(_view)
-    with _answering(desk), ThreadPoolExecutor(40) as pool:
+    broker = ViewBroker(_view)
+    with _answering(broker), ThreadPoolExecutor(40) as pool:
 
         def ask(number: int) -> None:
             pid = number % 11 or None
             for _ in range(50):
-                view = desk.ask(pid)
+                view = broker.ask(pid)
                 assert view.slots_of == pid
                 assert view.slots == ({pid: 1} if pid else {})
 
@@ -65,9 +65,9 @@ def test_what_is_asked_for_at_once_is_made_once() -> None:
         time.sleep(0.05)
         return _view(pid)
 
-    desk = Desk(view)
-    with _answering(desk), ThreadPoolExecutor(100) as pool:
-        views = list(pool.map(lambda _: desk.ask(), range(100)))
+    broker = ViewBroker(view)
+    with _answering(broker), ThreadPoolExecutor(100) as pool:
+        views = list(pool.map(lambda _: broker.ask(), range(100)))
     assert len(views) == 100
     assert next(made) <= 2
 
@@ -78,33 +78,33 @@ def test_a_view_that_fails_fails_those_who_asked_and_nobody_else() -> None:
             raise KeyError(pid)
         return _view(pid)
 
-    desk = Desk(view)
-    with _answering(desk):
+    broker = ViewBroker(view)
+    with _answering(broker):
         with pytest.raises(PtescopeError, match="KeyError"):
-            desk.ask(7)
-        assert desk.ask(8).slots_of == 8
-        assert desk.ask().slots == {}
+            broker.ask(7)
+        assert broker.ask(8).slots_of == 8
+        assert broker.ask().slots == {}
 
 
 def test_who_waits_is_told_when_nobody_watches_any_more() -> None:
-    desk = Desk(_view)
+    broker = ViewBroker(_view)
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(desk.ask, pid) for pid in (None, 5)]
+        waiting = [pool.submit(broker.ask, pid) for pid in (None, 5)]
         time.sleep(0.2)
-        desk.close(PtescopeError("it has ended"))
+        broker.close(PtescopeError("it has ended"))
         for each in waiting:
             with pytest.raises(PtescopeError, match="it has ended"):
                 each.result(5)
     begin = time.monotonic()
     with pytest.raises(PtescopeError, match="it has ended"):
-        desk.ask()
+        broker.ask()
     assert time.monotonic() - begin < 1
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "_PATIENCE", 0.1)
-    desk = Desk(_view)
+    broker = ViewBroker(_view)
     with pytest.raises(TimeoutError, match="could not be looked at"):
-        desk.ask()
-    with _answering(desk):
-        assert desk.ask().slots_of is None
+        broker.ask()
+    with _answering(broker):
+        assert broker.ask().slots_of is None

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the arrays of an address space hold, selected from them."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.geometry import ENTRY_BITS, PAGE_SHIFT
+from shadow.table.state import Counter, State
+
+__all__ = ("huge_pages", "pte_pages", "upper_bases")
+
+
+def pte_pages(s: State, policy: int) -> npt.NDArray[Any]:
+    """(n,) of RECORD: those that have a PTE page under a policy, in no order."""
+    return s.records[(s.records["live"] >> policy) & 1 != 0]
+
+
+def huge_pages(s: State) -> npt.NDArray[Any]:
+    """(n,) of RECORD: the leaf PMDs, ascending."""
+    huge = s.records[s.records["huge"] != 0]
+    return huge[np.argsort(huge["slot"])]
+
+
+def upper_bases(s: State, level: int) -> npt.NDArray[np.int64]:
+    """(n,) first addresses of the running kernel's tables of this level; PMD is 2."""
+    tables, bases = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    for above in range(int(s.counters[Counter.LEVELS]), level, -1):
+        children = s.upper["child"][tables]
+        rows, columns = np.nonzero(children)
+        tables = children[rows, columns]
+        bases = bases[rows] + (columns << (PAGE_SHIFT + ENTRY_BITS * (above - 1)))
+    return bases[s.upper["real"][tables] == 1]

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Freed memory that waits to be purged: its state, and what happens to it.
+
+Compiled functions pass the state to each other.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.events import EVENT, EventBatch, Kind
+from shadow.geometry import PAGE, PAGE_SHIFT
+from shadow.table.jit import inlined
+from shadow.uapi import MADV_DONTNEED
+from shadow.whatif.purge_index import Numbers, Purged, number_of
+
+__all__ = ("At", "Curve", "Waiting", "free", "nothing_waits", "take_oldest", "use")
+
+Flags = npt.NDArray[np.bool_]
+Curve = npt.NDArray[np.float64]
+
+
+class At(IntEnum):
+    """Places in `Waiting.numbers`."""
+
+    WAIT = 0
+    """How much longer memory is held, ns."""
+    LIMIT = 1
+    """A free range of this many pages is purged at once."""
+    INTERVAL = 2
+    """Time between steps, ns; 0: no steps."""
+    TGID = 3
+    LAST = 4
+    """The end of the history, ns: what is purged later is purged then."""
+    OUT = 5
+    """Events written."""
+    HEAD = 6
+    """The oldest row of the queue that is still to be handled."""
+    TAIL = 7
+    HELD = 8
+    """Pages that wait."""
+    UNPURGED = 9
+    """Pages that waited after the last step, or were allowed to."""
+    EPOCH = 10
+    """When the last step was, ns."""
+    COUNT = 11
+
+
+class Waiting(NamedTuple):
+    """The memory that waits; arrays only, because compiled functions pass it to each other."""
+
+    start: Numbers
+    """(ranges,) see `Purged`; likewise the next two"""
+    end: Numbers
+    first: Numbers
+    address: Numbers
+    """(pages,) of each page"""
+    barrier: Flags
+    """(pages,) whether a mapping begins here"""
+    freed: Numbers
+    """(pages,) since when it waits, ns; 0: it does not"""
+    queue: Numbers
+    """(purges, 3) time, first page, page after the last; in order"""
+    out: EventBatch
+    numbers: Numbers
+    """see `At`"""
+    backlog: Numbers
+    """(steps,) pages freed in each of the last intervals"""
+    curve: Curve
+    """(steps,) the share of them that may still wait"""
+
+
+@inlined
+def _continues(w: Waiting, page: int) -> bool:
+    """Whether `page` and the one before it lie in one free range, if both are free."""
+    return not w.barrier[page] and w.address[page] - w.address[page - 1] == PAGE
+
+
+@inlined
+def _first_of_run(w: Waiting, page: int) -> int:
+    while page > 0 and w.freed[page - 1] and _continues(w, page):
+        page -= 1
+    return page
+
+
+@inlined
+def _end_of_run(w: Waiting, page: int) -> int:
+    page += 1
+    while page < len(w.freed) and w.freed[page] and _continues(w, page):
+        page += 1
+    return page
+
+
+@inlined
+def _purge(w: Waiting, low: int, high: int, time: int) -> None:
+    """One MADV_DONTNEED over the pages from `low` to `high`."""
+    for page in range(low, high):
+        w.freed[page] = 0
+    w.numbers[At.HELD] -= high - low
+    at = w.numbers[At.OUT]
+    w.out[at].time = min(time, w.numbers[At.LAST])
+    w.out[at].address = w.address[low]
+    w.out[at].length = (high - low) << PAGE_SHIFT
+    w.out[at].tgid = w.numbers[At.TGID]
+    w.out[at].tid = w.numbers[At.TGID]
+    w.out[at].kind = Kind.DONTNEED
+    w.out[at].cpu = 0
+    w.out[at].aux = MADV_DONTNEED
+    w.numbers[At.OUT] = at + 1
+
+
+@inlined
+def take_oldest(w: Waiting, time: int) -> None:
+    """Purge what the oldest row of the queue freed, unless it has merged with younger memory."""
+    head = w.numbers[At.HEAD]
+    w.numbers[At.HEAD] = head + 1
+    when = w.queue[head, 0]
+    page = w.queue[head, 1]
+    while page < w.queue[head, 2]:
+        if w.freed[page] != when:  # used again, purged already, or freed again later
+            page += 1
+            continue
+        low = _first_of_run(w, page)
+        high = _end_of_run(w, page)
+        newest = when
+        for merged in range(low, high):
+            newest = max(newest, w.freed[merged])
+        if newest == when:
+            _purge(w, low, high, time)
+        page = high
+
+
+@inlined
+def free(w: Waiting, begin: int, length: int, now: int) -> None:
+    """The process frees a range, which waits from now on."""
+    page = number_of(w.start, w.end, w.first, begin)
+    beyond = page + (length >> PAGE_SHIFT)
+    for number in range(page, beyond):
+        if w.freed[number] == 0:
+            w.numbers[At.HELD] += 1
+        w.freed[number] = now
+    tail = w.numbers[At.TAIL]
+    w.queue[tail, 0] = now
+    w.queue[tail, 1] = page
+    w.queue[tail, 2] = beyond
+    w.numbers[At.TAIL] = tail + 1
+    low = _first_of_run(w, page)
+    high = _end_of_run(w, beyond - 1)
+    if high - low >= w.numbers[At.LIMIT]:
+        _purge(w, low, high, now)
+
+
+@inlined
+def use(w: Waiting, address: int) -> None:
+    """The process uses a page again."""
+    page = number_of(w.start, w.end, w.first, address & -PAGE)
+    if page >= 0 and w.freed[page]:
+        w.freed[page] = 0
+        w.numbers[At.HELD] -= 1
+
+
+def _addresses(ranges: Purged) -> Numbers:
+    """(pages,) the address of each page."""
+    lengths = (ranges.end - ranges.start) >> PAGE_SHIFT
+    address = np.repeat(ranges.start - (ranges.first << PAGE_SHIFT), lengths)
+    address += np.arange(ranges.pages, dtype=np.int64) << PAGE_SHIFT
+    return address
+
+
+def nothing_waits(events: EventBatch, ranges: Purged, curve: Curve) -> Waiting:
+    """The state before the first event; see `Waiting.curve`."""
+    numbers = np.zeros(At.COUNT, np.int64)
+    numbers[At.TGID] = events["tgid"][0]
+    numbers[At.EPOCH] = events["time"][0]
+    numbers[At.LAST] = events["time"][-1]
+    purges = int(np.count_nonzero(events["kind"] == Kind.DONTNEED))
+    return Waiting(
+        start=ranges.start,
+        end=ranges.end,
+        first=ranges.first,
+        address=_addresses(ranges),
+        barrier=np.zeros(ranges.pages, np.bool_),
+        freed=np.zeros(ranges.pages, np.int64),
+        queue=np.empty((purges, 3), np.int64),
+        out=np.empty(2 * len(events), EVENT),
+        numbers=numbers,
+        backlog=np.zeros(len(curve), np.int64),
+        curve=curve,
+    )
