@@ -49,7 +49,9 @@ class Parts:
         upto = np.cumsum(self.weight)
         before = (upto - self.weight)[begins][number]
         # Rounded on the way, not one by one: differences of these add up.
-        return (upto - before) * PAGE // total - (upto - before - self.weight) * PAGE // total
+        upto -= before
+        bytes_: Addresses = upto * PAGE // total - (upto - self.weight) * PAGE // total
+        return bytes_
 
 
 def _sorted(table: Addresses, owner: Addresses, weight: Addresses) -> Parts:

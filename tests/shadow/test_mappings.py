@@ -2,6 +2,7 @@
 """Every table is charged whole, to those it serves, whatever the address space looks like."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -88,8 +89,8 @@ def _exact(vmas: np.ndarray, tables: Tables) -> dict[int, Fraction]:
     def who_has(address: int) -> int:
         return next((who for start, end, who in owner if start <= address < end), -1)
 
-    def shares(weights: dict[int, Fraction | int]) -> dict[int, Fraction]:
-        whole = sum(weights.values())
+    def shares(weights: Mapping[int, Fraction | int]) -> dict[int, Fraction]:
+        whole = sum(weights.values(), Fraction(0))
         return {who: Fraction(weight) / whole for who, weight in weights.items()}
 
     charged: dict[int, Fraction] = defaultdict(Fraction)

@@ -51,8 +51,8 @@ class _Watcher(threading.Thread):
 class TopCommand:
     """Show the processes of the host by who wastes most page tables.
 
-    Keys sort, filter, pause, and open a process: its occupancy, its slots as a map, its
-    events, and what each policy would save.
+    Keys sort, filter, pause, show sums by name (n), and open a process: its mappings, its
+    occupancy, its slots as a map, its events, and what each policy would save.
     """
 
     def prepare_parser(self, parser: ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
@@ -76,7 +76,7 @@ class TopApp(App[None]):
         ("g", "order('growth')", "Growth"),
         ("v", "order('events')", "Events"),
         ("slash", "filter", "Filter"),
-        ("n", "names", "By name"),
+        Binding("n", "names", "By name", show=False),
         ("p", "pause", "Pause"),
         ("q", "quit", "Quit"),
     ]
