@@ -39,8 +39,8 @@ class HostProcess:
         snapshot: what its shadow says; None where it is only counted.
         events_per_second: of its events that came lately; 0 where it is only counted.
         pte_pages_per_second: by which its PTE pages grew or shrank lately.
-        by_kind: its page tables by the kind of mapping that owns them, as they were at most
-            half a minute ago; empty where they were not asked for or are not known.
+        by_kind: its page tables by the kind of mapping that owns them, as they were when it
+            was its turn to be looked at; empty where they were not asked for or are not known.
     """
 
     pid: int

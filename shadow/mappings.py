@@ -172,16 +172,21 @@ def _rows(
     )
     everything = int(total.sum()) + unplaced * PAGE
     every = [*owners.owners, Owner(MappingKind.UNMAPPED)]
+    mapped = (vmas["end"] - vmas["start"]) >> 10
+    vmas_of, kib_of = (
+        np.bincount(owners.of, weights=weights, minlength=len(every)).astype(np.int64)
+        for weights in (None, mapped)
+    )
     rows = []
     for number in np.flatnonzero(total).tolist():
-        mine, owner = vmas[owners.of == number], every[number]
+        owner = every[number]
         tables = {name: int(column[number]) / PAGE for name, column in columns.items()}
         rows.append(
             MappingUse(
                 kind=owner.kind.value,
                 name=owner.name,
-                mappings=len(mine),
-                mapped_kib=int((mine["end"] - mine["start"]).sum()) >> 10,
+                mappings=int(vmas_of[number]),
+                mapped_kib=int(kib_of[number]),
                 pte_pages=tables["pte_pages"],
                 empty=tables["empty"],
                 sparse=tables["sparse"],
@@ -193,7 +198,7 @@ def _rows(
                 share=_share(int(total[number]), everything),
                 device=owner.device,
                 inode=owner.inode,
-                ranges=_merged_ranges(mine) if owner.device else [],
+                ranges=_merged_ranges(vmas[owners.of == number]) if owner.device else [],
             )
         )
     if unplaced:

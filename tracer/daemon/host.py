@@ -8,7 +8,6 @@ and without events a process is looked at only while something is left to be rea
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from socket import gethostname
 from typing import TYPE_CHECKING
 
@@ -51,6 +50,8 @@ _DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
 """What readings for drift may take of one CPU for all processes together, and save up."""
 _SEEDING_SECONDS = 0.1
 """How long new processes are seeded at a time, before events are taken again."""
+_KINDS_SECONDS = 0.05
+"""What a view may take to find out whose page tables are."""
 _RATE_OVER = 10.0
 """Seconds over which rates are told."""
 
@@ -317,13 +318,13 @@ class Host:
             kinds: whether to say of each which kinds of mappings own its page tables.
         """
         now = time.monotonic()
+        if kinds:
+            self._update_kinds(now)
         processes = []
         sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
             with self._alone(pid), suppress(OSError):  # it has ended, and is no more in the view
                 process = self._as_process(seen, sizes.get(pid), now, mappings=pid == slots_of)
-                if kinds and pid in self._followed:
-                    process = replace(process, by_kind=self._followed[pid].by_kind(now))
                 processes.append(process)
         slots: dict[int, int] = {}
         if slots_of is not None and slots_of in self._followed:
@@ -340,6 +341,16 @@ class Host:
             slots=slots,
             slots_of=slots_of,
         )
+
+    def _update_kinds(self, now: float) -> None:
+        """Whose page tables are, for those whose turn it is, as far as time goes."""
+        due = [followed for followed in self._followed.values() if followed.kinds_due <= now]
+        deadline = time.monotonic() + _KINDS_SECONDS
+        for followed in sorted(due, key=lambda followed: followed.kinds_due):
+            with self._alone(followed.seen.pid):
+                followed.update_kinds(now)
+            if time.monotonic() > deadline:
+                return
 
     def _as_process(
         self, seen: Seen, size: int | None, now: float, *, mappings: bool

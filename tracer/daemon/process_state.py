@@ -13,7 +13,7 @@ from tracer.follow.session import Session
 __all__ = ("ProcessState", "counted")
 
 _KINDS_EVERY = 30.0
-"""Seconds from one computation of `kinds` to the next, at least."""
+"""Seconds from one look at `kinds` to the next, at least."""
 _KINDS_SHARE = 0.002
 """Share of one CPU that they may take for one process."""
 
@@ -50,19 +50,20 @@ class ProcessState:
         """Entries of each of its PTE pages, by the first address that it maps."""
         return self.session.table.pages().entries_by_slot()
 
-    def by_kind(self, now: float) -> list[MappingUse]:
-        """Its page tables by kind of mapping: computed when it did anything, and not often.
+    def update_kinds(self, now: float) -> None:
+        """Find out which kinds of mappings own its page tables, if it did anything since.
 
-        It reads nothing of the process. Small ones take a third of a millisecond, those with
-        1 GiB of page tables a tenth of a second.
+        It reads nothing of the process. One with 30 PTE pages takes a millisecond or two, one
+        with 1 GiB of them a tenth of a second, and the more it takes the longer it waits.
         """
         state = self.session.events, self.session.audits
-        if state != self.kinds_of and now >= self.kinds_due:
-            begin = time.process_time()
-            self.kinds = combined(self.session.mapping_uses() or [], names=False)
-            took = time.process_time() - begin
-            self.kinds_of, self.kinds_due = state, now + max(_KINDS_EVERY, took / _KINDS_SHARE)
-        return self.kinds
+        if state == self.kinds_of:
+            self.kinds_due = now + _KINDS_EVERY
+            return
+        begin = time.process_time()
+        self.kinds = combined(self.session.mapping_uses() or [], names=False)
+        took = time.process_time() - begin
+        self.kinds_of, self.kinds_due = state, now + max(_KINDS_EVERY, took / _KINDS_SHARE)
 
     def as_process(
         self, following: Tracking, watched: float, vm_pte_kib: int, *, mappings: bool = False
@@ -80,6 +81,7 @@ class ProcessState:
             counted(self.seen, vm_pte_kib),
             following=following,
             watched=watched,
+            by_kind=self.kinds,
             snapshot=replace(snapshot, now=replace(snapshot.now, vm_pte_kib=vm_pte_kib)),
             events_per_second=self.events_per_second,
             pte_pages_per_second=self.pages_per_second,
