@@ -64,7 +64,8 @@ _FILE = MappingUse(
 
 def _family() -> Family:
     members = [replace(_snapshot(), mappings=[_FILE]) for _ in range(2)]
-    return poisoned(family_of("name", HOSTILE, members))
+    family: Family = poisoned(family_of("name", HOSTILE, members))
+    return family
 
 
 def _family_advice(*, detail: bool) -> str:
