@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The tasks of this repository: `nox --list`.
 
-They run in the environment that nox runs in (.venv, which tools/setup.sh makes), because bcc
-is a package of the distribution and no environment of nox's own would have it. tools/test
-runs all that a change must pass.
+They run in the environment of nox itself (.venv, which tools/setup.sh makes), because bcc is a
+package of the distribution, and an environment that nox makes would lack it. tools/test runs
+everything that a change must pass.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ nox.options.sessions = ["lint", "types", "docs", "unit"]
 
 
 def _scripts() -> list[str]:
-    """The shell scripts; what they source is looked at with them."""
+    """The shell scripts; shellcheck follows the files that they source."""
     files = [each for each in (*Path("tools").iterdir(), Path(".ci/run")) if each.is_file()]
     return sorted(str(each) for each in files if each.read_bytes().startswith(b"#!/usr/bin/env ba"))
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff, and shellcheck for the scripts."""
+    """Run ruff, and shellcheck on the scripts."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("shellcheck", "-S", "warning", "-x", "-P", "SCRIPTDIR", *_scripts())
@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict."""
+    """Run mypy in strict mode."""
     session.run("mypy", *session.posargs)
 
 
@@ -43,25 +43,25 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """Tests that need no rights."""
+    """Run the tests that need no rights."""
     session.run("pytest", "-m", "not live", *session.posargs)
 
 
 @nox.session
 def live(session: nox.Session) -> None:
-    """Tests on this kernel; as root."""
+    """Run the live tests on this kernel; as root."""
     session.run("pytest", "tests/live", *session.posargs, env={"PTESCOPE_LIVE": "1"})
 
 
 @nox.session
 def kernels(session: nox.Session) -> None:
-    """Tests on other kernels, in virtual machines; as root."""
+    """Run the tests on other kernels, in virtual machines; as root."""
     session.run("pytest", "tests/vm", "--all-kernels", *session.posargs, env={"PTESCOPE_LIVE": "1"})
 
 
 @nox.session
 def schema(session: nox.Session) -> None:
-    """Write shadow/schema-1.json again, after a field was added."""
+    """Regenerate shadow/schema-1.json after adding a field."""
     session.run("python", "-m", "shadow.json_schema")
 
 
@@ -73,5 +73,5 @@ def shell(session: nox.Session) -> None:
 
 @nox.session
 def figure(session: nox.Session) -> None:
-    """Measure again: `nox -s figure -- census python -m tools.bench.census`."""
+    """Measure a figure again: `nox -s figure -- census python -m tools.bench.census`."""
     session.run("python", "-m", "tools.figures", *session.posargs)

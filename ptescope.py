@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which PTE pages of a process map nothing, from Python.
+"""Find the PTE pages of a process that map nothing, from Python.
 
 Three lines give a table with a row for each PTE page of a process:
 
@@ -8,8 +8,8 @@ Three lines give a table with a row for each PTE page of a process:
     table.to_pandas()
 
 `census` and `attach` read a live process and need root; `replay` and `advise` read a
-trace and need no rights. Everything returns or contains a `Snapshot`: one process at one
-moment, as plain data. What the user can act on is raised as a `PtescopeError`.
+trace and need no rights. Every result is or contains a `Snapshot`: one process at one moment, as
+plain data. An error that the user can act on is a `PtescopeError`.
 
 The first call of `attach`, `replay` or `advise` on a machine compiles the shadow table,
 which takes about a minute; the result is cached.
@@ -72,7 +72,7 @@ class Advice:
 
     Attributes:
         snapshot: the process at the end of the window.
-        findings: what was found, the weightiest first.
+        findings: the findings, the most important first.
         limits: sentences on what could not be judged, and why.
     """
 
@@ -84,8 +84,8 @@ class Advice:
 def census(pid: int) -> Snapshot:
     """Read the page tables of a process as they are now.
 
-    The process is neither stopped nor changed. `Snapshot.reading` says how the page tables
-    were read and whether their sum is the kernel's VmPTE.
+    This neither stops nor changes the process. `Snapshot.reading` says how the page tables were
+    read and whether their sum equals the kernel's VmPTE.
 
     >>> snapshot = ptescope.census(pid)
     >>> snapshot.now.empty, snapshot.now.pte_pages  # doctest: +ELLIPSIS
@@ -97,8 +97,8 @@ def census(pid: int) -> Snapshot:
         pid: the process.
 
     Raises:
-        NoSuchTargetError: there is no such process.
-        NotPermittedError: its page tables may not be read.
+        NoSuchTargetError: the process does not exist.
+        NotPermittedError: this user may not read its page tables.
     """
     kernel = kernel_facts()
     reader = open_reader(kernel.levels)
@@ -116,8 +116,8 @@ def census(pid: int) -> Snapshot:
 def attach(pid: int, *, trace: str | os.PathLike[str] | None = None) -> Iterator[LiveProcess]:
     """Follow a process while the `with` block runs.
 
-    Its page tables are read at the beginning, kept up to date by events, and compared with
-    the real ones at the end. The process is neither stopped nor changed.
+    ptescope reads its page tables at the start, updates them from events, and compares them with
+    the real ones at the end. This neither stops nor changes the process.
 
     >>> with ptescope.attach(pid) as live:
     ...     _ = live.wait(0.2)
@@ -130,16 +130,16 @@ def attach(pid: int, *, trace: str | os.PathLike[str] | None = None) -> Iterator
 
     Args:
         pid: the process.
-        trace: a file to record to, for `replay` and `advise`; there must be none yet.
+        trace: a file to record to, for `replay` and `advise`; it must not exist yet.
 
     Yields:
-        The process as it is followed.
+        The followed process.
 
     Raises:
-        NoSuchTargetError: there is no such process.
-        NotPermittedError: BPF programs may not be loaded, or its page tables not be read.
-        UnsupportedHostError: the host lacks what following needs.
-        UsageError: the trace cannot be made.
+        NoSuchTargetError: the process does not exist.
+        NotPermittedError: this user may not load BPF programs or read its page tables.
+        UnsupportedHostError: the host lacks something that following needs.
+        UsageError: the trace file cannot be created.
     """
     if trace is None:
         with following(pid, None) as live:
@@ -164,7 +164,7 @@ def replay(
     policy: Policy | None = None,
     partial: bool = False,
 ) -> list[Snapshot]:
-    """What was known of each process of a trace at its end.
+    """Replay a trace; returns a snapshot of each process, at the end of the trace.
 
     >>> (snapshot,) = ptescope.replay(trace)
     >>> snapshot.process.comm
@@ -174,14 +174,14 @@ def replay(
     0
 
     Args:
-        trace: a file, or a URL that fsspec opens.
-        at: seconds after the beginning of the trace at which to stop; None: at its end.
-        policy: whose PTE pages to show; None: those of the kernel that it was recorded on.
-        partial: return what precedes a damage instead of raising.
+        trace: a file, or a URL that fsspec can open.
+        at: stop this many seconds after the start of the trace; None: at its end.
+        policy: show the PTE pages under this policy; None: under that of the recorded kernel.
+        partial: for a damaged trace, return the part before the damage instead of raising.
 
     Raises:
         DamagedTraceError: the trace ends early or was changed.
-        UsageError: it cannot be opened, or a later version made it.
+        UsageError: the trace cannot be opened, or a later version wrote it.
     """
     prepare()
     with open_trace(os.fspath(trace)) as reader:
@@ -197,7 +197,7 @@ def replay(
 
 
 def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> list[Advice]:
-    """What to change so that processes have fewer empty PTE pages, and what that saves.
+    """Find changes that leave processes with fewer empty PTE pages, and what they save.
 
     >>> (advice,) = ptescope.advise(trace)
     >>> [finding.rule for finding in advice.findings]
@@ -205,17 +205,17 @@ def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> l
 
     Args:
         source: the pid of a process to follow, or a trace.
-        duration: seconds to follow the process for; it must be long enough to include the
-            load that leaves empty PTE pages, and end when the process rests.
+        duration: seconds to follow the process for. They must include the load that leaves empty
+            PTE pages, and end once the process is idle.
 
     Returns:
-        One advice for each process.
+        An `Advice` for each process.
 
     Raises:
-        PtescopeError: as `attach` or `replay`.
+        PtescopeError: as for `attach` or `replay`.
     """
     if isinstance(source, int):
-        open_target(source)  # refuse before anything is compiled
+        open_target(source)  # fail before anything is compiled
     prepare()
     whatif.prepare()
     if isinstance(source, int):

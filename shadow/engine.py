@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The engine: one process's records in, its snapshot out.
 
-Live following is a replay of records that have not ended. A session applies to
-this engine what it reads from the probes and from /proc, and hands the same
-records to the trace; a replay applies what it reads from the trace. Nothing
-else touches the table, so the snapshots are equal to the bit.
+Live following is a replay of records that have not ended. A session turns what it
+reads from the probes and from /proc into records, applies them to this engine, and
+hands the same records to the trace. A replay applies the records of the trace. Nothing
+else touches the table, and the engine reads no clock, so both give the same snapshots,
+to the bit.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -32,17 +32,17 @@ _KINDS = 32
 _MOST_LOST = 1 << 62
 
 
-def _nothing(_following: "Engine", _record: Record) -> None:
-    """Nobody writes it down."""
+def _nothing(_engine: "Engine", _record: Record) -> None:
+    """The tee of an engine whose records are not kept."""
 
 
 class Engine:
-    """The shadow of one process and what else is known of it.
+    """The shadow of one process and what else is known about the process.
 
     Args:
-        facts: the first that is known of it.
-        tee: is handed every record, `facts` too, after it was applied.
-        room: the memory that its shadow may take; None: it is live, and bounded elsewhere.
+        facts: the first facts.
+        tee: receives every record after it was applied, `facts` first.
+        room: the memory that the shadow may take; None: the caller bounds it.
     """
 
     def __init__(self, facts: Facts, tee: "Tee | None" = None, room: Room | None = None) -> None:
@@ -59,7 +59,7 @@ class Engine:
         self._tee(self, facts)
 
     def apply(self, record: Record) -> None:
-        """Take over what happened."""
+        """Apply one record, and pass it to the tee."""
         match record:
             case Events():
                 if record.counted:
@@ -83,15 +83,20 @@ class Engine:
                 self.facts = record
         self._tee(self, record)
 
-    def update(self, **changes: Any) -> None:
-        """Replace some of the facts, where they have changed."""
+    def update(self, now_ns: int, **changes: Any) -> None:
+        """Replace some of the facts, if that changes them.
+
+        Args:
+            now_ns: when the change became known, CLOCK_MONOTONIC. The engine reads no clock.
+            changes: new values of fields of `Facts`.
+        """
         facts = replace(self.facts, **changes)
         if facts != self.facts:
-            self.apply(replace(facts, told_ns=time.monotonic_ns()))
+            self.apply(replace(facts, told_ns=now_ns))
 
-    def note(self, text: str) -> None:
-        """Add a sentence on how far the numbers can be trusted."""
-        self.update(notes=(*self.facts.notes, text))
+    def note(self, now_ns: int, text: str) -> None:
+        """Add a sentence on how far the numbers can be trusted, at `now_ns`."""
+        self.update(now_ns, notes=(*self.facts.notes, text))
 
     def _count(self, events: EventBatch) -> None:
         counters = self.table.state.counters
@@ -107,10 +112,10 @@ class Engine:
             self.names = replace(self.names, files=files)
 
     def restated(self) -> Seed:
-        """The page tables and VMAs as the shadow has them now, to start another from.
+        """The page tables and VMAs as the shadow has them now, as the seed of another shadow.
 
-        What policies other than the running one keep, and which entries are
-        lazyfree, is not in it.
+        It omits what policies other than the running one keep, and which entries are
+        lazyfree.
         """
         table, counters = self.table, self.table.state.counters
         pages = replace(
@@ -129,7 +134,7 @@ class Engine:
 
     @property
     def events(self) -> int:
-        """How many events there were."""
+        """How many events were applied or counted."""
         counters = self.table.state.counters
         return int(counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum())
 
@@ -141,7 +146,7 @@ class Engine:
         policy: Policy | None = None,
         mappings: bool = True,
     ) -> Snapshot:
-        """What is known at `now_ns`, or at the end of the window where that came before.
+        """The state at `now_ns`, or at the end of the window if that came earlier.
 
         Args:
             now_ns: CLOCK_MONOTONIC.
@@ -158,4 +163,4 @@ class Engine:
 
 
 Tee = Callable[[Engine, Record], None]
-"""Is told of each record that a shadow took over, and of the shadow after it."""
+"""Called with each record that was applied, and the engine after it."""

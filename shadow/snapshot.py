@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is known of a process at one moment, as plain data.
 
-The fields are those of the output contract, schema 1: they are only added to,
-never renamed. Reporters and advice see nothing else. All times are ns, all
-sizes in the unit that the name says, all counts in pages unless named
-otherwise.
+The fields are those of the output contract, schema 1: new ones may come, and none is
+renamed. Reporters and advice see nothing else. Times are in ns, sizes in the unit that
+the name says, and counts in pages unless the name says otherwise.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -39,18 +38,18 @@ __all__ = (
 
 SCHEMA = 1
 SEEDS = ("none", "census", "counted")
-"""How a shadow may have been started (`Kernel.seed`)."""
+"""The ways to start a shadow (`Kernel.seed`)."""
 METHODS = SEEDS
-"""What a shadow may have been compared with (`Audit.method`)."""
+"""What a shadow can be compared with (`Audit.method`)."""
 SPARSE_BELOW = 32
 """A PTE page with entries, but fewer than this, is called sparse."""
 COMPARED_ENOUGH = 0.95
-"""Share of the PTE pages that an audit has to compare to be called clean."""
+"""Share of the PTE pages that an audit must compare to be called complete."""
 
 
 @dataclass(frozen=True)
 class AllocatorOption:
-    """The value of an option, and what told it: memory, a variable, a default ..."""
+    """The value of an option, and where it was found: memory, a variable, a default ..."""
 
     value: str
     source: str
@@ -58,12 +57,12 @@ class AllocatorOption:
 
 @dataclass(frozen=True)
 class Allocator:
-    """A memory allocator of a process, as far as it was found out.
+    """A memory allocator of a process, as far as known.
 
-    `settings` are the variables of its environment that set it, `options` what it
-    is set to. `serves` is "malloc", "not malloc", or calls under names of its own;
-    None where that is not known. `variables` of the environment are what this build
-    reads. `page_size` is its own page, bytes. `unknown` has
+    `settings` are the environment variables that set it, `options` their effect.
+    `serves` is "malloc", "not malloc", or calls under names of its own;
+    None where that is not known. `variables` are the environment variables that this build
+    reads. `page_size` is the size of its own page, bytes. `unknown` has
     sentences on what could not be found out.
     """
 
@@ -90,9 +89,9 @@ class Allocator:
 
 @dataclass(frozen=True)
 class Process:
-    """Who is observed; `start_time` is clock ticks after boot, as in /proc/PID/stat.
+    """The observed process; `start_time` is clock ticks after boot, as in /proc/PID/stat.
 
-    `allocator` is that of most of its memory, `other_allocators` are there besides.
+    `allocator` serves most of its memory, `other_allocators` the rest.
     """
 
     pid: int
@@ -105,9 +104,9 @@ class Process:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel under it; `seed` says how the shadow was started.
+    """The running kernel; `seed` says how the shadow was started.
 
-    `probes` has the sources of events by the back end that they were taken with.
+    `probes` lists the sources of events by the back end that they were attached with.
     """
 
     release: str
@@ -120,7 +119,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Window:
-    """The time observed (ns, CLOCK_MONOTONIC) and what was seen in it."""
+    """The observed time (ns, CLOCK_MONOTONIC) and its events."""
 
     start_ns: int
     end_ns: int
@@ -132,9 +131,9 @@ class Window:
 class Now:
     """The page tables at the end of the window, under the running kernel.
 
-    `unplaced` counts PTE pages that were there before the window, map nothing,
-    and whose addresses are not known: they are part of `pte_pages` and `empty`.
-    `lazyfree_only` is None where no events were followed: page tables do not tell.
+    `unplaced` counts empty PTE pages from before the window whose addresses are
+    unknown; `pte_pages` and `empty` include them.
+    `lazyfree_only` is None without events, because page tables do not show it.
     `vm_pte_kib` is the kernel's figure, `vm_pte_predicted_kib` the shadow's.
     `occupancy` has 513 places: PTE pages with 0, 1, ... 512 entries.
     """
@@ -158,10 +157,10 @@ class PolicyOutcome:
     """What one policy made, or would have made, of the same events.
 
     `peak` and `mean` are PTE pages. The mean is over the time from the seed to the end
-    of the window; `saved_page_seconds` is the integral, over the same time, of the PTE
+    of the window. `saved_page_seconds` is the integral, over the same time, of the PTE
     pages that `none` has and this policy has not. `inferred` is the part of `freed` that
-    no event showed: a reading found the entries gone. Each of the `mode_switches` of
-    pte_ref is one to atomic mode and waits for an RCU grace period.
+    no event showed, because a reading found the entries gone. Each of the `mode_switches`
+    of pte_ref is one to atomic mode and waits for an RCU grace period.
     """
 
     pte_pages: int
@@ -180,14 +179,14 @@ class PolicyOutcome:
 class Audit:
     """Comparisons of the shadow with the real page tables, differences summed.
 
-    `runs` are the comparisons of everything. `rereads` are readings between them, of what
-    populate calls, losses or drift made uncertain; the sums have their differences too.
+    `runs` counts the comparisons of everything. `rereads` counts readings between them, of
+    what populate calls, losses or drift made uncertain; the sums include their differences.
     `compared` and `not_compared` are the PTE pages of the last run: a PTE page that changes
-    as often as it is read cannot be compared. `incomplete_runs` compared less than
+    at each reading cannot be compared. `incomplete_runs` compared less than
     `COMPARED_ENOUGH` of them, `vmas_runs` compared the VMAs too. `method` names the truth:
-    with `counted` only entries have addresses. `causes` has `refs_diff` by what is likely to
-    have made it, `empty_causes` the empty PTE pages that were missing or extra. `repaired`
-    is the number of PTE pages that were corrected, `vmas_diff` the number of VMAs that had
+    with `counted` only entries have addresses. `causes` splits `refs_diff` by its likely
+    cause, `empty_causes` the empty PTE pages that were missing or extra. `repaired`
+    is the number of corrected PTE pages, `vmas_diff` the number of VMAs with
     other boundaries or another protection.
     """
 
@@ -217,10 +216,10 @@ class Audit:
 class Reading:
     """Page tables as they were read, without events.
 
-    `entries` are those of PTE pages by type, `huge` leaf entries by kind. With
-    `exact` the sum of all tables is to be `vm_pte_kib`; `tries` readings were
-    made until it was, or until it was given up; `unstable` tables changed as
-    often as they were read. `how` tells in words.
+    `entries` counts the entries of PTE pages by type, `huge` leaf entries by kind. With
+    `exact` the sum of all tables should equal `vm_pte_kib`; `tries` is the number of
+    readings until it did, or until the census gave up. `unstable` tables changed at
+    each reading. `how` describes the reading in words.
     """
 
     exact: bool
@@ -236,11 +235,11 @@ class Reading:
 class Snapshot:
     """One process at one moment (contract: P).
 
-    A census has a `reading` and no `policies`. `empty_slot_vmas` names, for each
-    of the `empty_slots`, what is mapped there. `mappings` says which mappings own the page
-    tables; it is left out where they are not known, and has kinds only where `mappings_named`
-    is false, as for traces of before. `pages` has the PTE pages one by one, where
-    they were asked for; it is not part of schema 1.
+    A census has a `reading` and no `policies`. `empty_slot_vmas` names what is mapped at
+    each of the `empty_slots`. `mappings` says which mappings own the page tables; it is left
+    out where they are not known, and has kinds only where `mappings_named` is false, as for
+    older traces. `pages` has the PTE pages one by one, where a caller asked
+    for them; it is not part of schema 1.
     """
 
     process: Process

@@ -13,7 +13,7 @@ def run_examples(module: ModuleType, names: set[str], **known: object) -> int:
     Args:
         module: where they are.
         names: of the functions and classes, without the module's.
-        known: names that the examples may use besides the module's own.
+        known: names that the examples may use, in addition to the module's own.
 
     Returns:
         How many examples were run.

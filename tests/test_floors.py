@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The rooms of `tracer` lie on floors, and each imports only from its own floor or those below."""
+"""Each part of `tracer` imports only from its own floor or those below."""
 
 import ast
 from collections.abc import Iterator

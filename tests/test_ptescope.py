@@ -19,16 +19,16 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def test_examples_of_what_reads_traces(trace: Path) -> None:
+def test_examples_that_read_traces_run(trace: Path) -> None:
     assert run_examples(ptescope, {"replay", "advise"}, trace=trace) == 6
 
 
-def test_all_that_is_public_is_documented() -> None:
+def test_every_public_name_is_documented() -> None:
     for name in ptescope.__all__:
         assert getattr(ptescope, name).__doc__, name
 
 
-def test_a_replay_knows_what_was_known_live(trace: Path) -> None:
+def test_a_replay_equals_the_live_snapshot(trace: Path) -> None:
     (snapshot,) = ptescope.replay(trace)
     assert {"schema": 1, "processes": [snapshot.as_json()]} == live_document(7)
     assert render(snapshot)

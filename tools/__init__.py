@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Scripts of the repository: set-up, demo, benchmarks, workloads. Not installed."""
+"""Scripts of this repository and their packages, which are not installed.
+
+The package or module of the script `tools/NAME` begins with that name.
+"""

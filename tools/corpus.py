@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real programs and libraries, and the allocators that are in them.
+"""Real programs and libraries, and the allocators that they contain.
 
-Each was looked at by hand (readelf, strings, the package's build rules) when it was
-entered here. `tools/fetch.py` brings them, unpacked and not installed. Debian's come in the
-version that the machine's own sources have; that version, as the package states it, is
-what a test expects to find in the image.
+Each entry was checked by hand (readelf, strings, the build rules of the package).
+`tools/fetch.py` downloads and unpacks the packages, without installing them. Debian packages
+have the version of the machine's own apt sources; tests expect to find that version in the image.
 """
 
 import re
@@ -24,17 +23,17 @@ __all__ = (
 )
 
 CORPUS = Path(__file__).parents[1] / ".corpus"
-"""Where packages are unpacked, a folder each."""
+"""The folder of unpacked packages, with a folder for each."""
 VERSION_FILE = ".version"
-"""In that folder: the version of the package."""
+"""The file in that folder with the version of the package."""
 UPSTREAM = "upstream"
-"""Stands for the part of a Debian package's version that upstream has given."""
+"""Stands for the upstream part of a Debian package's version."""
 OTHER_NAMES = {
     "libgoogle-perftools4": ("libgoogle-perftools4t64",),
     "libtcmalloc-minimal4": ("libtcmalloc-minimal4t64",),
     "libmimalloc2.0": ("libmimalloc2", "libmimalloc3"),
 }
-"""What other releases of Debian and Ubuntu call a package."""
+"""Names of a package in other releases of Debian and Ubuntu."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Holds:
     """An allocator in an image.
 
     Attributes:
-        name: as `Build` has it.
-        version: a regular expression, or `UPSTREAM`; None: it cannot be found out.
-        prefix: what is before malloc.
-        variables: environment variables that set it; versions differ in which.
-        live: an option whose place in memory is known.
+        name: its name in `Build`.
+        version: a regular expression, or `UPSTREAM`; None: ptescope cannot find it out.
+        prefix: the prefix of its malloc.
+        variables: the environment variables that set it, in any version.
+        live: an option with a known place in memory.
     """
 
     name: str
@@ -61,9 +60,9 @@ class BpfProgram:
     """A file of a package.
 
     Attributes:
-        package: name in Debian, or name==version on PyPI.
+        package: a name in Debian, or name==version on PyPI.
         file: its path in the package, a pattern.
-        holds: the allocators in it; none: it uses those of its libraries.
+        holds: the allocators in it; empty: it uses those of its libraries.
     """
 
     package: str
@@ -72,15 +71,15 @@ class BpfProgram:
 
     @property
     def path(self) -> Path:
-        """Where it is unpacked; if it is not there, where it should be."""
+        """The unpacked file; if it does not exist, its expected place."""
         folder = CORPUS / self.package
-        # Debian 13 has moved what its packages had in /lib to /usr/lib.
+        # Packages of Debian 13 have files in /usr/lib that were in /lib before.
         found = [*folder.glob(self.file), *folder.glob(f"usr/{self.file}")]
         return found[0] if found else folder / self.file
 
     @property
     def upstream(self) -> str:
-        """Upstream's version of its package, such as 5.3.0 of 5.3.0-3."""
+        """The upstream version of its package, such as 5.3.0 for 5.3.0-3."""
         version = (CORPUS / self.package / VERSION_FILE).read_text().strip()
         return re.split(r"[-+]", version.partition(":")[2] or version)[0]
 
@@ -128,7 +127,7 @@ PROGRAMS = (
             ),
         ),
     ),
-    # These are linked against libjemalloc or libc; what they mention is not in them.
+    # Linked against libjemalloc or libc: they mention an allocator but do not contain it.
     BpfProgram("varnish", "usr/sbin/varnishd"),
     BpfProgram("knot-resolver", "usr/sbin/kresd"),
     BpfProgram("bind9-libs", f"{_LIB}/libisc-9.*-Debian.so"),
@@ -149,10 +148,10 @@ PROGRAMS = (
         (Holds("glibc", UPSTREAM, "", ("GLIBC_TUNABLES",)),),
     ),
 )
-"""Of Debian 12's packages 26 MB, of PyPI 53 MB."""
+"""26 MB from Debian 12, and 53 MB from PyPI."""
 
 STATIC_JEMALLOC = CORPUS / "libjemalloc-dev" / _LIB / "libjemalloc_pic.a"
-"""To be linked into a program of our own."""
+"""A test links this into its own program."""
 
 LARGE = (
     BpfProgram(
@@ -186,4 +185,4 @@ LARGE = (
     ),
     BpfProgram("postgresql-15", "usr/lib/postgresql/15/bin/postgres"),
 )
-"""350 MB more: `tools/fetch.py --large`; they are tested where they are."""
+"""350 MB more, for `tools/fetch.py --large`; tests use them if they exist."""

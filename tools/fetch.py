@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Bring the real programs that tests look into: python -m tools.fetch [--large].
+"""Download the real programs that tests examine: python -m tools.fetch [--large].
 
-Debian's packages come by apt-get, those of PyPI by pip; both are unpacked into
-.corpus and not installed. What is there already is not fetched again.
+This fetches packages with apt-get or pip and unpacks them into .corpus, without installing them.
+It skips packages that exist there already.
 """
 
 import re
@@ -42,7 +42,7 @@ def _fetch_wheel(package: str, folder: Path, target: Path) -> None:
 
 
 def _name_here(package: str) -> str:
-    """What this machine's sources call a package; the first name if they have none of them."""
+    """The name of a package in this machine's apt sources; the first name if they have none."""
     names = (package, *OTHER_NAMES.get(package, ()))
     for name in names:
         said = subprocess.run(
@@ -66,13 +66,13 @@ def _fetch_deb(package: str, folder: Path, target: Path) -> None:
 
 
 def fetch(package: str) -> None:
-    """Unpack a package into the corpus, unless it is there (Debian's: with its version).
+    """Unpack a package into the corpus, unless it exists there (from Debian: with its version).
 
     Args:
         package: name==version on PyPI, or a name in Debian.
 
     Raises:
-        subprocess.CalledProcessError: it could not be fetched.
+        subprocess.CalledProcessError: the download failed.
     """
     target = CORPUS / package
     if (target / VERSION_FILE if "==" not in package else target).exists():
@@ -90,7 +90,7 @@ def fetch(package: str) -> None:
 
 
 def main() -> None:
-    """Fetch all, or all and the large ones."""
+    """Fetch all programs; with --large, also the large ones."""
     wanted = PROGRAMS + (LARGE if "--large" in sys.argv[1:] else ())
     packages = [program.package for program in wanted]
     packages.append(STATIC_JEMALLOC.relative_to(CORPUS).parts[0])

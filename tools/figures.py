@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run a command that measures something and keep what it prints for the docs.
+"""Run a command that measures something, and keep its output for the docs.
 
     python -m tools.figures NAME COMMAND ...
 
-writes docs/figures/NAME.md: the date, the machine, the command, and its output. The pages
-of docs/ include these files, so a figure stands in one place and says where it is from.
+writes docs/figures/NAME.md with the date, the machine, the command, and its output. The pages of
+docs/ include these files, so each figure is in one place and states its origin.
 """
 
 import os
@@ -19,22 +19,22 @@ from pathlib import Path
 __all__ = ("FOLDER", "figure", "machine", "run")
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
-"""Where the figures are."""
+"""The folder of the figures."""
 
 
 def machine() -> str:
-    """The processor, how many of them, and the kernel."""
+    """The processor, the number of CPUs, and the kernel."""
     models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
     model = models[0].strip() if models else platform.machine()
     return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}"
 
 
 def figure(output: str, *, date: str, where: str, command: str) -> str:
-    """The text of a figure: Markdown tables as they are, all else as it was printed.
+    """The text of a figure: Markdown tables unchanged, other output as a code block.
 
     Args:
-        output: what the command printed.
-        date: when, YYYY-MM-DD.
+        output: the output of the command.
+        date: the date, YYYY-MM-DD.
         where: the machine.
         command: the command.
     """

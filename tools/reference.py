@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Parts of docs/reference that are made from the code, each as Markdown.
+"""Parts of docs/reference that are generated from the code, each as Markdown.
 
-A page has a line `<!-- generated: NAME -->` where the part of that name goes; `tools.site`
-puts it there when the site is built.
+A page has a line `<!-- generated: NAME -->` in the place of the part NAME. `tools.site` fills it
+in when it builds the site.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def _one_line(text: str) -> str:
 
 
 def _member_docs(module: ModuleType, enum: type[IntEnum]) -> dict[str, str]:
-    """The string below each member of an enum."""
+    """The docstring below each member of an enum."""
     tree = ast.parse(inspect.getsource(module))
     (body,) = (
         node.body
@@ -80,18 +80,20 @@ def _event_columns() -> str:
 
 def _exit_statuses() -> str:
     family = [each for name in errors.__all__ if (each := getattr(errors, name))]
-    rows: list[tuple[object, ...]] = [(0, "", "Everything was done.")]
+    rows: list[tuple[object, ...]] = [(0, "", "Success.")]
     rows += sorted(
         (each.status, f"`{each.__name__}`", _one_line((each.__doc__ or "").split("\n\n")[0]))
         for each in family
     )
-    rows.append((130, "", "Ctrl-C in a command that has nothing to report when it is cut short."))
+    rows.append((130, "", "Ctrl-C interrupted a command that had nothing to report yet."))
     return _table(("status", "class", "meaning"), iter(rows))
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[object, ...]]:
+def _options(
+    parser: argparse.ArgumentParser, group: argparse._ArgumentGroup
+) -> Iterator[tuple[object, ...]]:
     formatter = parser._get_formatter()
-    for action in parser._actions:
+    for action in group._group_actions:
         if isinstance(action, argparse._HelpAction) or action.help == argparse.SUPPRESS:
             continue
         value = ""
@@ -113,9 +115,12 @@ def _commands() -> str:
         parts.append(f"## {name}\n\n{inspect.cleandoc(parser.description or '')}\n")
         wrapped = textwrap.fill(_one_line(usage), 96, subsequent_indent=" " * 4)
         parts.append(f"```text\n{wrapped}\n```\n")
-        parts.append(_table(("argument", "meaning"), _options(parser)) + "\n")
-        if parser.epilog:
-            parts.append(f"```text\n{inspect.cleandoc(parser.epilog)}\n```\n")
+        for group in parser._action_groups:
+            if rows := list(_options(parser, group)):
+                parts.append(f"**{(group.title or '').capitalize()}.** {group.description or ''}\n")
+                parts.append(_table(("argument", "meaning"), iter(rows)) + "\n")
+        example = (parser.epilog or "").partition("\n")[2].strip()
+        parts.append(f"Example:\n\n```console\n# {example}\n```\n")
     return "\n".join(parts)
 
 
@@ -139,7 +144,7 @@ def _metrics() -> str:
 
 
 def _kind_of(schema: dict[str, Any]) -> str:
-    """The type of a field, in words."""
+    """The type of a field, for readers."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -188,13 +193,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "schema-classes": _schema_classes,
     "trace-rows": _trace_rows,
 }
-"""By the name that a page uses."""
+"""The generated parts, by the name that a page uses."""
 
 
 def fill(markdown: str) -> str:
-    """A page with its generated parts in place.
+    """Fill in the generated parts of a page.
 
     Raises:
-        KeyError: there is no part of the name that the page uses.
+        KeyError: the page uses a name that no part has.
     """
     return _MARK.sub(lambda found: PARTS[found[1]](), markdown)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Sourced by tools/demo and tools/test: installs what is missing and makes .venv.
+# The scripts in tools/ source this file, which installs what is missing and makes .venv.
 #
-# setup PACKAGES EXTRA: Debian packages that the caller needs besides those that
-# ptescope itself needs, and the extra of pyproject.toml to install ("" for none).
+# setup PACKAGES EXTRA: Debian packages that the caller needs in addition to those of
+# ptescope itself, and the extra of pyproject.toml to install ("" for none).
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '== %s\n' "$*" >&2; }
 
-# step WHAT COMMAND...: run it quietly; if it fails, say what failed and show why.
+# step WHAT COMMAND...: run a command quietly; if it fails, say what failed and show its output.
 step() {
     local what=$1 log
     shift
@@ -23,7 +23,7 @@ step() {
     rm -f "$log"
 }
 
-# Those that are not installed; one|other are names of the same in different releases.
+# The packages that are not installed. one|other: names of one package in different releases.
 missing_packages() {
     local names package
     for names in "$@"; do
@@ -34,7 +34,7 @@ missing_packages() {
     done
 }
 
-# The name that apt knows, of each of one|other.
+# For each one|other, the name that apt knows.
 names_here() {
     local names package
     for names in "$@"; do
@@ -48,10 +48,10 @@ names_here() {
 setup() {
     local missing python=/usr/bin/python3 wanted
     if [ "$(id -u)" != 0 ]; then
-        say "FAILED: this needs root, because BPF programs do. Run it as root."
+        say "FAILED: BPF programs need root. Run this script as root."
         exit 4
     fi
-    # bcc belongs to the distribution's Python, so .venv is made from that one.
+    # bcc belongs to the distribution's Python, so .venv uses that one.
     # shellcheck disable=SC2086
     missing=$(missing_packages python3 python3-venv python3-bpfcc linux-libc-dev $1)
     if [ -n "$missing" ]; then
@@ -64,12 +64,12 @@ setup() {
     fi
     wanted=$({ cat pyproject.toml; $python --version; } | sha256sum | cut -c1-16)
     if [ ! -e ".venv/made-$wanted" ]; then
-        step "python3 -m venv .venv (with the system's packages: that is how bcc is seen)" \
+        step "python3 -m venv .venv (with the system's packages, which include bcc)" \
             $python -m venv --clear --system-site-packages .venv
         touch ".venv/made-$wanted"
     fi
     if [ ! -e ".venv/ready${2:+-$2}" ]; then
-        step "pip install ptescope and what it needs" \
+        step "pip install ptescope and its dependencies" \
             .venv/bin/python -m pip install --disable-pip-version-check -e ".${2:+[$2]}"
         touch .venv/ready ".venv/ready${2:+-$2}"
     fi

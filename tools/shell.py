@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Write the man page and the shell completions of ptescope, from its argument parsers.
+"""Write the man page and shell completions of ptescope from its argument parsers.
 
     python -m tools.shell PREFIX
 
-writes PREFIX/share/man/man1/ptescope.1 and the completions for bash and zsh where these
-shells look for them below such a prefix, for instance /usr/local.
+writes PREFIX/share/man/man1/ptescope.1, and completions where bash and zsh look for them below
+PREFIX, for example /usr/local.
 """
 
 import sys
@@ -26,7 +26,7 @@ def _man_page() -> str:
 
 
 def texts() -> dict[str, str]:
-    """Each file's text by its path below a prefix."""
+    """The text of each file, by its path below a prefix."""
     return {
         "share/man/man1/ptescope.1": _man_page(),
         "share/bash-completion/completions/ptescope": shtab.complete(whole_parser(), "bash"),
@@ -35,7 +35,7 @@ def texts() -> dict[str, str]:
 
 
 def write(prefix: Path) -> list[Path]:
-    """Write all below `prefix`; returns the files."""
+    """Write all files below `prefix`; returns their paths."""
     files = []
     for name, text in texts().items():
         path = prefix / name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hook of mkdocs.yml: fills the generated parts of pages, and adds the JSON Schema."""
+"""The hook of mkdocs.yml: fills in the generated parts of pages, and adds the JSON Schema."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ __all__ = ("on_files", "on_page_markdown")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Publish the schema beside the page that describes it."""
+    """Publish the schema next to the page that describes it."""
     files.append(File.generated(config, f"reference/{FILE.name}", content=published()))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill a page."""
+    """Fill in the generated parts of a page."""
     return fill(markdown)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Put the SPDX line at the head of every source file that lacks it.
+"""Add the SPDX line to every source file that lacks it.
 
     python -m tools.spdx            # add it
-    python -m tools.spdx --check    # only say where it is missing; status 1 if anywhere
+    python -m tools.spdx --check    # list the files that lack it; status 1 if there are any
 
-It is the first line, or the second after a shebang.
+The line is the first, or the second after a shebang.
 """
 
 import subprocess
@@ -18,18 +18,18 @@ _ROOT = Path(__file__).parent.parent
 _COMMENTS = {".py": "# ", ".sh": "# ", ".toml": "# ", ".yml": "# ", ".yaml": "# ", ".service": "# "}
 _COMMENTS |= {".c": "// ", ".h": "// "}
 _DATA = ("tests/shadow/screens/",)
-"""Where files of these suffixes would be data, not sources."""
+"""Folders in which files with these suffixes are data, not sources."""
 
 
 def _comment(path: Path, text: str) -> str | None:
-    """How a line of this file is commented out; None: it is no source."""
+    """The comment sign of this file; None: it is not a source file."""
     if path.suffix in _COMMENTS:
         return _COMMENTS[path.suffix]
     return "# " if not path.suffix and text.startswith("#!") else None
 
 
 def with_line(path: Path, text: str) -> str:
-    """The text of a file with the line: first, or second after a shebang."""
+    """Add the line to the text of a file: first, or second after a shebang."""
     comment = _comment(path, text)
     if comment is None or IDENTIFIER in "".join(text.splitlines(keepends=True)[:2]):
         return text
@@ -41,7 +41,7 @@ def with_line(path: Path, text: str) -> str:
 
 
 def lacking() -> dict[Path, str]:
-    """What the tracked files that lack it would be with it."""
+    """The tracked files that lack the line, each with its text including the line."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True
     )

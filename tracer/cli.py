@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""ptescope: which PTE pages of your processes map nothing, and why."""
+"""Find the PTE pages of your processes that map nothing, and what left them behind."""
 
 import argparse
 import logging
@@ -9,12 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-
-# Capabilities are dropped per thread, so numpy must not start any of its own.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 from pkgutil import resolve_name
+from types import FrameType
 from typing import NoReturn
 
 from shadow.errors import PtescopeError
@@ -36,8 +32,10 @@ _COMMANDS = {
     "top": "top:TopCommand",
     "doctor": "doctor:DoctorCommand",
 }
-"""Where in `tracer.commands` each is. Only the one that is asked for is loaded: a daemon
-is not to carry what draws on terminals, for months."""
+"""The class of each command in `tracer.commands`. Only the requested one is imported, so that a
+daemon does not keep terminal libraries in memory for months."""
+
+_EPILOG = "Run 'ptescope COMMAND --help' for the options of a command and an example."
 
 
 def _command(name: str) -> Command:
@@ -46,25 +44,26 @@ def _command(name: str) -> Command:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows what is wrong with arguments, of which some come from outside (file names)."""
+    """A parser whose errors are safe to print: arguments may contain hostile file names."""
 
     def error(self, message: str) -> NoReturn:
-        """Say it in one line and end with status 2."""
+        """Print the usage and the error, and exit with status 2."""
         super().error(printable(message))
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="ptescope", description=__doc__)
+    parser = _Parser(prog="ptescope", description=__doc__, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    asked = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
-    for name in asked:
+    requested = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in requested:
         command = _command(name)
-        text = (command.__doc__ or "").strip()
+        summary = (command.__doc__ or "").strip().splitlines()[0]
         subparser = commands.add_parser(
             name,
-            help=text.splitlines()[0],
-            description=text,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.prepare_parser(subparser)
@@ -73,7 +72,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """The parser of all commands, for the reference, the man page and completion."""
+    """The parser with all commands, for the reference, the man page and completion."""
     return _parser([])
 
 
@@ -89,7 +88,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """In this block SIGINT and SIGTERM are exceptions, so that files are left in order."""
+    """Turn SIGINT and SIGTERM into exceptions in this block, so that files are left in order."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number, handler in (
@@ -108,9 +107,11 @@ def _interruptible() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
-    Errors that the user can act on are one line on stderr.
+    An error that the user can act on is printed as one line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Capabilities are dropped per thread, so numpy, which commands import, must start none.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     log_to_stderr(logging.WARNING)
     try:
         args = _parser(arguments).parse_args(arguments)
@@ -119,10 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PtescopeError as error:
         complain(error)
         return error.status
-    except KeyboardInterrupt:  # in a command that has nothing to report when it is cut short
+    except KeyboardInterrupt:  # a command with nothing to report when interrupted
         complain("interrupted")
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the reader of our output has exited
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -75,11 +75,13 @@ def _open_what_is_closed() -> None:
 def _wrapped(stream: IO[str] | None, number: int, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
     """The stream as this kind; what a terminal has no letter for becomes an escape.
 
-    The stream itself stays usable: textual writes to `sys.__stderr__`.
+    The stream itself stays usable: textual writes to `sys.__stderr__`. It keeps nothing back,
+    because Python does not flush it at the end.
     """
     if not isinstance(stream, io.TextIOWrapper):
         return kind(open(number, "wb", closefd=False), "utf-8", "backslashreplace")
     line_buffering, write_through = stream.line_buffering, stream.write_through
+    stream.reconfigure(write_through=True)
     return kind(
         stream.buffer,
         stream.encoding,

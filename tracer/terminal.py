@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Everything that is printed: results on stdout, messages on stderr, the log.
+"""Text on stdout, messages on stderr, and the log.
 
-Nothing else in the package prints (ruff's T20 holds it), so no text from outside reaches a
-terminal with anything in it but characters that show.
+No other module prints text (ruff's T20 checks that), so text from outside reaches a
+terminal only as printable characters.
 """
 
-import json
 import logging
 import sys
 from typing import Any, TextIO
 
-from shadow.escape import printable, valid
+from shadow.escape import printable
 
-__all__ = ("complain", "dump", "log_to_stderr", "say")
+__all__ = ("complain", "log_to_stderr", "say")
 
 
 def say(text: str = "", *, to: TextIO | None = None) -> None:
-    """Print lines, on stdout unless told otherwise; everything but line ends is escaped."""
+    """Print lines, on stdout by default; everything but line ends is escaped."""
     file = sys.stdout if to is None else to
     lines = "\n".join(map(printable, text.split("\n")))
     encoding = getattr(file, "encoding", None) or "utf-8"
@@ -26,12 +25,6 @@ def say(text: str = "", *, to: TextIO | None = None) -> None:
 def complain(problem: object) -> None:
     """Print a message about the run itself: one line on stderr."""
     say(f"ptescope: {printable(str(problem))}", to=sys.stderr)
-
-
-def dump(document: Any, *, to: TextIO | None = None) -> None:
-    """Print a JSON document, on stdout unless told otherwise."""
-    json.dump(valid(document), sys.stdout if to is None else to)
-    say(to=to)
 
 
 class _Formatter(logging.Formatter):

@@ -149,7 +149,7 @@ class PerfTrace:
     def _arguments(self, call: str, text: str) -> list[int]:
         named: dict[str, str] = dict(_NAMED.findall(text))
         found = []
-        for name in ARGUMENTS[call].split():
+        for name in ARGUMENTS[call]:
             value: str = named.get(name, named.get(_OTHER_NAMES.get(name, ""), "0"))
             prefix = _PREFIXES.get((call, name), _OF_ANY.get(name, ""))
             found.append(number(value, prefix))

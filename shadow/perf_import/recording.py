@@ -16,10 +16,11 @@ from typing import Protocol
 
 import numpy as np
 
+from shadow.call_rules import CallEvent, advised_vectors
 from shadow.errors import UsageError
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE, user_address_limit
-from shadow.perf_import.calls import ARGUMENTS, Event, advised, entered, returned, sized
+from shadow.perf_import.calls import ARGUMENTS, entered, returned, sized
 from shadow.perf_import.inferred import inferred, purges
 from shadow.perf_import.said import (
     LONGEST_LINE,
@@ -144,24 +145,25 @@ class Recording:
         for kind, address, length, aux in events:
             process.rows.append((said.time, address, length, pid, tid, kind, said.cpu, aux))
 
-    def _events(self, process: _RecordedProcess, tid: int, said: Said) -> list[Event]:
+    def _events(self, process: _RecordedProcess, tid: int, said: Said) -> list[CallEvent]:
         match said.what:
             case Touched(address, error):
                 return [(Kind.FAULT, address, 0, error)]
             case Entered(call, arguments):
                 process.calls[tid] = call, sized(call, arguments)
-                return _some(entered(*process.calls[tid]))
+                return entered(*process.calls[tid])
             case Returned(call, result):
                 begun = process.calls.pop(tid, None)
                 # Else it was entered before the recording began.
-                return _some(returned(*begun, result)) if begun and begun[0] == call else []
+                return returned(*begun, result) if begun and begun[0] == call else []
             case Called("process_madvise", [], result):
                 self._untold += result > 0
             case Called("process_madvise", [advice, *ranges], result):
-                return advised(advice, list(zip(ranges[::2], ranges[1::2], strict=True)), result)
+                pairs = list(zip(ranges[::2], ranges[1::2], strict=True))
+                return advised_vectors(advice, pairs, result)
             case Called(call, arguments, result) if call in ARGUMENTS:
                 sound = sized(call, arguments)
-                return _some(entered(call, sound)) + _some(returned(call, sound, result))
+                return entered(call, sound) + returned(call, sound, result)
             case Replaced():
                 return [(Kind.EXEC, 0, 0, 0)]
             case Forked(child, thread):
@@ -218,10 +220,6 @@ class Recording:
                 if len(part):
                     yield number, pid, Mappings(int(part["time"][0]), vmas=inferred(part))
                     yield number, pid, Events(part)
-
-
-def _some(event: Event | None) -> list[Event]:
-    return [] if event is None else [event]
 
 
 def _in_user_space(events: EventBatch) -> tuple[EventBatch, int]:

@@ -52,7 +52,7 @@ _PREFIXES = {
     "mmap": ("", "", "PROT_", "MAP_"),
     "mprotect": ("", "", "PROT_"),
     "mremap": ("", "", "", "MREMAP_"),
-    "pkey_mprotect": ("", "", "PROT_"),
+    "pkey_mprotect": ("", "", "PROT_", ""),
 }
 _FORKS = ("clone", "clone3", "fork", "vfork")
 _DAY = 86_400 * 10**9
@@ -185,7 +185,7 @@ class Strace:
             yield Called("gettid", [], result)
 
     def _arguments(self, call: str, text: str) -> list[int]:
-        parts = re.split(r", *", text)[: len(ARGUMENTS[call].split())]
+        parts = re.split(r", *", text)[: len(ARGUMENTS[call])]
         prefixes = _PREFIXES.get(call, ("",) * len(parts))
         return [number(part, prefix) for part, prefix in zip(parts, prefixes, strict=False)]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the texts of different reports have in common."""
+"""Parts that several reports share."""
 
 import re
 from shlex import quote
@@ -26,12 +26,12 @@ def size(pages: float) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A percentage, or a dash where there is nothing to share."""
+    """A percentage, or a dash where the whole is 0."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def _setting(variable: str, value: str) -> str:
-    """As a shell would take it: people paste such lines, and the process wrote this one."""
+    """Quoted for a shell: people paste such lines, and the process wrote this one."""
     if _VARIABLE.fullmatch(variable):
         return f"{variable}={quote(value)}"
     return quote(f"{variable}={value}")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A host as metrics for Prometheus and OpenMetrics.
 
-A series for each of the largest processes and cgroups, and one, "other", for the sum of
-the rest, so that their number is bounded. What is summed is a gauge: processes end, and
-move between their own series and the rest. Only what a single process or ptescope
-itself has added up so far is a counter.
+The largest processes and cgroups have a series each. The series "other" is the sum of the rest,
+so the number of series is bounded. Sums are gauges, because processes end and move between their
+own series and "other". Only totals of one process or of ptescope itself are counters.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -28,14 +27,14 @@ _LABELS = [policy.label for policy in POLICIES]
 
 
 def _reclaimable(snapshot: Snapshot, policy: str) -> int:
-    """Bytes of PTE pages that it has now and would not have under this policy."""
+    """Bytes of PTE pages that the process has now and would not have under this policy."""
     fewer = snapshot.now.pte_pages - snapshot.policies[policy].pte_pages
     return max(fewer, 0) * PAGE
 
 
 @dataclass(frozen=True)
 class _Gauge:
-    """A metric that followed processes have each, and that can be summed."""
+    """A metric of each followed process that can be summed."""
 
     name: str
     text: str
@@ -47,7 +46,7 @@ _SUMMED = (
     _Gauge("empty_pte_pages", "PTE pages that map nothing.", lambda s: s.now.empty),
     _Gauge(
         "lazyfree_pte_pages",
-        "PTE pages whose every entry is under MADV_FREE.",
+        "PTE pages with all entries under MADV_FREE.",
         lambda s: s.now.lazyfree_only or 0,
     ),
 )
@@ -56,7 +55,7 @@ _SUMMED = (
 def _groups(
     processes: Iterable[HostProcess], key: Callable[[HostProcess], tuple[str, ...]], top: int
 ) -> list[tuple[tuple[str, ...], list[HostProcess]]]:
-    """Processes by key, the largest `top` groups apart and the rest as one, if there is one."""
+    """Processes by key: the largest `top` groups, and one group of the rest unless it is empty."""
     grouped: dict[tuple[str, ...], list[HostProcess]] = {}
     for process in processes:
         grouped.setdefault(key(process), []).append(process)
@@ -73,9 +72,9 @@ def _summed(
     labels: list[str],
     groups: list[tuple[tuple[str, ...], list[HostProcess]]],
 ) -> Iterator[Metric]:
-    """All that can be summed; what is not followed has nothing but its size."""
+    """All metrics that can be summed; a process that is not followed has only its VmPTE."""
     size = GaugeMetricFamily(
-        f"ptescope_{what}_page_table_bytes", "VmPTE as the kernel states it.", labels=labels
+        f"ptescope_{what}_page_table_bytes", "VmPTE as reported by the kernel.", labels=labels
     )
     for key, processes in groups:
         size.add_metric(key, sum(process.vm_pte_kib for process in processes) * _KIB)
@@ -89,7 +88,7 @@ def _summed(
         yield family
     family = GaugeMetricFamily(
         f"ptescope_{what}_reclaimable_bytes",
-        "PTE pages that are there now and would not be under this policy.",
+        "Bytes of PTE pages that exist now and would not exist under this policy.",
         labels=[*labels, "policy"],
     )
     for key, snapshots in followed:
@@ -122,28 +121,37 @@ def _own(process: HostProcess) -> tuple[str, ...]:
 
 
 def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metric]:
-    """What each of these processes has added up since it is followed."""
+    """Totals of each of these processes since ptescope started to follow it."""
     freed, again, saved, audited, lost = (
         CounterMetricFamily(f"ptescope_process_{name}", text, labels=[*labels, *more])
         for name, text, more in (
             ("freed_pte_pages", "PTE pages that each policy freed.", ["policy"]),
-            ("reallocated_pte_pages", "PTE pages that it allocated again.", ["policy"]),
             (
-                "saved_page_seconds",
-                "PTE pages that each policy has less than none, summed over time.",
+                "reallocated_pte_pages",
+                "PTE pages allocated again after each policy had freed them.",
                 ["policy"],
             ),
-            ("audit_differences", "Empty PTE pages that events alone had wrong.", []),
-            ("lost_events", "Events that did not reach the ring.", []),
+            (
+                "saved_page_seconds",
+                "PTE pages that each policy saves compared with none, integrated over time.",
+                ["policy"],
+            ),
+            (
+                "audit_differences",
+                "Empty PTE pages that audits found missing or extra and corrected.",
+                [],
+            ),
+            ("lost_events", "Events lost because the ring buffer was full.", []),
         )
     )
     watched = GaugeMetricFamily(
-        "ptescope_process_watched_ratio", "Share of the time in which it was followed.",
+        "ptescope_process_watched_ratio",
+        "Share of time during which the process was followed.",
         labels=labels,
     )  # fmt: skip
     compared = GaugeMetricFamily(
         "ptescope_process_audited_pte_pages",
-        "PTE pages in the last audit, by whether it could compare them.",
+        "PTE pages in the last audit, by whether the audit could compare them.",
         labels=[*labels, "compared"],
     )
     for process in processes:
@@ -164,25 +172,41 @@ def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metri
 
 
 def _self(cost: Cost) -> Iterator[Metric]:
-    """What ptescope itself takes and misses."""
+    """The cost, losses and failures of ptescope itself."""
     for name, text, count in (
-        ("cpu_seconds", "CPU that ptescope has used.", cost.cpu_seconds),
-        ("events", "Events taken.", cost.events),
-        ("lost_events", "Events that did not reach the ring.", cost.lost),
+        ("cpu_seconds", "Processor time used by ptescope, in seconds.", cost.cpu_seconds),
+        ("events", "Events read from the ring buffer.", cost.events),
+        ("lost_events", "Events lost because the ring buffer was full.", cost.lost),
         (
             "unseen_forks",
-            "Forked processes that ended unseen.",
+            "Forked processes that ended before ptescope could read them.",
             cost.uncounted_forks,
         ),
-        ("failures", "Processes let go because of an error of ptescope itself.", cost.failures),
+        (
+            "failures",
+            "Processes that ptescope stopped following because of an internal error.",
+            cost.failures,
+        ),
     ):
         yield CounterMetricFamily(f"ptescope_self_{name}", text, value=count)
     for name, text, value in (
         ("memory_bytes", "Resident memory of ptescope.", cost.memory_bytes),
-        ("shadow_bytes", "Part of it that the shadow page tables take.", cost.shadow_bytes),
+        (
+            "shadow_bytes",
+            "Memory used by the shadow page tables, part of the resident memory.",
+            cost.shadow_bytes,
+        ),
         ("ring_size_bytes", "Size of the ring buffer.", cost.ring_bytes),
-        ("ring_used_bytes", "Part of it that waits to be read.", cost.ring_used_bytes),
-        ("sees_events", "1 if an event made for this came back lately.", int(cost.sees_events)),
+        (
+            "ring_used_bytes",
+            "Bytes in the ring buffer that are not read yet.",
+            cost.ring_used_bytes,
+        ),
+        (
+            "sees_events",
+            "1 if the self-test event was seen recently, else 0.",
+            int(cost.sees_events),
+        ),
     ):
         yield GaugeMetricFamily(f"ptescope_self_{name}", text, value=value)
 
@@ -191,15 +215,15 @@ class HostCollector(Collector):
     """Turns views of a host into metrics.
 
     Args:
-        view: gives the host as it is now.
-        top: how many processes, cgroups and names have series of their own.
+        view: returns the current view of the host.
+        top: the number of processes, of cgroups and of names that have their own series.
     """
 
     def __init__(self, view: Callable[[], HostView], top: int) -> None:
         self._view, self._top = view, top
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, of one view."""
+        """Collect all metrics from one view."""
         view, labels = self._view(), ["name", "pid", "cgroup"]
         largest = _groups(view.processes, _own, self._top)
         yield from _summed("process", labels, largest)
@@ -212,13 +236,16 @@ class HostCollector(Collector):
         yield from _summed("name", ["name"], names)
         yield from _by_kind(followed)
         number = GaugeMetricFamily(
-            "ptescope_processes", "Processes by how they are watched.", labels=["following"]
+            "ptescope_processes",
+            "Processes, by whether they are followed, sampled or counted.",
+            labels=["following"],
         )
         for following in ("followed", "sampled", "counted"):
             number.add_metric([following], sum(p.following == following for p in view.processes))
         yield number
         kernel = GaugeMetricFamily(
-            "ptescope_kernel_info", "The kernel, and how it frees PTE pages.",
+            "ptescope_kernel_info",
+            "The kernel release and its policy for freeing PTE pages; always 1.",
             labels=["release", "policy"],
         )  # fmt: skip
         kernel.add_metric([printable(view.release), view.policy], 1)
@@ -226,5 +253,5 @@ class HostCollector(Collector):
         yield from _self(view.cost)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing beforehand: a view is not to be made just to learn the names."""
+        """Return nothing, so that registering does not have to make a view."""
         return []

@@ -26,7 +26,7 @@ _POLICY_TEXT = {
 
 
 def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: int) -> str:
-    """The line that is rewritten while a run goes on."""
+    """The line that is rewritten during a run."""
     return (
         f"{elapsed:7.1f} s  {events:,} events  {pte_pages:,} PTE pages  "
         f"{empty:,} empty ({share(empty, pte_pages)})  {lost:,} lost"
@@ -146,7 +146,7 @@ _SEEDS = {
 
 
 def _checked(audit: Audit) -> list[str]:
-    """How the shadow fared against the truth."""
+    """How much the shadow differed from the real page tables."""
     lines = compared_lines(audit)
     if audit.runs + audit.rereads:
         vmas = f"{audit.vmas_diff:,}" if audit.vmas_runs or audit.vmas_diff else "not compared"
@@ -167,12 +167,12 @@ _NAMED = 4
 
 
 def _few(names: list[str]) -> str:
-    """The names, or how many there are."""
+    """The names, or their number if they are many."""
     return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} sources of events"
 
 
 def _seen(window: Window) -> list[str]:
-    """What the kernel itself did to PTE pages, where its functions can be traced."""
+    """The PTE pages that the kernel made and freed, where its functions can be traced."""
     made, freed = (window.events.get(kind, 0) for kind in ("pte_alloc", "pte_free"))
     if not made + freed:
         return []

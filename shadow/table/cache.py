@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The folder in which machine code is kept.
 
-What lies in it is run, so nobody but root and the account itself may be able to write
-there: that holds for the folder and for all folders that lead to it. Root takes neither
-$HOME nor $XDG_CACHE_HOME from the environment, which `sudo -E` hands over from somebody
-else.
+ptescope runs the code in this folder, so only root and the account itself may have write
+access to it and to all folders above it. Root ignores $HOME and $XDG_CACHE_HOME, because
+`sudo -E` passes them on from another account.
 """
 
 import os
@@ -21,7 +20,7 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def _places() -> Iterator[Path]:
-    """Where the folder may be, the best place first."""
+    """Candidates for the folder, the best first."""
     me = os.geteuid()
     if chosen := os.environ.get(VARIABLE):
         yield Path(chosen)
@@ -32,7 +31,7 @@ def _places() -> Iterator[Path]:
         yield Path(pwd.getpwuid(me).pw_dir) / ".cache" / "ptescope"
     if me == 0:
         yield Path("/var/cache/ptescope")
-    # Anybody can make this one first; then it is not ours alone, and is not taken.
+    # Another account can make this folder first; then it fails the check of its owner.
     yield Path(f"/var/tmp/ptescope-{me}")
 
 
@@ -63,14 +62,14 @@ def _made(folder: Path) -> Path:
 
 
 def cache_folder(name: str) -> tuple[Path | None, list[str]]:
-    """The folder for what is compiled.
+    """Find the folder for machine code, and make it.
 
     Args:
-        name: stands for what is compiled, a folder within the one that is found.
+        name: identifies what is compiled; a folder within the one that is found.
 
     Returns:
-        The folder, or None if there is no safe one that can be written; and why each
-        better place was not taken.
+        The folder, or None if no safe folder can be written; and why each better candidate
+        was refused.
     """
     refused: list[str] = []
     for place in _places():

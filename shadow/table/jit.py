@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The decorator under which the table's functions are compiled.
+"""The decorators that compile the table's functions.
 
 Machine code is cached, so only the first run on a machine pays for the compiler. The
-cache folder is named after a digest of all that is compiled, and of the modules whose
-constants it uses: numba checks only the file of the outermost function, and an edit of a
+name of the cache folder is a digest of all that is compiled, and of the modules whose
+constants it uses. numba checks only the file of the outermost function, and an edit of a
 callee must not leave stale code behind.
+
+Decorating a function touches no file and no setting. The folder is found and made when
+the first function is compiled or loaded.
 """
 
 import hashlib
@@ -13,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +24,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import event
+from numba.core.caching import FunctionCache, NullCache
 
 from shadow.table.cache import VARIABLE, cache_folder
 
@@ -28,6 +32,7 @@ __all__ = ("SOURCES", "compiled", "compiling", "forget_compiling", "inlined", "s
 
 _log = logging.getLogger("ptescope")
 _njit: Any = numba.njit
+_function_cache: Any = FunctionCache
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -52,10 +57,56 @@ def _digest() -> str:
     return digest.hexdigest()[:16]
 
 
-_FOLDER, _REFUSED = cache_folder(_digest())
-if _FOLDER:
-    _config: Any = numba.config
-    _config.CACHE_DIR = str(_FOLDER)
+@cache
+def _place() -> tuple[Path | None, list[str]]:
+    """The folder of the machine code, and why better ones were refused; see `cache_folder`."""
+    return cache_folder(_digest())
+
+
+class _LazyCache:
+    """numba's cache of one function, opened when numba first looks into it.
+
+    Args:
+        function: what is compiled.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    @cached_property
+    def _opened(self) -> Any:
+        folder, _ = _place()
+        if folder is None:
+            return NullCache()
+        config: Any = numba.config
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(folder)  # numba takes the folder from nowhere else
+        try:
+            return _function_cache(self._function)
+        finally:
+            config.CACHE_DIR = before
+
+    @property
+    def cache_path(self) -> Any:
+        """The folder, for numba's statistics."""
+        return self._opened.cache_path
+
+    def flush(self) -> None:
+        """Forget the machine code of this function."""
+        self._opened.flush()
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The machine code for these types, if the cache has it."""
+        return self._opened.load_overload(signature, target)
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        """Keep machine code; on a full disk only the next start pays for it."""
+        try:
+            self._opened.save_overload(signature, code)
+        except OSError as error:
+            _not_kept(error.strerror or str(error))
+
+
 _functions: list[Any] = []
 
 
@@ -70,62 +121,50 @@ def compiled(function: _Function) -> _Function:
 
 
 def inlined(function: _Function) -> _Function:
-    """The same for what nearly every event goes through: inlined wherever it is called.
+    """Compile `function` and inline it into its callers; for what nearly every event runs.
 
-    A call hands over some 60 words, the descriptions of eight arrays, so calls are
-    what an event costs: 65 ns with them, 15 ns without. The compiler takes 50 s
-    instead of 25 for it, once on a machine.
+    A call passes some 60 words, the descriptions of eight arrays, so calls dominate the
+    cost of an event: 65 ns with them, 15 ns without. Inlining doubles the compiler's time
+    from 25 to 50 s, once on a machine.
     """
     return _with(function, forceinline=True)
 
 
 def _with(function: _Function, **options: bool) -> _Function:
-    made = _njit(cache=_FOLDER is not None, nogil=True, _nrt=False, **options)(function)
-    if _FOLDER:
-        made._cache.save_overload = _kept_if_possible(made._cache.save_overload)
+    made = _njit(nogil=True, _nrt=False, **options)(function)
+    made._cache = _LazyCache(function)
     _functions.append(made)
     return cast(_Function, made)
 
 
-def _kept_if_possible(save: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    """numba's `save_overload`, but a full disk costs only the next start its time."""
-
-    def save_overload(signature: Any, code: Any) -> None:
-        try:
-            save(signature, code)
-        except OSError as error:
-            _not_kept(error.strerror or str(error))
-
-    return save_overload
-
-
 @cache
 def _not_kept(why: str) -> None:
-    """Say it once."""
+    """Warn once that machine code is not kept."""
     _log.warning(
         "ptescope: %s cannot take what is compiled: %s. The next start compiles again; make "
-        "room there, or set %s to another folder.", _FOLDER, why, VARIABLE,
+        "room there, or set %s to another folder.", _place()[0], why, VARIABLE,
     )  # fmt: skip
 
 
 class _Announcement(event.Listener):
-    """Says in the log that something is compiled, when the first function is.
+    """Logs that something is being compiled, when numba compiles the first function.
 
     Args:
-        what: is compiled, and how long that takes.
+        what: what is compiled, and how long that takes.
     """
 
     def __init__(self, what: str) -> None:
         self._what, self._said = what, False
 
     def on_start(self, event: object) -> None:  # noqa: ARG002
-        """numba compiles a function, which it does not do if the cache has it."""
+        """numba starts to compile a function that the cache does not have."""
         if self._said:
             return
         self._said = True
-        kept = f"It is kept in {_FOLDER}, so later starts take a second."
-        if _FOLDER is None:
-            kept = f"No folder can keep it ({'; '.join(_REFUSED)}): set {VARIABLE} to one."
+        folder, refused = _place()
+        kept = f"It is kept in {folder}, so later starts take a second."
+        if folder is None:
+            kept = f"No folder can keep it ({'; '.join(refused)}): set {VARIABLE} to one."
         _log.warning("ptescope: compiling %s. %s", self._what, kept)
 
     def on_end(self, event: object) -> None:
@@ -134,12 +173,12 @@ class _Announcement(event.Listener):
 
 @contextmanager
 def compiling(what: str) -> Iterator[None]:
-    """Announce whatever is compiled in this block, and let SIGINT and SIGTERM end it at once.
+    """Log it if this block compiles anything, and let SIGINT and SIGTERM end it at once.
 
     A handler in Python would wait until the compiler returns.
 
     Args:
-        what: is compiled, and how long that takes.
+        what: what is compiled, and how long that takes.
     """
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -155,9 +194,9 @@ def compiling(what: str) -> Iterator[None]:
 
 
 def forget_compiling() -> None:
-    """Let go of what numba keeps of each function for callers compiled later: 28 MiB.
+    """Free what numba keeps of each function for callers compiled later: 28 MiB.
 
-    Nothing new can be compiled afterwards. numba has no call for this.
+    Nothing new can be compiled afterwards. numba has no function for this.
     """
     for function in _functions:
         for overload in function.overloads.values():

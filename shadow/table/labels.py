@@ -38,7 +38,7 @@ def _isolate(s: State, v: int, start: int, end: int) -> int:
 
 @compiled
 def change_flags(s: State, start: int, end: int, clear: int, add: int, but: int) -> None:
-    """The VMAs of [start, end) lose flags and get others, save those that have any of `but`."""
+    """Clear and set flags of the VMAs of [start, end), except those that have any of `but`."""
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
         flags = s.vmas[v].flags & ~clear | add
@@ -88,11 +88,14 @@ def _name(s: State, start: int, end: int, value: int) -> None:
 
 @compiled
 def _merge_any(s: State, on: int) -> None:
-    """KSM may merge all private memory there is and will be, or none (ksm_add_vma)."""
+    """KSM may merge all private memory, present and future, or none (ksm_add_vma)."""
     s.counters[Counter.MERGE_ANY] = on
     for v in range(s.counters[Counter.VMAS]):
         if s.vmas[v].flags & NOT_MERGEABLE == 0:
-            s.vmas[v].flags = s.vmas[v].flags & ~VmaFlag.MERGEABLE | on * VmaFlag.MERGEABLE
+            flags = s.vmas[v].flags & ~VmaFlag.MERGEABLE
+            if on:
+                flags |= VmaFlag.MERGEABLE
+            s.vmas[v].flags = flags
 
 
 @compiled

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""PTE pages read from somewhere, as arrays: what a shadow is seeded and judged with."""
+"""PTE pages as arrays, however they were read: a shadow is seeded and compared with them."""
 
 from dataclasses import dataclass, replace
 
@@ -75,7 +75,7 @@ class Pages:
         return dict(zip(self.slots.tolist(), self.entries().tolist(), strict=True))
 
     def restricted(self, within: Ranges) -> "Pages":
-        """What it tells about slots that overlap these ranges, and nothing else."""
+        """The part of it in slots that overlap these ranges."""
         pages, huge = overlapping(self.slots, within), overlapping(self.huge, within)
         guards = self.guards
         if guards is not None:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real page tables taken over into the shadow: seeds and repairs.
+"""Real page tables adopted by the shadow, the compiled part: seeds and repairs.
 
-A PTE page with entries exists under every policy. One that is empty and new to
-the shadow was emptied unseen: `none` and `pt_reclaim` are taken to have it. `pte_ref`
+A PTE page with entries exists under every policy. No event showed what emptied a PTE page
+that is empty and new to the shadow: it exists under `none` and `pt_reclaim`, and `pte_ref`
 has freed it.
 
-Entries that a repair finds gone were cleared by a call that no event showed. Nearly all
-such calls are zaps or reclaim, so each is an attempt of `pte_ref`; a PTE page that is gone
-as well was freed by the running kernel's rule if its slot is still mapped, and by munmap
-under every policy if it is not. What a policy frees this way is in FREED and, apart, in
-INFERRED.
+A call that no event showed cleared the entries that a repair finds gone. Nearly all
+such calls are zaps or reclaim, so each is an attempt of `pte_ref`. If the PTE page is gone,
+too, the running kernel's rule freed it where its slot is still mapped, and munmap
+freed it under every policy where it is not. FREED counts what a policy frees this way, and
+INFERRED counts it separately.
 """
 
 import numpy as np
@@ -80,9 +80,9 @@ def _loses_entries(s: State, record: int, entries: Map) -> bool:
 
 @compiled
 def _infer_attempt(s: State, record: int) -> None:
-    """Something cleared entries of this PTE page unseen: pte_ref looks, and frees it at 0."""
+    """No event showed what cleared entries of this PTE page: pte_ref frees it at 0."""
     if s.counters[Counter.RUNNING] == Policy.PTE_REF:
-        return  # the reading says itself what that kernel freed
+        return  # the reading itself shows what that kernel freed
     freed = s.counters[Counter.FREED + Policy.PTE_REF]
     attempt_pte_ref(s, record, True)
     s.counters[Counter.INFERRED + Policy.PTE_REF] += (
@@ -105,7 +105,7 @@ def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: 
     """These PTE pages exist with these entries.
 
     Returns:
-        Index of the first slot not taken over, for want of room, as `run` does.
+        Index of the first slot that found no room, as `run` does.
     """
     for i in range(first, len(slots)):
         if not has_room(s, 1, _UPPER_SPARE):
@@ -176,9 +176,8 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             if has(s, record, policy):
                 s.counters[Counter.ATTEMPTS + policy] += 1
                 s.counters[Counter.INFERRED + policy] += 1
-                s.counters[Counter.SWITCHES] += (
-                    policy == Policy.PTE_REF and s.records[record].atomic == 0
-                )
+                if policy == Policy.PTE_REF and s.records[record].atomic == 0:
+                    s.counters[Counter.SWITCHES] += 1
                 count_freed(s, record, policy)
         s.records[record].atomic = 0
         if s.records[record].live == 0:
@@ -243,9 +242,9 @@ def adopt_guards(
 
 @compiled
 def forget_untouched(s: State, first: int) -> None:
-    """VMAs without an entry have no anon_vma: one is made when the first page comes.
+    """VMAs without an entry have no anon_vma: the first page brings one.
 
-    Those are looked at whose anon_vma was guessed: numbers from `first` on.
+    This concerns only VMAs whose anon_vma was guessed: numbers from `first` on.
     """
     for v in range(s.counters[Counter.VMAS]):
         if s.vmas[v].anon >= first and not _has_entries(s, s.vmas[v].start, s.vmas[v].end):

@@ -72,7 +72,7 @@ class Counter(IntEnum):
     THP = 8
     """Where anonymous faults may be huge: 0 never, 1 in VM_HUGEPAGE VMAs, 2 everywhere."""
     VMAS_KNOWN = 9
-    """0 while no VMA was ever told: then faults and zaps are taken at their word."""
+    """0 while no VMA is known: then every fault and zap takes effect."""
     NOW = 10
     """Time of the newest event, ns."""
     BRK = 11

@@ -88,27 +88,37 @@ def _upper_parts(pmds: _Addresses | None, puds: _Addresses | None) -> Iterator[_
         yield _Part(_rows(Row.PUD_PAGE, puds))
 
 
+def _what(pages: Pages) -> Read:
+    """What a reading of page tables has."""
+    what = Read.PAGES
+    if pages.exact:
+        what |= Read.EXACT
+    if pages.within is not None:
+        what |= Read.RANGES
+    if pages.guards is not None:
+        what |= Read.GUARDS
+    return what
+
+
 def _reading(record: Seed | Repair | Mappings) -> Iterator[_Part]:
-    what, parts = Read(0), list[_Part]()
-    time, brk = record.time, 0
+    what, brk, parts = Read(0), 0, list[_Part]()
     if isinstance(record, Mappings):
-        upper = record.pmd_bases, record.pud_bases
+        pmds, puds = record.pmd_bases, record.pud_bases
     else:
-        upper = record.pages.pmd_bases, record.pages.pud_bases
-        what |= Read.PAGES | (Read.EXACT if record.pages.exact else Read(0))
-        what |= Read(0) if record.pages.within is None else Read.RANGES
-        what |= Read(0) if record.pages.guards is None else Read.GUARDS
+        pmds, puds = record.pages.pmd_bases, record.pages.pud_bases
+        what |= _what(record.pages)
         parts += _page_parts(record.pages)
-    if upper[0] is not None:
+    if pmds is not None:
         what |= Read.UPPER
-    parts += _upper_parts(*upper)
+    parts += _upper_parts(pmds, puds)
     if not isinstance(record, Repair) and record.vmas is not None:
-        what, brk = what | Read.VMAS, record.brk
+        what |= Read.VMAS
+        brk = record.brk
         parts.append(_vma_part(record.vmas))
     if not isinstance(record, Repair) and record.names is not None:
         what |= Read.NAMES
-        parts.append(_json_part(Row.NAMES, time, record.names))
-    yield _Part(_rows(Row.READING, brk, time=time, aux=what))
+        parts.append(_json_part(Row.NAMES, record.time, record.names))
+    yield _Part(_rows(Row.READING, brk, time=record.time, aux=what))
     yield from parts
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Fuzz the reader of traces with atheris: python -m tests.fuzz.trace [-max_total_time=60].
 
-Two ways in turn. A whole trace is changed anywhere: what is read must be what
-was written before the change, and the damage must be told. And one message is
-changed and sealed anew, as somebody might do who means harm: then the reader may
-find what it likes, or nothing, but must end with no other error than its own.
+It alternates two changes. The first changes a trace at any place: the reader must return what was
+written before the change, and report the damage. The second changes one message and seals it
+again, as an attacker would: the reader may return anything, but must raise no other errors than
+its own.
 
 Needs `pip install 'ptescope[fuzz]'`; arguments are those of libFuzzer.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A child process that does to its page tables what it is told to.
+"""A child process that changes its page tables on command.
 
-Run as a program it reads one action a line from stdin, carries it out with
-plain system calls at the addresses given, and answers each with the result.
+Run as a program it reads one action per line from stdin, makes the system calls with the
+given arguments, and prints the result of each.
 """
 
 import ctypes
@@ -14,8 +14,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from shadow.call_rules import CALLS
+from shadow.uapi import SYSCALL_NUMBERS
 from tests.live.rare_calls import RARE_CALLS
 
 __all__ = ("SLOT", "Actor")
@@ -25,13 +28,11 @@ _PAGE = 4096
 _MAP_FIXED = 0x10
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_MADVISE, _MMAP, _MUNMAP, _MPROTECT, _MREMAP = 28, 9, 11, 10, 25
-_MLOCK, _MUNLOCK, _MLOCK2, _PROCESS_MADVISE = 149, 150, 325, 440
 
 
-def _call(number: int, *arguments: int) -> int:
+def _call(name: str, *arguments: int) -> int:
     result: int = _libc.syscall(
-        ctypes.c_long(number), *(ctypes.c_ulong(argument) for argument in arguments)
+        ctypes.c_long(SYSCALL_NUMBERS[name]), *(ctypes.c_ulong(argument) for argument in arguments)
     )
     return result if result != -1 else -ctypes.get_errno()
 
@@ -52,7 +53,7 @@ def _advise_many(advice: int, *ranges: int) -> int:
     """process_madvise on itself; `ranges` are starts and lengths in turn."""
     pidfd = os.pidfd_open(os.getpid())
     vectors = (ctypes.c_ulong * len(ranges))(*ranges)
-    result = _call(_PROCESS_MADVISE, pidfd, ctypes.addressof(vectors), len(ranges) // 2, advice, 0)
+    result = _call("process_madvise", pidfd, ctypes.addressof(vectors), len(ranges) // 2, advice, 0)
     os.close(pidfd)
     return result
 
@@ -62,7 +63,7 @@ def _map_file(address: int, length: int, prot: int) -> int:
     with tempfile.TemporaryFile() as file:
         file.truncate(length)
         flags = mmap.MAP_PRIVATE | _MAP_FIXED
-        return _call(_MMAP, address, length, prot, flags, file.fileno(), 0)
+        return _call("mmap", address, length, prot, flags, file.fileno(), 0)
 
 
 def _fork() -> int:
@@ -77,15 +78,8 @@ def _main() -> None:
     calls: dict[str, Callable[..., int]] = {
         "fork": _fork,
         "process_madvise": _advise_many,
-        "mlock2": lambda *a: _call(_MLOCK2, *a),
         "map_file": _map_file,
-        "mmap": lambda *a: _call(_MMAP, *a),
-        "munmap": lambda *a: _call(_MUNMAP, *a),
-        "madvise": lambda *a: _call(_MADVISE, *a),
-        "mprotect": lambda *a: _call(_MPROTECT, *a),
-        "mremap": lambda *a: _call(_MREMAP, *a),
-        "mlock": lambda *a: _call(_MLOCK, *a),
-        "munlock": lambda *a: _call(_MUNLOCK, *a),
+        **{name: partial(_call, name) for name in CALLS},
         **RARE_CALLS,
         "touch": _touch,
         "read": _read,

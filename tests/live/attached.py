@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process followed by a session, and the probe-less truth about it."""
+"""A process followed by a session, and an independent reading of it without probes."""
 
 import time
 from collections.abc import Iterator

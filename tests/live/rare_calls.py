@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an actor can do besides mmap and its like: calls that few programs make."""
+"""Rare system calls that an actor can make, in addition to mmap and the like."""
 
 import ctypes
 import mmap

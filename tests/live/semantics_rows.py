@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel does to PTE pages, as rows: an action, its outcome, pte_ref's verdict.
+"""Experiments on PTE pages, as rows: an action, its outcome, and pte_ref's verdict.
 
 The rows are those of the observed experiments D1 to D5 (docs/reference/semantics.md) that a
-single process can bring about and whose outcome calls and faults decide. Left out,
+single process can cause and with an outcome that calls and faults decide. Left out,
 with the reason:
 
 - 84, two threads that race: no one outcome; tests/live/test_threads.py has it;
-- 82, 83, swap: no event tells which pages a PAGEOUT has swapped, an audit does;
+- 82, 83, swap: no event shows which pages a PAGEOUT has swapped; an audit does;
 - 66, 68, 69 and most of 90, files: how many entries a fault makes is up to the page
   cache, and a truncation by ftruncate is no call on the mapping;
 - 71 to 73, userfaultfd: its markers are set by ioctl, which no probe sees;

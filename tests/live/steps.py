@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of a program that always does the same, by the back end that was forced."""
+"""The snapshot of a deterministic program, with each back end forced."""
 
 import subprocess
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tracer.probes.sources import Backend
 __all__ = ("FUNCTIONS_ONLY", "what_is_known")
 
 FUNCTIONS_ONLY = ("pte_alloc", "pte_free", "split", "collapse", "reclaim")
-"""Events that no tracepoint tells of."""
+"""Events without a tracepoint."""
 
 
 @cache

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope advise` on a real program whose jemalloc purges at once."""
+"""`ptescope advise` on a real program with a jemalloc that purges at once."""
 
 import json
 import os
@@ -117,14 +117,14 @@ def test_too_few_events_kept_means_no_prediction(program: Path) -> None:
     ("arguments", "status"),
     [(("-d", "0"), 2), (("--keep", "-1"), 2)],
 )
-def test_a_request_that_makes_no_sense(arguments: tuple[str, ...], status: int) -> None:
+def test_contradictory_options_are_usage_errors(arguments: tuple[str, ...], status: int) -> None:
     advising = _advise(os.getpid(), *arguments)
     _, errors = advising.communicate(timeout=60)
     assert advising.returncode == status
     assert "Traceback" not in errors
 
 
-def test_a_process_that_ends_is_judged_as_it_was(program: Path) -> None:
+def test_advice_on_a_process_that_ends_uses_its_last_state(program: Path) -> None:
     with _waiting(program, MALLOC_CONF="dirty_decay_ms:0") as waiting:
         advising = _advise(waiting.pid, "-d", "30", "--json")
         _until_it_follows(advising)
@@ -142,7 +142,7 @@ def test_a_process_that_ends_is_judged_as_it_was(program: Path) -> None:
 
 
 def _advice_on(trace: Path, *, status: int = 0) -> dict[str, Any]:
-    """What somebody without rights, and without bcc, is told of a trace."""
+    """Run `advise` on a trace without rights and without bcc."""
     done = subprocess.run(
         [*_POWERLESS, sys.executable, "-c", _WITHOUT_BCC, "--json", str(trace)],
         capture_output=True,
@@ -161,8 +161,8 @@ def _fill_and_flush(server: Redis) -> None:
     server.flush()
 
 
-def test_a_trace_of_a_redis_gives_the_advice_that_was_given_live(tmp_path: Path) -> None:
-    """Equal to the last byte; redacted, without what is not told; torn, of what is whole."""
+def test_a_trace_gives_the_same_advice_as_the_live_process(tmp_path: Path) -> None:
+    """The advice is equal to the byte; a redacted or truncated trace gives advice on the rest."""
     whole, redacted = tmp_path / "whole.arrows", tmp_path / "redacted.arrows"
     plain, nameless = TraceWriter(whole), TraceWriter(redacted, change=Redactor)
     kept = HistoryStore().process()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Allocators of running processes: which serves malloc, how each is set."""
+"""Allocators of running processes: which one serves malloc, and the settings of each."""
 
 import os
 import shutil
@@ -153,7 +153,7 @@ def test_linked_in_jemalloc_and_its_live_options(tmp_path: Path) -> None:
     assert _named(others, "glibc").serves == "not malloc"
 
 
-def test_a_library_that_was_deleted_is_read_all_the_same(tmp_path: Path) -> None:
+def test_a_deleted_library_is_still_read(tmp_path: Path) -> None:
     library = tmp_path / "libjemalloc.so.2"
     shutil.copy(_JEMALLOC, library)
     with _running(sys.executable, "-c", _SLEEP, ready=str(library), LD_PRELOAD=str(library)) as pid:
@@ -163,7 +163,7 @@ def test_a_library_that_was_deleted_is_read_all_the_same(tmp_path: Path) -> None
     assert first.linked == f"preloaded: {library} (deleted)"
 
 
-def test_another_file_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_replaced_library_is_not_mistaken_for_the_mapped_one(tmp_path: Path) -> None:
     library = tmp_path / "libjemalloc.so.2"
     shutil.copy(_JEMALLOC, library)
     with _running("/usr/bin/cat", ready=str(library), LD_PRELOAD=str(library)) as pid:
@@ -181,7 +181,7 @@ def test_another_file_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
         ("ripgrep", ("x", "-"), "glibc", "malloc"),
     ],
 )
-def test_what_is_linked_in_is_found(
+def test_a_statically_linked_allocator_is_found(
     package: str, arguments: tuple[str, ...], name: str, serves: str
 ) -> None:
     program = _file(package)
@@ -202,7 +202,7 @@ def test_the_mimalloc_of_cpython_counts_where_it_is_chosen(choice: str, first: s
         assert served == ["calls of mi_*" if choice == "mimalloc" else "not malloc"]
 
 
-def test_a_container_is_looked_into(tmp_path: Path) -> None:
+def test_a_program_in_a_container_is_examined(tmp_path: Path) -> None:
     """Another root, with its own /etc/malloc.conf, and no file of ours to be seen."""
     root = tmp_path / "root"
     for file in ("/usr/bin/cat", _JEMALLOC, *_needed("/usr/bin/cat"), *_needed(_JEMALLOC)):
@@ -223,7 +223,7 @@ def _needed(file: str) -> list[str]:
     return [word for word in listed.split() if word.startswith("/")]
 
 
-def test_a_process_that_has_ended_has_none() -> None:
+def test_a_process_that_has_ended_has_no_allocator() -> None:
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
         assert find_allocators(ended.pid) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What events cannot tell is found by reading again, and repaired."""
+"""Changes without events are found by reading again, and repaired."""
 
 import ctypes
 import mmap
@@ -37,7 +37,7 @@ def _settle(session: Session) -> None:
     assert session.audits.repaired == before.repaired
 
 
-def test_a_shadow_starts_exact_whatever_was_there_before() -> None:
+def test_the_seed_is_exact_for_any_earlier_state() -> None:
     """Empty PTE pages from before the attach are known with their addresses."""
     actor = Actor()
     try:
@@ -57,7 +57,7 @@ def test_a_shadow_starts_exact_whatever_was_there_before() -> None:
     assert report.audit.repaired == 0
 
 
-def test_what_others_take_is_noticed_by_drift_and_repaired(tmp_path: Path) -> None:
+def test_pages_taken_by_another_process_are_found_by_drift_and_repaired(tmp_path: Path) -> None:
     """process_madvise(MADV_PAGEOUT) by somebody else: the target itself does nothing."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(32 << 20))
@@ -109,7 +109,7 @@ def _page_out(pid: int, start: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["mmap", "madvise", "mlock"])
-def test_what_is_populated_without_faults_is_right(how: str, tmp_path: Path) -> None:
+def test_pages_populated_without_faults_are_counted(how: str, tmp_path: Path) -> None:
     actor = Actor()
     try:
         with attached(actor.pid) as session:
@@ -158,7 +158,7 @@ def test_after_losses_the_tables_are_read_again() -> None:
     assert session.audits.repaired == before.repaired
 
 
-def test_what_never_rests_is_not_called_compared() -> None:
+def test_pages_that_always_change_count_as_not_compared() -> None:
     """Sixteen slots touched and discarded without a pause, and a rest that stands still."""
     actor = Actor()
     busy = subprocess.Popen([sys.executable, "-c", _NEVER_AT_REST, str(_BASE), str(16 * SLOT)])
@@ -196,7 +196,7 @@ while True:
 """
 
 
-def test_a_process_at_rest_is_compared_as_a_whole() -> None:
+def test_an_idle_process_is_compared_completely() -> None:
     actor = Actor()
     try:
         actor.map(_BASE, 8 * SLOT)
@@ -212,7 +212,7 @@ def test_a_process_at_rest_is_compared_as_a_whole() -> None:
     assert (audit.compared, audit.not_compared) == (report.now.pte_pages, 0)
 
 
-def test_the_counted_way_knows_the_number_but_not_the_places() -> None:
+def test_a_counted_reading_has_the_number_of_empty_pages_without_addresses() -> None:
     actor = Actor()
     try:
         actor.map(_BASE, 4 * SLOT)

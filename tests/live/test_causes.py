@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Entries that come without a fault are named by what the process has in use."""
+"""The cause of entries that appear without a fault is the open file that makes them."""
 
 import subprocess
 import sys
@@ -93,7 +93,7 @@ def data(tmp_path: Path) -> Path:
     ],
     ids=["io_uring", "direct", "direct and closed", "userfaultfd"],
 )
-def test_entries_without_a_fault_are_named_by_what_is_in_use(
+def test_the_cause_of_entries_without_a_fault_is_the_open_file_that_makes_them(
     cause: str, script: str, data: Path
 ) -> None:
     subprocess.run(["sync", str(data)], check=True)
@@ -112,12 +112,12 @@ def test_entries_without_a_fault_are_named_by_what_is_in_use(
             session.pump()
             time.sleep(0.01)
         assert session.pte_pages >= before + 7
-        if session.audits.refs_diff > 64:  # no function told of it
+        if session.audits.refs_diff > 64:  # without a function event
             assert "unknown" not in session.audits.causes
             assert session.audits.causes[cause] >= 4096
 
 
-def test_nothing_is_named_where_nothing_is_in_use() -> None:
+def test_the_cause_is_unknown_without_such_an_open_file() -> None:
     with _program("ready()") as program:
         clues = clues_of(program.pid)
     assert clues.files == frozenset()

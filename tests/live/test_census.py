@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The census against VmPTE, and against tables that were made for it."""
+"""The census compared with VmPTE, and with page tables of known content."""
 
 import itertools
 import json
@@ -67,7 +67,7 @@ def test_the_sum_is_vm_pte_in_two_hundred_busy_processes() -> None:
             program.wait()
 
 
-def test_processes_may_end_under_it() -> None:
+def test_processes_may_end_during_a_census() -> None:
     """Each is read while another thread ends it, at a random moment."""
     ended = 0
     chance = random.Random(7)
@@ -96,17 +96,17 @@ def test_it_agrees_with_pagemap_on_a_quiet_process() -> None:
             actor.touch(_BASE + slot * SLOT, 4096 * (slot + 1))
         for slot in range(0, 64, 3):
             actor.advise(_BASE + slot * SLOT, SLOT // 2, mmap.MADV_DONTNEED)
-        told = truth(actor.pid)
+        expected = truth(actor.pid)
         with _reader() as reader:
             found = reader.census(open_target(actor.pid))
         counted = CountedReader(4, "as asked").census(open_target(actor.pid))
     finally:
         actor.close()
     refs = sum(count * int(pages) for count, pages in enumerate(found.occupancy))
-    assert found.pte_pages == counted.pte_pages == told.pte_pages
-    assert int(found.occupancy[0]) == int(counted.occupancy[0]) == told.empty == 22
+    assert found.pte_pages == counted.pte_pages == expected.pte_pages
+    assert int(found.occupancy[0]) == int(counted.occupancy[0]) == expected.empty == 22
     # pagemap does not show what has no struct page, such as the vvar page.
-    assert 0 <= refs - told.entries <= 4
+    assert 0 <= refs - expected.entries <= 4
     assert found.empty_slots is not None
     assert found.empty_slots.tolist() == [_BASE + slot * SLOT for slot in range(0, 64, 3)]
 
@@ -138,7 +138,7 @@ def test_each_type_of_entry_and_leaf_is_found() -> None:
     assert after.sum_kib == after.vm_pte_kib
 
 
-def test_swapped_entries_are_told_from_present_ones(tmp_path: Path) -> None:
+def test_swapped_entries_are_distinguished_from_present_ones(tmp_path: Path) -> None:
     swapfile = tmp_path / "swap"
     subprocess.run(["fallocate", "-l", "64M", swapfile], check=True)
     swapfile.chmod(0o600)
@@ -222,7 +222,7 @@ def test_without_the_right_to_read_kernel_memory_it_counts(
     assert found.sum_kib == found.vm_pte_kib
 
 
-def test_a_process_that_is_not_there() -> None:
+def test_a_census_of_a_missing_process_is_status_3() -> None:
     done = subprocess.run(
         [_PTESCOPE, "census", "999999"], capture_output=True, text=True, check=False
     )

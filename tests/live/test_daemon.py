@@ -85,11 +85,11 @@ while time.monotonic() < end:
 
 @contextmanager
 def _hosted(selection: Selection, *, room: int = 1 << 30, cpu: float = 2.0) -> Iterator[Host]:
-    """A host that is watched; `room` is how much memory it has besides what it starts with."""
+    """Follow a host; `room` is the memory that it may use beyond that at the start."""
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
-    give_back()  # as the command does, lest the host find more room than it was given
+    give_back()  # as the command does, so that the host does not get more room than given
     limits = Limits(memory_bytes() + room, cpu)
     host = Host(probes, kernel, reader, selection=selection, limits=limits)
     try:
@@ -186,7 +186,7 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
             program.wait()
 
 
-def test_a_process_that_is_too_large_is_counted_and_that_is_said() -> None:
+def test_a_process_too_large_for_the_limit_is_counted_and_reported() -> None:
     small, large = Actor(), Actor()
     try:
         small.map(_BASE, 300 * SLOT)
@@ -206,7 +206,7 @@ def test_a_process_that_is_too_large_is_counted_and_that_is_said() -> None:
         large.close()
 
 
-def test_too_much_cpu_makes_the_busiest_sampled_and_it_is_right_again_afterwards() -> None:
+def test_beyond_the_cpu_limit_the_busiest_process_is_sampled_and_then_exact_again() -> None:
     script = (
         "import mmap,time\n"
         "m=mmap.mmap(-1,1<<30,mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS)\n"
@@ -232,7 +232,7 @@ def test_too_much_cpu_makes_the_busiest_sampled_and_it_is_right_again_afterwards
         program.wait()
 
 
-def test_storms_of_forks_and_of_faults_are_survived_and_told_truly() -> None:
+def test_storms_of_forks_and_faults_are_survived_and_counted() -> None:
     # A thousand that live at once and fork in turn, faults on all processors, one sudden end.
     forks = (
         "import os,time\n"
@@ -331,13 +331,13 @@ def test_the_command_serves_records_and_ends(tmp_path: Path) -> None:
 
 
 def _told(manager: socket.socket) -> list[bytes]:
-    """What a service has told its manager; the same again and again counts once."""
-    told: list[bytes] = []
+    """The messages of a service to its manager, without repetitions."""
+    received: list[bytes] = []
     manager.setblocking(False)
     with manager, suppress(BlockingIOError):
         while True:
-            told.append(manager.recv(64))
-    return list(dict.fromkeys(told))
+            received.append(manager.recv(64))
+    return list(dict.fromkeys(received))
 
 
 def _get(address: str) -> str:
@@ -356,7 +356,7 @@ def _healthy(address: str) -> str:
     pytest.fail("never healthy")
 
 
-def test_storms_of_zombies_and_of_clients_and_odd_variables_end_nothing(tmp_path: Path) -> None:
+def test_zombies_many_clients_and_odd_variables_do_not_end_the_daemon(tmp_path: Path) -> None:
     """Processes that end, rest, call execve and lose their main threads; clients of all kinds."""
     odd = os.environ | {"NOTIFY_SOCKET": "/no/such/socket", "WATCHDOG_USEC": "soon"}
     command = [_PTESCOPE, "daemon", "--listen", "127.0.0.1:0", "--max-cpu", "1"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope doctor` on this host, where everything is there."""
+"""`ptescope doctor` on this host, which has everything."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tracer import kernel
 from tracer.procfs import vm_pte_kib
 
 
-def test_everything_is_found_and_tried() -> None:
+def test_all_checks_pass_on_this_host() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ptescope"), "doctor"],
         capture_output=True,
@@ -28,7 +28,7 @@ def test_everything_is_found_and_tried() -> None:
     assert ways >= {"tracepoint", "raw_tracepoint"}
 
 
-def test_our_own_growth_does_not_hide_what_the_kernel_frees(
+def test_growth_of_the_heap_does_not_hide_the_policy_of_the_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The heap may take PTE pages while the kernel's policy is being tried."""

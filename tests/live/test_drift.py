@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Changes of page tables without events: VmPTE and RSS give them away, and a reading follows.
+"""Changes of page tables without events show in VmPTE and RSS, and lead to a reading.
 
 Another process makes the changes, through /proc/PID/mem and the file that is mapped, so none
 of them is an event of the process that is followed.
@@ -82,7 +82,7 @@ def test_a_session_reads_again_within_two_seconds(victim: Victim, exact: bool) -
             assert session.audits.empty_causes["shared file mapping"] >= SLOTS - 1
 
 
-def test_vm_pte_alone_is_enough(victim: Victim) -> None:
+def test_drift_of_vm_pte_alone_leads_to_a_reading(victim: Victim) -> None:
     """Populated and emptied between two looks, RSS is what it was."""
     with attached(victim.pid) as session:
         _for(session.pump, 1.0)
@@ -91,7 +91,7 @@ def test_vm_pte_alone_is_enough(victim: Victim) -> None:
         _until(session.pump, lambda: _slots(session.snapshot(slots=True), victim) >= SLOTS - 1)
 
 
-def test_a_few_entries_are_enough_where_nothing_else_happens(victim: Victim) -> None:
+def test_drift_of_a_few_entries_leads_to_a_reading_of_an_idle_process(victim: Victim) -> None:
     with attached(victim.pid) as session:
         victim.populate(range(SLOTS))
         _for(session.pump, 2.0)
@@ -106,7 +106,7 @@ def test_a_few_entries_are_enough_where_nothing_else_happens(victim: Victim) -> 
             assert _slots(session.snapshot(slots=True), victim) >= 3
 
 
-def test_what_the_daemon_shows_is_of_the_moment(victim: Victim) -> None:
+def test_the_daemon_shows_current_numbers(victim: Victim) -> None:
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
@@ -133,7 +133,7 @@ def test_what_the_daemon_shows_is_of_the_moment(victim: Victim) -> None:
 
 
 @pytest.mark.parametrize("command", ["attach", "record", "advise"])
-def test_the_commands_know_it_before_their_end(
+def test_commands_notice_drift_before_they_end(
     victim: Victim, command: str, tmp_path: Path
 ) -> None:
     """Two seconds after the change is before the end; the trace says when it was known."""
@@ -168,7 +168,7 @@ def test_the_commands_know_it_before_their_end(
         assert process["audit"]["runs"] == 0
 
 
-def test_the_shadow_is_the_truth_after_it(victim: Victim) -> None:
+def test_the_shadow_equals_the_page_tables_after_the_reading(victim: Victim) -> None:
     with attached(victim.pid) as session:
         victim.populate(range(0, SLOTS, 2), pages=3)
         _for(session.pump, _SECONDS)

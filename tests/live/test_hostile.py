@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process that is called what no terminal should be told, live, in every command."""
+"""A live process with terminal escapes in its name, in every command."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def _run(*arguments: str) -> tuple[str, str]:
     return out, err
 
 
-def test_commands_on_one_process(process: int, tmp_path: Path) -> None:
+def test_commands_escape_hostile_names(process: int, tmp_path: Path) -> None:
     pid, trace = str(process), str(tmp_path / "t.arrows")
     for arguments in (
         ("attach", "-p", pid, "-d", "1", "-i", "0.5", "-o", trace),
@@ -121,7 +121,7 @@ while True:
 """
 
 
-def test_nonsense_and_claims_are_no_harm(tmp_path: Path) -> None:
+def test_nonsensical_calls_and_huge_claims_do_no_harm(tmp_path: Path) -> None:
     """Any user can make such calls: they cost neither memory nor the trace."""
     page, trace = tmp_path / "page", tmp_path / "t.arrows"
     page.write_bytes(b"x" * 4096)
@@ -146,7 +146,7 @@ def test_nonsense_and_claims_are_no_harm(tmp_path: Path) -> None:
     assert json.loads(_run("replay", str(trace), "--json")[0]) == live
 
 
-def test_the_daemon_and_its_metrics(process: int) -> None:
+def test_the_daemon_escapes_hostile_names_in_metrics(process: int) -> None:
     daemon = subprocess.Popen(
         [
             _PTESCOPE,
@@ -197,7 +197,7 @@ def _read(fd: int) -> bytes:
     return os.read(fd, 65536) if ready else b""
 
 
-def test_top_shows_it(process: int) -> None:
+def test_top_escapes_hostile_names(process: int) -> None:
     """On a terminal of its own: what `top` writes there has its own escapes, not the process's."""
     pid, fd = pty.fork()
     if pid == 0:

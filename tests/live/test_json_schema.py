@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Documents of live commands against the JSON Schema."""
+"""Documents of live commands validate against the JSON Schema."""
 
 import json
 import subprocess

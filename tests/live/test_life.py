@@ -47,7 +47,7 @@ def test_a_launched_program_is_seen_from_its_first_instruction() -> None:
     assert events["fault"] > 50
 
 
-def test_a_launched_program_does_what_it_does_alone(tmp_path: Path) -> None:
+def test_a_launched_program_behaves_as_without_ptescope(tmp_path: Path) -> None:
     """Exact: a known number of pages is touched and purged."""
     script = tmp_path / "pages.py"
     script.write_text(
@@ -82,7 +82,7 @@ def test_the_status_of_a_program_that_cannot_be_started() -> None:
     )
 
 
-def test_exec_while_attached_starts_anew() -> None:
+def test_exec_while_attached_starts_a_new_address_space() -> None:
     program = subprocess.Popen(
         ["/bin/sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE, text=True
     )
@@ -108,7 +108,7 @@ def test_exec_while_attached_starts_anew() -> None:
         program.wait()
 
 
-def test_fork_leaves_the_parent_right_and_the_child_alone() -> None:
+def test_after_fork_the_parent_is_exact_and_the_child_is_not_followed() -> None:
     program = subprocess.Popen(
         [
             sys.executable,
@@ -251,7 +251,7 @@ print(first, second)
 """
 
 
-def test_a_pid_that_is_used_again_is_another_process() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     for _ in range(5):  # somebody else's process may take the pid
         printed, processes = _followed_with_children(_SAME_PID_TWICE)
         first, second = map(int, printed[0].split())
@@ -265,7 +265,7 @@ def test_a_pid_that_is_used_again_is_another_process() -> None:
 
 
 _ENDS_EARLY = """
-import os, signal, sys, time, tracer.follow.session
+import os, signal, sys, time, tracer.follow.seeding
 from tracer.cli import main
 from tracer.process.target import Target
 
@@ -282,7 +282,7 @@ elif moment == "probed":
 elif moment == "mapped":
     Target.vmas = end
 else:
-    tracer.follow.session.vm_pte_kib = end
+    tracer.follow.seeding.vm_pte_kib = end
 sys.exit(main([command, "-p", pid, *more]))
 """
 
@@ -308,7 +308,7 @@ def test_a_process_that_ends_before_it_is_read_gives_no_report(
     assert place.read_text() == "before"
 
 
-def test_a_program_without_rights_is_told_what_it_needs() -> None:
+def test_the_error_without_rights_names_the_missing_capability() -> None:
     """As nobody, on a process of root; it may look into root's home, where ptescope may be."""
     done = subprocess.run(
         [

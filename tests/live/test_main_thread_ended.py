@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process whose main thread has ended while another runs, read and followed like any other."""
+"""A process with an ended main thread and a running one is followed like any other."""
 
 import json
 import mmap
@@ -56,7 +56,7 @@ def actor() -> Iterator[Actor]:
         actor.close()
 
 
-def test_it_is_a_target_like_any_other(actor: Actor) -> None:
+def test_the_process_can_be_opened_as_a_target(actor: Actor) -> None:
     target = open_target(actor.pid)
     task = living_task(actor.pid)
     assert task.parent.name == "task"
@@ -73,7 +73,7 @@ def test_it_is_a_target_like_any_other(actor: Actor) -> None:
     assert f"VmPTE:\t{vm_pte_kib(actor.pid):8} kB" in status
 
 
-def test_it_is_found_by_the_name_of_its_executable(tmp_path: Path) -> None:
+def test_the_process_is_found_by_the_name_of_its_executable(tmp_path: Path) -> None:
     copy = tmp_path / "no-main-thread"
     copy.write_bytes(Path(sys.executable).resolve().read_bytes())
     copy.chmod(0o700)
@@ -92,7 +92,7 @@ def test_it_is_found_by_the_name_of_its_executable(tmp_path: Path) -> None:
         child.wait()
 
 
-def test_its_census_is_its_vm_pte_exact_and_counted(actor: Actor) -> None:
+def test_an_exact_and_a_counted_census_equal_vm_pte(actor: Actor) -> None:
     kernel, target = kernel_facts(), open_target(actor.pid)
     exact = open_reader(kernel.levels)
     try:
@@ -108,7 +108,7 @@ def test_its_census_is_its_vm_pte_exact_and_counted(actor: Actor) -> None:
     assert counted.vm_pte_kib == census.vm_pte_kib
 
 
-def test_the_command_lists_it(actor: Actor) -> None:
+def test_census_all_lists_the_process(actor: Actor) -> None:
     done = subprocess.run(
         [_PTESCOPE, "census", "--all", "--json"], capture_output=True, text=True, check=True
     )
@@ -117,7 +117,7 @@ def test_the_command_lists_it(actor: Actor) -> None:
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_it_is_followed_and_equals_its_page_tables(actor: Actor, exact: bool) -> None:
+def test_the_shadow_equals_the_page_tables_of_the_process(actor: Actor, exact: bool) -> None:
     with attached(actor.pid, exact=exact) as session:
         actor.advise(_BASE + 2 * SLOT, SLOT // 2, mmap.MADV_DONTNEED)
         actor.touch(_BASE, SLOT // 2)
@@ -131,7 +131,7 @@ def test_it_is_followed_and_equals_its_page_tables(actor: Actor, exact: bool) ->
         assert found.now.vm_pte_kib == found.now.vm_pte_predicted_kib
 
 
-def test_it_is_not_ended_when_its_main_thread_ends_while_followed() -> None:
+def test_following_continues_when_the_main_thread_ends() -> None:
     script = (
         "import ctypes,sys,threading,time\n"
         "def work():\n"
@@ -181,7 +181,7 @@ def test_execve_of_another_thread_is_the_same_process_with_a_new_program(actor: 
         assert not session.ended
 
 
-def test_the_command_follows_it_until_its_last_thread_ends(actor: Actor) -> None:
+def test_attach_follows_until_the_last_thread_ends(actor: Actor) -> None:
     command = [_PTESCOPE, "attach", "--json", "-p", str(actor.pid), "-d", "3"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (process,) = json.loads(done.stdout)["processes"]
@@ -191,7 +191,7 @@ def test_the_command_follows_it_until_its_last_thread_ends(actor: Actor) -> None
     assert process["now"]["vm_pte_kib"] == process["now"]["vm_pte_predicted_kib"]
 
 
-def test_the_daemon_follows_it(actor: Actor) -> None:
+def test_the_daemon_follows_the_process(actor: Actor) -> None:
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
@@ -216,7 +216,7 @@ def test_the_daemon_follows_it(actor: Actor) -> None:
         probes.close()
 
 
-def test_a_zombie_of_which_nothing_runs_has_ended() -> None:
+def test_a_zombie_without_running_threads_has_ended() -> None:
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(NoSuchTargetError, match="zombie"):

@@ -81,7 +81,7 @@ def test_failed_calls_change_nothing() -> None:
 
 
 def test_every_event_that_does_not_fit_is_accounted_for() -> None:
-    """Events seen plus events told as lost are the events that were made."""
+    """The sum of seen and lost events equals the number of events made."""
     actor = Actor()
     probes = Probes(levels=kernel_facts().levels, ring_bytes=4096)
     seen = lost = 0
@@ -93,7 +93,7 @@ def test_every_event_that_does_not_fit_is_accounted_for() -> None:
             events = _drain(probes, actor.pid)
             seen += int((events["kind"] != Kind.LOSS).sum())
             lost += int(events["length"][events["kind"] == Kind.LOSS].sum())
-        # Room again: the next event tells the loss before it.
+        # Room again: the next event carries the loss before it.
         actor.advise(_BASE, 4096, mmap.MADV_DONTNEED)
         events = np.concatenate([_drain(probes, actor.pid), probes.untold_loss(actor.pid, 1)])
         lost += int(events["length"][events["kind"] == Kind.LOSS].sum())

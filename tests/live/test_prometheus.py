@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A real Prometheus scrapes; its rules and the dashboard use what is there."""
+"""A real Prometheus scrapes the daemon; the alert rules and the dashboard use existing metrics."""
 
 import json
 import re
@@ -14,10 +14,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.shadow.hosts import host_view
+from tracer.daemon import service
 from tracer.daemon.server import MetricsServer
 
-_TOOLS = Path(__file__).parents[2] / "tools"
-_RULES = _TOOLS / "prometheus" / "ptescope.rules.yml"
+_SERVICE = Path(service.__file__).parent
+_RULES = _SERVICE / "ptescope.rules.yml"
+_RULES_TEST = Path(__file__).with_name("ptescope.rules.test.yml")
 _CONFIG = """
 global: {{scrape_interval: 1s}}
 scrape_configs:
@@ -40,13 +42,13 @@ def _query(port: int, expression: str) -> list[tuple[dict[str, str], float]]:
 
 
 @pytest.mark.parametrize("check", [["check", "rules"], ["test", "rules"]], ids="-".join)
-def test_the_rules_hold(check: list[str]) -> None:
-    path = _RULES if check[0] == "check" else _RULES.with_suffix(".test.yml")
+def test_the_alert_rules_are_valid_and_fire_as_expected(check: list[str]) -> None:
+    path = _RULES if check[0] == "check" else _RULES_TEST
     done = subprocess.run(["promtool", *check, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_rules_and_dashboard_use_metrics_that_are_there() -> None:
+def test_rules_and_dashboard_use_existing_metrics() -> None:
     server = MetricsServer(host_view, "127.0.0.1", 0, top=3)
     server.start()
     try:
@@ -54,7 +56,7 @@ def test_rules_and_dashboard_use_metrics_that_are_there() -> None:
     finally:
         server.stop()
     there = {s.name for family in text_string_to_metric_families(text) for s in family.samples}
-    for path in (_RULES, _TOOLS / "grafana" / "ptescope.json"):
+    for path in (_RULES, _SERVICE / "ptescope.dashboard.json"):
         used = set(re.findall(r"\bptescope_\w+", path.read_text()))
         assert used
         assert used <= there

@@ -32,7 +32,7 @@ def emptied() -> Iterator[Actor]:
         actor.close()
 
 
-def test_examples_of_what_reads_live_processes(emptied: Actor) -> None:
+def test_examples_that_read_live_processes_run(emptied: Actor) -> None:
     assert run_examples(ptescope, {"census", "attach"}, pid=emptied.pid, pc=pc) == 7
 
 
@@ -45,7 +45,7 @@ def test_three_lines_give_the_table_of_pte_pages(emptied: Actor) -> None:
     assert table["lazyfree"].null_count == table.num_rows
 
 
-def test_what_is_followed_is_known_at_any_time(emptied: Actor, tmp_path: Path) -> None:
+def test_a_followed_process_has_a_snapshot_at_any_time(emptied: Actor, tmp_path: Path) -> None:
     trace = tmp_path / "t.arrows"
     with ptescope.attach(emptied.pid, trace=trace) as live:
         emptied.touch(_BASE, 4 * SLOT, SLOT)
@@ -63,7 +63,7 @@ def test_what_is_followed_is_known_at_any_time(emptied: Actor, tmp_path: Path) -
     assert [advice.snapshot.now.empty for advice in ptescope.advise(trace)] == [after.now.empty]
 
 
-def test_a_process_that_ends_ends_the_waiting(emptied: Actor) -> None:
+def test_wait_returns_when_the_process_ends(emptied: Actor) -> None:
     with ptescope.attach(emptied.pid) as live:
         os.kill(emptied.pid, signal.SIGKILL)
         assert live.wait(10)
@@ -77,7 +77,7 @@ def test_advice_on_a_live_process(emptied: Actor) -> None:
     assert [finding.rule for finding in advice.findings][:1] == ["nothing_to_do"]
 
 
-def test_there_is_no_such_process(tmp_path: Path) -> None:
+def test_a_missing_process_is_an_error(tmp_path: Path) -> None:
     for call in (ptescope.census, ptescope.advise):
         with pytest.raises(ptescope.NoSuchTargetError):
             call(4194305)

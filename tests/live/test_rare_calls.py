@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Calls that change page tables or VMAs by other ways than mmap and madvise: each is followed.
+"""Every call that changes page tables or VMAs, other than mmap and madvise, is followed.
 
-After each act the shadow has to equal the page tables as they are read; where only "something
-happened" can be told, after the reading that follows at once.
+After each act the shadow must equal a reading of the page tables. Where an event says only that
+something happened, it must be equal after the reading that follows at once.
 """
 
 import ctypes
@@ -54,12 +54,12 @@ class Act:
     Attributes:
         name: of the test.
         act: does it.
-        told: whether events alone say what it did; otherwise a reading follows.
+        by_events: whether events alone show its effect; otherwise a reading follows.
     """
 
     name: str
     act: Callable[[Actor], object]
-    told: bool = True
+    by_events: bool = True
 
 
 def _mapped(actor: Actor, fd: int, length: int = _LENGTH, flags: int = _SHARED) -> None:
@@ -338,7 +338,7 @@ ACTS = (
     Act("ftruncate", _cut("call", _FTRUNCATE, SLOT + _PAGE)),
     Act("ftruncate, private", _cut_private),
     Act("ftruncate to nothing", _cut("call", _FTRUNCATE, 0)),
-    Act("truncate", _cut("truncate_path", SLOT), told=False),
+    Act("truncate", _cut("truncate_path", SLOT), by_events=False),
     Act("open with O_TRUNC", _cut("open_to_write")),
     Act("hole", _cut("call", _FALLOCATE, _PUNCH_HOLE, SLOT + 100, SLOT)),
     Act("hole in two mappings", _mapped_twice),
@@ -363,19 +363,19 @@ ACTS = (
     Act("userfaultfd copies", _uffd_copies),
     Act("userfaultfd copies in part", _uffd_copies_in_part),
     Act("userfaultfd zeroes", _uffd_zeroes),
-    Act("userfaultfd moves", _uffd_moves, told=False),
+    Act("userfaultfd moves", _uffd_moves, by_events=False),
     Act("userfaultfd continues", _uffd_continues),
     Act("userfaultfd poisons", _uffd_poisons),
-    Act("userfaultfd protects", _uffd_protects, told=False),
+    Act("userfaultfd protects", _uffd_protects, by_events=False),
     Act("userfaultfd registers", _uffd_splits),
     Act("O_DIRECT", _pins("direct_read")),
     Act("vmsplice", _pins("vmsplice")),
     Act("process_vm_writev", _written_from_outside),
-    Act("process_madvise of another", _paged_out_from_outside, told=False),
+    Act("process_madvise of another", _paged_out_from_outside, by_events=False),
     Act("aio", _aio),
-    Act("remap_file_pages", _nonlinear, told=False),
-    Act("int 0x80", _by_int80, told=False),
-    Act("io_uring", _by_uring, told=False),
+    Act("remap_file_pages", _nonlinear, by_events=False),
+    Act("int 0x80", _by_int80, by_events=False),
+    Act("io_uring", _by_uring, by_events=False),
 )
 
 
@@ -405,19 +405,19 @@ _NONE = {"PTE pages": 0, "entries": 0, "VMAs": 0}
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
-def test_what_it_does_is_followed(act: Act, attach: Attacher) -> None:
+def test_each_rare_call_is_followed(act: Act, attach: Attacher) -> None:
     actor = Actor()
     try:
         session = attach(actor.pid)
         act.act(actor)
-        if not act.told:
+        if not act.by_events:
             until = time.monotonic() + 1
             while time.monotonic() < until:
                 session.pump()
                 time.sleep(0.005)
         assert _differences(session) == _NONE
         assert session.table.counter(Counter.LOST) == 0
-        if act.told:
+        if act.by_events:
             session.audit()
             assert session.audits.repaired == session.audits.vmas_diff == 0
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Recorded here, replayed by somebody who has no rights at all."""
+"""A trace recorded as root replays for a user without any rights."""
 
 import json
 import os
@@ -132,7 +132,7 @@ def test_a_redacted_trace_has_no_names(tmp_path: Path) -> None:
     assert _document(found)["processes"][0]["process"]["comm"] == "sleep"
 
 
-def test_a_disk_that_is_full_ends_a_recording(tmp_path: Path) -> None:
+def test_a_full_disk_ends_a_recording(tmp_path: Path) -> None:
     """A file system of 64 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()

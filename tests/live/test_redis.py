@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A real Redis on jemalloc, filled, flushed and refilled, against the probe-less truth."""
+"""A real Redis on jemalloc, filled and flushed, compared with a reading without probes."""
 
 import json
 import threading

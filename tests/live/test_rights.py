@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What each capability of the service is for: taken away, one at a time."""
+"""The service without each of its capabilities, one at a time."""
 
 import json
 import os
@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 
+from tracer.daemon.service import service_file
+
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
-_UNIT = Path(__file__).parents[2] / "tools/systemd/ptescope.service"
 _NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 _HOLDS_MEMORY = "import time; x = bytearray(300 << 20); print('up', flush=True); time.sleep(120)"
 
 
 def _needed() -> set[str]:
-    (line,) = re.findall(r"^CapabilityBoundingSet=(.*)$", _UNIT.read_text(), re.M)
+    (line,) = re.findall(r"^CapabilityBoundingSet=(.*)$", service_file("unit"), re.M)
     return {name.removeprefix("CAP_").lower() for name in line.split()}
 
 
 @pytest.fixture(scope="module")
-def somebodys() -> Iterator[int]:
-    """A process of another user."""
+def other_users_pid() -> Iterator[int]:
+    """The pid of a process of another user."""
     with subprocess.Popen(
         [*_NOBODY, "/usr/bin/python3", "-c", _HOLDS_MEMORY], stdout=subprocess.PIPE
     ) as program:
@@ -36,7 +37,7 @@ def somebodys() -> Iterator[int]:
 
 
 def _daemon(capabilities: set[str]) -> tuple[int, list[dict[str, Any]]]:
-    """Run the daemon with no more than these; returns its status and what it followed."""
+    """Run the daemon with these capabilities only; returns its status and documents."""
     kept = "".join(f",+{name}" for name in sorted(capabilities))
     done = subprocess.run(
         [
@@ -56,32 +57,34 @@ def _pids(processes: list[dict[str, Any]]) -> set[int]:
     return {process["process"]["pid"] for process in processes}
 
 
-def test_those_of_the_unit_are_enough(somebodys: int) -> None:
+def test_the_capabilities_of_the_unit_are_enough(other_users_pid: int) -> None:
     status, processes = _daemon(_needed())
     assert status == 0
-    (process,) = [each for each in processes if each["process"]["pid"] == somebodys]
+    (process,) = [each for each in processes if each["process"]["pid"] == other_users_pid]
     assert process["kernel"]["seed"] == "census"
     assert process["audit"]["empty_missing"] == process["audit"]["empty_extra"] == 0
 
 
 @pytest.mark.parametrize("missing", ["bpf", "perfmon"])
-def test_without_these_nothing_is_loaded(missing: str) -> None:
+def test_without_bpf_and_perfmon_the_daemon_ends_with_status_4(missing: str) -> None:
     # CAP_SYS_ADMIN stands for both, as it did before they were split off it.
     status, _ = _daemon(_needed() - {missing, "sys_admin"})
     assert status == 4
 
 
 @pytest.mark.parametrize("missing", ["sys_ptrace", "dac_read_search"])
-def test_without_these_other_users_processes_cannot_be_read(missing: str, somebodys: int) -> None:
+def test_without_ptrace_or_read_rights_other_users_processes_are_not_followed(
+    missing: str, other_users_pid: int
+) -> None:
     status, processes = _daemon(_needed() - {missing})
     assert status == 0
-    assert somebodys not in _pids(processes)
+    assert other_users_pid not in _pids(processes)
 
 
-def test_without_sys_admin_page_tables_are_counted(somebodys: int) -> None:
+def test_without_sys_admin_page_tables_are_counted(other_users_pid: int) -> None:
     status, processes = _daemon(_needed() - {"sys_admin"})
     assert status == 0
-    (process,) = [each for each in processes if each["process"]["pid"] == somebodys]
+    (process,) = [each for each in processes if each["process"]["pid"] == other_users_pid]
     assert process["kernel"]["seed"] == "counted"
     assert "CAP_SYS_ADMIN" in " ".join(process["notes"])
 
@@ -89,10 +92,10 @@ def test_without_sys_admin_page_tables_are_counted(somebodys: int) -> None:
 @pytest.mark.parametrize(
     "arguments", [("attach", "--", "sleep", "1"), ("daemon", "-d", "1"), ("record", "--", "true")]
 )
-def test_rights_are_looked_at_before_anything_is_compiled(
+def test_rights_are_checked_before_anything_is_compiled(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """Somebody without rights, who may look into root's home, where ptescope may be."""
+    """As a user without rights, who may read root's home, where ptescope may be installed."""
     done = subprocess.run(
         [
             *(*_NOBODY, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
@@ -111,11 +114,11 @@ def test_rights_are_looked_at_before_anything_is_compiled(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_root_is_not_told_to_become_root(somebodys: int) -> None:
+def test_the_message_to_root_names_the_missing_capability(other_users_pid: int) -> None:
     done = subprocess.run(
         [
             *("setpriv", "--inh-caps=-all", "--bounding-set=-all"),
-            *(_PTESCOPE, "attach", "-p", str(somebodys)),
+            *(_PTESCOPE, "attach", "-p", str(other_users_pid)),
         ],
         capture_output=True,
         text=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Each observed experiment once more: the kernel, the table, and pte_ref's verdict."""
+"""Each experiment of the semantics page repeated: the kernel, the table, and pte_ref's verdict."""
 
 import mmap
 import os

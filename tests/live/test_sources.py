@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ways to events: taken by trying, checked, forced, and the same whichever is taken."""
+"""Sources of events: chosen by trying, verified, forced, and equal with every back end."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def _methods_of(name: str) -> tuple[Method, ...]:
     return source.methods
 
 
-def test_a_source_that_is_attached_but_silent_is_taken_in_the_next_way(
+def test_a_silent_source_falls_back_to_the_next_method(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     methods = (_NEVER_CALLED, _NOT_THERE, *_methods_of("madvise")[-1:])
@@ -53,7 +53,7 @@ def test_a_source_that_is_attached_but_silent_is_taken_in_the_next_way(
     assert "no_such_call" in attachment.refused[Backend.KPROBE]
 
 
-def test_a_source_that_is_silent_in_every_way_is_an_error_that_names_it(
+def test_a_source_silent_with_every_method_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("munmap", _NEVER_CALLED))
@@ -65,7 +65,7 @@ def test_a_source_that_is_silent_in_every_way_is_an_error_that_names_it(
         attached.close()
 
 
-def test_a_check_that_loses_events_takes_nothing_for_silent(
+def test_a_self_test_that_loses_events_rejects_no_source(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     attached = Probes(levels=kernel_facts().levels, ring_bytes=4096)
@@ -78,7 +78,9 @@ def test_a_check_that_loses_events_takes_nothing_for_silent(
     assert "events were lost" in caplog.text
 
 
-def test_a_kernel_without_a_needed_place_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_required_source_that_the_kernel_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("brk", _NOT_THERE))
     with pytest.raises(UnsupportedHostError, match=r"brk.*no_such_call"):
         Probes(levels=kernel_facts().levels)
@@ -99,6 +101,6 @@ def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None
             Probes(levels=kernel_facts().levels, backend=backend)
 
 
-def test_what_root_is_refused_is_told_as_policy() -> None:
+def test_a_refusal_to_root_is_reported_as_a_kernel_policy() -> None:
     with pytest.raises(NotPermittedError, match=r"fexit handle_mm_fault.*in spite of CAP_SYS"):
         Probes(levels=kernel_facts().levels, backend=Backend.FENTRY)

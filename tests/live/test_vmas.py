@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""VMAs as the kernel has them: of threads, of a JVM, and of before the attach."""
+"""VMAs equal the kernel's: those of threads, of a JVM, and from before the attach."""
 
 import mmap
 import subprocess
@@ -107,7 +107,7 @@ def _same(session: Session) -> bool:
     return real.entries_by_slot() == shadow.entries_by_slot()
 
 
-def test_what_was_set_before_the_attach_is_known() -> None:
+def test_settings_from_before_the_attach_are_read() -> None:
     """Flags and policies that split a VMA go on doing so, and let it merge when they go."""
     actor = Actor()
     try:
@@ -140,7 +140,7 @@ def test_what_was_set_before_the_attach_is_known() -> None:
         actor.close()
 
 
-def test_guard_markers_of_before_the_attach_are_known_and_not_forgotten() -> None:
+def test_guard_markers_from_before_the_attach_are_read_and_kept() -> None:
     actor = Actor()
     try:
         actor.map(BASE, 4 * SLOT)
@@ -163,7 +163,7 @@ def test_guard_markers_of_before_the_attach_are_known_and_not_forgotten() -> Non
         actor.close()
 
 
-def test_names_policies_and_files_are_read_as_events_tell_them() -> None:
+def test_a_reading_and_events_give_the_same_names_policies_and_files() -> None:
     """So that what was before the attach and what comes later can merge."""
     actor = Actor()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Random histories of processes: each call told to a table and to the specification.
+"""Random histories of processes: each call is applied to a table and to the specification.
 
 Calls that the kernel would refuse are left out, those that it carries out in part are not.
 """
@@ -153,7 +153,7 @@ class Both:
         self.table, self.process, self._levels = table, process, levels
         self._break = places(levels)[0] + 8 * _AROUND
         self._locks_all = False
-        self.told: list[EventBatch] = []
+        self.applied: list[EventBatch] = []
         """What the table was fed with."""
 
     def begin(self) -> None:
@@ -167,8 +167,8 @@ class Both:
         return child
 
     def _tell(self, history: EventScript) -> None:
-        self.told.append(history.batch())
-        self.table.feed(self.told[-1])
+        self.applied.append(history.batch())
+        self.table.feed(self.applied[-1])
 
     def _mapped(self, start: int, length: int) -> bool:
         return bool(self.process.vmas.over(start // PAGE, (start + length) // PAGE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text as an attacker would have it, and data that is full of it."""
+"""Hostile text, and data that is full of it."""
 
 import unicodedata
 from dataclasses import fields, is_dataclass, replace
@@ -13,7 +13,7 @@ HOSTILE = (
 """Escapes (C0 and C1), markup, line ends, bidi, what shows nothing, what is no Unicode."""
 
 _KEPT = {"policy", "seed", "method", "engine"}
-"""Fields whose words are ptescope's own, and which a trace is refused without."""
+"""Fields with a fixed set of words; a trace with other words is refused."""
 
 
 def poisoned(data: Any) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A host with a few processes, made without one."""
+"""A synthetic host with a few processes."""
 
 from shadow.host_view import Cost, HostProcess, HostView
 from shadow.policy import Policy

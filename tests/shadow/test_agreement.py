@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The compiled table against the specification, after every event of a random history."""
+"""The compiled table equals the specification after every event of a random history."""
 
 import os
 
@@ -46,13 +46,13 @@ def test_table_and_specification_agree_after_every_event(
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(actions(4), max_size=15), st.integers(1, 400))
-def test_batches_do_not_matter(history: list[Action], size: int) -> None:
+def test_the_result_does_not_depend_on_batch_boundaries(history: list[Action], size: int) -> None:
     whole = Both(Table(running=Policy.PT_RECLAIM), SpecifiedProcess(), 4)
     whole.begin()
     for action in history:
         if action.name != "fork":
             whole.do(action)
-    events = np.concatenate(whole.told)
+    events = np.concatenate(whole.applied)
     once, parts = (Table(running=Policy.PT_RECLAIM) for _ in range(2))
     once.feed(events)
     for first in range(0, len(events), size):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text from outside shows as what it is, on one line, and is valid Unicode in documents."""
+"""Untrusted text prints as visible characters on one line, and is valid Unicode in documents."""
 
 import json
 import sys
@@ -29,17 +29,17 @@ from tests.shadow.hostile import HOSTILE, is_harmless
         ("[red]x[/red]", "[red]x[/red]"),
     ],
 )
-def test_what_does_not_show_is_escaped(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(st.characters()))
-def test_whatever_a_text_holds_it_shows(text: str) -> None:
+def test_any_text_becomes_visible_characters(text: str) -> None:
     assert is_harmless(printable(text), lines=False)
     assert printable(printable(text)) == printable(text)
 
 
-def test_every_character_is_looked_at() -> None:
+def test_every_character_is_examined() -> None:
     text = "".join(map(chr, range(sys.maxunicode + 1)))
     assert is_harmless(printable(text), lines=False)
     assert valid(text).encode("utf-8")
@@ -53,7 +53,7 @@ class _Data:
     huge: HugePages = field(default_factory=HugePages)
 
 
-def test_data_is_gone_through_to_its_last_text() -> None:
+def test_nested_data_is_escaped_completely() -> None:
     data = _Data("a\n", [1, 2], {"k\x1b": ["x", "y\x07"]})
     assert plain(data) == _Data("a\\n", [1, 2], {"k\\x1b": ["x", "y\\x07"]})
     assert plain([1, "a\n"]) == [1, "a\\n"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How much calls may fill without a reading: enough for real programs, little for others."""
+"""Limits on fills without a reading: enough for real programs, little for hostile ones."""
 
 import time
 
@@ -63,19 +63,19 @@ def test_a_live_claim_of_64_tib_is_left_to_the_reading(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _CLAIMS)
-def test_in_a_trace_it_is_refused(name: str) -> None:
+def test_the_same_claim_in_a_trace_is_refused(name: str) -> None:
     with pytest.raises(NoRoomError):
         Table(room=Room(512 << 20)).feed(_batch(*_CLAIMS[name]))
 
 
 @pytest.mark.parametrize("name", _CLAIMS)
-def test_what_was_recorded_is_not_refused(name: str) -> None:
+def test_recorded_traces_are_not_refused(name: str) -> None:
     events = _batch(*_CLAIMS[name])
     Table().feed(events)
     Table(room=Room(512 << 20)).feed(events)
 
 
-def test_what_programs_do_is_filled() -> None:
+def test_realistic_calls_are_filled() -> None:
     """10,000 times 256 MiB mapped with MAP_POPULATE and unmapped, between faults."""
     table, size = Table(), 128 * SLOT
     round_ = [
@@ -128,7 +128,7 @@ def test_a_trace_has_no_more_mappings_than_a_process_can_have() -> None:
     assert live.counter(Counter.VMAS) == 2 * room.mappings
 
 
-def test_moves_that_overlap_are_none() -> None:
+def test_overlapping_moves_are_ignored() -> None:
     """The kernel refuses them; taken for real, each would move what it had just moved."""
     table = Table()
     begin = time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The largest page tables of a process, as the RFC has them, and beyond."""
+"""The largest page tables of a process, compared with the RFC's table."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is kept of a process: its seed and its events, as long as they are one history."""
+"""The history of a process: its seed and events, as long as they are continuous."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ _SEEDED = 3
 """So many of `records` lead up to the first events."""
 
 
-def _keep(told: Sequence[Record], kept: History) -> Engine:
-    first, *others = told
+def _keep(given: Sequence[Record], kept: History) -> Engine:
+    first, *others = given
     assert isinstance(first, Facts)
     engine = Engine(first, kept)
     for record in others:
@@ -26,9 +26,9 @@ def _keep(told: Sequence[Record], kept: History) -> Engine:
     return engine
 
 
-def _kept(*told: Record, most: int = 1000) -> Future:
+def _kept(*given: Record, most: int = 1000) -> Future:
     kept = HistoryStore(most).process()
-    _keep(told, kept)
+    _keep(given, kept)
     future = kept.take()
     assert future is not None
     return future
@@ -38,10 +38,10 @@ def _exec() -> EventBatch:
     return np.array([(1_000_000, 0, 0, 7, 7, Kind.EXEC, 0, 0)], EVENT)
 
 
-def test_run_again_the_events_lead_from_the_seed_to_what_there_is() -> None:
-    told = [*records()[:6], Events(EventScript().touch(BASE + 30 * SLOT, SLOT).batch())]
+def test_replayed_events_lead_from_the_seed_to_the_final_state() -> None:
+    given = [*records()[:6], Events(EventScript().touch(BASE + 30 * SLOT, SLOT).batch())]
     kept = HistoryStore().process()
-    now = _keep(told, kept).snapshot(END_NS).now
+    now = _keep(given, kept).snapshot(END_NS).now
     future = kept.take()
     assert future is not None
     assert future.usable()
@@ -50,12 +50,12 @@ def test_run_again_the_events_lead_from_the_seed_to_what_there_is() -> None:
 
 
 def test_events_that_the_seed_has_already_are_not_kept() -> None:
-    told = records()
-    batches = [r.batch for r in told if isinstance(r, Events) and not r.counted]
-    assert len(_kept(*told).events) == sum(map(len, batches))
+    given = records()
+    batches = [r.batch for r in given if isinstance(r, Events) and not r.counted]
+    assert len(_kept(*given).events) == sum(map(len, batches))
 
 
-def test_a_program_that_is_started_anew_begins_a_new_history() -> None:
+def test_execve_starts_a_new_history() -> None:
     begin, events = records()[:_SEEDED], records()[4]
     future = _kept(*begin, events, Events(_exec()), begin[-1], events)
     assert future.usable()
@@ -63,7 +63,7 @@ def test_a_program_that_is_started_anew_begins_a_new_history() -> None:
     assert (future.events == events.batch).all()
 
 
-def test_a_seed_in_the_middle_stands_for_events_that_are_missing() -> None:
+def test_a_later_seed_means_that_events_are_missing() -> None:
     begin, events = records()[:_SEEDED], records()[4]
     future = _kept(*begin, events, begin[-1], events)
     assert future.missing is not None
@@ -71,14 +71,14 @@ def test_a_seed_in_the_middle_stands_for_events_that_are_missing() -> None:
     assert not future.usable()
 
 
-def test_without_a_seed_there_is_nothing_to_begin_with() -> None:
+def test_a_history_needs_a_seed() -> None:
     future = _kept(facts(), records()[4])
     assert future.missing is not None
     assert not future.usable()
-    assert len(future.events)  # what was purged is told all the same
+    assert len(future.events)  # the purges are kept nevertheless
 
 
-def test_where_there_are_too_many_who_has_most_is_given_up() -> None:
+def test_with_too_many_events_the_largest_history_is_dropped() -> None:
     store = HistoryStore(100)
     few, many = store.process(), store.process()
     _keep([*records()[:_SEEDED], Events(EventScript().touch(BASE, 40 * 4096).batch())], few)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""No reporter hands on what a process, a trace or a host has put into its names.
+"""Every reporter escapes names from a process, a trace or a host.
 
 Every public function of `shadow.report` that makes text is in `_REPORTS`, or this fails.
 """

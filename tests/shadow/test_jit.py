@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is compiled: told, kept where nobody else can write, and compiled again when it changes."""
+"""Compiled code: announced, cached in a private folder, and compiled again after a change."""
 
 import ast
 import errno
@@ -36,7 +36,7 @@ def test_the_digest_has_all_that_is_compiled_and_all_that_this_imports() -> None
                 assert {f"{name}.py", f"{name}/__init__.py"} & files, f"{path} imports {name}"
 
 
-def test_a_chosen_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configured_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PTESCOPE_CACHE", str(tmp_path / "a/b"))
     assert cache_folder("x") == (tmp_path / "a/b/x", [])
     assert (tmp_path / "a/b/x").stat().st_mode & 0o777 == 0o700
@@ -44,7 +44,7 @@ def test_a_chosen_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize("how", ["owner", "mode", "above", "file", "link"])
-def test_a_folder_that_others_can_write_is_not_taken(
+def test_a_folder_that_others_can_write_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     folder = tmp_path / "above" / "cache"
@@ -111,7 +111,9 @@ def test_a_user_without_a_home_has_a_folder() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_compiling_is_told_and_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
+def test_compiling_is_announced_and_can_be_interrupted(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     write_trace(tmp_path / "t.arrows")
     program = subprocess.Popen(
         [Path(sys.executable).parent / "ptescope", "replay", "t.arrows", "--parquet", "new"],
@@ -134,11 +136,10 @@ def test_compiling_is_told_and_ends_at_once(tmp_path: Path, number: signal.Signa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "t.arrows"]
 
 
-def test_where_nothing_can_be_kept_it_is_said(
+def test_a_missing_cache_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jit, "_FOLDER", None)
-    monkeypatch.setattr(jit, "_REFUSED", ["others may write to /odd"])
+    monkeypatch.setattr(jit, "_place", lambda: (None, ["others may write to /odd"]))
     with jit.compiling("a function"):
         numba.njit(lambda x: x + 1)(1)
     assert caplog.messages == [

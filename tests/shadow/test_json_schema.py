@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The published JSON Schema against the classes, and documents against the schema."""
+"""The published JSON Schema matches the classes, and documents match the schema."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""VMAs that calls have made unlike their neighbours, or alike again: their borders."""
+"""Boundaries of VMAs that calls split from their neighbours, or merge again."""
 
 import mmap
 
@@ -106,7 +106,7 @@ def test_memory_that_is_all_huge_stays_so_where_a_call_changes_nothing() -> None
     assert table.counter(Counter.HUGE) == 0
 
 
-def test_what_is_read_of_anon_vmas_is_taken_and_what_is_not_is_guessed() -> None:
+def test_anon_vmas_that_were_read_are_used_and_others_are_guessed() -> None:
     accounted = RW | VmaFlag.ACCOUNT
     rows = [
         (BASE, BASE + SLOT, accounted, 0, BASE // PAGE, 1),
@@ -127,7 +127,7 @@ def test_an_anon_vma_that_came_after_the_reading_is_kept() -> None:
     assert table.vmas()["anon"][0] > 0
 
 
-def test_guards_that_were_read_take_the_place_of_those_known() -> None:
+def test_guards_that_were_read_replace_known_ones() -> None:
     table = _fed(EventScript().map(BASE, 4 * SLOT).add(Kind.ADVISE, BASE, PAGE, 102))
     there = np.array([BASE + SLOT]), np.array([BASE + SLOT + 2 * PAGE])
     bits = np.zeros((1, 8), np.uint64)

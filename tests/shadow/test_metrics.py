@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Metrics say what the view has, and there is a bounded number of them."""
+"""Metrics have the values of the view, and their number is bounded."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def _value(registry: CollectorRegistry, metric: str, **labels: str) -> float | N
     return registry.get_sample_value(f"ptescope_{metric}", labels)
 
 
-def test_a_followed_process_has_all_of_its_figures() -> None:
+def test_a_followed_process_has_all_metrics() -> None:
     registry, process = _registry(10), host_view().processes[0]
     assert process.snapshot
     mine = {"name": "server-0", "pid": "1000", "cgroup": "/"}
@@ -37,7 +37,7 @@ def test_a_followed_process_has_all_of_its_figures() -> None:
     assert _value(registry, "process_freed_pte_pages_total", **mine, policy="pt_reclaim") == 10
 
 
-def test_page_seconds_and_audits_reach_to_the_end_of_the_window() -> None:
+def test_page_seconds_and_audits_extend_to_the_end_of_the_window() -> None:
     """The last event is at a millisecond; the window ends at 60 s."""
     registry = _registry(10)
     mine = {"name": "server-0", "pid": "1000", "cgroup": "/"}
@@ -55,7 +55,7 @@ def test_page_seconds_and_audits_reach_to_the_end_of_the_window() -> None:
     assert audited == {"yes": 39, "no": 1}
 
 
-def test_what_is_only_counted_has_its_size_and_nothing_made_up() -> None:
+def test_a_counted_process_has_only_its_size() -> None:
     registry = _registry(10)
     mine = {"name": "server-4", "pid": "1004", "cgroup": "/"}
     assert _value(registry, "process_page_table_bytes", **mine) == 4096 * 22
@@ -64,7 +64,7 @@ def test_what_is_only_counted_has_its_size_and_nothing_made_up() -> None:
     assert _value(registry, "processes", following="sampled") == 1
 
 
-def test_the_rest_is_one_series_and_nothing_is_lost_in_it() -> None:
+def test_the_series_other_is_the_sum_of_the_rest() -> None:
     few, all_apart = _registry(2), _registry(10)
     other = {"name": "other", "pid": "", "cgroup": ""}
     for name in ("process_page_table_bytes", "process_pte_pages", "process_empty_pte_pages"):
@@ -85,7 +85,7 @@ def test_the_rest_is_one_series_and_nothing_is_lost_in_it() -> None:
         assert _value(few, name, **other)
 
 
-def test_its_own_cost_is_told() -> None:
+def test_the_cost_of_ptescope_is_reported() -> None:
     registry = _registry(1)
     assert _value(registry, "self_cpu_seconds_total") == 3.5
     assert _value(registry, "self_lost_events_total") == 2

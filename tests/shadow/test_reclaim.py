@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel does by itself, as its functions tell it: reclaim, splits, collapses."""
+"""Changes that the kernel makes itself, from its functions: reclaim, splits, collapses."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +35,7 @@ def test_a_split_gives_a_pte_page_of_512_entries() -> None:
     assert _now(table) == (1, 512, 1)
 
 
-def test_a_split_that_its_call_tells_of_again_is_one_split() -> None:
+def test_a_split_reported_twice_counts_once() -> None:
     table = _huge(0)
     history = EventScript().add(Kind.SPLIT, BASE, SLOT).dontneed(BASE, PAGE)
     table.feed(history.add(Kind.SPLIT, BASE, SLOT).batch())
@@ -69,7 +69,7 @@ def test_the_last_discarded_entry_leaves_an_empty_pte_page_or_under_pte_ref_none
 
 
 def test_an_entry_that_was_swapped_is_lazyfree_no_more() -> None:
-    """Written to since MADV_FREE, which no event tells; then reclaim keeps the data."""
+    """A write after MADV_FREE fires no event; then reclaim keeps the data."""
     table = Table(running=Policy.PT_RECLAIM)
     history = EventScript().map(BASE, SLOT).touch(BASE, PAGE).free(BASE, PAGE)
     table.feed(history.add(Kind.RECLAIM, BASE, PAGE, _SWAPPED).batch())

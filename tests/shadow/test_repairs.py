@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A repair leaves every policy in a state that its rule allows, and says what it concluded."""
+"""A repair leaves every policy in a state that its rule allows, and reports its conclusions."""
 
 from dataclasses import replace
 
@@ -72,7 +72,7 @@ def test_pte_pages_gone_with_their_mapping_are_gone_under_every_policy() -> None
 
 
 def test_an_empty_pte_page_beside_a_mapping_stays() -> None:
-    """free_pgtables keeps a PTE page whose slot a neighbour still shares."""
+    """free_pgtables keeps a PTE page while a neighbour shares its slot."""
     table = Table(running=Policy.PT_RECLAIM)
     history = EventScript().map(BASE, SLOT).touch(BASE, SLOT // 2).dontneed(BASE, SLOT)
     table.feed(history.batch())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The text report and the JSON document say what the snapshot has."""
+"""The text report and the JSON document have the numbers of the snapshot."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_the_numbers_of_the_snapshot() -> None:
     assert [policies[p.label].freed for p in Policy] == [0, 1, 2]
 
 
-def test_the_text_says_it() -> None:
+def test_the_text_has_the_numbers_of_the_snapshot() -> None:
     text = render(_snapshot())
     assert "PTE pages              3" in text
     assert "66.7 % of all" in text
@@ -81,7 +81,7 @@ def test_readings_of_parts_are_no_audit() -> None:
     assert "4 PTE pages corrected" in text
 
 
-def test_what_readings_found_freed_is_said() -> None:
+def test_inferred_frees_are_reported() -> None:
     snapshot = _snapshot()
     policies = dict(snapshot.policies)
     policies["pte_ref"] = replace(policies["pte_ref"], inferred=2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Mean and page-seconds cover the window to its end, however few events it has."""
+"""Mean and page-seconds cover the whole window, even with few events."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def _outcome(engine: Engine, second: float, policy: Policy = Policy.NONE) -> Pol
     return engine.snapshot(int(second * _S)).policies[policy.label]
 
 
-def test_rest_after_the_last_event_counts() -> None:
+def test_idle_time_after_the_last_event_counts() -> None:
     engine = _followed(pages_read(0, 0))
     _touch_and_empty(engine, 106)
     assert _outcome(engine, 124).mean == pytest.approx(_SLOTS * 18 / 24, abs=0.1)
@@ -69,7 +69,7 @@ def test_a_process_without_any_event_has_the_mean_of_its_seed() -> None:
 
 def test_the_window_ends_where_the_facts_say() -> None:
     engine = _followed(pages_read(10, 0))
-    engine.update(end_ns=130 * _S)
+    engine.update(130 * _S, end_ns=130 * _S)
     assert _outcome(engine, 160, Policy.PTE_REF).saved_page_seconds == 300
 
 
@@ -82,7 +82,7 @@ def test_what_a_reading_repairs_counts_from_its_own_time() -> None:
     assert _outcome(engine, 140, Policy.PT_RECLAIM).mean == pytest.approx(_SLOTS / 4, abs=0.1)
 
 
-def test_looking_often_changes_no_bit() -> None:
+def test_frequent_snapshots_change_nothing() -> None:
     watched, left_alone = _followed(pages_read(3, 1)), _followed(pages_read(3, 1))
     for tenth in range(1000, 1237, 7):
         watched.snapshot(tenth * _S // 10)
@@ -91,7 +91,7 @@ def test_looking_often_changes_no_bit() -> None:
     assert watched.snapshot(150 * _S) == left_alone.snapshot(150 * _S)
 
 
-def test_rest_without_events_being_taken_is_not_observed() -> None:
+def test_idle_time_while_not_sampled_is_not_observed() -> None:
     """As a daemon that samples does: 10 s followed, 30 s not, 10 s followed."""
     engine = _followed(pages_read(10, 0))
     engine.apply(Mappings(110 * _S))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The screens of `top`, at several sizes, compared with what was looked at and found good.
+"""The screens of `top`, at several sizes, compared with stored screens.
 
-With PTESCOPE_UPDATE=1 the stored texts are written anew; look at them then.
+PTESCOPE_UPDATE=1 writes the stored screens again; review them afterwards.
 """
 
 import asyncio
@@ -72,7 +72,9 @@ def _names(lines: list[str]) -> list[str]:
         ("counted-80x24", (80, 24), ["s", "down", "down", "down", "down", "enter"]),
     ],
 )
-def test_it_looks_as_it_did(name: str, size: tuple[int, int], keys: list[str]) -> None:
+def test_the_screen_equals_the_stored_one(
+    name: str, size: tuple[int, int], keys: list[str]
+) -> None:
     lines = _pressed(*keys, size=size)
     assert max(map(len, lines)) <= size[0]
     path = _SCREENS / f"{name}.txt"
@@ -132,7 +134,7 @@ def test_slots_of_another_process_are_not_shown() -> None:
     assert not any("0x001000200000" in line for line in asyncio.run(run(late)))
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_the_one_that_was_opened() -> None:
+def test_a_reused_pid_does_not_show_as_the_opened_process() -> None:
     views = iter([_view(None), _view(None), _reused()])
 
     async def run() -> list[str]:
@@ -156,9 +158,7 @@ def _reused() -> HostView:
 
 @pytest.mark.parametrize("keys", [[], ["p"]], ids=["running", "paused"])
 @pytest.mark.parametrize("error", [PtescopeError("nobody watches"), KeyError(7)])
-def test_it_ends_with_the_reason_when_nobody_watches_any_more(
-    error: Exception, keys: list[str]
-) -> None:
+def test_top_ends_with_the_reason_when_its_watcher_fails(error: Exception, keys: list[str]) -> None:
     calls = itertools.count()
 
     def look(pid: int | None) -> HostView:
@@ -179,7 +179,7 @@ def test_it_ends_with_the_reason_when_nobody_watches_any_more(
     assert str(error) in str(app.problem)
 
 
-def test_what_is_not_of_now_is_marked() -> None:
+def test_stale_data_is_marked() -> None:
     calls = itertools.count()
 
     def look(pid: int | None) -> HostView:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Nonsense that programs hand to calls is cut to what can be, before anything is made of it."""
+"""Impossible arguments of calls are clamped to user space before they become events."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def _clipped(*rows: tuple[Kind, int, int]) -> list[tuple[int, int, int]]:
         ((Kind.LOSS, 0, 1000), (0, 1000)),
     ],
 )
-def test_what_lies_in_user_space_is_kept(
+def test_user_space_addresses_are_kept(
     given: tuple[Kind, int, int], kept: tuple[int, int] | None
 ) -> None:
     found = _clipped((Kind.FAULT, BASE, 0), given)[1:]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Scripts of this repository, as far as they need no host."""
+"""Tests of the tools that need no special host."""

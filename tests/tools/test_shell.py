@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The man page and completions that are made from the parsers."""
+"""The man page and completions, generated from the parsers."""
 
 import subprocess
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every source file says under which licence it is."""
+"""Every source file states its licence."""
 
 import shutil
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest boots from: which kernel, and its first root."""
+"""The kernel and the initramfs of a guest."""
 
 import lzma
 import subprocess
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.vmlib.initramfs import build
-from tools.vmlib.kernels import KernelError, get_kernel, newest
+from tools.vm_guests.initramfs import build
+from tools.vm_guests.kernels import KernelError, get_kernel, newest
 
 _NAMES = [
     "linux-image-6.1.0-49-amd64",
@@ -40,13 +40,13 @@ def test_the_newest_of_a_series_is_taken(series: str, packages: list[str]) -> No
     assert found.names == packages
 
 
-def test_a_series_that_is_not_there_is_not_replaced() -> None:
+def test_a_missing_series_is_an_error() -> None:
     assert newest("6.18", _NAMES) is None
     with pytest.raises(KernelError, match="no series of kernels"):
         get_kernel("latest")
 
 
-def test_the_first_root_is_an_archive_that_busybox_reads(tmp_path: Path) -> None:
+def test_busybox_reads_the_initramfs(tmp_path: Path) -> None:
     module = tmp_path / "9p.ko.xz"
     module.write_bytes(lzma.compress(b"module"))
     archive = build((module,))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""advise on traces as it is called: output and statuses."""
+"""`advise TRACE` from the command line: output and statuses."""
 
 import json
 from dataclasses import replace
@@ -88,16 +88,14 @@ def test_all_processes_of_all_traces_are_judged(
     assert all("immediate_purge" in _by_rule(process) for process in processes)
 
 
-def test_what_is_not_kept_is_not_predicted_from(
-    trace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dropped_events_mean_no_prediction(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (process,) = _advise(capsys, trace, "--keep", "100")
     assert _by_rule(process)["immediate_purge"]["effect"] is None
     assert main(["advise", str(trace), "--keep", "100"]) == 0
     assert "more events than are kept (--keep takes more)" in capsys.readouterr().out
 
 
-def test_what_precedes_a_damage_is_judged_and_the_damage_told(
+def test_a_damaged_trace_gives_advice_and_reports_the_damage(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace.write_bytes(trace.read_bytes()[:-700])
@@ -109,7 +107,7 @@ def test_what_precedes_a_damage_is_judged_and_the_damage_told(
     assert err.startswith(f"ptescope: {trace} is damaged at byte ")
 
 
-def test_one_trace_that_cannot_be_read_does_not_cost_the_others(
+def test_an_unreadable_trace_does_not_stop_the_others(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = trace.with_name("s.arrows")
@@ -120,7 +118,7 @@ def test_one_trace_that_cannot_be_read_does_not_cost_the_others(
     assert capsys.readouterr().out == ""
 
 
-def test_of_what_perf_recorded_rules_say_what_they_do_not_know(
+def test_advice_on_a_perf_import_lists_what_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """2 MiB touched, and discarded in two halves."""
@@ -164,7 +162,7 @@ def test_of_what_perf_recorded_rules_say_what_they_do_not_know(
         (["/no/such.arrows"], "cannot be opened"),
     ],
 )
-def test_requests_that_make_no_sense_are_status_2(
+def test_contradictory_options_are_status_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["advise", *arguments]) == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: one clear line on stderr, and the contract's exit status."""
+"""The command line: one clear line on stderr, and the documented exit status."""
 
 import re
 
@@ -55,7 +55,7 @@ def test_attach_wants_exactly_one_target(
     ],
     ids=" ".join,
 )
-def test_bad_usage_is_status_2_and_says_what_is_right(
+def test_bad_usage_is_status_2_and_says_what_the_option_takes(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -66,8 +66,8 @@ def test_bad_usage_is_status_2_and_says_what_is_right(
         assert re.search(r"argument \S+: takes .*, not '.*'$", said, re.M), said
 
 
-def test_an_empty_name_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
-    """Kernel threads have no executable, whose name would be as empty."""
+def test_an_empty_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kernel threads have no executable, so their name is empty as well."""
     assert main(["attach", "-n", ""]) == 2
     assert "is not empty" in capsys.readouterr().err
 
@@ -77,7 +77,7 @@ def test_no_such_process_is_status_3(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "ptescope: There is no process 4194305.\n"
 
 
-def test_ctrl_c_is_no_traceback(
+def test_ctrl_c_gives_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Comparisons of a shadow with what was read, and the slots that are left out of them."""
+"""Comparisons of a shadow with a reading, and the slots that they leave out."""
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def test_a_counted_truth_says_nothing_about_empty_pages_elsewhere() -> None:
     assert len(found.slots) == found.empty_missing == found.empty_extra == 0
 
 
-def test_slots_in_motion_are_left_out() -> None:
+def test_changing_slots_are_not_compared() -> None:
     table, real = _shadow(), _real((BASE, 511), (BASE + SLOT, 1))
     slots = candidates(table.pages(), real)
     found = compare(table, real, moving=slots == BASE)
@@ -77,7 +77,7 @@ def test_a_huge_page_in_place_of_a_table_is_a_difference_of_its_own() -> None:
     assert found.causes == {"thp": 512}
 
 
-def test_what_was_read_replaces_what_was_known() -> None:
+def test_a_reading_replaces_the_shadow() -> None:
     table = _shadow()
     real = _real((BASE, 0), (BASE + SLOT, 3), (BASE + 2 * SLOT, 0), huge=(BASE + 3 * SLOT,))
     table.adopt(real, _NOW)
@@ -126,14 +126,14 @@ def test_mappings_move_by_calls_that_change_them() -> None:
         assert not motion.mappings_moving(_NOW + MARGIN_NS + 1)
 
 
-def test_what_is_told_late_of_before_a_reading_moves_nothing() -> None:
+def test_a_late_event_from_before_a_reading_marks_no_slot_as_changing() -> None:
     motion = Motion()
     motion.reading_since = _NOW + 3 * MARGIN_NS
     motion.note(np.array([(_NOW, BASE, 0, 1, 1, Kind.FAULT, 0, 6)], EVENT))
     assert not motion.moving(np.array([BASE]), motion.reading_since).any()
 
 
-def test_ranges_of_calls_with_untold_effects_are_remembered() -> None:
+def test_ranges_of_calls_with_unknown_effects_are_remembered() -> None:
     motion = Motion()
     motion.note(np.array([(_NOW, BASE, SLOT, 1, 1, Kind.POPULATE, 0, 22)], EVENT))
     motion.note(np.array([(9 * _NOW, BASE + 3 * SLOT, PAGE, 1, 1, Kind.LOCK, 0, 0)], EVENT))

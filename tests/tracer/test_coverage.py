@@ -15,14 +15,14 @@ def _mask(*numbers: int, of: int = 20) -> np.ndarray[tuple[int], np.dtype[np.boo
     return mask
 
 
-def test_one_reading_of_a_process_at_rest_is_enough() -> None:
+def test_one_reading_of_an_idle_process_is_enough() -> None:
     coverage = Coverage()
     coverage.add(_SLOTS, ~_mask(), _mask(), _mask())
     assert (coverage.compared, coverage.not_compared) == (20, 0)
     assert coverage.suffices(1.0)
 
 
-def test_slots_in_motion_are_not_compared_until_they_rest() -> None:
+def test_changing_slots_are_compared_once_they_are_idle() -> None:
     coverage = Coverage()
     coverage.add(_SLOTS, ~_mask(), _mask(3, 4), _mask())
     assert (coverage.compared, coverage.not_compared) == (18, 2)
@@ -40,7 +40,7 @@ def test_a_slot_differs_once_it_did_in_every_reading() -> None:
     assert coverage.not_compared == 0
 
 
-def test_a_difference_that_goes_away_was_none() -> None:
+def test_a_temporary_difference_does_not_count() -> None:
     coverage = Coverage()
     coverage.add(_SLOTS, ~_mask(), _mask(), _mask(7))
     coverage.add(_SLOTS[7:8], ~_mask(of=1), _mask(of=1), _mask(of=1))

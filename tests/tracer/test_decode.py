@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What words of page-table pages mean, from hand-made ones."""
+"""Decoding of page-table entries, from hand-made ones."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def _page(*entries: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
     return words
 
 
-def test_each_type_of_entry_is_told() -> None:
+def test_each_type_of_entry_is_recognised() -> None:
     words = _page(
         _FRAME | _PRESENT,
         _FRAME | _PROTNONE,
@@ -67,7 +67,7 @@ def test_a_frame_has_neither_flags_nor_protection_key() -> None:
     assert frames(words).tolist() == [_FRAME]
 
 
-def test_guard_markers_are_told_from_other_markers() -> None:
+def test_guard_markers_are_distinguished_from_other_markers() -> None:
     def marker(bits: int) -> int:
         return 31 << 59 | ~(bits << 9) & (1 << 59) - 1 & ~0x1FF
 

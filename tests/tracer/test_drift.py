@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""When a process is read again though no event says so."""
+"""When drift leads to another reading of a process."""
 
 import mmap
 import os
@@ -39,7 +39,7 @@ class _Case:
         return self.drift.wanted
 
 
-def test_what_is_as_it_was_is_not_read() -> None:
+def test_an_unchanged_process_is_not_read() -> None:
     case = _Case()
     assert not any(case.look(events=number % 3) for number in range(100))
 
@@ -59,8 +59,8 @@ def test_a_change_between_events_is_read_when_it_stays() -> None:
     assert case.look(page_tables=1, events=100)
 
 
-def test_what_passes_is_not_read() -> None:
-    """A fault whose event came before its entry."""
+def test_a_temporary_difference_is_not_read() -> None:
+    """The event of a fault arrives before its entry is set."""
     case = _Case()
     for _ in range(20):
         assert not case.look(page_tables=1, events=100)
@@ -76,7 +76,7 @@ def test_between_events_entries_may_be_one_percent_apart() -> None:
     assert case.look(entries=101, events=10)
 
 
-def test_what_a_reading_leaves_apart_is_at_rest() -> None:
+def test_a_difference_that_a_reading_leaves_is_accepted() -> None:
     case = _Case()
     case.look(page_tables=3, events=1)
     assert case.look(page_tables=3, events=1)
@@ -86,7 +86,7 @@ def test_what_a_reading_leaves_apart_is_at_rest() -> None:
     assert case.look(page_tables=0, events=1)
 
 
-def test_readings_in_vain_become_seldom_and_one_with_success_makes_them_prompt() -> None:
+def test_useless_readings_become_rare_and_a_useful_one_makes_them_prompt() -> None:
     def looks_until_wanted(case: _Case) -> int:
         for count in range(1, 200):
             if case.look(page_tables=count % 2 + 1, events=1):
@@ -129,7 +129,7 @@ def test_one_process_does_not_take_what_others_need() -> None:
     assert modest.may_begin(100 * _SECOND)
 
 
-def test_vm_rss_of_this_kernel_is_as_wrong_as_it_is_said_to_be() -> None:
+def test_the_error_of_vm_rss_on_this_kernel_is_within_its_bound() -> None:
     pages = 64
     with mmap.mmap(-1, pages * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area.madvise(mmap.MADV_NOHUGEPAGE)

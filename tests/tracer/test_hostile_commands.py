@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every command, given traces and file names that hold what a terminal acts on."""
+"""Every command, with terminal escapes in traces and file names."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_a_hostile_trace_moves_no_cursor(
         assert "server\\x1b]0;own" in out
 
 
-def test_what_is_recorded_again_is_what_was_read(
+def test_an_export_of_a_hostile_trace_is_valid_json(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counters = trace.with_name("c.json")
@@ -121,7 +121,7 @@ def test_every_command_is_tried() -> None:
     assert {name for name in _COMMANDS if re.search(rf'"{name}"', text)} == _COMMANDS.keys()
 
 
-def test_a_damaged_trace_is_told_in_one_line(
+def test_a_damaged_trace_is_reported_in_one_line(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace.write_bytes(trace.read_bytes()[:-700])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events that are completed from a process's mappings."""
+"""Events that are completed from the mappings of a process."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def _zap(first: int, length: int, inode: int = 99, device: int = 8 << 20 | 1) ->
     return np.array([(5, first, length, 0, inode, Kind.FILE_ZAP, 1, device)], EVENT)
 
 
-def _told(events: EventBatch) -> list[tuple[int, int, int, int]]:
+def _completed(events: EventBatch) -> list[tuple[int, int, int, int]]:
     rows = in_full(events, _TARGET)
     assert (rows["tgid"] == 1234).all()
     columns = ("kind", "address", "length", "aux")
@@ -52,33 +52,33 @@ def _told(events: EventBatch) -> list[tuple[int, int, int, int]]:
 
 def test_pages_that_leave_a_file_leave_what_maps_them() -> None:
     hole = _zap(3 * SLOT, SLOT | FILE_HOLE)
-    assert _told(hole) == [(Kind.TRUNCATE, BASE + SLOT, SLOT, FILE_HOLE)]
+    assert _completed(hole) == [(Kind.TRUNCATE, BASE + SLOT, SLOT, FILE_HOLE)]
     cut = _zap(0, 1 << 62 | FILE_TRUNCATED)
-    assert _told(cut) == [(Kind.TRUNCATE, BASE, 4 * SLOT, FILE_TRUNCATED)]
+    assert _completed(cut) == [(Kind.TRUNCATE, BASE, 4 * SLOT, FILE_TRUNCATED)]
 
 
-def test_what_is_not_mapped_here_is_no_event() -> None:
-    assert _told(_zap(0, 2 * SLOT | FILE_HOLE)) == []
-    assert _told(_zap(0, 1 << 62 | FILE_TRUNCATED, inode=98)) == []
-    assert _told(_zap(0, 1 << 62 | FILE_TRUNCATED, device=1)) == []
+def test_a_file_that_is_not_mapped_gives_no_event() -> None:
+    assert _completed(_zap(0, 2 * SLOT | FILE_HOLE)) == []
+    assert _completed(_zap(0, 1 << 62 | FILE_TRUNCATED, inode=98)) == []
+    assert _completed(_zap(0, 1 << 62 | FILE_TRUNCATED, device=1)) == []
 
 
-def test_a_file_that_is_not_known_makes_all_doubtful() -> None:
-    doubts = _told(_zap(0, 1 << 62, inode=0, device=0))
+def test_an_unknown_file_leads_to_a_reading_of_all() -> None:
+    doubts = _completed(_zap(0, 1 << 62, inode=0, device=0))
     assert doubts == [
         (Kind.DOUBT, BASE, 4 * SLOT, Doubt.FILE),
         (Kind.DOUBT, BASE + 8 * SLOT, SLOT, Doubt.FILE),
     ]
 
 
-def test_what_was_attached_is_mapped_as_it_is_now() -> None:
+def test_an_attached_segment_is_mapped_as_in_proc_maps() -> None:
     history = EventScript().touch(BASE, PAGE)
     history.add(Kind.DOUBT, BASE + 8 * SLOT, PAGE, Doubt.ATTACHED).dontneed(BASE, PAGE)
-    told = _told(history.batch())
-    assert [row[0] for row in told] == [Kind.FAULT, Kind.FILE, Kind.MAP, Kind.DONTNEED]
-    (_, start, length, aux) = told[2]
+    rows = _completed(history.batch())
+    assert [row[0] for row in rows] == [Kind.FAULT, Kind.FILE, Kind.MAP, Kind.DONTNEED]
+    (_, start, length, aux) = rows[2]
     assert (start, length) == (BASE + 8 * SLOT, SLOT)
     assert aux & SPECIAL
     assert aux & 1 << MAP_FLAGS_SHIFT
     gone = EventScript().add(Kind.DOUBT, BASE + 20 * SLOT, PAGE, Doubt.ATTACHED).batch()
-    assert _told(gone) == [(Kind.DOUBT, BASE + 20 * SLOT, PAGE, Doubt.ATTACHED)]
+    assert _completed(gone) == [(Kind.DOUBT, BASE + 20 * SLOT, PAGE, Doubt.ATTACHED)]

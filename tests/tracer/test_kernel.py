@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel says of itself, in files that stand for its own."""
+"""Facts about the kernel, from stand-ins for its files."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The two ways of reading pagemap, on a mapping of this very process."""
+"""The two ways of reading pagemap, on a mapping of the test process."""
 
 import ctypes
 import mmap

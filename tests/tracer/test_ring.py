@@ -42,7 +42,7 @@ class _Kernel:
         os.pwrite(self.fd, header, 2 * mmap.PAGESIZE + number * RECORD.itemsize)
 
     def consumed(self) -> int:
-        """What the reader has told."""
+        """What the reader has returned."""
         (position,) = struct.unpack("<Q", os.pread(self.fd, 8, 0))
         return int(position)
 
@@ -71,7 +71,7 @@ def test_reading_stops_at_a_record_that_is_not_submitted_yet(kernel: _Kernel) ->
     assert ring.read()["address"].tolist() == [2, 3]
 
 
-def test_discarded_records_are_passed_over(kernel: _Kernel) -> None:
+def test_discarded_records_are_skipped(kernel: _Kernel) -> None:
     ring = Ring(kernel.fd, _SIZE)
     kernel.submit(1, _DISCARD)
     kernel.submit(2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Variables of a service manager, as they should be and as anybody may set them."""
+"""Variables of a service manager, valid and invalid."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def _first_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_the_manager_hears_it(
+def test_the_manager_receives_the_message(
     abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"@ptescope-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
@@ -49,7 +49,7 @@ def test_the_manager_hears_it(
         " ",
     ],
 )
-def test_one_that_cannot_be_reached_is_reported_once(
+def test_an_unreachable_manager_is_reported_once(
     address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
@@ -69,7 +69,7 @@ def test_a_file_that_is_no_socket(
     assert "cannot be reached" in caplog.text
 
 
-def test_a_manager_that_does_not_read_holds_nobody(
+def test_a_manager_that_does_not_read_does_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -98,7 +98,7 @@ def test_seconds_of_a_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "text", ["soon", "-1", "0", "1e6", "1_000", "9" * 5000, "٣", "2000000 ", "0x10", "nan", "1.5"]
 )
-def test_an_odd_watchdog_is_none_and_reported(
+def test_an_invalid_watchdog_setting_is_ignored_and_reported(
     text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Output that cannot be written, input that is no trace, Ctrl-C: one line and a status."""
+"""Unwritable output, invalid input, Ctrl-C: one line on stderr and a status."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def test_stdout_that_cannot_be_written_is_status_1(folder: Path, arguments: list
 
 
 @pytest.mark.parametrize("arguments", [*_PRINTING, *_WRITING][::3], ids=" ".join)
-def test_without_stderr_and_stdin_the_rest_is_done(
+def test_a_command_runs_without_stderr_and_stdin(
     folder: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
     place = [str(tmp_path / "new")] if arguments in _WRITING else []
@@ -80,14 +80,14 @@ def test_without_stderr_and_stdin_the_rest_is_done(
     assert (done.returncode, done.stdout) == (whole.returncode, whole.stdout) != (1, "")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:
+def test_a_closed_pipe_is_no_error(folder: Path) -> None:
     shell = '"$@" | head -c 1; exit ${PIPESTATUS[0]}'
     done = _run(folder, PTESCOPE, "replay", "t.arrows", "--json", "--slots", shell=shell)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("arguments", _WRITING, ids=" ".join)
-def test_a_full_disk_leaves_what_was_there(
+def test_a_full_disk_leaves_the_existing_file(
     folder: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
     """A limit on the size of files is what a full disk is to the program."""
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_what_was_there(
 
 @pytest.mark.parametrize("arguments", _WRITING, ids=" ".join)
 @pytest.mark.parametrize("kind", ["file", "fifo", "link", "nowhere"])
-def test_what_is_there_is_refused_before_the_work(
+def test_an_existing_output_is_refused_before_the_work(
     folder: Path, tmp_path: Path, kind: str, arguments: list[str]
 ) -> None:
     place = tmp_path / "there"
@@ -125,7 +125,7 @@ def test_what_is_there_is_refused_before_the_work(
 
 @pytest.mark.parametrize("command", [["replay"], ["advise"], ["export", "--parquet", "new"]])
 @pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device", "a folder"])
-def test_what_is_no_file_is_no_trace(tmp_path: Path, kind: str, command: list[str]) -> None:
+def test_a_trace_must_be_a_regular_file(tmp_path: Path, kind: str, command: list[str]) -> None:
     place = tmp_path / "odd"
     if kind == "a FIFO":
         os.mkfifo(place)
@@ -144,7 +144,7 @@ def test_what_is_no_file_is_no_trace(tmp_path: Path, kind: str, command: list[st
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [["replay", "t.arrows", "u.arrows", "--jobs", "2"], ["-h"]])
-def test_a_signal_at_any_time_is_no_traceback(
+def test_a_signal_at_any_time_gives_no_traceback(
     folder: Path, number: signal.Signals, arguments: list[str]
 ) -> None:
     for delay in (0.05, 0.1, 0.2, 0.3, 0.5, 0.8):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which processes can be observed, and how the others are refused."""
+"""Which processes can be followed, and the errors for the others."""
 
 import os
 import struct
@@ -87,7 +87,7 @@ def test_a_zombie() -> None:
         open_target(pid)
 
 
-def test_a_thread_is_told_its_process() -> None:
+def test_the_error_for_a_thread_names_its_process() -> None:
     tids: list[int] = []
     done = threading.Event()
 
@@ -105,12 +105,12 @@ def test_a_thread_is_told_its_process() -> None:
         thread.join()
 
 
-def test_a_name_that_nobody_has() -> None:
+def test_a_name_without_a_process() -> None:
     with pytest.raises(NoSuchTargetError, match="no process named"):
         find_by_name("no-such-program")
 
 
-def test_a_name_that_two_have() -> None:
+def test_a_name_of_two_processes() -> None:
     children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
     try:
         with pytest.raises(UsageError, match="choose one with -p"):

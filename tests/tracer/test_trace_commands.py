@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""replay, import and export as they are called: output, files and statuses."""
+"""replay, import and export from the command line: output, files and statuses."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_several_traces_give_a_table(trace: Path, capsys: pytest.CaptureFixture[
     assert main(["replay", str(trace), "--parquet", str(table), "--force"]) == 0
 
 
-def test_a_damaged_trace_is_reported_and_told(
+def test_a_damaged_trace_gives_a_report_and_an_error(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace.write_bytes(trace.read_bytes()[:-700])
@@ -86,7 +86,7 @@ def test_an_import_says_what_it_understood(trace: Path, capsys: pytest.CaptureFi
     script.write_text(fault + "error_code=0x6\n and a line of something else\n")
     assert main(["import", str(script), "-o", str(imported)]) == 0
     assert capsys.readouterr().err == (
-        f"ptescope: {imported}: 1 process, 1 event out of 1 line, 1 not understood\n"
+        f"ptescope: {imported}: 1 process, 1 event from 1 line, 1 not understood\n"
     )
     assert main(["replay", str(imported)]) == 0
     assert "page tables and VMAs of before are not known" in capsys.readouterr().out

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Page tables of 4 and 5 levels, walked in a memory made for it."""
+"""The walk over synthetic page tables of 4 and 5 levels."""
 
 from collections.abc import Callable
 
@@ -108,7 +108,7 @@ def test_only_what_is_asked_for_is_read() -> None:
     assert _slots(tables.walk((3 * SLOT + 4096, 5 * SLOT))) == [3 * SLOT, 4 * SLOT]
 
 
-def test_a_table_freed_under_the_reading_is_left_out() -> None:
+def test_a_table_freed_during_the_reading_is_left_out() -> None:
     tables = _Tables()
     for slot in range(3):
         tables.set(slot * SLOT, 1, 1)
@@ -125,7 +125,7 @@ def test_a_table_freed_under_the_reading_is_left_out() -> None:
     assert walk.upper.unstable == 0
 
 
-def test_a_table_replaced_under_the_reading_is_read_again() -> None:
+def test_a_table_replaced_during_the_reading_is_read_again() -> None:
     tables = _Tables()
     tables.set(0, 1, 1)
     old = tables.table(0, 1)
@@ -141,7 +141,7 @@ def test_a_table_replaced_under_the_reading_is_read_again() -> None:
     assert np.bitwise_count(pages.present).sum() == 7
 
 
-def test_a_table_that_never_rests_is_told() -> None:
+def test_a_table_that_always_changes_is_reported() -> None:
     tables = _Tables()
     tables.set(0, 1, 1)
 

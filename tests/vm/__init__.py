@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Other kernels, in virtual machines: what runs inside, and what is asked of it."""
+"""Tests on other kernels in virtual machines, and the programs that run inside."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What runs in a guest: python -m tests.vm.guest FOLDER; a line of JSON for each check.
+"""The checks that run in a guest: python -m tests.vm.guest FOLDER; prints a line of JSON for each.
 
 Followed are a process that makes and empties PTE pages in steps, one that goes through
 the experiments of tests/live/semantics_rows.py, Redis, and one that always does the same,

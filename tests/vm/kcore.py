@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Page tables read without any BPF: through /proc/kcore, which guests have.
+"""Page tables read without BPF, through /proc/kcore, which guests have.
 
 The task is found in the kernel's own list, its tables are walked from pgd down in the
 direct map. Nothing is shared with the census that this judges but the offsets of BTF.

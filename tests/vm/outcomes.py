@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A program whose faults a tracepoint cannot tell: pages pinned, and faults that end in an error.
+"""A program with faults that tracepoints do not show: pinned pages, and faults that fail.
 
 Prints where its memory is, waits for a line, has the kernel pin `PINNED` pages of it that were
 never touched, and lets the kernel fail to read past the end of a file that is mapped.

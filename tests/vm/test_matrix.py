@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The same on every kernel: census, shadow, an oracle without BPF, and traces between them.
+"""Checks on every kernel: census, shadow, a reading without BPF, and traces between kernels.
 
 6.1 and 6.18 by default, 6.12 and the newest 7 as well with --all-kernels. A kernel that
 cannot be fetched or does not boot is a failure that names it.
@@ -21,8 +21,8 @@ from shadow.replay import Replay, open_trace
 from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
 from tests.vm.outcomes import PINNED
-from tools.vmlib.guest import Guest
-from tools.vmlib.kernels import get_kernel
+from tools.vm_guests.guest import Guest
+from tools.vm_guests.kernels import get_kernel
 from tracer.probes.sources import SOURCES, Backend
 
 _ROOT = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ def _replayed(run: _GuestRun) -> Replay:
     return replay
 
 
-def test_the_kernel_is_what_it_is_taken_for(machine: _Machine, run: _GuestRun) -> None:
+def test_the_guest_runs_the_requested_kernel(machine: _Machine, run: _GuestRun) -> None:
     kernel = run.one("kernel")
     assert kernel["release"].startswith(machine.series.removesuffix("x"))
     assert kernel["levels"] == machine.levels
@@ -166,7 +166,7 @@ def test_redis_is_followed_to_the_page(run: _GuestRun) -> None:
     assert redis["events"] > 10_000
 
 
-def test_every_source_has_a_way_and_none_is_silent(machine: _Machine, run: _GuestRun) -> None:
+def test_every_source_is_attached_and_none_is_silent(machine: _Machine, run: _GuestRun) -> None:
     """Nothing is refused but what the kernel has not: pte_free_defer came with v6.6."""
     probes = run.one("probes")
     attached = {name for names in probes["by"].values() for name in names}
@@ -202,14 +202,14 @@ def test_a_forced_back_end_takes_all_that_it_can(run: _GuestRun) -> None:
         assert set(taken) <= {name, "raw_tracepoint"}
 
 
-def test_functions_tell_how_faults_end_and_what_is_pinned(run: _GuestRun) -> None:
+def test_functions_show_how_faults_end_and_which_pages_are_pinned(run: _GuestRun) -> None:
     outcomes = run.one("outcomes")
     assert outcomes["pinned"] == PINNED
     assert outcomes["audit"]["runs"] == 1
     assert outcomes["audit"]["refs_diff"] == 0
 
 
-def test_functions_tell_how_many_pte_pages_there_are(run: _GuestRun) -> None:
+def test_functions_show_the_number_of_pte_pages(run: _GuestRun) -> None:
     """What came and went since the first look, and what the shadow has at the end."""
     for backend in run.checks["back end"]:
         if backend["name"] in (Backend.FENTRY, Backend.KPROBE):
@@ -224,7 +224,7 @@ def test_its_trace_replays_here_to_the_same_bits(run: _GuestRun) -> None:
     assert replayed == (run.folder / "live.json").read_text()
 
 
-def test_a_trace_of_6_1_tells_what_6_18_does(runs: dict[str, Future[_GuestRun]]) -> None:
+def test_a_trace_of_6_1_predicts_the_pte_pages_of_6_18(runs: dict[str, Future[_GuestRun]]) -> None:
     """The same program; replayed as pt_reclaim, and really run."""
     old, new = runs["6.1"].result(), runs["6.18"].result()
     (engine,) = _replayed(old).engines.values()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Benchmarks: run as modules, print their figures with how they were taken."""
+"""Benchmarks: each runs as a module and prints its figures and how it measured them."""

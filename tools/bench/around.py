@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What benchmarks put around a load, and redis-benchmark as a load."""
+"""Recorders that benchmarks run during a load, and redis-benchmark as a load."""
 
 import signal
 import subprocess
@@ -26,7 +26,7 @@ _START_SECONDS = 60.0
 
 
 def requests_per_second(redis: Redis) -> float:
-    """SET, pipelined, values of 500 bytes; then everything is deleted."""
+    """Run pipelined SETs of 500-byte values, then delete everything; returns the rate."""
     done = subprocess.run(
         [
             *("redis-benchmark", "-s", str(redis.socket), "-t", "set", "-n", str(REQUESTS)),
@@ -46,10 +46,10 @@ def requests_per_second(redis: Redis) -> float:
 def interrupted(
     command: list[str], ready: Callable[[], bool], settle: float = 0.5
 ) -> Iterator[None]:
-    """A recorder that runs during the block, from `settle` seconds after it is ready on.
+    """Run a recorder during the block, which starts `settle` seconds after the recorder is ready.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the recorder failed.
     """
     recorder = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + _START_SECONDS

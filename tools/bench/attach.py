@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What attaching costs, and what it can take: python -m tools.bench.attach [ROUNDS].
+"""The cost and throughput of attaching: python -m tools.bench.attach [ROUNDS].
 
-A page-fault storm runs in turn untraced, under an empty BPF program on the
-same tracepoints, and followed by ptescope; medians of the alternating rounds
-and their ratios. While it is followed, events a second, losses, and the CPU
-that this process spends for an event from the ring to the table.
+A page-fault storm runs untraced, under an empty BPF program on the same tracepoints, and followed
+by ptescope, in turn. The output has medians of the rounds and of their ratios and, for ptescope,
+events per second, losses, and CPU time per event from the ring to the table.
 """
 
 import select
@@ -46,14 +45,14 @@ def _empty() -> Iterator[None]:
 
 
 def _plain(storm: Storm, around: Callable[[], AbstractContextManager[None]]) -> float:
-    """Nanoseconds a fault with nothing of ours, or with the empty program."""
+    """Nanoseconds per fault, untraced or with the empty program."""
     with around():
         storm.start(_STORM_ROUNDS)
         return _wait(storm, lambda: None) / (_STORM_ROUNDS * PAGES)
 
 
 class _Followed:
-    """Nanoseconds a fault under ptescope, and what ptescope itself did."""
+    """Nanoseconds per fault under ptescope, and the cost of ptescope itself."""
 
     def __init__(self) -> None:
         self.cpu_per_event: list[float] = []

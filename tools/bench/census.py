@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How fast a census is, and what it takes: python -m tools.bench.census [SLOTS] [ROUNDS].
+"""The speed and memory of a census: python -m tools.bench.census [SLOTS] [ROUNDS].
 
-A process with one touched page in each of SLOTS slots is read; in between, as
-many bytes are copied from one array to another. Medians of the alternating
-rounds, their ratio, and the peak of this process's memory after the first reading.
+It alternately reads a process with one touched page in each of SLOTS slots, and copies the same
+number of bytes between arrays. The output has medians of the rounds, their ratio, and the peak
+memory of this process after the first reading.
 """
 
 import resource
@@ -20,7 +20,7 @@ from tracer.process.target import open_target
 
 _PAGE = 4096
 _BUFFER = 1 << 20
-"""Bytes copied at a time, as many as the page reader's."""
+"""Bytes copied at a time, the same as in the page reader."""
 _SOURCE = 1 << 30
 
 
@@ -29,7 +29,7 @@ def _peak_mib() -> int:
 
 
 class _Copy:
-    """A plain copy of many bytes, from a source that no cache holds."""
+    """A plain copy of many bytes, from a source larger than any cache."""
 
     def __init__(self) -> None:
         self._source = np.ones(_SOURCE, np.uint8)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The RFC's own example, live: python -m tools.bench.cover [GIB].
 
-Map 50 GiB; touch 2 MiB and discard it, 25,600 times; once with one call for each
-2 MiB and once with two. VmPTE as this kernel states it, and what each policy of the
-shadow says; the RFC's cover letter has 102,640 kB before and 96 kB after.
+The example maps 50 GiB, and touches and discards 2 MiB, 25,600 times: once with one call for each
+2 MiB and once with two. The output has the kernel's VmPTE and that of each policy of the shadow.
+The RFC's cover letter has 102,640 kB before and 96 kB after.
 """
 
 import select
@@ -44,14 +44,14 @@ def _run(gib: int, purge_kib: int) -> None:
         table = session.table
         above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
         upper = sum(map(table.counter, above))
-        told = {
+        predicted = {
             policy.label: KIB_PER_PAGE * (upper + table.counter(Counter.TABLES + policy))
             for policy in Policy
         }
         lost = table.counter(Counter.LOST)
         print(f"{gib} GiB, discarded {purge_kib} KiB at a time; {lost} events lost")
         print(f"  VmPTE, this kernel ({kernel.policy.label})  {vm_pte_kib(program.pid):8,} kB")
-        for label, kib in told.items():
+        for label, kib in predicted.items():
             print(f"  {label:<32}  {kib:8,} kB")
     finally:
         program.kill()
@@ -61,7 +61,7 @@ def _run(gib: int, purge_kib: int) -> None:
 
 
 def main() -> None:
-    """Run both."""
+    """Run both variants."""
     gib = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     prepare()
     for purge_kib in (2048, 1024):

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What watching a whole host costs: python -m tools.bench.daemon [ROUNDS] [PART ...].
+"""The cost of following a whole host: python -m tools.bench.daemon [ROUNDS] [PART ...].
 
-Parts, all of them if none is named:
+Parts (default: all):
 
 alone: CPU and memory of the daemon with 10, 100 and 1,000 processes of 300 PTE pages, which
-  are idle, or touch and give back 30 pages a second each; it follows no others. Last, how
-  long it takes to end after SIGTERM.
-redis: redis-benchmark in turn with nothing, with `ptescope daemon`, and with `perf record -a`
-  of the same tracepoints; medians of the alternating rounds and of their ratios.
+  are idle, or touch and return 30 pages a second each; the daemon follows no other processes.
+  It also measures how long the daemon takes to end after SIGTERM.
+redis: redis-benchmark alone, with `ptescope daemon`, and with `perf record -a` of the same
+  tracepoints, in turn; medians of the rounds and of their ratios.
 storm: the same for a page-fault storm.
 """
 
@@ -56,7 +56,7 @@ while True:
 """
 _MEASURED_SECONDS = 20.0
 _FIRST_SECONDS = 5.0
-"""In which it looks at everybody's executable and libraries, once."""
+"""Time in which the daemon examines the executable and libraries of every process, once."""
 
 
 def _free_port() -> int:
@@ -67,7 +67,7 @@ def _free_port() -> int:
 
 
 def _metric(port: int, pattern: str) -> float:
-    """A number of the daemon's; 0 where it does not answer yet."""
+    """The value of a metric of the daemon; 0 while the daemon does not answer yet."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             found = re.search(f"^{pattern} (\\S+)$", answer.read().decode(), re.MULTILINE)
@@ -102,14 +102,14 @@ def _compare(
     measure: Callable[[], float],
     options: tuple[str, ...] = (),
 ) -> None:
-    """Print what `measure`, in `unit` of time, is with each of the three.
+    """Print the result of `measure` with each of the three.
 
     Args:
         what: the load.
-        unit: of what `measure` returns.
-        rounds: how often each.
-        measure: runs the load.
-        options: of the daemon, so that it follows the load.
+        unit: the unit of the result.
+        rounds: the number of rounds of each.
+        measure: runs the load; returns a time.
+        options: options of the daemon that make it follow the load.
     """
     around: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "nothing": nullcontext,
@@ -119,7 +119,7 @@ def _compare(
     times: dict[str, list[float]] = {name: [] for name in around}
     measure()  # once, to warm up
     for turn in range(rounds):
-        # Each comes first in its turn: what one leaves behind, the next one meets.
+        # Each comes first in turn, because each may affect the next.
         names = deque(around)
         names.rotate(turn)
         for name in names:
@@ -204,7 +204,7 @@ def _storms(rounds: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="What watching a whole host costs.")
+    parser = argparse.ArgumentParser(description="Measure the cost of following a whole host.")
     parser.add_argument("rounds", type=int, nargs="?", default=5)
     parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(_PARTS))
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What recording costs and yields: python -m tools.bench.record [ROUNDS].
+"""The cost of recording, and the size of traces: python -m tools.bench.record [ROUNDS].
 
-1. redis-benchmark (SET, pipelined, values of 500 bytes, then FLUSHALL) in turn
-   untraced, under `ptescope record`, and under `perf record` of the same
-   tracepoints; medians of the alternating rounds and of their ratios.
-2. Bytes an event of those traces and of perf.data.
-3. A page-fault storm recorded: faults a second, and what was lost.
+1. redis-benchmark (SET, pipelined, values of 500 bytes, then FLUSHALL) untraced, under
+   `ptescope record`, and under `perf record` of the same tracepoints, in turn; medians of the
+   rounds and of their ratios.
+2. Bytes per event of these traces and of perf.data.
+3. A recorded page-fault storm: faults per second, and losses.
 4. Replay from file to snapshot, on one processor.
 """
 
@@ -32,7 +32,7 @@ _STORM_ROUNDS = 250
 
 
 def _has(path: Path, size: int) -> Callable[[], bool]:
-    """Whether a file has grown to so many bytes."""
+    """Whether a file has grown to `size` bytes."""
     return lambda: path.exists() and path.stat().st_size >= size
 
 
@@ -58,7 +58,7 @@ def _perf_samples(data: Path) -> int:
 
 
 def _replayed(trace: Path) -> tuple[Snapshot, float]:
-    """What the trace tells, and the seconds from file to snapshot; of three tries the median."""
+    """The snapshot of a trace, and the median seconds of three replays."""
     took = []
     for _ in range(3):
         begin = time.perf_counter()

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The shadow table's loop in C: faults and zaps, on the very same arrays.
+ * The shadow table's loop in C: faults and zaps, on the same arrays.
  *
- * What shadow/table compiles from Python, written by hand for comparison and built with
- * -O2 by tools.bench.replay, which passes the places of the counters and the kinds as
- * macros. It ends at an event of another kind, or where the arrays must grow: the caller
- * has the table apply that one. Huge pages are left out.
+ * This is a hand-written version of the code that shadow/table compiles from Python, for
+ * comparison. tools.bench.replay builds it with -O2 and passes the places of the counters and the
+ * kinds as macros. It stops at an event of another kind, or when the arrays must grow; the caller
+ * then has the table apply that event. Huge pages are left out.
  */
 #include <stdint.h>
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How fast the shadow table takes events: python -m tools.bench.replay [ROUNDS] [MILLIONS].
+"""The speed of the shadow table: python -m tools.bench.replay [ROUNDS] [MILLIONS].
 
-All three policies at once, on a recorded Redis and on made storms; against the same
-loop written in C (replay.c) and compiled with -O2, which works on the same arrays and
-has to end with the same ones. Medians of alternating rounds, bytes a PTE page, and the
-time to load the table from a warm cache.
+It applies a recorded Redis and synthetic storms under all three policies at once, and compares the
+speed with the same loop in C (replay.c, -O2), which works on the same arrays and must end with the
+same contents. The output has medians of alternating rounds, bytes per PTE page, and the time to
+load the table from a warm cache.
 """
 
 import ctypes
@@ -61,7 +61,7 @@ class CLoop:
         )  # fmt: skip
 
     def feed(self, table: Table, events: EventBatch) -> None:
-        """As `Table.feed`; what the C loop leaves out, the table does."""
+        """Apply events as `Table.feed` does; the table applies those that the C loop leaves out."""
         done = 0
         while done < len(events):
             state = table.state
@@ -88,7 +88,7 @@ def _assert_equal(one: Table, other: Table) -> None:
 
 
 def _compare(stream: Stream, c_loop: CLoop, rounds: int) -> float:
-    """Print a row; returns events a second of the table."""
+    """Print a row; returns the events per second of the table."""
     ours, theirs = [], []
     for _ in range(rounds):
         seconds, table = _seconds(Table.feed, stream)

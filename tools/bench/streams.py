@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Streams of events for benchmarks: recorded from a real Redis, and made."""
+"""Streams of events for benchmarks: recorded from a real Redis, and synthetic."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _PURGE = 16
 
 @dataclass(frozen=True)
 class Stream:
-    """Events, and the table that they begin with."""
+    """Events, and the table to apply them to."""
 
     name: str
     start: Table
@@ -54,7 +54,7 @@ def _faults(addresses: np.ndarray[tuple[int], np.dtype[np.int64]]) -> EventBatch
 
 
 def _purge_heavy(count: int) -> EventBatch:
-    """Each 16 pages touched are purged at once: a call for 16 faults."""
+    """16 faults, then one call that purges their pages, repeated."""
     number = np.arange(count)
     call, within = number // (_PURGE + 1), number % (_PURGE + 1)
     begin = BASE + call * _PURGE * PAGE % (1 << 30)
@@ -75,7 +75,7 @@ def synthetic(count: int) -> Iterator[Stream]:
 
 
 def many_slots(slots: int, count: int, *, random: bool) -> Stream:
-    """`count` faults over so many PTE pages, all there before: in order, or in any order."""
+    """`count` faults over `slots` existing PTE pages, in order or at random."""
     table = _mapped(slots * SLOT)
     table.feed(_faults(BASE + np.arange(slots) * SLOT))
     rng = np.random.default_rng(2)
@@ -90,7 +90,7 @@ def many_slots(slots: int, count: int, *, random: bool) -> Stream:
 
 
 def redis() -> Stream:
-    """A real Redis that is filled, flushed, and filled again, from its seed on."""
+    """A real Redis that is filled, flushed, and filled again, from the seed on."""
     kernel = kernel_facts()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
     try:

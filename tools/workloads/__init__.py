@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real programs under known load, for the demo, the tests and the benchmarks."""
+"""Real programs under a known load, for the demo, the tests and the benchmarks."""

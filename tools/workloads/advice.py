@@ -16,7 +16,7 @@ _PAGEOUT = 21
 
 
 def main() -> None:
-    """Work, say so, wait to be ended."""
+    """Run the load, print "done", and wait."""
     chance = random.Random(1)
     deadline = time.monotonic() + float(sys.argv[1])
     area = mmap.mmap(-1, _SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Threads that allocate, fill and free blocks of mixed sizes, then come to rest.
+// Threads that allocate, fill and free blocks of mixed sizes, then stop.
 //
 //     churn THREADS SECONDS [ROUNDS]
 //
-// With ROUNDS they begin when a line comes on stdin, and each ends after so many rounds
-// of 1000 blocks, however long they take: the same work, whatever it costs.
-// Prints "done" when the threads have ended, then waits for a line on stdin. Half
-// of the blocks are freed by another thread than the one that made them.
+// With ROUNDS, the threads wait for a line on stdin, and each ends after ROUNDS rounds of 1000
+// blocks, however long they take, so that the work is always the same. Prints "done" when the
+// threads have ended, then waits for a line on stdin. Another thread than the one that allocated
+// a block frees it, for half of the blocks.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ static void *churn(void *number) {
             pthread_mutex_unlock(&lock);
             free(old);
         }
-        if (rand_r(&seed) % 64 == 0)  // now and then nearly everything goes
+        if (rand_r(&seed) % 64 == 0)  // sometimes free nearly everything
             for (int at = 0; at < HELD; at++)
                 if (at % 16) {
                     free(held[at]);

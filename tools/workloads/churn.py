@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Threads that allocate, fill and free arrays at once, then come to rest.
+"""Threads that allocate, fill and free arrays in parallel, then stop.
 
-A real use of malloc from many threads: numpy allocates each array with it and
-fills it without the interpreter lock. Run under any allocator:
+This uses malloc from many threads: numpy allocates each array with malloc and fills it without
+the interpreter lock. Run it under any allocator:
 
     LD_PRELOAD=libjemalloc.so.2 python -m tools.workloads.churn THREADS SECONDS
 
@@ -32,7 +32,7 @@ def _churn(seed: int, deadline: float) -> None:
 
 
 def main() -> None:
-    """Churn, say so, wait to be ended."""
+    """Run the load, print "done", and wait."""
     threads, seconds = int(sys.argv[1]), float(sys.argv[2])
     deadline = time.monotonic() + seconds
     workers = [threading.Thread(target=_churn, args=(seed, deadline)) for seed in range(threads)]

@@ -3,8 +3,8 @@
 
     python -m tools.workloads.cover GIB PURGE_KIB
 
-Reads a line, does it, prints "done", waits for another line. Each 2 MiB is touched
-in full and discarded in calls of PURGE_KIB.
+Waits for a line, runs, prints "done", and waits for another line. It touches each 2 MiB in full and
+discards it in calls of PURGE_KIB.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ _NORESERVE = 0x4000
 
 
 def main() -> None:
-    """Map, wait, touch and discard, say so, wait to be ended."""
+    """Map, wait for a line, touch and discard, print "done", and wait."""
     length, purge = int(sys.argv[1]) << 30, int(sys.argv[2]) << 10
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
     area = mmap.mmap(-1, length + _SLOT, flags)

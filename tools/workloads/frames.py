@@ -25,7 +25,7 @@ def _round(rows: int, seed: int) -> int:
 
 
 def main() -> None:
-    """Work, say so, wait to be ended."""
+    """Run the load, print "done", and wait."""
     deadline = time.monotonic() + float(sys.argv[1])
     rows, rounds = map(int, sys.argv[2:] or (1_000_000, sys.maxsize))
     seed = 0

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A phase of a server: threads fill memory with buffers, all but some are freed in random order.
+// A phase of a server: threads fill memory with buffers and free most of them in random order.
 //
 //     phase THREADS MIB SMALLEST LARGEST KEEP SECONDS
 //
-// Prints "ready" and waits for a line on stdin. Then each thread fills its share of MIB with buffers of SMALLEST to LARGEST bytes, frees all but
-// each KEEP-th (0: all) in random order, spread over SECONDS, with some use again in between.
-// Prints "done", then takes lines until the end: "release" calls the gperftools function that
-// returns free memory, an address discards the 2 MiB there, which must be free.
+// Prints "ready" and waits for a line on stdin. Then each thread fills its share of MIB with
+// buffers of SMALLEST to LARGEST bytes, and frees all but every KEEP-th (0: all) in random order,
+// spread over SECONDS, with some new allocations in between. Prints "done", then reads lines until
+// the end: "release" calls the gperftools function that returns free memory; an address discards
+// the 2 MiB there, which must be free.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ static void *phase(void *number) {
         if (keep && i % keep == 0)
             continue;
         free(held[i]);
-        if (i % 8 == 0) {  // some of it is used again at once
+        if (i % 8 == 0) {  // some memory is reused at once
             size_t size = smallest + rand_r(&seed) % (largest - smallest + 1);
             char *again = malloc(size);
             memset(again, 7, size);

@@ -19,7 +19,7 @@ _AS_USER = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups")
 
 
 def _binaries() -> Path:
-    """Debian keeps them out of PATH, a folder for each version."""
+    """The folder of the programs: Debian has one for each version, outside PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
         raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
@@ -30,9 +30,9 @@ class Postgres:
     """A running server.
 
     Args:
-        pid: of its postmaster.
-        binaries: where its programs are.
-        folder: of its socket.
+        pid: the pid of its postmaster.
+        binaries: the folder of its programs.
+        folder: the folder of its socket.
     """
 
     def __init__(self, pid: int, binaries: Path, folder: Path) -> None:
@@ -46,7 +46,7 @@ class Postgres:
         ]  # fmt: skip
 
     def load(self, clients: int, seconds: int) -> subprocess.Popen[bytes]:
-        """Begin so many clients' work."""
+        """Start pgbench with this number of clients."""
         subprocess.run(self._pgbench("-i", "-q", "-s", "2"), check=True, capture_output=True)
         return subprocess.Popen(
             self._pgbench("-c", str(clients), "-T", str(seconds)),
@@ -57,10 +57,10 @@ class Postgres:
 
 @contextmanager
 def private_postgres() -> Iterator[Postgres]:
-    """A server of one's own; it ends with the block. It does not run as root, which it refuses.
+    """Run a private server for the block. It runs as postgres, since it refuses to run as root.
 
     Raises:
-        RuntimeError: it is not installed or does not come up.
+        RuntimeError: PostgreSQL is not installed or does not start.
     """
     binaries, user = _binaries(), pwd.getpwnam(_USER)
     folder = Path(tempfile.mkdtemp(prefix="ptescope-postgres-"))
@@ -86,7 +86,7 @@ def private_postgres() -> Iterator[Postgres]:
             deadline = time.monotonic() + _START_SECONDS
             while not list(folder.glob(".s.PGSQL.*[0-9]")):
                 if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("PostgreSQL did not come up")
+                    raise RuntimeError("PostgreSQL did not start")
                 time.sleep(0.05)
             yield Postgres(server.pid, binaries, folder)
         finally:

@@ -16,7 +16,7 @@ _HELD = 16
 
 
 def main() -> None:
-    """Work, say so, wait to be ended."""
+    """Run the load, print "done", and wait."""
     chance = random.Random(1)
     deadline = time.monotonic() + float(sys.argv[2])
     files = [path for path in Path(sys.argv[1]).rglob("*.so*") if path.stat().st_size > 1 << 16]

@@ -58,7 +58,7 @@ class Redis:
     def delete_most(
         self, keys: int, keep_each: int, prefix: str = "key", step: int = 50000
     ) -> None:
-        """Delete all but each `keep_each`-th of the keys that `fill` made."""
+        """Delete all but every `keep_each`-th of the keys that `fill` made."""
         for first in range(0, keys, step):
             last = min(first + step, keys)
             self.command("EVAL", _DELETE, 1, prefix, first, last, keep_each)
@@ -70,10 +70,10 @@ class Redis:
 
 @contextmanager
 def private_redis(**environment: str) -> Iterator[Redis]:
-    """A redis-server of one's own, without persistence; it ends with the block.
+    """Run a private redis-server for the block, without persistence.
 
     Raises:
-        RuntimeError: it is not installed or does not come up.
+        RuntimeError: redis-server is not installed or does not start.
     """
     program = shutil.which("redis-server")
     if program is None:
@@ -92,7 +92,7 @@ def private_redis(**environment: str) -> Iterator[Redis]:
             deadline = time.monotonic() + _START_SECONDS
             while not socket.exists():
                 if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("redis-server did not come up")
+                    raise RuntimeError("redis-server did not start")
                 time.sleep(0.05)
             yield Redis(server.pid, socket)
         finally:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process with very many PTE pages: one touched page in each slot.
+"""A process with a great many PTE pages: one touched page in each slot.
 
     python -m tools.workloads.sparse SLOTS
 
-Prints "done" when they are touched, then waits for a line on stdin. A million
+Prints "done" once it has touched them, then waits for a line on stdin. A million
 slots span 2 TiB of address space and take 8 GiB: half pages, half page tables.
 """
 
@@ -18,7 +18,7 @@ _NORESERVE = 0x4000
 
 
 def main() -> None:
-    """Map, touch, say so, wait to be ended."""
+    """Map, touch, print "done", and wait."""
     length = int(sys.argv[1]) * _SLOT
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
     area = mmap.mmap(-1, length, flags)

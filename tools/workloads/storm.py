@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A page-fault storm: touch every page, DONTNEED all, repeat.
 
-Reads a number of rounds a line from stdin, does them, and answers with the
-nanoseconds that they took. A round is `PAGES` faults and one madvise.
+For each line on stdin with a number of rounds, it runs these rounds and prints the nanoseconds
+that they took. A round is `PAGES` faults and one madvise.
 """
 
 import mmap
@@ -31,7 +31,7 @@ def _main() -> None:
 
 
 class Storm:
-    """The storm, seen from who measures it."""
+    """A handle on a running storm."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -42,19 +42,19 @@ class Storm:
         self.answer.readline()
 
     def start(self, rounds: int) -> None:
-        """Begin so many rounds; `answer` is readable when they are done."""
+        """Start this number of rounds; `answer` is readable when they are done."""
         assert self._process.stdin
         self._process.stdin.write(f"{rounds}\n")
         self._process.stdin.flush()
 
     @property
     def answer(self) -> IO[str]:
-        """Where the nanoseconds come from."""
+        """The stream on which the storm prints nanoseconds."""
         assert self._process.stdout
         return self._process.stdout
 
     def close(self) -> None:
-        """End it."""
+        """End the storm."""
         self._process.kill()
         self._process.communicate()
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bpf(2) and perf_event_open(2), where bcc does not reach: trampolines, tracepoints, single runs.
+"""bpf(2) and perf_event_open(2), for what bcc lacks: trampolines, tracepoints, single runs.
 
-bcc takes fentry and fexit programs by the names of their functions, and which names has
-changed between its versions; and one function can stand for one kernel function only. It
-looks tracepoints up in a mounted tracefs, which a fresh machine does not have.
+bcc derives the type of fentry and fexit programs from their names, by rules that differ
+between its versions, and one of its functions serves one kernel function only. It looks
+tracepoints up in a mounted tracefs, which a fresh machine does not have.
 Source of the layouts: union bpf_attr in include/uapi/linux/bpf.h, struct perf_event_attr in
 include/uapi/linux/perf_event.h.
 """
@@ -12,13 +12,12 @@ import ctypes
 import errno
 import fcntl
 import os
-import struct
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
+from shadow.uapi import SYSCALL_NUMBERS
 
 __all__ = ("attach_tracepoint", "attach_tracing", "load_tracing", "run_once")
 
-_SYS_BPF = 321  # x86-64
 _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
 _RAW_TRACEPOINT_OPEN = 17
@@ -28,22 +27,78 @@ _TRACE_FEXIT = 25
 _INSTRUCTION_BYTES = 8
 _LOG_BYTES = 1 << 20
 _ENOTSUPP = 524
-_SYS_PERF_EVENT_OPEN = 298  # x86-64
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 _EVERY_PROCESS, _CPU, _NO_GROUP = -1, 0, -1
 
-_LOAD_ATTR = struct.Struct("<IIQQIIQII16sIIIIQIIQII4x")
-_OPEN_ATTR = struct.Struct("<QI4x")
-_PERF_ATTR = struct.Struct("<IIQ96x")  # type, size, config: PERF_ATTR_SIZE_VER5
-_TEST_RUN_ATTR = struct.Struct("<IIIIQQIIIIQQIII4x")
+
+class _ProgramLoad(ctypes.Structure):
+    _fields_ = (
+        ("prog_type", ctypes.c_uint32),
+        ("insn_cnt", ctypes.c_uint32),
+        ("insns", ctypes.c_uint64),
+        ("license", ctypes.c_uint64),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_uint64),
+        ("kern_version", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_name", ctypes.c_char * 16),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("expected_attach_type", ctypes.c_uint32),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("func_info", ctypes.c_uint64),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_uint64),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
+    )
 
 
-def _bpf(command: int, packed: bytes) -> int:
+class _LinkOpen(ctypes.Structure):
+    """BPF_RAW_TRACEPOINT_OPEN; without a name, the program says where it belongs."""
+
+    _fields_ = (("name", ctypes.c_uint64), ("prog_fd", ctypes.c_uint32))
+
+
+class _TestRun(ctypes.Structure):
+    _fields_ = (
+        ("prog_fd", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("data_in", ctypes.c_uint64),
+        ("data_out", ctypes.c_uint64),
+        ("repeat", ctypes.c_uint32),
+        ("duration", ctypes.c_uint32),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_uint64),
+        ("ctx_out", ctypes.c_uint64),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
+
+
+class _PerfEvent(ctypes.Structure):
+    """The first members of struct perf_event_attr, and the size of its version 5."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("rest", ctypes.c_uint64 * 12),
+    )
+
+
+def _bpf(command: int, attr: ctypes.Structure) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    attr = ctypes.create_string_buffer(packed, len(packed))
-    result: int = libc.syscall(_SYS_BPF, command, attr, len(packed))
+    number = SYSCALL_NUMBERS["bpf"]
+    result: int = libc.syscall(number, command, ctypes.byref(attr), ctypes.sizeof(attr))
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, "not supported" if error == _ENOTSUPP else os.strerror(error))
@@ -68,24 +123,24 @@ def load_tracing(code: bytes, function_id: int, *, at_exit: bool) -> int:
     instructions = ctypes.create_string_buffer(code, len(code))
     license_name = ctypes.create_string_buffer(b"GPL")
 
-    def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
-        attr = _LOAD_ATTR.pack(
-            *(_TYPE_TRACING, len(code) // _INSTRUCTION_BYTES),
-            *(ctypes.addressof(instructions), ctypes.addressof(license_name)),
-            *((1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)),
-            *(0, 0, b"ptescope", 0, _TRACE_FEXIT if at_exit else _TRACE_FENTRY),
-            *(0, 0, 0, 0, 0, 0, 0, function_id),
-        )
-        return _bpf(_PROG_LOAD, attr)
-
+    attr = _ProgramLoad(
+        prog_type=_TYPE_TRACING,
+        insn_cnt=len(code) // _INSTRUCTION_BYTES,
+        insns=ctypes.addressof(instructions),
+        license=ctypes.addressof(license_name),
+        prog_name=b"ptescope",
+        expected_attach_type=_TRACE_FEXIT if at_exit else _TRACE_FENTRY,
+        attach_btf_id=function_id,
+    )
     try:
-        return load(None)
+        return _bpf(_PROG_LOAD, attr)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise NotPermittedError(f"{error.strerror}") from error
         log = ctypes.create_string_buffer(_LOG_BYTES)
+        attr.log_level, attr.log_size, attr.log_buf = 1, len(log), ctypes.addressof(log)
         try:
-            return load(log)
+            return _bpf(_PROG_LOAD, attr)
         except OSError:
             lines = log.value.decode(errors="replace").splitlines()
             said = [line for line in lines if not line.startswith(("processed", "verification"))]
@@ -97,10 +152,10 @@ def attach_tracing(program: int) -> int:
     """Attach what `load_tracing` has loaded, and close it; returns the link's file descriptor.
 
     Raises:
-        UnsupportedHostError: this kernel does not let itself be traced that way.
+        UnsupportedHostError: this kernel does not support this attach type.
     """
     try:
-        return _bpf(_RAW_TRACEPOINT_OPEN, _OPEN_ATTR.pack(0, program))
+        return _bpf(_RAW_TRACEPOINT_OPEN, _LinkOpen(prog_fd=program))
     except OSError as error:
         raise UnsupportedHostError(f"{error.strerror}") from error
     finally:
@@ -119,12 +174,16 @@ def attach_tracepoint(program: int, tracepoint: int) -> int:
         UnsupportedHostError: the kernel refuses it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    attr = ctypes.create_string_buffer(
-        _PERF_ATTR.pack(_PERF_TYPE_TRACEPOINT, _PERF_ATTR.size, tracepoint), _PERF_ATTR.size
-    )
+    attr = _PerfEvent(type=_PERF_TYPE_TRACEPOINT, size=ctypes.sizeof(_PerfEvent), config=tracepoint)
     # The programs of a tracepoint run on every CPU; the event has to name one all the same.
-    where = map(ctypes.c_long, (_EVERY_PROCESS, _CPU, _NO_GROUP, _PERF_FLAG_FD_CLOEXEC))
-    event: int = libc.syscall(ctypes.c_long(_SYS_PERF_EVENT_OPEN), attr, *where)
+    event: int = libc.syscall(
+        ctypes.c_long(SYSCALL_NUMBERS["perf_event_open"]),
+        ctypes.byref(attr),
+        ctypes.c_long(_EVERY_PROCESS),
+        ctypes.c_long(_CPU),
+        ctypes.c_long(_NO_GROUP),
+        ctypes.c_long(_PERF_FLAG_FD_CLOEXEC),
+    )
     try:
         if event < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -142,9 +201,9 @@ def attach_tracepoint(program: int, tracepoint: int) -> int:
 
 
 def run_once(program: int) -> None:
-    """Run a loaded raw-tracepoint function here and now, attached to nothing.
+    """Run a loaded raw-tracepoint function once, without attaching it.
 
     Raises:
         OSError: the kernel refuses (BPF_PROG_TEST_RUN for these came with v5.10).
     """
-    _bpf(_PROG_TEST_RUN, _TEST_RUN_ATTR.pack(program, *[0] * 14))
+    _bpf(_PROG_TEST_RUN, _TestRun(prog_fd=program))

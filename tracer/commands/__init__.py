@@ -8,10 +8,16 @@ __all__ = ("Command",)
 
 
 class Command(Protocol):
-    """What `tracer.cli` needs of a command; its docstring is its help."""
+    """What `tracer.cli` needs of a command.
+
+    The first line of its docstring is its help: one sentence.
+    """
+
+    example: str
+    """A command line that `--help` shows."""
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
 
     def run(self, args: Namespace, /) -> int:
-        """Carry it out; returns the exit status."""
+        """Run the command; returns the exit status."""

@@ -26,23 +26,23 @@ from shadow.trace import TraceReader
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, seconds, whole
 from tracer.commands.options import add_backend, add_max_memory
-from tracer.follow.loop import Stop
+from tracer.commands.output import print_report
+from tracer.follow.loop import Stop, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import LAST_PATIENCE_NS, Session
 from tracer.kernel import kernel_facts
 from tracer.process.find import find_all_by_name
 from tracer.process.target import open_target
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("AdviseCommand",)
 
 _SECONDS = 30.0
-_BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
 
 
 @dataclass
 class _Advised:
-    """What is said of the processes of a run or of a trace, in both forms."""
+    """The advice on the processes of a run or of traces, as text and as JSON."""
 
     texts: list[str] = field(default_factory=list)
     processes: list[dict[str, Any]] = field(default_factory=list)
@@ -76,60 +76,71 @@ class _Advised:
 
     def show(self, args: Namespace) -> None:
         """Print it."""
-        if args.json:
-            plain = {"schema": SCHEMA, "processes": self.processes}
-            dump(plain | {"families": self.families} if self.families else plain)
-        else:
-            say("\n\n".join(self.texts))
+        plain = {"schema": SCHEMA, "processes": self.processes}
+        print_report(
+            plain | {"families": self.families} if self.families else plain,
+            lambda: "\n\n".join(self.texts),
+            as_json=args.json,
+        )
 
 
 class AdviseCommand:
     """Say what to change, what it saves, and what it costs.
 
-    A process is followed for a while, under its usual load; what it purged is then
-    run again under each change. It is neither stopped nor changed. Begin before the
-    load that leaves empty PTE pages, and end when the process rests. A trace is
-    judged likewise by what is in it, without any rights, on any machine.
+    ptescope follows a process under its usual load, and then replays its purges under each
+    proposed change. It neither stops nor changes the process. Start before the load that leaves
+    empty PTE pages, and stop once the process is idle. Advice from a trace needs no rights.
     """
+
+    example = "ptescope advise -p $(pidof redis-server) -d 60"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.usage = (
-            "ptescope advise ((-p PID | -n NAME) [-d SECONDS] | TRACE ...) [--keep EVENTS] "
-            "[--detail] [--json]"
+            "ptescope advise ((-p PID | -n NAME) [-d SECONDS] | TRACE ...) [--detail] [--json]\n"
+            "                       [--keep EVENTS] [--max-memory SIZE] [--backend NAME]"
         )
-        parser.add_argument("-p", "--pid", type=pid, help="the process")
-        parser.add_argument(
-            "-n", "--name", help="every process with this name; findings are for all together"
+        source = parser.add_argument_group("source", "Give PID or NAME, or one or more traces.")
+        source.add_argument("-p", "--pid", type=pid, help="follow this process")
+        source.add_argument(
+            "-n", "--name", help="follow every process with this name, and advise on all as one"
         )
-        parser.add_argument(
+        source.add_argument(
             "-d",
             "--duration",
             type=seconds,
             metavar="SECONDS",
-            help=f"how long to follow, or until Ctrl-C (default: {_SECONDS:g})",
+            help=f"follow it for this time, or until Ctrl-C (default: {_SECONDS:g})",
         )
-        parser.add_argument(
+        source.add_argument(
             "traces",
             nargs="*",
             metavar="TRACE",
             help="a trace, a folder of *.arrows, a pattern, or a URL of these",
         )
-        parser.add_argument(
+        report = parser.add_argument_group("report")
+        report.add_argument(
+            "--detail",
+            action="store_true",
+            help="show all risks, the basis of each number, how to verify, and sources",
+        )
+        report.add_argument(
+            "--json", action="store_true", help="print the advice as JSON (schema 1)"
+        )
+        limits = parser.add_argument_group("memory and probes")
+        limits.add_argument(
             "--keep",
             type=whole,
             default=KEPT_EVENTS,
             metavar="EVENTS",
-            help="how many events to keep in memory, 40 bytes each, of all processes of a trace "
-            f"together (default: {KEPT_EVENTS:,})",
+            help="events to keep in memory, 40 bytes each, for all processes of a trace together "
+            f"(default: {KEPT_EVENTS:,})",
         )
-        add_max_memory(parser)
-        add_backend(parser)
-        parser.add_argument("--detail", action="store_true", help="tell all that is known")
-        parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
+        add_max_memory(limits)
+        add_backend(limits)
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
@@ -137,7 +148,7 @@ class AdviseCommand:
         if (args.pid is not None) + (args.name is not None) + bool(args.traces) != 1:
             raise UsageError("Give one of -p PID and TRACE, or -n NAME.")
         if args.traces and args.duration:
-            raise UsageError("-d is for a process that is followed; a trace has its own end.")
+            raise UsageError("-d applies to -p PID and -n NAME only; a trace has its own end.")
         advised = _Advised()
         if not args.traces:
             pids = [args.pid] if args.name is None else find_all_by_name(args.name)
@@ -162,7 +173,7 @@ class AdviseCommand:
 
 
 def _of_trace(reader: TraceReader, args: Namespace, advised: _Advised) -> list[DamagedTraceError]:
-    """Add advice on each process of a trace; returns why these are not all, if so."""
+    """Add advice on each process of a trace; returns the damage of the trace, if any."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("replaying", total=reader.size)
@@ -177,19 +188,19 @@ def _of_trace(reader: TraceReader, args: Namespace, advised: _Advised) -> list[D
 
 
 def _follow(pids: list[int], args: Namespace) -> Iterator[Evidence]:
-    """What is known of processes that were followed together, made one at a time.
+    """Follow processes for the window; yields the evidence on each.
 
     Raises:
         PtescopeError: see the exit statuses of the output contract.
     """
     kernel, store = kernel_facts(), HistoryStore(args.keep)
-    targets = [open_target(pid) for pid in pids]  # refuse before anything is loaded
+    targets = [open_target(pid) for pid in pids]  # fail before anything is loaded
     followed = list[tuple[Session, History]]()
-    with ExitStack() as undo:
+    with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-        prepare()  # when it is known that we may follow
+        prepare()  # only now, as it may compile: following is allowed
         whatif.prepare()
-        stop = Stop()
+        stop.listen()
         for target in targets:
             history = store.process()
             probes.add(target.pid)
@@ -205,13 +216,15 @@ def _follow(pids: list[int], args: Namespace) -> Iterator[Evidence]:
             followed.append((session, history))
         drop_capabilities()
         complain(f"following {_named([session for session, _ in followed])}")
-        deadline = time.monotonic() + (args.duration or _SECONDS)
-        while not stop.asked and time.monotonic() < deadline:
-            running = [session for session, _ in followed if not session.ended]
-            if not running:
-                break
-            got = sum(session.pump() for session in running)
-            time.sleep(_BUSY_WAIT if got else _IDLE_WAIT)
+        sessions = [session for session, _ in followed]
+
+        def pump() -> int:
+            return sum(session.follow() for session in sessions if not session.ended)
+
+        def over() -> bool:
+            return stop() or all(session.ended for session in sessions)
+
+        follow(pump, over, duration=args.duration or _SECONDS)
         for session, _ in followed:
             session.stop(LAST_PATIENCE_NS // len(followed))
     return _evidence(followed)
@@ -229,7 +242,7 @@ def _evidence(followed: list[tuple[Session, History]]) -> Iterator[Evidence]:
     for session, history in followed:
         facts = session.engine.facts
         if facts.ended and facts.kernel.seed == "none":
-            problem = f"Process {facts.process.pid} ended before anything was known of it."
+            problem = f"Process {facts.process.pid} ended before its page tables were read."
         else:
             known.append((session, history))
     if not known:

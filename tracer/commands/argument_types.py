@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What options take, read from text; a message says what would have been right."""
+"""Parsers of option values; each error message states what the option accepts."""
 
 import math
 import re
@@ -37,7 +37,7 @@ def seconds(text: str) -> float:
     """A duration."""
     value = _number(text)
     if not _SHORTEST <= value <= _LONGEST:
-        raise _wrong(f"seconds, from {_SHORTEST:g} to {_LONGEST:,.0f}", text)
+        raise _wrong(f"seconds from {_SHORTEST:g} to {_LONGEST:,.0f}", text)
     return value
 
 
@@ -52,14 +52,14 @@ def percent(text: str) -> float:
 def pid(text: str) -> int:
     """The number of a process."""
     value = _integer(text)
-    # One above the largest is read as a pid, too: whoever names it is told that there is none.
+    # One above the largest parses too, so that the error is "no such process", not a usage error.
     if not 1 <= value <= _LARGEST_PID + 1:
         raise _wrong(f"the number of a process, from 1 to {_LARGEST_PID:,}", text)
     return value
 
 
 def natural(text: str) -> int:
-    """A number from 1 on."""
+    """A whole number of at least 1."""
     value = _integer(text)
     if not 1 <= value <= _LARGEST_COUNT:
         raise _wrong(f"a whole number from 1 to {_LARGEST_COUNT:,}", text)
@@ -67,7 +67,7 @@ def natural(text: str) -> int:
 
 
 def whole(text: str) -> int:
-    """A number from 0 on."""
+    """A whole number of at least 0."""
     value = _integer(text)
     if not 0 <= value <= _LARGEST_COUNT:
         raise _wrong(f"a whole number from 0 to {_LARGEST_COUNT:,}", text)
@@ -75,7 +75,7 @@ def whole(text: str) -> int:
 
 
 def size(text: str) -> int:
-    """Bytes, as a number with or without a unit."""
+    """A number of bytes, with or without a unit."""
     match = re.fullmatch(r"([0-9]{1,18})([KMG]?)(?:iB|B)?", text, re.IGNORECASE)
     value = int(match[1]) * _UNITS[match[2].upper()] if match else 0
     if not 0 < value <= _LARGEST_SIZE:
@@ -84,7 +84,7 @@ def size(text: str) -> int:
 
 
 def ring_size(text: str) -> int:
-    """Bytes of a ring given in KiB: a power of two of at least one page."""
+    """The size of a ring in bytes, from KiB: a power of two of at least one page."""
     kib = _integer(text)
     least, most = _RING_KIB
     if not least <= kib <= most or kib & (kib - 1):
@@ -93,8 +93,8 @@ def ring_size(text: str) -> int:
 
 
 def address(text: str) -> tuple[str, int]:
-    """HOST:PORT; an IPv6 host in brackets."""
+    """HOST:PORT, with an IPv6 host in brackets."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]*):([0-9]{1,5})", text)
     if not match or int(match[2]) > _LARGEST_PORT:
-        raise _wrong("HOST:PORT, an IPv6 host in brackets", text)
+        raise _wrong("HOST:PORT, with an IPv6 host in brackets", text)
     return match[1].strip("[]"), int(match[2])

@@ -5,7 +5,6 @@ from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
 
 from shadow.errors import UsageError
 from shadow.family import followed_together
@@ -13,13 +12,15 @@ from shadow.plural import counted
 from shadow.private_file import NewFile, check_place
 from shadow.report.family import render_family
 from shadow.report.text import render
-from shadow.snapshot import Snapshot, document
+from shadow.snapshot import document
 from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
 from tracer.commands.options import add_backend
-from tracer.follow.loop import Stop, follow
+from tracer.commands.output import print_report
+from tracer.commands.progress import rows_at, status_line
+from tracer.follow.loop import Stop, Task, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.process_tree import ProcessTree
 from tracer.kernel import kernel_facts
@@ -27,55 +28,54 @@ from tracer.probes.stream import DEFAULT_RING
 from tracer.process.find import find_by_name
 from tracer.process.launch import Launched
 from tracer.process.target import open_target
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("AttachCommand", "open_writer", "prepare_target", "run_tree")
 
 
 def prepare_target(parser: ArgumentParser) -> None:
-    """Declare what says whom to follow, how, and what to write down."""
-    parser.add_argument("-p", "--pid", type=pid, help="the process to follow")
-    parser.add_argument("-n", "--name", help="the process to follow, by its name")
-    parser.add_argument(
+    """Declare the options of `attach` and `record` alike."""
+    target = parser.add_argument_group("target", "Give exactly one of PID, NAME and CMD.")
+    target.add_argument("-p", "--pid", type=pid, help="follow this process")
+    target.add_argument("-n", "--name", help="follow the one process with this name")
+    target.add_argument("cmd", nargs=REMAINDER, metavar="-- CMD", help="start this program")
+    target.add_argument("-f", "--follow", action="store_true", help="also follow child processes")
+    window = parser.add_argument_group("window")
+    window.add_argument(
         "-d", "--duration", type=seconds, metavar="SECONDS", help="stop after this time"
     )
-    parser.add_argument(
-        "-i", "--interval", type=seconds, metavar="SECONDS", help="a row each interval"
+    window.add_argument(
+        "-i", "--interval", type=seconds, metavar="SECONDS", help="print a row every SECONDS"
     )
-    parser.add_argument(
+    window.add_argument(
         "--audit",
         type=seconds,
         metavar="SECONDS",
-        help="compare with the real page tables, and repair, each so many seconds",
+        help="compare with the real page tables, and repair, every SECONDS",
     )
-    parser.add_argument(
-        "-f",
-        "--follow",
-        action="store_true",
-        help="follow the processes that it forks or spawns, too",
-    )
-    parser.add_argument("--force", action="store_true", help="replace files that are there")
-    parser.add_argument(
+    files = parser.add_argument_group("files")
+    files.add_argument("--force", action="store_true", help="replace existing files")
+    files.add_argument(
         "--redact",
         action="store_true",
-        help="leave host, paths, command lines and environment out of the trace, move addresses",
+        help="omit host, paths, command lines and environment from the trace, and move addresses",
     )
-    parser.add_argument(
+    probes = parser.add_argument_group("probes")
+    probes.add_argument(
         "--ring",
         type=ring_size,
         default=DEFAULT_RING,
         metavar="KIB",
         help="size of the ring buffer, a power of two (default: 16384)",
     )
-    add_backend(parser)
-    parser.add_argument("cmd", nargs=REMAINDER, metavar="-- CMD", help="start and follow this")
+    add_backend(probes)
 
 
 def open_writer(args: Namespace) -> TraceWriter | None:
-    """The trace that was asked for, if any.
+    """The writer of the requested trace, if one was requested.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: the trace cannot be created.
     """
     if args.output is None:
         return None
@@ -86,19 +86,21 @@ def open_writer(args: Namespace) -> TraceWriter | None:
 
 def run_tree(
     args: Namespace,
+    stop: Stop,
     *,
     stop_without_trace: bool,
     before_rights_drop: Callable[[], object] = lambda: None,
 ) -> tuple[ProcessTree, TraceWriter | None]:
-    """Follow whom the arguments name until it is over.
+    """Follow the target until the window ends.
 
     Args:
-        args: see `prepare_target`, and `output`.
-        stop_without_trace: whether it is over when the trace cannot be written any more.
-        before_rights_drop: is called when the process is seeded and all rights are still there.
+        args: the options of `prepare_target`, and `output`.
+        stop: listens to signals once the process can be followed.
+        stop_without_trace: whether to stop once the trace can no longer be written.
+        before_rights_drop: called once the process is seeded, while all rights remain.
 
     Returns:
-        Those who were followed, and the trace, which is to be closed.
+        The processes that were followed, and the trace writer, which the caller closes.
 
     Raises:
         PtescopeError: see the exit statuses of the output contract.
@@ -111,13 +113,13 @@ def run_tree(
     launched = None
     if not command:
         pid = args.pid if args.pid is not None else find_by_name(args.name)
-        open_target(pid)  # refuse before anything is loaded
+        open_target(pid)  # fail before anything is loaded
     with ExitStack() as undo:
         probes, reader = undo.enter_context(
             open_tracing(kernel, ring_bytes=args.ring, backend=args.backend)
         )
-        prepare()  # when it is known that we may follow
-        stop = Stop()
+        prepare()  # only now, as it may compile: following is allowed
+        stop.listen()
         writer = open_writer(args)
         if writer:
             undo.callback(writer.discard_unpublished)
@@ -132,52 +134,87 @@ def run_tree(
         first = tree.sessions[0]
         refuse_unread(first)
         if writer:
-            writer.publish()  # while we have the rights to
+            writer.publish()  # while we may still write there
         before_rights_drop()
         drop_capabilities()
         if writer:
-            writer.start()  # from here on: its thread has the rights that are left
-            if stop_without_trace:
-                stop.also = lambda: writer.problem is not None
+            writer.start()  # only now, so that its thread has no more rights than remain
         complain(f"following {first.engine.facts.process.comm} (pid {pid}); Ctrl-C ends it")
         if launched:
             launched.release()
-        follow(tree, stop, args, launched)
+        _follow(tree, stop, args, launched, writer if stop_without_trace else None)
         tree.stop()
     if tree.missed:
-        complain(f"{counted(tree.missed, 'forked process')} had ended before being read")
+        complain(f"{counted(tree.missed, 'forked process')} ended before ptescope could read them")
     return tree, writer
+
+
+def _follow(
+    tree: ProcessTree,
+    stop: Stop,
+    args: Namespace,
+    launched: Launched | None,
+    needed_trace: TraceWriter | None,
+) -> None:
+    """Pump events until a signal, the end of all processes, or the end of the time.
+
+    Args:
+        tree: the processes.
+        stop: a signal has come.
+        args: duration, interval, audit, json.
+        launched: the program that was started for this.
+        needed_trace: the trace without which there is no point in going on.
+    """
+
+    def pump() -> int:
+        count = tree.pump()
+        if launched:
+            launched.ended()  # reap it; its EXIT event ends the run
+        return count
+
+    def over() -> bool:
+        lost_trace = needed_trace is not None and needed_trace.problem is not None
+        return stop() or lost_trace or tree.ended()
+
+    tasks = [Task(args.audit, tree.audit)] if args.audit else []
+    if args.interval:
+        tasks.append(rows_at(args.interval, tree, to_stderr=args.json))
+    with status_line(tree) as shown:
+        follow(pump, over, duration=args.duration, tasks=[*tasks, *shown])
 
 
 class AttachCommand:
     """Follow a process and report on its PTE pages.
 
-    The process is neither stopped nor changed. The report comes when the time
-    is over, when the process ends, or on Ctrl-C.
+    ptescope neither stops nor changes the process. It reports when the time is over, when the
+    process ends, or on Ctrl-C.
     """
+
+    example = "ptescope attach -n redis-server -d 60 -i 5"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.usage = (
-            "ptescope attach (-p PID | -n NAME | -- CMD ...) [-d SECONDS] [-i SECONDS] "
-            "[--audit SECONDS] [-f] [-o TRACE [--redact]] [--report FILE] [--force] [--json] "
-            "[--slots]"
+            "ptescope attach (-p PID | -n NAME | -- CMD ...) [-f] [-d SECONDS] [-i SECONDS]\n"
+            "                       [--audit SECONDS] [-o TRACE [--redact]] [--report FILE]\n"
+            "                       [--force] [--json] [--slots] [--ring KIB] [--backend NAME]"
         )
-        parser.add_argument(
-            "-o", "--output", type=Path, metavar="TRACE", help="write a trace for replay, too"
-        )
-        parser.add_argument(
+        prepare_target(parser)
+        report = parser.add_argument_group("report")
+        report.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
         )
-        parser.add_argument(
+        report.add_argument("--slots", action="store_true", help="list the empty slots")
+        report.add_argument(
             "--report", type=Path, metavar="FILE",
-            help="write the report there, apart from what CMD prints",
+            help="write the report to FILE, apart from what CMD prints",
         )  # fmt: skip
-        parser.add_argument("--slots", action="store_true", help="list the empty slots")
-        prepare_target(parser)
+        report.add_argument(
+            "-o", "--output", type=Path, metavar="TRACE", help="also write a trace for replay"
+        )
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
@@ -185,7 +222,7 @@ class AttachCommand:
         check_place(args.report, force=args.force)
         if args.report and args.report == args.output:
             raise UsageError("-o and --report name the same file; give two.")
-        with ExitStack() as files:
+        with Stop() as stop, ExitStack() as files:
             made: list[NewFile] = []
 
             def make_report() -> None:
@@ -193,26 +230,23 @@ class AttachCommand:
                     made.append(files.enter_context(NewFile(args.report, force=args.force)))
                     made[0].publish_if_folder_is_anothers()
 
-            tree, writer = run_tree(args, stop_without_trace=False, before_rights_drop=make_report)
+            tree, writer = run_tree(
+                args, stop, stop_without_trace=False, before_rights_drop=make_report
+            )
             if writer:
-                files.callback(_end_trace, writer)  # even if the report cannot be written
+                files.callback(_end_trace, writer)  # even if writing the report fails
             snapshots = [session.snapshot(slots=args.slots) for session in tree.sessions]
-            if made:
-                with made[0].opened("w") as file:
-                    _report(snapshots, args.json, file)
-            else:
-                _report(snapshots, args.json)
+            file = files.enter_context(made[0].opened("w")) if made else None
+            together = followed_together(snapshots)
+            print_report(
+                document(snapshots, [family.as_json() for family in together]),
+                lambda: "\n\n".join([*map(render, snapshots), *map(render_family, together)]),
+                as_json=args.json,
+                to=file,
+            )
         return 0
 
 
 def _end_trace(writer: TraceWriter) -> None:
     writer.close()
     complain(writer.summary())
-
-
-def _report(snapshots: list[Snapshot], as_json: bool, file: TextIO | None = None) -> None:
-    together = followed_together(snapshots)
-    if as_json:
-        dump(document(snapshots, [family.as_json() for family in together]), to=file)
-    else:
-        say("\n\n".join([*map(render, snapshots), *map(render_family, together)]), to=file)

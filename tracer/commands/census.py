@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope census`: the page tables of processes as they are now."""
+"""`ptescope census`: read the page tables of processes as they are now."""
 
 import sys
 import time
@@ -21,12 +21,13 @@ from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot,
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
 from tracer.commands.family_keys import KEYS, MAPPING
+from tracer.commands.output import print_report
 from tracer.daemon.discovery import within_cgroup
 from tracer.kernel import KernelFacts, kernel_facts
 from tracer.process.find import find_all_by_name
 from tracer.process.target import Target, open_target
 from tracer.procfs import cgroup_of, vm_pte_kib
-from tracer.terminal import complain, dump, say
+from tracer.terminal import complain
 
 __all__ = ("CensusCommand", "take_census")
 
@@ -39,18 +40,18 @@ def take_census(
     slots: bool = False,
     pages: bool = False,
 ) -> Snapshot:
-    """Read one process.
+    """Read the page tables of one process.
 
     Args:
-        reader: how.
+        reader: reads them.
         target: the process.
         kernel: the running kernel.
-        slots: whether to name the empty slots.
-        pages: whether to keep the PTE pages one by one (`Snapshot.pages`).
+        slots: whether to list the empty slots.
+        pages: whether to list the PTE pages (`Snapshot.pages`).
 
     Raises:
-        NoSuchTargetError: it has ended.
-        OSError: likewise.
+        NoSuchTargetError: the process has ended.
+        OSError: the process ended while it was read.
     """
     census = reader.census(target)
     now = time.monotonic_ns()
@@ -104,52 +105,75 @@ def take_census(
 
 
 def _by_size() -> list[int]:
-    """All processes with an address space, largest page tables first."""
+    """The pids of all processes with an address space, largest page tables first."""
     sizes = {}
     for pid in psutil.pids():
         try:
             sizes[pid] = vm_pte_kib(pid)
         except OSError:
-            continue  # a kernel thread, or it has just ended
+            continue  # a kernel thread, or a process that has just ended
     return sorted(sizes, key=lambda pid: -sizes[pid])
+
+
+def _text(found: list[Snapshot], sums: list[Family], args: Namespace) -> str:
+    if args.by and args.by != MAPPING:
+        return families_table(sums)
+    if args.by:
+        return "\n\n".join(map(render_family, sums))
+    if args.pids:
+        return "\n\n".join(map(render_census, found))
+    return "\n\n".join([census_table(found), *map(render_family, sums)])
 
 
 class CensusCommand:
     """Read the page tables of processes as they are now.
 
-    Nothing is stopped or changed. The sum of all tables is held against VmPTE,
-    and the reading repeated while a process changes its tables under it.
+    ptescope stops and changes nothing. It compares the sum of all tables with VmPTE, and reads
+    again if a process changes its tables meanwhile.
     """
+
+    example = "ptescope census --all"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument(
-            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="a process to read"
+        target = parser.add_argument_group(
+            "target", "Give one or more PIDs, or one of -n, --cgroup and --all."
         )
-        parser.add_argument(
-            "-a", "--all", action="store_true", help="every process, largest first, a line each"
+        target.add_argument(
+            "pids", nargs="*", type=argument_types.pid, metavar="PID", help="read this process"
         )
-        parser.add_argument("-n", "--name", help="every process with this name, and their sum")
-        parser.add_argument(
+        target.add_argument(
+            "-a",
+            "--all",
+            action="store_true",
+            help="read every process, and print one line for each, largest first",
+        )
+        target.add_argument("-n", "--name", help="read every process with this name, and sum up")
+        target.add_argument(
             "--cgroup", metavar="PATTERN",
-            help="every process in the cgroups that match, or below them, and their sum",
+            help="read every process in or below the cgroups that match, and sum up",
         )  # fmt: skip
-        parser.add_argument(
+        report = parser.add_argument_group("report")
+        report.add_argument(
             "--by", choices=tuple(KEYS), metavar="KEY",
-            help=f"sums instead of processes, by {', '.join(KEYS)}",
+            help=f"print sums instead of processes, by {', '.join(KEYS)}",
         )  # fmt: skip
-        parser.add_argument("--json", action="store_true", help="print JSON (schema 1)")
-        parser.add_argument("--slots", action="store_true", help="list the empty slots")
+        report.add_argument(
+            "--json", action="store_true", help="print the report as JSON (schema 1)"
+        )
+        report.add_argument("--slots", action="store_true", help="list the empty slots")
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
         chosen = bool(args.pids), args.all, args.name is not None, args.cgroup is not None
         if sum(chosen) != 1:
-            raise UsageError("Give the PIDs to read, or one of -n NAME, --cgroup PATTERN, --all.")
+            raise UsageError(
+                "Give either one or more PIDs or --all, or one of -n NAME and --cgroup PATTERN."
+            )
         if args.by and args.slots and not args.json:
             raise UsageError("--slots lists the slots of processes, and --by shows none of them.")
         kernel = kernel_facts()
@@ -175,16 +199,11 @@ class CensusCommand:
         if failed and not found:
             raise failed[0]
         sums = _sums(found, args)
-        if args.json:
-            dump(document(found, [family.as_json() for family in sums]))
-        elif args.by and args.by != MAPPING:
-            say(families_table(sums))
-        elif args.by:
-            say("\n\n".join(map(render_family, sums)))
-        elif args.pids:
-            say("\n\n".join(map(render_census, found)))
-        else:
-            say("\n\n".join([census_table(found), *map(render_family, sums)]))
+        print_report(
+            document(found, [family.as_json() for family in sums]),
+            lambda: _text(found, sums, args),
+            as_json=args.json,
+        )
         for problem in failed:
             complain(problem)
         return 0 if not args.pids or not failed else failed[0].status

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope daemon`: watch a whole host for months."""
+"""`ptescope daemon`: follow a whole host for months."""
 
 import logging
-import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from shadow.errors import PtescopeError
 from shadow.snapshot import document
@@ -16,116 +14,142 @@ from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import address, natural, percent, seconds, size
 from tracer.commands.options import add_backend
+from tracer.commands.output import print_json
 from tracer.daemon import Host, Limits, Selection
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
+from tracer.daemon.service import SERVICE_FILES, service_file
 from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.watch import follow_host
+from tracer.follow.loop import Stop, Task
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
-from tracer.terminal import dump, log_to_stderr
+from tracer.terminal import log_to_stderr, say
 
-__all__ = ("BUSY_WAIT", "IDLE_WAIT", "DaemonCommand", "add_choice", "selection_of")
+__all__ = ("DaemonCommand", "add_choice", "selection_of")
 
-BUSY_WAIT, IDLE_WAIT = 0.05, 0.2
-"""Seconds between two steps: events come in, or nothing does."""
 _LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
-"""Seconds for which a busy thread keeps the interpreter. A thread that serves connections asks
-for it after each call to the kernel, and with the usual 5 ms 1,700 connections took 30 s."""
+"""Seconds for which a busy thread keeps the interpreter lock. A thread that serves connections
+needs the lock after each system call; with the default of 5 ms, 1,700 connections took 30 s."""
+_CHECK_NOTES_EVERY = 0.5
 _NOTE_EVERY = 5.0
-"""Seconds between two rounds of notes in the log: their numbers may change all the time."""
+"""Seconds between two rounds of notes in the log, since their numbers may change constantly."""
 
 _log = logging.getLogger("ptescope")
 
 
 def add_choice(parser: ArgumentParser) -> None:
-    """Declare whom to follow, and what that may take."""
-    add_backend(parser)
-    parser.add_argument(
+    """Declare which processes to follow, and the limits of ptescope itself."""
+    processes = parser.add_argument_group("processes")
+    processes.add_argument(
         "--name", action="append", default=[], metavar="PATTERN",
-        help="follow processes whose name matches (repeatable; default: all)",
+        help="follow processes with a matching name (repeatable; default: all)",
     )  # fmt: skip
-    parser.add_argument(
+    processes.add_argument(
         "--cgroup", action="append", default=[], metavar="PATTERN",
-        help="follow processes in these cgroups and those below them (repeatable)",
+        help="follow processes in matching cgroups and below them (repeatable; default: all)",
     )  # fmt: skip
-    parser.add_argument(
+    processes.add_argument(
         "--min-vmpte", type=size, default=1 << 20, metavar="SIZE",
-        help="follow processes from this VmPTE on, only count the others (default: 1M)",
+        help="follow processes with at least this VmPTE; for the rest, read only VmPTE "
+        "(default: 1M)",
     )  # fmt: skip
-    parser.add_argument(
+    limits = parser.add_argument_group("limits and probes")
+    limits.add_argument(
         "--max-memory", type=size, default=512 << 20, metavar="SIZE",
-        help="resident memory of all this; what does not fit is only counted (default: 512M)",
+        help="resident memory of ptescope; it reads only VmPTE of processes that do not fit "
+        "(default: 512M)",
     )  # fmt: skip
-    parser.add_argument(
+    limits.add_argument(
         "--max-cpu", type=percent, default=25.0, metavar="PERCENT",
-        help="of one CPU; if that is not enough, the busiest are sampled in time (default: 25)",
+        help="processor time of ptescope, of one CPU; beyond it, ptescope samples the busiest "
+        "processes (default: 25)",
     )  # fmt: skip
+    add_backend(limits)
 
 
 def selection_of(args: Namespace) -> tuple[Selection, Limits]:
-    """What `add_choice` declared."""
+    """The values of the options that `add_choice` declares."""
     selection = Selection(tuple(args.name), tuple(args.cgroup), args.min_vmpte >> 10)
     return selection, Limits(args.max_memory, args.max_cpu / 100)
 
 
-class _Terminated:
-    """Set by SIGTERM and SIGINT."""
+class _Notes:
+    """The host's notes in the log, whenever they have changed."""
 
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._logged: list[str] = []
+        self._next = 0.0
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def log(self) -> None:
+        """Log the notes if they differ from those logged last, and those are old enough."""
+        now, notes = time.monotonic(), self._host.notes()
+        if now >= self._next and notes != self._logged:
+            self._logged, self._next = notes, now + _NOTE_EVERY
+            for note in notes:
+                _log.warning("%s", note)
 
 
 class DaemonCommand:
-    """Follow all processes of the host whose page tables matter.
+    """Follow all processes with large page tables, and serve metrics for Prometheus.
 
-    Metrics for Prometheus are served on the loopback address, and traces are
-    written where asked. It ends on SIGTERM or Ctrl-C.
+    It ends on SIGTERM or Ctrl-C.
     """
+
+    example = "ptescope daemon --min-vmpte 4M --max-memory 256M"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         add_choice(parser)
-        parser.add_argument(
+        metrics = parser.add_argument_group("metrics")
+        metrics.add_argument(
             "--listen", type=address, default=_LISTEN, metavar="HOST:PORT",
-            help=f"where /metrics and /healthz are served (default: {_LISTEN})",
+            help=f"serve /metrics and /healthz here (default: {_LISTEN})",
         )  # fmt: skip
-        parser.add_argument(
+        metrics.add_argument(
             "--top", type=natural, default=20, metavar="N",
-            help="the largest processes and cgroups that have metrics of their own (default: 20)",
+            help="serve separate metrics for the N largest processes and cgroups (default: 20)",
         )  # fmt: skip
-        parser.add_argument(
-            "--record-dir", type=Path, metavar="DIR", help="write all down in traces there"
+        traces = parser.add_argument_group("traces")
+        traces.add_argument(
+            "--record-dir", type=Path, metavar="DIR", help="write traces to this folder"
         )
-        parser.add_argument(
+        traces.add_argument(
             "--record-size", type=size, default=256 << 20, metavar="SIZE",
-            help="begin a new trace from this size on (default: 256M)",
+            help="start a new trace once one reaches this size (default: 256M)",
         )  # fmt: skip
-        parser.add_argument(
+        traces.add_argument(
             "--record-keep", type=natural, default=8, metavar="N",
-            help="traces to keep, the one that is written included (default: 8)",
+            help="keep N traces, including the current one (default: 8)",
         )  # fmt: skip
-        parser.add_argument(
+        end = parser.add_argument_group("end")
+        end.add_argument(
             "-d", "--duration", type=seconds, metavar="SECONDS", help="stop after this time"
         )
-        parser.add_argument(
-            "--json", action="store_true", help="at the end audit all and print schema 1"
-        )
+        end.add_argument(
+            "--json", action="store_true",
+            help="audit all processes at the end, and print them as JSON (schema 1)",
+        )  # fmt: skip
+        service = parser.add_argument_group("service")
+        service.add_argument(
+            "--print", choices=SERVICE_FILES,
+            help="print a file for running ptescope as a service, and exit: unit (systemd), "
+            "rules (Prometheus alerts) or dashboard (Grafana)",
+        )  # fmt: skip
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
+        if args.print:
+            say(service_file(args.print))
+            return 0
         log_to_stderr(logging.INFO)
-        stop = _Terminated()
         selection, limits = selection_of(args)
         keep_heap_small()
         sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -135,28 +159,31 @@ class DaemonCommand:
 
             traces = Traces(args.record_dir, size=args.record_size, keep=args.record_keep)
         kernel = kernel_facts()
-        with ExitStack() as undo:
+        with Stop(patient=True) as stop, ExitStack() as undo:
+            stop.listen()
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-            prepare(lean=True)  # when it is known that we may watch
+            prepare(lean=True)  # only now, as it may compile: following is allowed
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
             broker = ViewBroker(lambda pid: host.view(slots_of=pid, kinds=True))
             server = MetricsServer(broker.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
-            undo.callback(broker.close, PtescopeError("ptescope is about to end"))
+            undo.callback(broker.close, PtescopeError("ptescope is shutting down"))
             give_back()
             drop_capabilities()
             if traces:
                 traces.start()
             server.start()
             notify("READY=1")
-            _log.info("watching; metrics on http://%s:%s/metrics", args.listen[0], server.port)
+            _log.info(
+                "following the host; metrics on http://%s:%s/metrics", args.listen[0], server.port
+            )
             self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:
                 host.audit()
                 known = [process.snapshot for process in host.view().processes]
-                dump(document([snapshot for snapshot in known if snapshot]))
+                print_json(document([snapshot for snapshot in known if snapshot]))
         return 0
 
     def _watch(
@@ -164,22 +191,16 @@ class DaemonCommand:
         host: Host,
         broker: ViewBroker,
         server: MetricsServer,
-        stop: _Terminated,
+        stop: Stop,
         duration: float | None,
     ) -> None:
-        end = time.monotonic() + duration if duration else float("inf")
-        every, next_word, next_note = watchdog_seconds(), 0.0, 0.0
-        said: list[str] = []
-        while not stop.asked and (now := time.monotonic()) < end:
-            busy = host.step()
-            broker.answer()
-            if every and now >= next_word:
-                notify("WATCHDOG=1")
-                next_word = now + every / 2
+        def over() -> bool:
             if server.problem:
-                raise PtescopeError(f"Metrics are not served any more: {server.problem!r}.")
-            if now >= next_note and (notes := host.notes()) != said:
-                said, next_note = notes, now + _NOTE_EVERY
-                for note in notes:
-                    _log.warning("%s", note)
-            broker.wait(BUSY_WAIT if busy else IDLE_WAIT)
+                raise PtescopeError(f"The metrics server has failed: {server.problem!r}.")
+            return stop()
+
+        notes = _Notes(host)
+        tasks = [Task(_CHECK_NOTES_EVERY, notes.log, at_once=True)]
+        if watchdog := watchdog_seconds():
+            tasks.append(Task(watchdog / 2, lambda: notify("WATCHDOG=1"), at_once=True))
+        follow_host(host, broker, over, duration=duration, tasks=tasks)

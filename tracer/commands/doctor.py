@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope doctor`: what this host offers, and what is missing."""
+"""`ptescope doctor`: check what ptescope needs on this host."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -41,7 +41,7 @@ def _kernel() -> str:
 
 
 def _by_reason(refused: Iterable[str]) -> str:
-    """The reasons, each once, with the place where it came first and how often it came."""
+    """Each reason once, with up to two of its places and the number of the others."""
     places: dict[str, list[str]] = {}
     for text in refused:
         place, _, reason = text.partition(": ")
@@ -59,7 +59,7 @@ def _probes(backend: Backend | None) -> str:
         by_source = probes.attachments.by_source
     finally:
         probes.close()
-    lines = [f"{len(outcome.seen)} sources of events, of each an event provoked and seen"]
+    lines = [f"{len(outcome.seen)} sources of events, each verified with a test event"]
     for each in Backend:
         taken = [name for name, attachment in by_source.items() if attachment.backend is each]
         refused = [
@@ -68,31 +68,34 @@ def _probes(backend: Backend | None) -> str:
             if each in attachment.refused
         ]
         said = [", ".join(taken)] if taken else []
-        said += [f"not: {_by_reason(refused)}"] if refused else []
+        said += [f"unavailable: {_by_reason(refused)}"] if refused else []
         lines += [f"{each.value:14} {'; '.join(said)}"] if said else []
     if without := [name for name, attachment in by_source.items() if attachment.method is None]:
-        lines.append(f"{'in no way':14} {', '.join(without)}")
-    lines += [f"{'not provoked':14} {name}: {why}" for name, why in outcome.untried.items()]
+        lines.append(f"{'unavailable':14} {', '.join(without)}")
+    lines += [f"{'not verified':14} {name}: {why}" for name, why in outcome.untried.items()]
     return "\n".join((lines[0], *(f"{'':17} {line}" for line in lines[1:])))
 
 
 def _pagemap() -> str:
     me = Target(os.getpid(), 0)
     runs = read_runs(me.pid, me.vmas(), 1 << 47)
-    return f"{runs.entries()} entries of this very process"
+    return f"{runs.entries()} entries of the ptescope process itself"
 
 
 def _page_reader() -> str:
     reader = ExactReader(kernel_facts().levels)
     found = reader.census(Target(os.getpid(), 0))
     reader.close()
-    return f"{reader.why}; {found.sum_kib} KiB of this very process, VmPTE {found.vm_pte_kib} kB"
+    return (
+        f"{reader.why}; the tables of the ptescope process itself take {found.sum_kib} KiB, "
+        f"its VmPTE is {found.vm_pte_kib} kB"
+    )
 
 
 def _checks(
     backend: Backend | None,
 ) -> tuple[tuple[str, Callable[[], str], str], ...]:
-    """What is looked at, how, and what needs it."""
+    """The checks: a name, the check, and the features that need it."""
     return (
         ("kernel", _kernel, "everything"),
         ("bcc", _bcc, "attach"),
@@ -104,14 +107,16 @@ def _checks(
 
 
 class DoctorCommand:
-    """Print what this host offers and what is missing."""
+    """Check what ptescope needs on this host, and say what is missing."""
+
+    example = "ptescope doctor"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        add_backend(parser)
+        add_backend(parser.add_argument_group("probes"))
 
     def run(self, args: Namespace) -> int:
-        """Try everything; returns the status of the first thing that is missing, or 0."""
+        """Run all checks; returns the status of the first that fails, or 0."""
         status = 0
         for name, check, needed_for in _checks(args.backend):
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope export`: a trace in the forms of other tools."""
+"""`ptescope export`: convert a trace for other tools."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -16,20 +16,28 @@ __all__ = ("ExportCommand",)
 
 
 class ExportCommand:
-    """Write a trace as Parquet, or as counters over time for the Perfetto UI.
+    """Convert a trace to Parquet, or to counters over time for the Perfetto UI.
 
-    The latter is a file that ui.perfetto.dev opens: PTE pages and empty ones
-    under each policy, a track each.
+    ui.perfetto.dev opens the latter: a track for the PTE pages and one for the empty ones, under
+    each policy.
     """
+
+    example = "ptescope export redis.arrows --perfetto redis.json"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument("trace", metavar="TRACE", help="the trace, or a URL of it")
-        parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all rows")
-        parser.add_argument("--perfetto", type=Path, metavar="FILE", help="write counters, as JSON")
-        parser.add_argument("--force", action="store_true", help="replace files that are there")
-        add_max_memory(parser)
-        parser.add_argument(
+        source = parser.add_argument_group("trace")
+        source.add_argument("trace", metavar="TRACE", help="a trace, or the URL of one")
+        add_max_memory(source)
+        output = parser.add_argument_group("output", "Give at least one of --parquet, --perfetto.")
+        output.add_argument(
+            "--parquet", type=Path, metavar="FILE", help="write all rows as Parquet"
+        )
+        output.add_argument(
+            "--perfetto", type=Path, metavar="FILE", help="write counters as JSON for Perfetto"
+        )
+        output.add_argument("--force", action="store_true", help="replace existing files")
+        output.add_argument(
             "-i",
             "--interval",
             type=seconds,
@@ -39,13 +47,13 @@ class ExportCommand:
         )
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
         if args.parquet is None and args.perfetto is None:
-            raise UsageError("Give what to write: --parquet FILE, --perfetto FILE, or both.")
+            raise UsageError("Give an output: --parquet FILE, --perfetto FILE, or both.")
         if args.parquet == args.perfetto:
             raise UsageError("--parquet and --perfetto name the same file; give two.")
         for path in (args.parquet, args.perfetto):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope import`: a trace out of what perf, strace or ftrace recorded."""
+"""`ptescope import`: make a trace from a recording of perf, strace or ftrace."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -17,30 +17,37 @@ __all__ = ("ImportCommand",)
 
 
 class ImportCommand:
-    """Make a trace of what perf, strace or ftrace printed, to be replayed.
+    """Make a trace from the output of perf, strace or ftrace.
 
-    For hosts that have these and nothing else: the output of perf script, perf trace,
-    strace -f, trace-cmd report, or tracefs, told by its content. What such a trace lacks is
-    said in the report.
+    This is for hosts that have one of these tools and nothing else. ptescope recognises perf
+    script, perf trace, strace -f, trace-cmd report and tracefs by content. The report of a
+    replay says what the recording lacks.
     """
+
+    example = "ptescope import perf.txt -o perf.arrows"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument(
-            "script", metavar="FILE", help="the text of any of these; - for standard input"
+        source = parser.add_argument_group("recording")
+        source.add_argument(
+            "script",
+            metavar="FILE",
+            help="the output of perf script, perf trace, strace -f, trace-cmd report or tracefs; "
+            "- for standard input",
         )
-        parser.add_argument(
-            "-o", "--output", type=Path, required=True, metavar="TRACE", help="the trace to write"
-        )
-        parser.add_argument("--force", action="store_true", help="replace a trace that is there")
-        parser.add_argument(
+        source.add_argument(
             "--policy",
             choices=[policy.label for policy in POLICIES],
-            help="when that host's kernel frees PTE pages (default: by its release)",
+            help="the policy of the recorded kernel (default: derived from its release)",
         )
+        output = parser.add_argument_group("output")
+        output.add_argument(
+            "-o", "--output", type=Path, required=True, metavar="TRACE", help="the trace to write"
+        )
+        output.add_argument("--force", action="store_true", help="replace an existing trace")
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
@@ -62,7 +69,7 @@ class ImportCommand:
             file.end()
         complain(
             f"{args.output}: {counted(processes, 'process')}, "
-            f"{counted(file.events, 'event')} out of {counted(script.lines, 'line')}, "
+            f"{counted(file.events, 'event')} from {counted(script.lines, 'line')}, "
             f"{script.strange:,} not understood"
         )
         return 0

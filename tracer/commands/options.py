@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Arguments that several commands share."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError, _ActionsContainer
 
 from shadow.memory_limit import MAX_MEMORY
 from tracer.commands.argument_types import size
@@ -19,24 +19,24 @@ def _backend(text: str) -> Backend:
         raise ArgumentTypeError(f"takes one of {_NAMES}, not {text!a}") from error
 
 
-def add_backend(parser: ArgumentParser) -> None:
+def add_backend(parser: _ActionsContainer) -> None:
     """Declare the option that forces a back end."""
     parser.add_argument(
         "--backend",
         type=_backend,
         metavar="NAME",
-        help=f"attach to {_NAMES} where there are such (default: the best that this kernel allows; "
-        "see ptescope doctor)",
+        help=f"use this back end where the kernel has it: {_NAMES} (default: the best that this "
+        "kernel allows; 'ptescope doctor' shows which)",
     )
 
 
-def add_max_memory(parser: ArgumentParser) -> None:
-    """Declare what a trace may make us take: it can claim anything."""
+def add_max_memory(parser: _ActionsContainer) -> None:
+    """Declare the bound on memory for a trace, which is untrusted and can claim any size."""
     parser.add_argument(
         "--max-memory",
         type=size,
         default=MAX_MEMORY,
         metavar="SIZE",
-        help="what page tables of a trace may take; one that claims more is called damaged "
-        "(default: 512M)",
+        help="memory that the page tables of a trace may take; a trace that claims more counts as "
+        "damaged (default: 512M)",
     )

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope record`: follow one process and write all down, to be replayed anywhere."""
+"""`ptescope record`: follow one process and write a trace, which replays anywhere."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from tracer.commands.attach import prepare_target, run_tree
+from tracer.follow.loop import Stop
 from tracer.terminal import complain
 
 __all__ = ("RecordCommand",)
@@ -13,19 +14,21 @@ _OUTPUT = Path("ptescope.arrows")
 
 
 class RecordCommand:
-    """Follow a process and write a trace of it.
+    """Follow a process and write a trace that replays on any machine.
 
-    What `ptescope replay` makes of the trace, on any machine and without rights,
-    is what `ptescope attach` would have reported.
+    `ptescope replay` reports from the trace what `ptescope attach` would have reported.
     """
+
+    example = "ptescope record -n redis-server -d 60 -o redis.arrows"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         parser.usage = (
-            "ptescope record (-p PID | -n NAME | -- CMD ...) [-o TRACE] [--force] [--redact] "
-            "[-d SECONDS] [-i SECONDS] [--audit SECONDS] [-f]"
+            "ptescope record (-p PID | -n NAME | -- CMD ...) [-f] [-d SECONDS] [-i SECONDS]\n"
+            "                       [--audit SECONDS] [-o TRACE] [--force] [--redact]\n"
+            "                       [--ring KIB] [--backend NAME]"
         )
-        parser.add_argument(
+        parser.add_argument_group("trace").add_argument(
             "-o",
             "--output",
             type=Path,
@@ -37,13 +40,14 @@ class RecordCommand:
         prepare_target(parser)
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        _, writer = run_tree(args, stop_without_trace=True)
-        assert writer
-        writer.close()
-        complain(writer.summary())
+        with Stop() as stop:
+            _, writer = run_tree(args, stop, stop_without_trace=True)
+            assert writer
+            writer.close()
+            complain(writer.summary())
         return 0

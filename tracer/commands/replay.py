@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope replay`: what a trace tells, on any machine."""
+"""`ptescope replay`: report from traces, on any machine."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -23,67 +23,76 @@ from shadow.snapshot import Snapshot, document
 from shadow.table import prepare
 from tracer.commands.argument_types import natural, seconds
 from tracer.commands.options import add_max_memory
-from tracer.terminal import complain, dump, say
+from tracer.commands.output import print_report
+from tracer.terminal import complain, say
 
 __all__ = ("ReplayCommand",)
 
 
 class ReplayCommand:
-    """Report what was recorded, from one trace or many.
+    """Report on recorded processes, from one trace or many.
 
-    It needs no rights, no BPF and nothing of the host that recorded. One trace
-    gives a report, several give a table with a row for each process.
+    Replay needs no rights, no BPF, and nothing of the host that recorded. One trace gives a
+    report; several give a table with a row for each process.
     """
+
+    example = "ptescope replay redis.arrows --policy pte_ref"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument(
+        source = parser.add_argument_group("traces")
+        source.add_argument(
             "traces",
             nargs="+",
             metavar="TRACE",
             help="a trace, a folder of *.arrows, a pattern, or a URL of these",
         )
-        parser.add_argument(
+        source.add_argument(
+            "--at",
+            type=seconds,
+            metavar="SECONDS",
+            help="stop SECONDS after the start of the trace",
+        )
+        add_max_memory(source)
+        report = parser.add_argument_group("report")
+        report.add_argument(
             "--policy",
             choices=[policy.label for policy in POLICIES],
-            help="show the PTE pages as under this policy instead of the recorded kernel's",
+            help="show the PTE pages under this policy instead of the recorded kernel's",
         )
-        parser.add_argument(
-            "--at", type=seconds, metavar="SECONDS", help="stop so long after the beginning"
+        report.add_argument(
+            "-i", "--interval", type=seconds, metavar="SECONDS", help="print a row every SECONDS"
         )
-        parser.add_argument(
-            "-i", "--interval", type=seconds, metavar="SECONDS", help="a row each interval"
-        )
-        parser.add_argument(
+        report.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
         )
-        parser.add_argument("--slots", action="store_true", help="list the empty slots")
-        parser.add_argument(
-            "--table", action="store_true", help="a row for each process, for one trace too"
+        report.add_argument("--slots", action="store_true", help="list the empty slots")
+        report.add_argument(
+            "--table", action="store_true", help="print a row for each process, even for one trace"
         )
-        parser.add_argument(
-            "--parquet", type=Path, metavar="FILE", help="write that table as Parquet, too"
+        report.add_argument(
+            "--parquet", type=Path, metavar="FILE", help="also write that table as Parquet"
         )
-        parser.add_argument("--force", action="store_true", help="replace a file that is there")
-        add_max_memory(parser)
-        parser.add_argument(
-            "--jobs", type=natural, default=1, metavar="N", help="replay on so many processors"
+        report.add_argument("--force", action="store_true", help="replace an existing file")
+        workers = parser.add_argument_group("workers")
+        workers.add_argument(
+            "--jobs", type=natural, default=1, metavar="N", help="replay on N processors"
         )
-        parser.add_argument(
+        workers.add_argument(
             "--dask", metavar="ADDRESS", help="replay on the Dask cluster with this scheduler"
         )
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
         urls = replay.find_traces(args.traces)
         if args.interval and len(urls) > 1:
-            raise UsageError("Rows at intervals are for one trace at a time.")
+            raise UsageError("-i prints rows for one trace at a time; give one trace.")
         if args.dask and args.jobs > 1:
-            raise UsageError("Give one of --jobs and --dask.")
+            raise UsageError("Give one of --jobs and --dask, not both.")
         policy = Policy.from_label(args.policy) if args.policy else None
         question = replay.Question(args.at, policy, args.slots, args.max_memory)
         check_place(args.parquet, force=args.force)
@@ -101,7 +110,14 @@ class ReplayCommand:
             with NewFile(args.parquet, force=args.force) as place, place.opened("wb") as file:
                 write_parquet(rows, file)
         if rows:
-            _report([each.snapshot for _, each in followed], rows, args, many=len(outcomes) > 1)
+            snapshots = [each.snapshot for _, each in followed]
+            as_table = args.table or len(outcomes) > 1
+            together = followed_together(snapshots) if len(outcomes) == 1 else []
+            print_report(
+                document(snapshots, [family.as_json() for family in together]),
+                lambda: _text(snapshots, rows, as_table=as_table),
+                as_json=args.json,
+            )
         problems = [outcome for outcome in outcomes if outcome.problem]
         for outcome in problems:
             complain(outcome.problem)
@@ -109,7 +125,7 @@ class ReplayCommand:
 
 
 def _one(url: str, question: replay.Question, args: Namespace) -> replay.TraceResult:
-    """One trace, with a bar for its bytes and rows at intervals."""
+    """Replay one trace, with a progress bar for its bytes and a row at each interval."""
     rows = sys.stderr if args.json else sys.stdout
     with replay.open_trace(url, args.max_memory) as reader, ExitStack() as stack:
         console = Console(stderr=True)
@@ -131,7 +147,7 @@ def _one(url: str, question: replay.Question, args: Namespace) -> replay.TraceRe
 
 
 def _show_row(process: int, snapshot: Snapshot, rows: TextIO) -> None:
-    """A row of the first process; those of others would stand between."""
+    """Print a row of the first process only: rows of several would be interleaved."""
     if process == 1:
         say(interval_row(snapshot), to=rows)
 
@@ -139,7 +155,7 @@ def _show_row(process: int, snapshot: Snapshot, rows: TextIO) -> None:
 def _many(
     urls: list[str], question: replay.Question, args: Namespace
 ) -> Iterator[replay.TraceResult]:
-    """Many traces, with a bar for their number."""
+    """Replay many traces, with a progress bar for their number."""
     if args.dask:
         outcomes = replay.replay_on_cluster(urls, question, args.dask)
     else:
@@ -155,13 +171,8 @@ def _many(
     )
 
 
-def _report(
-    snapshots: list[Snapshot], rows: list[dict[str, Any]], args: Namespace, *, many: bool
-) -> None:
-    together = [] if many else followed_together(snapshots)
-    if args.json:
-        dump(document(snapshots, [family.as_json() for family in together]))
-    elif args.table or many:
-        say(summary_table(rows))
-    else:
-        say("\n\n".join([*map(render, snapshots), *map(render_family, together)]))
+def _text(snapshots: list[Snapshot], rows: list[dict[str, Any]], *, as_table: bool) -> str:
+    if as_table:
+        return summary_table(rows)
+    sums = map(render_family, followed_together(snapshots))
+    return "\n\n".join([*map(render, snapshots), *sums])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope top`: the host on a terminal, by who wastes most page tables."""
+"""`ptescope top`: show the host on a terminal, sorted by wasted page tables."""
 
 import sys
 import threading
@@ -11,9 +11,10 @@ from shadow.report.top import TopApp
 from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
-from tracer.commands.daemon import BUSY_WAIT, IDLE_WAIT, add_choice, selection_of
+from tracer.commands.daemon import add_choice, selection_of
 from tracer.daemon import Host
 from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.watch import follow_host
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
 
@@ -21,7 +22,7 @@ __all__ = ("TopCommand",)
 
 
 class _Watcher(threading.Thread):
-    """Watches the host while the screen is shown."""
+    """The thread that follows the host while the screen is shown."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(name="watch")
@@ -30,12 +31,9 @@ class _Watcher(threading.Thread):
         self._host, self._stopped = host, False
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Follow the host until `stop` is called."""
         try:
-            while not self._stopped:
-                busy = self._host.step()
-                self.broker.answer()
-                self.broker.wait(BUSY_WAIT if busy else IDLE_WAIT)
+            follow_host(self._host, self.broker, lambda: self._stopped)
         except Exception as error:
             self.problem = error
         finally:
@@ -43,39 +41,43 @@ class _Watcher(threading.Thread):
             self.broker.close(PtescopeError(f"The host is not watched any more{why}."))
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the thread and wait for it."""
         self._stopped = True
         self.join()
 
 
 class TopCommand:
-    """Show the processes of the host by who wastes most page tables.
+    """Show the processes of the host on a terminal, sorted by wasted page tables.
 
-    Keys sort, filter, pause, show sums by name (n), and open a process: its mappings, its
+    Keys sort, filter, pause and show sums by name (n). Enter opens a process: its mappings, its
     occupancy, its slots as a map, its events, and what each policy would save.
     """
+
+    example = "ptescope top --name 'redis*' -i 5"
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         add_choice(parser)
-        parser.add_argument(
+        parser.add_argument_group("screen").add_argument(
             "-i", "--interval", type=seconds, default=2.0, metavar="SECONDS",
-            help="seconds between two looks (default: 2)",
+            help="refresh every SECONDS (default: 2)",
         )  # fmt: skip
 
     def run(self, args: Namespace) -> int:
-        """Carry it out; returns the exit status.
+        """Run the command; returns the exit status.
 
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError("top needs a terminal; ptescope daemon has the same as metrics.")
+            raise UsageError(
+                "top needs a terminal; 'ptescope daemon' serves the same data as metrics."
+            )
         kernel = kernel_facts()
         selection, limits = selection_of(args)
         with ExitStack() as undo:
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-            prepare()  # when it is known that we may watch
+            prepare()  # only now, as it may compile: following is allowed
             host = Host(probes, kernel, reader, selection=selection, limits=limits)
             undo.callback(host.close)
             drop_capabilities()

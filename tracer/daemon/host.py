@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""All processes of a host: chosen, followed, audited in turn, let go.
+"""All processes of a host: choose them, follow them, audit them in turn, drop them.
 
-Only those that have something new cost anything: the ring is emptied for all at once,
-and without events a process is looked at only while something is left to be read.
+A process without events costs nothing: one read empties the ring for all processes, and
+a process is pumped only if it has events or something is left to be read.
 """
 
 import time
@@ -12,19 +12,20 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from shadow.errors import NoSuchTargetError, PtescopeError
-from shadow.host_view import Cost, HostProcess, HostView, Tracking
-from shadow.plural import are
-from shadow.table import Counter
+from shadow.host_view import HostProcess, HostView, Tracking
 from tracer.census import Reader
+from tracer.daemon.audits import Audits
 from tracer.daemon.discovery import Processes, Seen, Selection
+from tracer.daemon.enforcement import Enforcement
 from tracer.daemon.heartbeat import Heartbeat
-from tracer.daemon.limits import CpuBudget, Limits, memory_bytes
+from tracer.daemon.limits import Limits
 from tracer.daemon.memory_trim import give_back, trim_heap
 from tracer.daemon.newcomers import Newcomers
 from tracer.daemon.process_state import ProcessState, counted
 from tracer.daemon.pulses import Pulses
 from tracer.daemon.sampling import Sampling
 from tracer.daemon.skipped import Refusals, described
+from tracer.daemon.totals import Totals
 from tracer.follow.drift import ReadingBudget
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
@@ -34,26 +35,22 @@ from tracer.procfs import vm_pte_kib
 
 __all__ = ("Host",)
 
-if TYPE_CHECKING:  # it brings pyarrow, which a daemon that writes no traces does without
+if TYPE_CHECKING:  # it imports pyarrow, which a daemon that writes no traces does without
     from tracer.daemon.trace_rotation import Traces
 
 _LIST_EVERY = 1.0
 _TURNS = 60
-"""In how many seconds each is asked for losses, though it has no events."""
-_AUDIT_EVERY = 60.0
-"""Seconds between two audits of the same process, if it did anything."""
-_AUDIT_SHARE = 0.02
-"""Share of one CPU that audits may take: the next one waits accordingly."""
+"""Each process is pumped once in so many seconds, because it may have losses and no events."""
 _DRIFT_EVERY = 3600.0
-"""Looks for drift follow what the pulses show each second."""
+"""Rarely: the pulses trigger checks for drift."""
 _DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
-"""What readings for drift may take of one CPU for all processes together, and save up."""
+"""Share of one CPU for readings for drift, all processes together, and how much they save up."""
 _SEEDING_SECONDS = 0.1
-"""How long new processes are seeded at a time, before events are taken again."""
+"""How long new processes are seeded before events are taken again."""
 _KINDS_SECONDS = 0.05
-"""What a view may take to find out whose page tables are."""
+"""How long a view may take to find out whose page tables are."""
 _RATE_OVER = 10.0
-"""Seconds over which rates are told."""
+"""Seconds over which rates are computed."""
 
 
 class Host:
@@ -62,10 +59,10 @@ class Host:
     Args:
         probes: attached probes.
         kernel: the running kernel.
-        reader: how page tables are read.
-        choice: whom to follow.
-        limits: what that may take.
-        traces: where all is written down, if anywhere.
+        reader: reads page tables.
+        selection: which processes to follow.
+        limits: the memory and CPU that following may take.
+        traces: where to record, if anywhere.
     """
 
     def __init__(
@@ -79,30 +76,31 @@ class Host:
         traces: "Traces | None" = None,
     ) -> None:
         self._probes, self._kernel, self._reader = probes, kernel, reader
-        self._limits, self._traces = limits, traces
+        self._traces = traces
         self._processes = Processes()
         self._unsettled: set[int] = set()
-        """Those that are looked at though they have no events: a loss is only told with the
-        next event, or when it is asked for."""
+        """Processes to pump although they have no events: the ring reports a loss only with
+        the next event, or on request."""
         self._followed: dict[int, ProcessState] = {}
         self._refusals = Refusals(limits.memory_bytes)
         self._newcomers = Newcomers(selection, limits, self._refusals)
         self._heartbeat = Heartbeat(probes)
-        self._budget = CpuBudget(limits.cpu)
         self._sampling = Sampling()
+        self._enforcement = Enforcement(limits, self._sampling)
+        self._audits = Audits(self._sampling.resting, self._alone)
+        self._totals = Totals()
         self._turn = 0
-        self._next_list = self._next_audit = self._next_rates = 0.0
-        self._gone_events = self._gone_lost = self._unseen_forks = self._failures = 0
+        self._next_list = self._next_rates = 0.0
         self._pulses = Pulses(reader)
         self._reading_budget = ReadingBudget(_DRIFT_SHARE, _DRIFT_SAVED_NS)
 
     @property
     def sessions(self) -> dict[int, Session]:
-        """Those that are followed, by pid."""
+        """The sessions of the processes that are followed, by pid."""
         return {pid: followed.session for pid, followed in self._followed.items()}
 
     def resting(self, pid: int) -> bool:
-        """Whether this process is sampled and left alone now."""
+        """Whether this process is sampled and takes no events now."""
         return self._sampling.resting(pid)
 
     def step(self) -> int:
@@ -124,15 +122,14 @@ class Host:
                 with self._alone(pid):
                     followed.tell_rates(now, _RATE_OVER / 2)
             trim_heap()
-        if now >= self._next_audit:
-            self._audit_one(now)
+        self._audits.run_due(self._followed, now)
         self._heartbeat.beat(now)
         if self._traces:
             self._traces.turn_over()
         return busy
 
     def _pump(self) -> int:
-        """Give each process its events, and time to read again what they left uncertain."""
+        """Pump processes with events or something left to read; returns how many had events."""
         ready = self._probes.poll()
         for pid in self._unsettled.union(ready) & self._followed.keys():
             if not self._sampling.resting(pid):
@@ -142,25 +139,29 @@ class Host:
 
     def _pump_one(self, pid: int) -> None:
         session = self._followed[pid].session
-        again = session.pump() or session.unsettled
-        (self._unsettled.add if again else self._unsettled.discard)(pid)
+        came = session.pump()
+        if came or session.unsettled:
+            self._unsettled.add(pid)
+        else:
+            self._unsettled.discard(pid)
         for child in session.children:
-            self._unseen_forks += self._processes.look_at(child) is None
+            if self._processes.look_at(child) is None:
+                self._totals.uncounted_forks += 1
         session.children.clear()
         if session.ended:
             self._let_go(pid)
 
     @contextmanager
     def _alone(self, pid: int) -> Iterator[None]:
-        """What goes wrong with one process ends the following of that one, and nothing else."""
+        """An error within this block ends the following of this process, and of no other."""
         try:
             yield
         except Exception as error:
-            self._failures += 1
+            self._totals.failures += 1
             self._refuse(pid, described(error))
 
     def _refuse(self, pid: int, why: str) -> None:
-        """Follow it no more, and say so."""
+        """Stop following this process, and report why."""
         followed, seen = self._followed.get(pid), self._processes.seen.get(pid)
         known = followed.seen if followed else seen
         if known:
@@ -168,7 +169,7 @@ class Host:
         self._let_go(pid)
 
     def _feel_pulses(self) -> None:
-        """Look soon at those that changed though no event says so."""
+        """Check processes for drift whose pulse shows a change without an event."""
         awake = {
             pid: followed.session.target
             for pid, followed in self._followed.items()
@@ -179,7 +180,7 @@ class Host:
             self._unsettled.add(pid)
 
     def _choose(self, now: float) -> None:
-        """Who is new, who is gone, who has been replaced under the same pid."""
+        """Find processes that are new, have ended, or have another process under their pid."""
         seen = self._processes.seen
         for pid, followed in list(self._followed.items()):
             there = seen.get(pid)
@@ -193,7 +194,7 @@ class Host:
         self._newcomers.notice(seen, self._followed, now)
 
     def _seed(self, now: float) -> None:
-        """Begin to follow those that wait, for a while."""
+        """Start to follow waiting processes, for `_SEEDING_SECONDS` at most."""
         if not self._newcomers:
             return
         deadline = time.monotonic() + _SEEDING_SECONDS
@@ -204,19 +205,23 @@ class Host:
             except (PtescopeError, OSError) as error:
                 self._refuse(process.pid, str(error))
             except Exception as error:
-                self._failures += 1
+                self._totals.failures += 1
                 self._refuse(process.pid, described(error))
         if not self._newcomers:
-            give_back()  # what readings needed
+            give_back()  # the memory that the readings needed
 
     def _follow(self, process: Seen, now: float) -> None:
         target = open_target(process.pid)
         if target.start_time != process.start_time:
-            return  # another one by now, which the next list finds
+            return  # another process has the pid by now; the next list finds it
         self._probes.add(process.pid)
         tee = self._traces.tee() if self._traces else None
         session = Session(
-            *(target, self._probes, self._kernel, self._reader, tee),
+            target,
+            self._probes,
+            self._kernel,
+            self._reader,
+            tee,
             drift_every=_DRIFT_EVERY,
             budget=self._reading_budget,
         )
@@ -228,16 +233,15 @@ class Host:
         self._refusals.accept(process.identity)
 
     def _let_go(self, pid: int) -> None:
-        """It has ended, there is no memory left for it, or it cannot be followed."""
+        """Drop a process: it has ended, its memory is needed, or it cannot be followed."""
         followed = self._followed.pop(pid, None)
         if followed:
             session = followed.session
-            with suppress(Exception):  # it may be let go for what went wrong with it
+            with suppress(Exception):  # an error in this session may be why it is dropped
                 session.rest()
             with suppress(Exception):
                 session.end()
-            self._gone_events += session.events
-            self._gone_lost += session.table.counter(Counter.LOST)
+            self._totals.add_gone(session)
             if self._traces:
                 self._traces.forget(session.engine)
         self._probes.remove(pid)
@@ -246,25 +250,16 @@ class Host:
         self._unsettled.discard(pid)
 
     def _stay_within(self, now: float) -> None:
-        """Memory: the least interesting are only counted. CPU: the busiest are only sampled."""
-        while memory_bytes() > self._limits.memory_bytes and self._followed:
-            least = min(self._followed.values(), key=lambda f: f.session.empty)
+        """Drop processes while too much memory is in use; sample some to save CPU."""
+        while least := self._enforcement.to_drop(self._followed):
             self._refusals.let_go(least.seen.identity, now)
             self._let_go(least.seen.pid)
-        over = self._budget.over()
-        if over is None:
-            return
-        if over:
-            rates = {pid: f.events_per_second for pid, f in self._followed.items()}
-            self._sampling.save(rates, now)
-        elif self._budget.use < self._limits.cpu / 2:
-            self._sampling.spend()
-        for pid in self._sampling.due(now):
+        for pid in self._enforcement.turns(self._followed, now):
             with self._alone(pid):
                 self._take_turn(pid)
 
     def _take_turn(self, pid: int) -> None:
-        """It is sampled, and begins or ends to rest."""
+        """Let a sampled process start or stop to rest."""
         session = self._followed[pid].session
         if self._sampling.resting(pid):
             session.rest()
@@ -276,34 +271,12 @@ class Host:
         else:
             self._unsettled.add(pid)
 
-    def _audit_one(self, now: float) -> None:
-        """Audit whoever was not audited for the longest time, if it did anything since."""
-        due = [
-            followed
-            for pid, followed in self._followed.items()
-            if now - followed.audited >= _AUDIT_EVERY
-            and followed.session.events > followed.audited_events
-            and not self._sampling.resting(pid)
-        ]
-        if not due:
-            self._next_audit = now + _LIST_EVERY
-            return
-        oldest = min(due, key=lambda followed: followed.audited)
-        begin = time.process_time()
-        with self._alone(oldest.seen.pid):
-            oldest.session.audit()
-        oldest.audited, oldest.audited_events = now, oldest.session.events
-        self._next_audit = now + (time.process_time() - begin) / _AUDIT_SHARE
-
     def audit(self) -> None:
-        """Audit all that are followed now."""
-        for pid, followed in list(self._followed.items()):
-            if not self._sampling.resting(pid):
-                with self._alone(pid):
-                    followed.session.audit()
+        """Audit every process that is followed now."""
+        self._audits.run_all(self._followed)
 
     def close(self) -> None:
-        """Let go of all, and end the trace."""
+        """Drop all processes, and end the trace."""
         for pid in list(self._followed):
             self._let_go(pid)
         self._pulses.close()
@@ -323,7 +296,7 @@ class Host:
         processes = []
         sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
-            with self._alone(pid), suppress(OSError):  # it has ended, and is no more in the view
+            with self._alone(pid), suppress(OSError):  # it has ended: leave it out
                 process = self._as_process(seen, sizes.get(pid), now, mappings=pid == slots_of)
                 processes.append(process)
         slots: dict[int, int] = {}
@@ -336,7 +309,11 @@ class Host:
             release=self._kernel.release,
             policy=self._kernel.policy.label,
             processes=processes,
-            cost=self._cost(),
+            cost=self._totals.cost(
+                list(self.sessions.values()),
+                self._probes.ring,
+                sees_events=self._heartbeat.alive,
+            ),
             notes=self.notes(),
             slots=slots,
             slots_of=slots_of,
@@ -355,16 +332,16 @@ class Host:
     def _as_process(
         self, seen: Seen, size: int | None, now: float, *, mappings: bool
     ) -> HostProcess:
-        """As the view has it, with the VmPTE that it has now.
+        """One process for the view, with its VmPTE of now.
 
         Args:
             seen: the process.
-            size: its VmPTE as the reader has it, which is right if it is what it was before.
+            size: its VmPTE as the reader has it; it is used if it has not changed.
             now: monotonic seconds.
             mappings: whether to say which mappings own its page tables.
 
         Raises:
-            OSError: it has ended.
+            OSError: the process has ended.
         """
         pid, followed = seen.pid, self._followed.get(seen.pid)
         if followed is None:
@@ -375,31 +352,9 @@ class Host:
         watched = self._sampling.watched(pid, followed.found, now)
         return followed.as_process(following, watched, vm_pte, mappings=mappings)
 
-    def _cost(self) -> Cost:
-        sessions = [followed.session for followed in self._followed.values()]
-        tables = [session.table for session in sessions]
-        return Cost(
-            cpu_seconds=time.process_time(),
-            memory_bytes=memory_bytes(),
-            shadow_bytes=sum(table.nbytes() for table in tables),
-            events=self._gone_events + sum(session.events for session in sessions),
-            lost=self._gone_lost + sum(table.counter(Counter.LOST) for table in tables),
-            ring_bytes=self._probes.ring.size,
-            ring_used_bytes=self._probes.ring.backlog(),
-            uncounted_forks=self._unseen_forks,
-            newest_event_ns=max((table.counter(Counter.NOW) for table in tables), default=0),
-            sees_events=self._heartbeat.alive,
-            failures=self._failures,
-        )
-
     def notes(self) -> list[str]:
-        """What limits have made of it, in sentences."""
-        notes = self._refusals.notes()
-        if self._sampling.count:
-            notes.append(
-                f"{are(self._sampling.count, 'process')} sampled in time: to follow them all the "
-                f"time would take more than the {self._limits.cpu:.0%} of a CPU of --max-cpu."
-            )
+        """What limits this view of the host, in sentences."""
+        notes = self._refusals.notes() + self._enforcement.notes()
         if self._heartbeat.missed:
             notes.append("No event of our own came back lately: the probes may be detached.")
         if self._traces and self._traces.problem:

@@ -52,7 +52,10 @@ class Refusals:
 
     def fits(self, process: Identity, *, fits: bool) -> None:
         """Whether there is memory for one that is not followed yet."""
-        (self._too_large.discard if fits else self._too_large.add)(process)
+        if fits:
+            self._too_large.discard(process)
+        else:
+            self._too_large.add(process)
 
     def accept(self, process: Identity) -> None:
         """It is followed after all."""

@@ -51,7 +51,7 @@ class Auditor:
 
     Args:
         target: the process.
-        following: its shadow.
+        engine: its shadow.
         reader: how its page tables are read.
         take: takes the events that have come; returns how many.
         drift_every: seconds between two looks whether the process drifts without events.
@@ -67,7 +67,7 @@ class Auditor:
         drift_every: float,
         budget: ReadingBudget,
     ) -> None:
-        self._target, self._following = target, engine
+        self._target, self._engine = target, engine
         self._reader, self._take = reader, take
         self._motion, self._causes = Motion(), Causes(target)
         self._comparer = Comparer(target, engine, reader, self._motion, self._causes, take)
@@ -76,7 +76,7 @@ class Auditor:
 
     @property
     def _table(self) -> Table:
-        return self._following.table
+        return self._engine.table
 
     def seeded(self, vm_pte_kib: int) -> None:
         """The table was seeded; `vm_pte_kib` was read at the end of that."""
@@ -85,7 +85,7 @@ class Auditor:
             # What VmPTE has more than the shadow was there before and maps nothing.
             unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
         self._unplaced_at_seed = unplaced
-        self._following.update(unplaced=unplaced)
+        self._engine.update(time.monotonic_ns(), unplaced=unplaced)
         self._rest()
 
     def seeding(self) -> None:
@@ -135,9 +135,9 @@ class Auditor:
     def _look(self, now: int) -> None:
         """Look for drift, and read everything again if there is some."""
         if self._looks.look(now, self._take):
-            known = self._following.facts
+            known = self._engine.facts
             self._read_again(None)
-            self._looks.have_read(now, in_vain=_same(known, self._following.facts))
+            self._looks.have_read(now, in_vain=_same(known, self._engine.facts))
 
     def _rest(self) -> None:
         """Everything was read."""
@@ -152,9 +152,10 @@ class Auditor:
             patience_ns: how long to go on where the process does not rest.
         """
         if outcome := self._check(None, patience_ns):
-            total, coverage = self._following.facts.audit, outcome.coverage
+            total, coverage = self._engine.facts.audit, outcome.coverage
             enough = coverage.suffices(COMPARED_ENOUGH)
-            self._following.update(
+            self._engine.update(
+                time.monotonic_ns(),
                 audit=replace(
                     total,
                     runs=total.runs + 1,
@@ -162,7 +163,7 @@ class Auditor:
                     vmas_runs=total.vmas_runs + (outcome.vmas is not None),
                     compared=coverage.compared,
                     not_compared=coverage.not_compared,
-                )
+                ),
             )
 
     def _read_again(self, within: Ranges | None) -> None:
@@ -171,8 +172,10 @@ class Auditor:
             still_open = outcome.coverage.open
             if len(still_open):
                 self._motion.doubtful.append((still_open, still_open + SLOT))
-            total = self._following.facts.audit
-            self._following.update(audit=replace(total, rereads=total.rereads + 1))
+            total = self._engine.facts.audit
+            self._engine.update(
+                time.monotonic_ns(), audit=replace(total, rereads=total.rereads + 1)
+            )
 
     def _check(self, within: Ranges | None, patience_ns: int = 0) -> Comparison | None:
         """Compare what lies `within`, repair what differs, add it to the total.
@@ -190,7 +193,7 @@ class Auditor:
         pages = abs(found.pte_pages)
         if not self._reader.exact:
             pages = self._resolve_unplaced()
-        total = self._following.facts.audit
+        total = self._engine.facts.audit
         total = replace(
             total,
             method="census" if self._reader.exact else "counted",
@@ -202,17 +205,17 @@ class Auditor:
             causes=_added(total.causes, found.causes),
             empty_causes=_added(total.empty_causes, found.empty_causes),
         )
-        self._following.update(audit=total)
+        self._engine.update(time.monotonic_ns(), audit=total)
         vmas = self._wrong_vmas(outcome)
         if vmas is not None:  # whether a slot is still mapped decides what a repair means
             self._take_over(vmas)
         if len(found.slots):
-            self._following.apply(Repair(time.monotonic_ns(), outcome.real))
+            self._engine.apply(Repair(time.monotonic_ns(), outcome.real))
         if outcome.upper is not None:
             self._take_over(vmas, outcome.upper)
         if within is None:
             self._rest()
-        self._following.update(vm_pte_kib=vm_pte_kib(self._target.pid))
+        self._engine.update(time.monotonic_ns(), vm_pte_kib=vm_pte_kib(self._target.pid))
         return outcome
 
     def _wrong_vmas(self, outcome: Comparison) -> npt.NDArray[np.void] | None:
@@ -225,20 +228,22 @@ class Auditor:
         wrong = self._table.vmas_wrong(outcome.vmas)
         if not wrong:
             return outcome.vmas if self._table.merges_wrong(outcome.vmas) else None
-        total = self._following.facts.audit
-        self._following.update(audit=replace(total, vmas_diff=total.vmas_diff + wrong))
+        total = self._engine.facts.audit
+        self._engine.update(
+            time.monotonic_ns(), audit=replace(total, vmas_diff=total.vmas_diff + wrong)
+        )
         return outcome.vmas
 
     def _take_over(self, vmas: npt.NDArray[np.void] | None, upper: Pages | None = None) -> None:
         """Take over VMAs and upper levels that were read while no mapping changed."""
         brk = 0 if vmas is None else self._target.program_break()
         bases = (upper.pmd_bases, upper.pud_bases) if upper else (None, None)
-        self._following.apply(Mappings(time.monotonic_ns(), *bases, vmas, brk))
+        self._engine.apply(Mappings(time.monotonic_ns(), *bases, vmas, brk))
 
     def _resolve_unplaced(self) -> int:
         """How far the number of PTE pages is off, where only the number is known."""
         real = self._pages_by_vm_pte(vm_pte_kib(self._target.pid))
         # Of the empty PTE pages from before, some may have been used or freed.
         unplaced = min(max(real - self._placed(), 0), self._unplaced_at_seed)
-        self._following.update(unplaced=unplaced)
+        self._engine.update(time.monotonic_ns(), unplaced=unplaced)
         return abs(real - self._placed() - unplaced)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process that is followed by a thread of its own, for callers from Python."""
+"""A process that a thread of its own follows, for callers from Python."""
 
 import threading
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from shadow.geometry import SLOT
 from shadow.page_columns import pte_pages_of
 from shadow.snapshot import Snapshot
 from shadow.table import prepare
+from tracer.follow.loop import follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import LAST_PATIENCE_NS, Session
 from tracer.kernel import kernel_facts
@@ -19,14 +20,11 @@ from tracer.process.target import open_target
 
 __all__ = ("LiveProcess", "following")
 
-_BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
-"""Seconds between two looks at the ring: events come in, or nothing does."""
-
 
 class LiveProcess:
-    """A process that is followed; `ptescope.attach` makes it.
+    """A process that is being followed; `ptescope.attach` makes it.
 
-    A thread of its own takes the events, so the caller may sleep or work meanwhile.
+    A thread takes the events, so the caller may sleep or work meanwhile.
     """
 
     def __init__(self, session: Session) -> None:
@@ -37,14 +35,16 @@ class LiveProcess:
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
 
+    def _pump(self) -> int:
+        with self._lock:
+            return self._session.follow()
+
+    def _over(self) -> bool:
+        return self._closing.is_set() or self._session.ended
+
     def _follow(self) -> None:
         try:
-            while not (self._closing.is_set() or self._session.ended):
-                with self._lock:
-                    came = self._session.pump()
-                    if not came and not self._session.target.alive():
-                        self._session.process_ended()
-                self._closing.wait(_BUSY_WAIT if came else _IDLE_WAIT)
+            follow(self._pump, self._over, wait=self._closing.wait)
         except Exception as error:  # raised in the caller's thread, by whatever it calls next
             self._problem = error
 
@@ -54,7 +54,7 @@ class LiveProcess:
 
     @property
     def shadow(self) -> Engine:
-        """What it is followed with; settled once the `with` block is over."""
+        """The engine of its shadow; it changes until the `with` block ends."""
         return self._session.engine
 
     @property
@@ -63,7 +63,7 @@ class LiveProcess:
         return self._session.ended
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Sleep while it is followed; returns early, and true, when the process ends.
+        """Sleep while the thread follows; returns early, and true, when the process ends.
 
         Args:
             seconds: how long; None: until the process ends.
@@ -79,7 +79,7 @@ class LiveProcess:
             self._session.audit(LAST_PATIENCE_NS)
 
     def snapshot(self) -> Snapshot:
-        """What is known now or, after the `with` block, at its end."""
+        """The state now or, after the `with` block, at its end."""
         self._check()
         with self._lock:
             pages = pte_pages_of(self._session.table)
@@ -101,7 +101,7 @@ def following(pid: int, tee: Tee | None) -> Iterator[LiveProcess]:
 
     Args:
         pid: the process.
-        tee: is handed all that its shadow is made of; None: nobody is.
+        tee: receives every record of the shadow; None: the records are not kept.
 
     Raises:
         PtescopeError: it cannot be followed.

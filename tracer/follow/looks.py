@@ -24,7 +24,7 @@ class Looks:
 
     Args:
         target: the process.
-        following: its shadow.
+        engine: its shadow.
         every_ns: time between two looks.
         budget: what readings for drift may take.
 
@@ -35,7 +35,7 @@ class Looks:
     def __init__(
         self, target: Target, engine: Engine, every_ns: int, budget: ReadingBudget
     ) -> None:
-        self._pid, self._following = target.pid, engine
+        self._pid, self._engine = target.pid, engine
         self._every_ns, self._budget = every_ns, budget
         self._drift = Drift()
         self.due_at = 0
@@ -58,16 +58,16 @@ class Looks:
         Raises:
             OSError: the process has ended.
         """
-        table = self._following.table
+        table = self._engine.table
         before = self._predicted()
         status = memory_status(self._pid)
         take()
         if self.due_at > now:
             return False  # it has called execve, and was read
-        self._following.update(vm_pte_kib=status.vm_pte_kib)
+        self._engine.update(time.monotonic_ns(), vm_pte_kib=status.vm_pte_kib)
         self._drift.look(
             self._apart(status, before),
-            events=self._following.events,
+            events=self._engine.events,
             newest=table.counter(Counter.NOW),
             since=now,
             refs=table.counter(Counter.REFS),
@@ -91,13 +91,13 @@ class Looks:
 
     def _predicted(self) -> int:
         """Page-table pages that VmPTE counts, as the shadow has them."""
-        table = self._following.table
+        table = self._engine.table
         placed = table.counter(Counter.TABLES + table.running)
-        return placed + self._following.facts.unplaced + sum(map(table.counter, _ABOVE))
+        return placed + self._engine.facts.unplaced + sum(map(table.counter, _ABOVE))
 
     def _apart(self, status: MemoryStatus, before: int) -> Apart:
         """What is apart; `before` is what was predicted before the status was read."""
-        table, now = self._following.table, self._predicted()
+        table, now = self._engine.table, self._predicted()
         stated = status.vm_pte_kib // KIB_PER_PAGE
         low, high = min(now, before), max(now, before)
         huge = table.counter(Counter.HUGE) * (SLOT // PAGE)

@@ -1,95 +1,131 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run: events pumped until time is over, the process ends or the user stops it."""
+"""The loop that follows: take events, do what is due, pause, until it is over.
+
+Every command and tool that follows processes runs this loop. It knows neither arguments
+nor screens; its callers hand it functions.
+"""
 
 import signal
-import sys
 import time
-from argparse import Namespace
-from collections.abc import Callable
-from contextlib import ExitStack
-from types import FrameType
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Self
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
-from shadow.report.text import interval_header, interval_row, live_line
-from shadow.table import Counter
-from tracer.follow.process_tree import ProcessTree
-from tracer.follow.session import Session
-from tracer.process.launch import Launched
-from tracer.terminal import say
-
-__all__ = ("Stop", "follow")
-
-_BUSY_WAIT, _IDLE_WAIT = 0.002, 0.05
-"""Seconds between two looks at the ring: events come in, or nothing does."""
+__all__ = ("Pace", "Stop", "Task", "follow")
 
 
 class Stop:
-    """Set by SIGINT or SIGTERM: end the run with its report."""
+    """Becomes true on SIGINT or SIGTERM: end the run with its report.
 
-    def __init__(self) -> None:
-        self.asked = False
-        self.also: Callable[[], bool] = lambda: False
-        """Another reason to stop."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:  # a second time: at once, without a report
-            raise SystemExit(128 + number)
-        self.asked = True
-
-
-def _status(session: Session, others: int) -> str:
-    line = live_line(
-        elapsed=(time.monotonic_ns() - session.start_ns) / 1e9,
-        events=session.events,
-        pte_pages=session.pte_pages,
-        empty=session.empty,
-        lost=session.table.counter(Counter.LOST),
-    )
-    return f"{line}  and {others} forked" if others else line
-
-
-def follow(tree: ProcessTree, stop: Stop, args: Namespace, launched: Launched | None) -> None:
-    """Pump events until it is over.
+    It is a context manager that restores the signal handlers. Within it, `listen` takes
+    the signals over; before that a signal ends the program as usual.
 
     Args:
-        tree: the processes to follow.
-        stop: set when the user has had enough.
-        args: duration, interval, audit (seconds or None), json.
-        launched: the program that was started for this.
+        patient: whether a second signal changes nothing, as a service manager expects;
+            else it ends the program at once, without a report.
     """
+
+    def __init__(self, *, patient: bool = False) -> None:
+        self._patient = patient
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def listen(self) -> None:
+        """Take SIGINT and SIGTERM from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._ask)
+            # None: the handler was not installed from Python, which cannot restore it.
+            self._before.setdefault(number, signal.SIG_DFL if before is None else before)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked and not self._patient:
+            raise SystemExit(128 + number)
+        self._asked = True
+
+    def __call__(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that the loop does at intervals.
+
+    Attributes:
+        every: seconds between two runs. A run that takes longer than this delays the next
+            one by the whole interval, so that events are taken in between.
+        run: does it.
+        at_once: whether the first run is in the first pass, not one interval later.
+    """
+
+    every: float
+    run: Callable[[], object]
+    at_once: bool = False
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two passes of the loop.
+
+    Attributes:
+        busy: after a pass that found events.
+        idle: after a pass that found none.
+    """
+
+    busy: float = 0.002
+    idle: float = 0.05
+
+
+def follow(
+    pump: Callable[[], int],
+    over: Callable[[], bool],
+    *,
+    duration: float | None = None,
+    tasks: Sequence[Task] = (),
+    pace: Pace | None = None,
+    wait: Callable[[float], object] = time.sleep,
+) -> None:
+    """Pump events until it is over or the time has passed.
+
+    Args:
+        pump: takes events, and returns how many came.
+        over: says when to stop; it is asked before each pass.
+        duration: seconds after which to stop; None: never.
+        tasks: what to do at intervals.
+        pace: how long to wait between passes; None: that for a single process.
+        wait: waits for so many seconds, or less.
+    """
+    pace = pace or Pace()
     begin = time.monotonic()
-    deadline = begin + args.duration if args.duration else float("inf")
-    tick = begin + args.interval if args.interval else float("inf")
-    next_audit = begin + args.audit if args.audit else float("inf")
-    first = tree.sessions[0]
-    console = Console(stderr=True)
-    rows = sys.stderr if args.json else sys.stdout
-    with ExitStack() as stack:
-        live = None
-        if console.is_terminal:
-            live = stack.enter_context(Live(console=console, transient=True, auto_refresh=False))
-        if args.interval:
-            say(interval_header(), to=rows)
-        shown = 0.0
-        while not (stop.asked or stop.also() or tree.ended()):
-            got = tree.pump()
-            now = time.monotonic()
-            if launched:
-                launched.ended()  # reap it; its EXIT event ends the run
-            if now >= next_audit:
-                tree.audit()
-                next_audit = time.monotonic() + args.audit
-            if now >= tick:
-                say(interval_row(first.snapshot(mappings=False)), to=rows)
-                tick += args.interval
-            if live and now - shown >= 0.25:
-                live.update(Text(_status(first, len(tree.sessions) - 1)), refresh=True)
-                shown = now
-            if now >= deadline:
-                return
-            time.sleep(min(_BUSY_WAIT if got else _IDLE_WAIT, max(deadline - now, 0)))
+    end = begin + duration if duration else float("inf")
+    due = [begin if task.at_once else begin + task.every for task in tasks]
+    while not over():
+        came = pump()
+        for number, task in enumerate(tasks):
+            if time.monotonic() >= due[number]:
+                task.run()
+                due[number] = _next_due(due[number], task.every)
+        now = time.monotonic()
+        if now >= end:
+            return
+        wait(min(pace.busy if came else pace.idle, end - now))
+
+
+def _next_due(due: float, every: float) -> float:
+    """One interval later, or from now on where that has passed already."""
+    now = time.monotonic()
+    return due + every if due + every > now else now + every

@@ -64,11 +64,8 @@ class ProcessTree:
         count = 0
         for session in list(self._running.values()):
             if self._running.get(session.target.pid) is not session:
-                continue  # let go of for another's sake
-            got = session.pump()
-            count += got
-            if not got and not session.ended and not session.target.alive():
-                session.process_ended()
+                continue  # another process has its pid now
+            count += session.follow()
             children = self._let_go(session) if session.ended else session.children
             session.children = []
             if self._forks:

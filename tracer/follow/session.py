@@ -1,63 +1,51 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One process: seeded, followed, audited, and what is known of it at any time.
-
-Seeding a running process: the probes are attached first, then the real state
-is read, then the events since shortly before the reading are applied to it.
-An event that the reading had seen already does no harm, because the last event
-on an entry decides about it; only mremap would move entries twice, so a reading
-that coincides with one is repeated.
-"""
+"""One process: seed its shadow, follow its events, audit, take snapshots."""
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from socket import gethostname
+from typing import Any
 
 import numpy as np
 
 from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
-from shadow.geometry import PAGE, user_address_limit
+from shadow.geometry import user_address_limit
 from shadow.mapped_tables import shadow_uses
 from shadow.mappings import MappingUse
-from shadow.records import Events, Facts, Mappings, Seed
-from shadow.snapshot import Audit, Kernel, Process, Snapshot
-from shadow.table import UFFD_FLAGS, Counter, HugePages, Table
+from shadow.records import Events, Mappings
+from shadow.snapshot import Audit, Snapshot
+from shadow.table import UFFD_FLAGS, Counter, Table
 from shadow.user_space import clipped
 from tracer.census import Reader
 from tracer.follow.auditor import Auditor
+from tracer.follow.description import Description
 from tracer.follow.drift import ReadingBudget
-from tracer.follow.in_flight import MARGIN_NS
+from tracer.follow.first_facts import first_facts
 from tracer.follow.in_full import in_full
 from tracer.follow.names import Names
-from tracer.kernel import THP, KernelFacts
+from tracer.follow.seeding import FirstReading, read_state
+from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
-from tracer.procfs import vm_pte_kib
 
 __all__ = ("LAST_PATIENCE_NS", "Session", "children_of")
 
-_TRIES = 5
 _SECONDS_TO_LOAD = 0.3
+"""A program that has just been started has loaded its libraries by then."""
 LAST_PATIENCE_NS = 2_000_000_000
-"""The last audit judges what the report shows, so it may take longer than others."""
-_DESCRIBER = ThreadPoolExecutor(1, "describe")
-"""Looks into a process's images while its events are taken; starts after rights are dropped."""
+"""The last audit judges the report's numbers, so it may take longer than others."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
-"""What reading a process raises when it ends meanwhile."""
-
-
-def _huge_pages(kernel: KernelFacts) -> HugePages:
-    def orders(where: str) -> int:
-        return sum(kib * 1024 // PAGE for kib in kernel.mthp[where])
-
-    return HugePages(THP[kernel.thp], orders("always"), orders("madvise"))
+"""What reading a process raises when the process ends meanwhile."""
+_USERFAULTFD_NOTE = (
+    "It uses userfaultfd: pages that are copied, zeroed or moved there are followed by "
+    "the ioctls that do it; markers of write protection are read again."
+)
 
 
 def children_of(events: EventBatch) -> list[int]:
-    """The processes that were forked or spawned, in order."""
+    """The processes that these events fork or spawn, in order."""
     children: list[int] = births(events)["address"].tolist()
     return children
 
@@ -69,10 +57,10 @@ class Session:
         target: the process; already added to the probes.
         probes: attached probes.
         kernel: the running kernel.
-        reader: how its page tables are read.
-        tee: is handed all that its shadow is made of, for a trace.
-        drift_every: seconds between two looks whether it drifts without events.
-        budget: what readings for drift may take together with those of other sessions.
+        reader: reads its page tables.
+        tee: receives every record of the shadow, for a trace.
+        drift_every: seconds between two checks for drift without events.
+        budget: the time that readings for drift may take, shared with other sessions.
     """
 
     def __init__(
@@ -87,39 +75,27 @@ class Session:
     ) -> None:
         self.target = target
         self.children: list[int] = []
-        """Processes that it has forked or spawned, in order."""
+        """Processes that the target has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
         self._limit = user_address_limit(kernel.levels)
-        self._describe_at = 0.0
-        self._described: Future[Process] | None = None
+        self._description = Description(target)
         self._resting_since = 0
-        """When `rest` was called (ns, CLOCK_MONOTONIC); 0: events are taken."""
-        huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
-        facts = Facts(
-            process=target.identify(),
-            kernel=Kernel(
-                *(kernel.release, kernel.policy.label, kernel.levels, PAGE, "none"),
-                probes=probes.attachments.by_backend(),
-            ),
-            huge=huge,
-            max_map_count=kernel.max_map_count,
-            host=gethostname(),
-            start_ns=time.monotonic_ns(),
-            wall_ns=time.time_ns(),
-        )
+        """When `rest` was called (ns, CLOCK_MONOTONIC); 0: the session takes events."""
+        facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
         self.engine = Engine(facts, tee)
         self._auditor = Auditor(
             target, self.engine, reader, self.take, drift_every, ReadingBudget(of_all=budget)
         )
         self._names = Names(target, self.engine)
-        if not reader.exact:
-            self.engine.note(f"Page tables are counted, not read: {reader.why}")
-        if huge.always or huge.madvise:
-            self.engine.note(
-                "Multi-size THP is on: a fault is taken to make as many entries as the largest "
-                "size that fits; where memory is short it makes fewer, which only an audit sees."
-            )
+
+    def _update(self, **changes: Any) -> None:
+        """Replace some of the facts as of now."""
+        self.engine.update(time.monotonic_ns(), **changes)
+
+    def _note(self, text: str) -> None:
+        """Add a sentence on how far the numbers can be trusted."""
+        self.engine.note(time.monotonic_ns(), text)
 
     @property
     def table(self) -> Table:
@@ -128,31 +104,31 @@ class Session:
 
     @property
     def events(self) -> int:
-        """How many events there were."""
+        """Number of events so far."""
         return self.engine.events
 
     @property
     def unsettled(self) -> bool:
-        """Whether there is something to do for it though no event comes."""
-        return self._auditor.unsettled or bool(self._describe_at or self._described)
+        """Whether `pump` has work to do although no event comes."""
+        return self._auditor.unsettled or self._description.pending
 
     def look_soon(self) -> None:
-        """Look for drift at the next occasion: something has changed, perhaps without an event."""
+        """Check for drift at the next `pump`: something has changed, perhaps without an event."""
         self._auditor.look_soon()
 
     @property
     def pte_pages(self) -> int:
-        """PTE pages that it has now."""
+        """PTE pages that the process has now."""
         return self.table.counter(Counter.TABLES + self.table.running) + self.unplaced
 
     @property
     def empty(self) -> int:
-        """Those of them that map nothing."""
+        """PTE pages that map nothing."""
         return self.table.counter(Counter.EMPTY + self.table.running) + self.unplaced
 
     @property
     def start_ns(self) -> int:
-        """Begin of the window, CLOCK_MONOTONIC."""
+        """Begin of the window, ns of CLOCK_MONOTONIC."""
         return self.engine.facts.start_ns
 
     @property
@@ -161,112 +137,90 @@ class Session:
         return self.engine.facts.ended
 
     def process_ended(self) -> None:
-        """The process is known to have ended, whether an event told or not."""
-        self.engine.update(ended=True)
+        """Record that the process has ended, whether or not an event said so."""
+        self._update(ended=True)
 
     def seed(self, pending: EventBatch | None = None) -> None:
         """Read the process's state and start the shadow from it.
 
-        A process that ends meanwhile leaves the shadow unseeded; the events
-        are applied all the same.
+        If the process ends meanwhile, the shadow stays unseeded, and its events are
+        applied all the same.
 
         Args:
-            pending: events that were read already and are not applied yet.
+            pending: events that were taken already and are not applied yet.
         """
         held = [np.empty(0, EVENT) if pending is None else pending]
         try:
-            self._read_state(held)
+            added_at = self._probes.added_at(self.target.pid)
+            first = read_state(self.target, self.reader, held, self._read, added_at)
+            self._start_from(first, held)
         except _ENDED:
             self._seeded_by("none")
-            self.engine.update(unplaced=0)
-            self.engine.note("The process ended before its page tables could be read.")
+            self._update(unplaced=0)
+            self._note("The process ended before its page tables could be read.")
             self._apply(np.concatenate([np.empty(0, EVENT), *held]))
 
-    def _seeded_by(self, how: str) -> None:
-        self.engine.update(kernel=replace(self.engine.facts.kernel, seed=how))
-
-    def _identify(self) -> None:
-        self.engine.update(process=self.target.identify())
-
-    def _look_who_it_is(self) -> None:
-        """Begin to find out, or take over what was found out, in a thread of its own."""
-        if self._describe_at and time.monotonic() > self._describe_at:
-            self._describe_at = 0.0
-            self._described = _DESCRIBER.submit(self.target.describe)
-        if self._described and self._described.done():
-            described, self._described = self._described, None
-            problem = described.exception()
-            if problem is None:
-                self.engine.update(process=described.result())
-                self._names.refresh()  # by now its libraries are loaded
-            else:
-                self._not_described(problem)
-
-    def _read_state(self, held: list[EventBatch]) -> None:
-        """Seed; what the probes say meanwhile is appended to `held` and applied."""
-
-        def drain() -> None:
-            held.append(self._read())
-
-        for _ in range(_TRIES):
-            # A fault that began before the probes were there is over soon.
-            settled = self._probes.added_at(self.target.pid) + MARGIN_NS
-            time.sleep(max(settled - time.monotonic_ns(), 0) / 1e9)
-            drain()
-            begin = time.monotonic_ns()
-            vmas, brk = self.reader.vmas(self.target), self.target.program_break()
-            names = self.target.names(vmas)
-            pages = self.reader.pages(self.target, vmas, between=drain)
-            pte_kib = vm_pte_kib(self.target.pid)
-            drain()
-            events = np.concatenate(held)
-            old = events["time"] + np.uint64(MARGIN_NS) < begin
-            if not np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any():
-                break
-        else:
-            self.engine.note("It moved mappings during every first reading: read once more.")
-        moved = bool(np.isin(events["kind"][~old], (Kind.REMAP_TO, Kind.EXEC)).any())
-        self.engine.apply(Seed(begin, pages, vmas, brk, names))
+    def _start_from(self, first: FirstReading, held: list[EventBatch]) -> None:
+        """Seed the shadow and apply the events since; empties `held` when it does."""
+        if first.moved:
+            self._note("It moved mappings during every first reading: read once more.")
+        self.engine.apply(first.seed)
         self._probes.told_space(self.target.pid, self.reader.space(self.target))
-        if (vmas["flags"] & UFFD_FLAGS).any():
+        if (first.seed.vmas["flags"] & UFFD_FLAGS).any():
             self._note_userfaultfd()
-        # By then its libraries are loaded, if it has just been started.
-        self._describe_at = time.monotonic() + _SECONDS_TO_LOAD
+        self._description.schedule(_SECONDS_TO_LOAD)
         self._auditor.seeding()
         held.clear()
-        self._count_only(events[old])
-        self._apply(events[~old])
-        self._auditor.seeded(pte_kib)
-        if moved:
+        self._count_only(first.old)
+        self._apply(first.new)
+        self._auditor.seeded(first.pte_kib)
+        if first.moved:
             self._auditor.distrust()
         self._seeded_by("census" if self.reader.exact else "counted")
 
+    def _seeded_by(self, how: str) -> None:
+        self._update(kernel=replace(self.engine.facts.kernel, seed=how))
+
+    def _poll_description(self) -> None:
+        """Start the background lookup of the process, or collect its result."""
+        try:
+            process = self._description.poll()
+        except Exception as error:
+            self._not_described(error)
+        else:
+            if process:
+                self._update(process=process)
+                self._names.refresh()  # by now its libraries are loaded
+
     def _count_only(self, events: EventBatch) -> None:
-        """Count events whose effect the seed has already."""
+        """Count events whose effect the seed includes already."""
         self.children += children_of(events)
         if len(events):
             self.engine.apply(Events(clipped(events, self._limit), counted=True))
 
     def pump(self) -> int:
-        """Take the events that have come, and read again what they make uncertain.
-
-        Returns:
-            How many came.
-        """
+        """Take new events, and read again what they make uncertain; returns how many came."""
         count = self.take()
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
-                self._look_who_it_is()
+                self._poll_description()
+        return count
+
+    def follow(self) -> int:
+        """`pump`, and notice the end of the process if no event reports it."""
+        count = self.pump()
+        if not count and not self.ended and not self.target.alive():
+            self.process_ended()
         return count
 
     def take(self) -> int:
-        """Take the events that have come, and no more; returns how many."""
+        """Take new events, and do nothing else; returns how many came."""
         if self._resting_since:
             return 0
         events = self._read()
         if not len(events):
-            # A full ring tells of its losses only with the next event.
+            # A full ring reports its losses only with the next event.
             events = self._probes.untold_loss(self.target.pid, time.monotonic_ns())
         self._apply(events)
         return len(events)
@@ -280,7 +234,7 @@ class Session:
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
             with suppress(*_ENDED):
-                self._identify()
+                self._update(process=self.target.identify())
             self.seed(events[after:])
             return
         self._feed(events)
@@ -297,20 +251,16 @@ class Session:
             self.process_ended()
 
     def _note_userfaultfd(self) -> None:
-        note = (
-            "It uses userfaultfd: pages that are copied, zeroed or moved there are followed by "
-            "the ioctls that do it; markers of write protection are read again."
-        )
-        if note not in self.engine.facts.notes:
-            self.engine.note(note)
+        if _USERFAULTFD_NOTE not in self.engine.facts.notes:
+            self._note(_USERFAULTFD_NOTE)
 
     def audit(self, patience_ns: int = 0) -> None:
-        """Compare the shadow with the real page tables, repair it, remember the outcome.
+        """Compare the shadow with the real page tables, repair it, and add up the result.
 
-        A process that has ended cannot be compared any more.
+        A process that has ended is not compared.
 
         Args:
-            patience_ns: how long to go on where the process changes what is read.
+            patience_ns: how long to repeat readings that the process disturbs.
         """
         if not self.ended:
             with suppress(*_ENDED):
@@ -319,41 +269,41 @@ class Session:
 
     @property
     def unplaced(self) -> int:
-        """Empty PTE pages from before the window, whose addresses are not known."""
+        """Empty PTE pages from before the window whose addresses are unknown."""
         return self.engine.facts.unplaced
 
     @property
     def audits(self) -> Audit:
-        """What the comparisons so far have given."""
+        """The sums of all audits so far."""
         return self.engine.facts.audit
 
     def stop(self, patience_ns: int = LAST_PATIENCE_NS) -> None:
-        """End of the window: take what is left, audit, look who it is by now."""
+        """End the window: take the last events, audit, and look up the process once more."""
         while self.take():
             pass
         self.audit(patience_ns)
         try:  # libraries may have been loaded since the attach
             process = self.target.describe()
-            if self.target.alive():  # a zombie has no images, and nothing is known of it any more
-                self.engine.update(process=process)
+            if self.target.alive():  # a zombie has no images to look into
+                self._update(process=process)
         except Exception as error:
             self._not_described(error)
         self.end()
 
     def _not_described(self, error: BaseException) -> None:
-        """Its images are as it likes; what they do to us does not end the following."""
+        """The process controls its images, so no error in reading them ends the session."""
         if not isinstance(error, _ENDED):
-            self.engine.note(f"Its images could not be looked into: {error!r}.")
+            self._note(f"Its images could not be looked into: {error!r}.")
 
     def end(self) -> None:
-        """End of the window, as it stands."""
-        if self._described:
-            self._described.cancel()
+        """End the window without an audit."""
+        self._description.cancel()
         self.reader.forget(self.target)
-        self.engine.update(end_ns=time.monotonic_ns())
+        now = time.monotonic_ns()
+        self.engine.update(now, end_ns=now)
 
     def rest(self) -> None:
-        """Take no events until `resume`; what is known stays as it is now."""
+        """Take no events until `resume`; snapshots show the state of this moment."""
         if self._resting_since:
             return
         while self.take():
@@ -363,10 +313,10 @@ class Session:
         self.engine.apply(Mappings(self._resting_since))
 
     def resume(self) -> None:
-        """Take events again, from a new reading on.
+        """Take events again, starting from a new reading.
 
         Raises:
-            NoSuchTargetError: it has ended.
+            NoSuchTargetError: the process has ended.
         """
         if not self.target.alive():
             self.process_ended()
@@ -380,6 +330,6 @@ class Session:
         return shadow_uses(self.table, self.engine.names, self.table.running, self.unplaced)
 
     def snapshot(self, *, slots: bool = False, mappings: bool = True) -> Snapshot:
-        """What is known now, or was when it began to rest."""
+        """The state now or, while the session rests, when it began to rest."""
         now = self._resting_since or time.monotonic_ns()
         return self.engine.snapshot(now, slots=slots, mappings=mappings)

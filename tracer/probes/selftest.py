@@ -3,8 +3,8 @@
 
 A function can exist, accept a probe and never be called, because the compiler inlined it or
 the kernel now takes another path (6.18 does not call zap_page_range_single for MADV_DONTNEED).
-So `tracer/probes/selftest_child.py` runs after attaching, traced like any other process. A
-source whose events do not arrive falls back to its next method.
+So the program `tracer.probes.selftest_child` runs after attaching, traced like any other
+process. A source whose events do not arrive falls back to its next method.
 """
 
 import json
@@ -23,7 +23,11 @@ from tracer.probes.stream import Probes
 
 __all__ = ("SelfTest", "check", "verify_or_fall_back")
 
-_PROGRAM = Path(__file__).with_name("selftest_child.py")
+_PROGRAM = (
+    f"import sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
+    "from tracer.probes.selftest_child.__main__ import main; main()"
+)
+"""Run without `site`, which would import much more."""
 _SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ class _NotCheckedError(Exception):
 @contextmanager
 def _child() -> Iterator[subprocess.Popen[str]]:
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_PROGRAM)],
+        [sys.executable, "-I", "-S", "-c", _PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

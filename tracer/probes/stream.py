@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from shadow import events
+from shadow.call_rules import DEFINES as CALL_RULE_MACROS
 from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
 from shadow.geometry import user_address_limit
 from tracer.bpf.btf import Btf
@@ -83,7 +84,6 @@ _OF_EVENTS = (
     *("MAP_FLAGS_SHIFT", "DISCARDED", "DEFERRED", "SPECIAL", "NOT_CACHED", "PKEY_SHIFT"),
     *("FILE_TRUNCATED", "FILE_HOLE", "LABEL_BITS"),
     *("NAME_BITS", "POLICY_BITS", "USERFAULT_BITS"),
-    *("NAME_BITS", "POLICY_BITS", "USERFAULT_BITS"),
 )
 """Macros that `shadow.events` defines."""
 
@@ -107,6 +107,7 @@ def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], li
     defines |= {f"DOUBT_{doubt.name}": doubt.value for doubt in Doubt}
     defines |= {f"LABEL_{label.name}": label.value for label in Label}
     defines |= {name: getattr(events, name) for name in _OF_EVENTS}
+    defines |= CALL_RULE_MACROS
     defines["IGNORED_MAP_FLAGS"] = 0 if stack_is_nohuge() else mmap.MAP_STACK
     defines["FILE_SALT"] = SALT
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE

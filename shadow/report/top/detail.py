@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of one process, as text: policies, occupancy, and its slots as a map."""
+"""One process as text: policies, occupancy, and a map of its slots."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ __all__ = ("detail", "slot_map", "sparkline")
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ".:-=+*#%@"
-"""Of 512 entries, from few to all; a blank is an empty PTE page's own sign."""
+"""From few entries to all 512."""
 _EMPTY = "o"
 _FULL = 512
 
@@ -35,11 +35,11 @@ def _sign(entries: int) -> str:
 
 
 def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
-    """PTE pages in the order of their addresses, a sign each; runs without any are left out.
+    """PTE pages by address, one character each, without the runs that have none.
 
     Args:
         slots: entries of each PTE page, by the first address of its slot.
-        width: signs in a line.
+        width: characters in a line.
     """
     lines: list[str] = []
     row, first, previous = "", 0, -SLOT
@@ -55,7 +55,7 @@ def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
 
 
 def _audited(audit: Audit) -> str:
-    """What the audits so far say, and how much the last one compared."""
+    """The result of the audits so far, and how much the last one compared."""
     if not audit.runs:
         return "  audited       not yet"
     compared = f"{audit.compared:,} of {audit.compared + audit.not_compared:,} PTE pages compared"
@@ -94,9 +94,9 @@ def detail(
     """The screen of one process.
 
     Args:
-        process: it.
+        process: which.
         slots: entries of each of its PTE pages, by first address of the slot.
-        events: events a second, one for each view lately.
+        events: events a second at each of the latest views.
         width: columns of the screen.
     """
     snapshot = process.snapshot

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is printed to be pasted into a shell holds nothing that a process has chosen."""
+"""Commands to paste into a shell contain no text that a process has chosen."""
 
 import shlex
 from dataclasses import replace

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Each rule speaks where it should and is silent where it should be."""
+"""Each rule gives a finding where it applies, and only there."""
 
 import copy
 from dataclasses import replace
@@ -109,21 +109,21 @@ def test_a_window_that_begins_too_late_predicts_nothing_and_says_so() -> None:
     assert not given.late
 
 
-def test_no_more_is_promised_than_there_is() -> None:
+def test_a_prediction_is_at_most_the_number_of_empty_pages() -> None:
     given = evidence(history=pieces(300))
     found = next(finding for finding in advise(given) if finding.rule == "small_purges")
     assert found.effect is not None
     assert (found.effect.least, found.effect.most) == (165, 300)
 
 
-def test_a_setting_keeps_what_is_set_besides() -> None:
+def test_an_advised_setting_keeps_the_other_settings() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0, narenas=4), pieces(4))
     change = _said("immediate_purge", given).change
     assert change is not None
     assert change.how == ["MALLOC_CONF=narenas:4,dirty_decay_ms:10000,background_thread:true"]
 
 
-def test_where_a_thread_purges_already_none_is_asked_for() -> None:
+def test_no_background_thread_is_advised_where_one_runs() -> None:
     allocator = jemalloc(dirty_decay_ms=0)
     running = {"background_thread": AllocatorOption("true", "its threads run")}
     allocator = replace(allocator, options=allocator.options | running)
@@ -133,7 +133,7 @@ def test_where_a_thread_purges_already_none_is_asked_for() -> None:
     assert not any("background_thread" in risk for risk in found.risks)
 
 
-def test_the_decay_that_new_arenas_have_goes_over_that_of_the_start() -> None:
+def test_the_decay_of_new_arenas_overrides_that_of_the_start() -> None:
     live = {"arenas.dirty_decay_ms": AllocatorOption("10000", "memory")}
     allocator = jemalloc(dirty_decay_ms=0)
     allocator = replace(allocator, options=allocator.options | live)
@@ -207,7 +207,7 @@ def test_own_call_names_the_slots_and_the_race() -> None:
     assert _by("own_call", kept) is None
 
 
-def test_small_purges_is_for_those_without_a_rule_of_their_own() -> None:
+def test_small_purges_applies_to_allocators_without_a_specific_rule() -> None:
     found = _said("small_purges", evidence(history=pieces(20)))
     assert found.numbers["covering"] == 0
     assert _by("small_purges", evidence(jemalloc(), pieces(20))) is None
@@ -272,7 +272,7 @@ def test_findings_are_ranked_by_what_they_save_and_urgent_ones_first() -> None:
     assert len(saves) > 2
 
 
-def test_nothing_is_predicted_from_a_history_that_is_not_whole() -> None:
+def test_an_incomplete_history_predicts_nothing() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0), pieces(20))
     assert given.future is not None
     cut = replace(given, future=replace(given.future, missing="lost"))
@@ -321,7 +321,7 @@ _ALLOCATORS = st.sampled_from(
         {}, optional={"pte_pages": st.integers(0, 99), "empty": st.integers(0, 99)}
     ),
 )
-def test_whatever_is_known_rules_judge_it_and_promise_no_wide_range(
+def test_rules_accept_any_evidence_and_predict_narrow_ranges(
     allocator: Allocator | None,
     policy: Policy,
     release: str,

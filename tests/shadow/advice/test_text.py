@@ -33,13 +33,13 @@ def test_detail_has_bases_risks_and_sources() -> None:
     assert "  option        dirty_decay_ms:0 (MALLOC_CONF)" in text
 
 
-def test_the_basis_of_predictions_is_told() -> None:
+def test_the_basis_of_predictions_is_shown() -> None:
     assert "run again they lead to the 600 PTE pages" in _render(detail=False)
     astray = with_now(_GIVEN, pte_pages=900)
     assert "nothing is predicted" in render_advice(astray, advise(astray), detail=False)
 
 
-def test_where_there_is_nothing_to_do_only_that_is_said() -> None:
+def test_nothing_to_do_hides_the_other_findings() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0), pieces(30), known=slots(whole=30))
     findings = advise(given)
     short = render_advice(given, findings, detail=False)
@@ -49,7 +49,7 @@ def test_where_there_is_nothing_to_do_only_that_is_said() -> None:
     assert "madvise" in render_advice(given, findings, detail=True)
 
 
-def test_no_finding_is_said_too() -> None:
+def test_the_absence_of_findings_is_reported() -> None:
     given = with_now(evidence(), empty=300)
     assert "No rule has anything to say" in render_advice(given, [], detail=False)
 

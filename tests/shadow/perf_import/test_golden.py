@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real texts of each tool about the same program, told apart by what is in them.
+"""Real output of each tool for the same program, recognised by content.
 
 The program (all runs of it do the same at the same addresses): 16 MiB at `_AT` mapped, a
 write each 256 KiB, eight MADV_DONTNEED of 1 MiB, one MADV_FREE, one process_madvise; a
@@ -66,7 +66,7 @@ def _snapshot(recording: Recording) -> Snapshot:
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_a_text_is_known_by_its_content(name: str) -> None:
+def test_the_format_is_recognised_by_content(name: str) -> None:
     recording = _recording(name)
     assert recording.strange == 0
     assert recording.lines > 60
@@ -75,7 +75,7 @@ def test_a_text_is_known_by_its_content(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_all_tell_the_same_calls(name: str) -> None:
+def test_all_formats_give_the_same_calls(name: str) -> None:
     """Those of the area at the address that all runs have, and those without an address."""
     _, events = _processes(_recording(name))[0]
     calls = [e for e in events if _AT <= e[1] < _END and e[0] != Kind.FAULT]
@@ -105,7 +105,7 @@ def test_all_tell_the_same_calls(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_threads_belong_to_their_process_where_that_is_told(name: str) -> None:
+def test_threads_belong_to_their_process_where_the_format_has_it(name: str) -> None:
     processes = _processes(_recording(name))
     assert len(processes) == (3 if name in _WITHOUT_THREADS else 2)
     in_thread = [e for e in processes[0][1] if e[0] == Kind.DONTNEED and e[2] == 4 * _MIB]
@@ -143,7 +143,7 @@ def test_names_and_host_are_those_of_the_text() -> None:
     assert facts.process.comm == f"pid {facts.process.pid}"
 
 
-def test_a_text_of_something_else_is_refused_with_what_would_be_one() -> None:
+def test_another_text_is_refused_with_a_list_of_formats() -> None:
     with pytest.raises(UsageError, match=r"strace -f -ttt -T.*|perf trace"):
         read_recording(["something else", "altogether = 3", ""])
     with pytest.raises(UsageError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Lines of perf and ftrace that no kernel prints are counted; hostile ones become no memory."""
+"""Lines that no kernel prints are counted; hostile ones take no memory."""
 
 import io
 import time

@@ -21,7 +21,7 @@ _HEADER = """# ========
 
 
 def _call(time: float, call: str, arguments: str, result: str, tid: int = 7) -> str:
-    """As perf 6.1 prints it, of a thread of a server whose name has a space."""
+    """A line as perf 6.1 prints it, for a thread with a space in its name."""
     return (
         f"  my server     7/{tid} [001] {time:.9f}:   syscalls:sys_enter_{call}: {arguments}\n"
         f"  my server     7/{tid} [001] {time + 1e-6:.9f}:   syscalls:sys_exit_{call}: {result}\n"
@@ -95,7 +95,7 @@ def test_a_line_or_two_make_an_event(line: str, event: tuple[int, ...]) -> None:
     assert _events(line) == [event]
 
 
-def test_munmap_and_mremap_are_told_when_entered_and_when_returned() -> None:
+def test_munmap_and_mremap_give_an_event_at_entry_and_at_return() -> None:
     unmap = _call(1, "munmap", "addr: 0x7f3b97a00000, len: 0x00001001", "0x0")
     assert _events(unmap) == [(Kind.UNMAP_BEGIN, _AT, 0x2000, 0), (Kind.UNMAP, _AT, 0x2000, 0)]
     arguments = (
@@ -115,7 +115,7 @@ def test_munmap_and_mremap_are_told_when_entered_and_when_returned() -> None:
         "  my server     7/7 [001] 1.000000000:   syscalls:sys_exit_munmap: 0x0",
     ],
 )
-def test_what_failed_or_began_before_makes_none(line: str) -> None:
+def test_calls_that_failed_or_began_earlier_make_no_event(line: str) -> None:
     assert _events(line) == []
 
 
@@ -126,7 +126,7 @@ def test_calls_of_threads_do_not_mix() -> None:
     assert kinds == [Kind.UNMAP_BEGIN, Kind.UNMAP, Kind.DONTNEED]
 
 
-def test_memory_of_before_is_where_it_was_touched_and_not_mapped_since() -> None:
+def test_earlier_mappings_are_inferred_from_touched_addresses() -> None:
     mapped = _call(
         2, "mmap", "addr: 0x0, len: 0x2000, prot: 0x3, flags: 0x22, fd: 0, off: 0", "0x7000002000"
     )
@@ -146,7 +146,7 @@ def test_memory_of_before_is_where_it_was_touched_and_not_mapped_since() -> None
     assert engine.table.counter(Counter.NO_EFFECT) == 0
 
 
-def test_the_header_tells_the_host_and_its_kernel() -> None:
+def test_the_header_gives_the_host_and_its_kernel() -> None:
     script = PerfScript((_HEADER + _fault(1, 4096)).splitlines())
     _, pid, facts = next(script.records())
     assert isinstance(facts, Facts)
@@ -177,7 +177,7 @@ def test_an_execve_begins_a_new_address_space() -> None:
     assert engine.table.counter(Counter.REFS) == 1
 
 
-def test_lines_that_are_not_understood_are_counted_and_said() -> None:
+def test_lines_that_are_not_understood_are_counted_and_reported() -> None:
     text = _fault(1, 4096) + "  server 7 [001] 1.5: exceptions:page_fault_user: no process\n"
     script = PerfScript((_HEADER + text).splitlines())
     assert script.strange == 1

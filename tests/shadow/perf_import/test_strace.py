@@ -57,7 +57,7 @@ def _events(*lines: str) -> list[tuple[int, ...]]:
         "0x4 /* MADV_DONTNEED */, 0) = 1048576",
     ],
 )  # fmt: skip
-def test_a_purge_is_one_however_it_is_printed(line: str) -> None:
+def test_every_printed_form_of_a_purge_is_recognised(line: str) -> None:
     assert _events(line) == [(Kind.DONTNEED, _AT, 1 << 20, 4)]
 
 
@@ -84,7 +84,7 @@ def test_a_purge_is_one_however_it_is_printed(line: str) -> None:
             f"mprotect({_AT:#x}, 8192, PROT_NONE) = -1 ENOMEM (Cannot allocate memory)",
             (Kind.PROTECT, _AT, 8192, PARTLY),
         ),
-        (f"pkey_mprotect({_AT:#x}, 4096, PROT_READ, 1) = 0", (Kind.PROTECT, _AT, 4096, 1)),
+        (f"pkey_mprotect({_AT:#x}, 4096, PROT_READ, 1) = 0", (Kind.PROTECT, _AT, 4096, 1 | 2 << 8)),
         (f"mlock2({_AT:#x}, 4096, MLOCK_ONFAULT) = 0", (Kind.LOCK, _AT, 4096, 1)),
         ("mlockall(MCL_CURRENT|MCL_FUTURE) = 0", (Kind.LOCK, 0, 0, 3)),
         ("munlockall() = 0", (Kind.UNLOCK, 0, 0, 0)),
@@ -119,12 +119,12 @@ def test_a_call_makes_the_event_that_the_probes_make(line: str, event: tuple[int
         "",
     ],
 )
-def test_what_changes_nothing_makes_no_event(line: str) -> None:
+def test_calls_without_effect_make_no_event(line: str) -> None:
     assert [event for _, events, _ in _read(_FIRST, line) for event in events][1:] == []
 
 
 @pytest.mark.parametrize("begin", ["7 ", "[pid     7] ", "7     1795655288.5 "])
-def test_a_call_that_others_interrupt_is_put_together(begin: str) -> None:
+def test_an_interrupted_call_is_joined(begin: str) -> None:
     end = begin.replace("88.5", "89.5")
     ((pid, events, _),) = _read(
         f"{begin}munmap({_RANGE} <unfinished ...>",
@@ -137,7 +137,7 @@ def test_a_call_that_others_interrupt_is_put_together(begin: str) -> None:
     assert {event[1:3] for event in events} == {(_AT, 1 << 20)}
 
 
-def test_a_line_that_strace_itself_cuts_is_put_together() -> None:
+def test_an_unfinished_line_is_joined() -> None:
     """On stderr its messages come into the middle of calls."""
     assert _events(
         f"madvise({_AT:#x}, 1048576, MADV_DONTNEEDstrace: Process 9 attached", ") = 0"
@@ -147,7 +147,7 @@ def test_a_line_that_strace_itself_cuts_is_put_together() -> None:
 
 
 def test_threads_are_of_the_process_that_made_them() -> None:
-    """Even if they are told of before the call that made them has returned."""
+    """Even if a thread appears before the call that made it has returned."""
     processes = _read(
         "5 clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88 <unfinished ...>",
         f"6 madvise({_RANGE}, MADV_DONTNEED) = 0",
@@ -203,7 +203,7 @@ def test_times_go_on_after_midnight_and_by_differences() -> None:
         "madvise(" + "0x7f|" * 5000,
     ],
 )
-def test_an_odd_line_is_counted_and_no_more(line: str) -> None:
+def test_an_odd_line_is_only_counted(line: str) -> None:
     recording = read_recording([_FIRST, line])
     assert recording.strange == 1
     assert len(list(recording.records())) == 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ten helpers, each by what the RFC says of it."""
+"""Each of the ten helpers does what the RFC says."""
 
 import pytest
 
@@ -78,7 +78,7 @@ def test_entries_and_visitors_hold_references() -> None:
 
 
 @pytest.mark.parametrize("entry", [Entry.SWAP, Entry.MIGRATION, Entry.MARKER, Entry.LAZYFREE])
-def test_whatever_is_not_none_holds_one_reference_and_no_more(entry: Entry) -> None:
+def test_each_entry_that_is_not_none_holds_one_reference(entry: Entry) -> None:
     mm, page = _mm(1)
     _set(mm, page, 0, entry)
     _set(mm, page, 1, entry)
@@ -87,7 +87,7 @@ def test_whatever_is_not_none_holds_one_reference_and_no_more(entry: Entry) -> N
     assert page.ref.true_count() == 0
 
 
-def test_there_is_nothing_to_get_where_there_is_no_pte_page() -> None:
+def test_tryget_fails_without_a_pte_page() -> None:
     mm = Mm()
     assert alone(pte_tryget_map(mm, _SLOT)) is None
     mm.pmds[_SLOT] = LEAF
@@ -112,7 +112,7 @@ def test_free_user_pte_clears_flushes_and_accounts() -> None:
     assert mm.pmds == {_SLOT: LEAF}
 
 
-def test_a_pte_page_is_memory_until_the_readers_of_its_time_are_gone() -> None:
+def test_a_freed_pte_page_lives_until_its_rcu_readers_are_gone() -> None:
     mm, page = _mm()
     mm.rcu.lock("early")
     alone(free_user_pte(mm, _SLOT))
@@ -150,7 +150,7 @@ def test_each_switch_to_atomic_waits_for_a_grace_period_once() -> None:
         assert page.ref.grace_periods == waits
 
 
-def test_in_atomic_mode_the_last_to_let_go_leaves_it_to_the_next_visitor() -> None:
+def test_in_atomic_mode_the_next_visitor_frees_an_unused_pte_page() -> None:
     """The MADV_FREE case: put never frees; a tryget that fails does."""
     mm, page = _mm(1)
     alone(try_to_free_user_pte(mm, _SLOT, switch_back=False))
@@ -178,7 +178,7 @@ def test_entries_change_only_in_a_pte_page_that_is_held() -> None:
         track_pte_clear(mm, page, 0)
 
 
-def test_a_put_too_many_is_noticed() -> None:
+def test_an_unbalanced_put_is_an_error() -> None:
     _, page = _mm()
     page.ref.switch_to_atomic_sync()
     with pytest.raises(KernelBugError):

@@ -43,7 +43,7 @@ def test_every_order_is_run_once() -> None:
     assert all(sorted(log) == list("aabbb") for log in logs)
 
 
-def test_a_lock_that_nobody_lets_go_is_a_deadlock() -> None:
+def test_a_lock_that_is_never_released_is_a_deadlock() -> None:
     def stuck() -> Thread:
         yield Wait("lock", lambda: False)
 

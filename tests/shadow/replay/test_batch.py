@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Many traces: found wherever they lie, the same results wherever they are replayed."""
+"""Many traces: found by path, pattern or URL, with the same results on any worker."""
 
 import json
 import os
@@ -63,19 +63,19 @@ def test_traces_are_found_in_folders_by_patterns_and_urls(traces: list[str]) -> 
     ("place", "said"),
     [("/no/such/*.arrows", "no trace at"), ("nonesuch://host/x.arrows", "cannot be looked at")],
 )
-def test_a_place_without_traces_is_told(place: str, said: str) -> None:
+def test_a_folder_without_traces_is_an_error(place: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         find_traces([place])
 
 
-def test_a_trace_that_is_not_there_is_one_problem_of_many(traces: list[str]) -> None:
+def test_a_missing_trace_does_not_stop_the_others(traces: list[str]) -> None:
     missing = str(Path(traces[0]).parent / "7.arrows")
     first, second = replay_all([missing, traces[0]], _QUESTION)
     assert first.status == 2
     assert second.status == 0
 
 
-def test_several_processors_say_what_one_says(traces: list[str], alone: str) -> None:
+def test_several_processors_give_the_same_result_as_one(traces: list[str], alone: str) -> None:
     assert _told(list(replay_all(traces, _QUESTION, jobs=2))) == alone
 
 
@@ -107,7 +107,7 @@ def cluster() -> Iterator[Any]:
         yield made
 
 
-def test_a_cluster_says_what_one_process_says_though_a_worker_dies(
+def test_a_cluster_gives_the_same_result_even_if_a_worker_dies(
     cluster: Any, traces: list[str], alone: str
 ) -> None:
     victim = next(iter(cluster.workers.values())).pid
@@ -119,7 +119,7 @@ def test_a_cluster_says_what_one_process_says_though_a_worker_dies(
         assert _told(found[begin : begin + len(traces)]) == alone
 
 
-def test_a_worker_that_ends_is_told_and_no_more(traces: list[str]) -> None:
+def test_a_worker_that_ends_is_only_reported(traces: list[str]) -> None:
     """As when the kernel kills it for want of memory."""
     (outcome,) = [batch._result(traces[0], _broken)]
     assert outcome.status == 1
@@ -132,7 +132,7 @@ def _broken() -> TraceResult:
         return pool.submit(os._exit, 9).result()
 
 
-def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_cluster_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(UsageError, match="no Dask scheduler at"):
         list(replay_on_cluster([], _QUESTION, "tcp://127.0.0.1:9"))

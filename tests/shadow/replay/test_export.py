@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces in the forms of other tools, read by those tools."""
+"""Exported traces, read by the tools that they are for."""
 
 import json
 from pathlib import Path

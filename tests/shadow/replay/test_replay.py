@@ -32,7 +32,7 @@ def _at(trace: str, seconds: float) -> list[Snapshot]:
     return replay.snapshots(slots=True)
 
 
-def test_a_moment_is_what_was_known_then(trace: str) -> None:
+def test_replay_until_a_time_gives_the_state_at_that_time(trace: str) -> None:
     """Each prefix of the records, at the time at which it was complete."""
     moments = {890_000: 2, 950_000: 4, 2_000_000: 6, 3_200_000: 7, 4_400_000: 9, 8_000_000: 11}
     for moment, count in moments.items():
@@ -42,13 +42,13 @@ def test_a_moment_is_what_was_known_then(trace: str) -> None:
         assert found.window.end_ns == moment
 
 
-def test_a_moment_may_lie_within_a_batch(trace: str) -> None:
+def test_replay_can_stop_within_a_batch(trace: str) -> None:
     found, other = _at(trace, (1_010_000 - _START) / 1e9)
     assert found.window.events == {"fault": 3 + 10}
     assert other.window.events == found.window.events
 
 
-def test_a_process_that_came_later_is_not_there_yet(tmp_path: Path) -> None:
+def test_replay_until_a_time_omits_later_processes(tmp_path: Path) -> None:
     path = tmp_path / "t.arrows"
     file = TraceFile(path)
     for number, pid in ((1, 7), (2, 8)):
@@ -63,18 +63,18 @@ def test_a_process_that_came_later_is_not_there_yet(tmp_path: Path) -> None:
     assert [found.process.pid for found in _at(str(path), 0.003)] == [7, 8]
 
 
-def test_a_moment_after_the_end_is_the_end(trace: str) -> None:
+def test_a_time_after_the_end_gives_the_end(trace: str) -> None:
     found, _ = _at(trace, 100.0)
     assert found == followed().snapshot(END_NS, slots=True)
 
 
 def test_rows_come_at_intervals_and_change_nothing(trace: str) -> None:
-    told: list[tuple[int, Snapshot]] = []
+    shown: list[tuple[int, Snapshot]] = []
     with open_trace(trace) as reader:
-        replay = Replay(reader, interval=0.001, row=lambda *row: told.append(row))
+        replay = Replay(reader, interval=0.001, row=lambda *row: shown.append(row))
         replay.run()
-    assert [number for number, _ in told] == [1] * 8 + [2] * 8
-    rows = [row for number, row in told if number == 1]
+    assert [number for number, _ in shown] == [1] * 8 + [2] * 8
+    rows = [row for number, row in shown if number == 1]
     assert [row.window.end_ns for row in rows] == [_START + n * 1_000_000 for n in range(1, 9)]
     assert [sum(row.window.events.values()) for row in rows] == [3, 42, 42, 42, 42, 52, 52, 52]
     for row in rows:

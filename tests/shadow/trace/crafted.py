@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces that are sealed as a recorder seals them, and hold what none ever writes."""
+"""Traces with valid seals and content that no recorder writes."""
 
 import json
 from collections.abc import Iterable

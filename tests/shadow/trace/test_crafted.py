@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A sealed trace may hold anything: it is replayed, or called damaged, at once and in little."""
+"""A sealed trace with any content replays or is damaged, in bounded time and memory."""
 
 import time
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def test_every_field_of_facts_is_what_it_should_be_or_damage(
         {"huge": [0, 1 << 40, 0]},
     ],
 )
-def test_facts_that_cannot_be_are_damage(
+def test_impossible_facts_are_damage(
     changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = plain_facts()
@@ -98,7 +98,7 @@ def test_facts_that_cannot_be_are_damage(
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{}", "", "null", '{"process": {}}', "\xff"])
-def test_facts_that_are_none_are_damage(
+def test_facts_of_the_wrong_shape_are_damage(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     payload = text.encode("latin-1")
@@ -106,7 +106,7 @@ def test_facts_that_are_none_are_damage(
     assert _status(crafted.whole(), tmp_path / "t.arrows", capsys) == 5
 
 
-def test_a_field_of_a_later_version_is_passed_over(
+def test_a_field_of_a_later_version_is_ignored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = plain_facts() | {"later": {"x": [1]}}
@@ -152,7 +152,7 @@ _MAPPED = (Kind.MAP, SLOT, _WIDE, _PRIVATE)
         [(0, 0, 0, 0)],
     ],
 )
-def test_events_that_cannot_be_are_damage(
+def test_impossible_events_are_damage(
     rows: list[tuple[int, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     crafted = Crafted().facts(plain_facts()).events([(Kind.FAULT, BASE, 0, 6)]).events(rows)
@@ -258,7 +258,7 @@ def _seed(*parts: _Part, what: int = _READ, brk: int = 0, time: int = 1000) -> b
         _seed(time=1 << 63),
     ],
 )
-def test_readings_that_cannot_be_are_damage(
+def test_impossible_readings_are_damage(
     data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _status(data, tmp_path / "t.arrows", capsys) == 5
@@ -273,7 +273,7 @@ def test_readings_that_cannot_be_are_damage(
         ("events", 1 << 70, 0),
     ],
 )  # fmt: skip
-def test_seals_that_make_no_sense_are_damage(
+def test_invalid_seals_are_damage(
     record: Any, process: Any, more: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from shadow.trace.file import _EMPTY
@@ -282,7 +282,7 @@ def test_seals_that_make_no_sense_are_damage(
     assert _status(crafted.whole(), tmp_path / "t.arrows", capsys) == 5
 
 
-def test_what_claims_to_be_huge_is_not_unpacked(
+def test_a_buffer_that_claims_a_huge_size_is_not_unpacked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows that are alike take a thousandth packed; 2 GiB of them are 200 KB."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whatever happens to a trace, what is read of it is true, and what is not is named."""
+"""From a damaged trace only intact parts are read, and the damage is named."""
 
 import io
 from functools import cache
@@ -110,14 +110,14 @@ def test_a_batch_that_is_missing_is_found() -> None:
     assert "is missing" in str(error)
 
 
-def test_what_comes_after_the_end_is_damage() -> None:
+def test_bytes_after_the_trailer_are_damage() -> None:
     found, error = _read(_whole() + b"more")
     assert len(found) == 24
     assert "its end is not as written" in str(error)
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"not a trace at all, but a text" * 99])
-def test_what_is_no_trace_is_called_so(data: bytes) -> None:
+def test_a_file_that_is_no_trace_is_reported_as_such(data: bytes) -> None:
     _, error = _read(data)
     assert "is no trace of ptescope" in str(error)
     assert error is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A trace to be given away tells the same about page tables, and nothing else."""
+"""A redacted trace has the same page tables, and no names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def _redacted() -> Snapshot:
     return engine.snapshot(END_NS, slots=True)
 
 
-def test_the_answers_are_the_same() -> None:
+def test_a_redacted_trace_gives_the_same_page_tables() -> None:
     original, redacted = followed().snapshot(END_NS, slots=True), _redacted()
     same = replace(redacted, process=original.process, empty_slots=original.empty_slots)
     assert same == original
@@ -46,11 +46,11 @@ def test_names_paths_and_environment_are_gone(tmp_path: Path) -> None:
     path = tmp_path / "t.arrows"
     redact = Redactor()
     file = TraceFile(path)
-    told = [redact(record) for record in records()]
-    for record in told:
+    changed = [redact(record) for record in records()]
+    for record in changed:
         file.write(1, 7, record)
     file.close()
-    text = "".join(str(record) for record in told if isinstance(record, Facts))
+    text = "".join(str(record) for record in changed if isinstance(record, Facts))
     for secret in ("/usr", "there", "'A'"):
         assert secret in str(facts())
         assert secret not in text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is written is what is read, by us and by others."""
+"""A trace reads back as written, by ptescope and by other Arrow readers."""
 
 import json
 import stat

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The writer's thread: nobody waits for it, and what it cannot take is said."""
+"""The writer's thread never blocks its caller, and reports what it drops."""
 
 import resource
 import time
@@ -83,7 +83,7 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
         time.sleep(0.01)
     for piece in pieces[30:]:
         live.apply(Events(piece))
-    live.update(end_ns=int(batch["time"][-1]))
+    live.update(int(batch["time"][-1]), end_ns=int(batch["time"][-1]))
     writer.close()
     outcome = replay_one(str(path), Question(slots=True))
     (found,) = outcome.followed
@@ -95,8 +95,8 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
     assert found.snapshot.notes == [
         f"The trace lacks {writer.dropped:,} events: the disk was too slow for them."
     ]
-    told = sum(count for kind, count in found.snapshot.window.events.items() if kind != "loss")
-    assert told + writer.dropped == len(batch)
+    counted = sum(count for kind, count in found.snapshot.window.events.items() if kind != "loss")
+    assert counted + writer.dropped == len(batch)
     # And the page tables are right again all the same.
     assert found.snapshot.empty_slots == expected.empty_slots
     assert found.snapshot.now == expected.now
@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_whole_batches_and_is_told(tmp_path: Path) -> None:
             events = EventScript().touch(BASE, SLOT).batch()
             events["time"] = 6_000_000 + random.integers(0, 1 << 40, len(events)).cumsum()
             live.apply(Events(events))
-            live.update(vm_pte_kib=int(random.integers(1 << 30)))
+            live.update(END_NS, vm_pte_kib=int(random.integers(1 << 30)))
         with pytest.raises(TraceWriteError, match=r"\(File too large\): it ends after [0-9,]+ ev"):
             writer.close()
     finally:

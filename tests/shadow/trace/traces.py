@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Small traces that have everything that a trace can have."""
+"""Small traces with every kind of record."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Changed histories: what they keep, what they merge, what they free."""
+"""Histories under a change: the events they keep, merge and free."""
 
 import numpy as np
 import numpy.typing as npt

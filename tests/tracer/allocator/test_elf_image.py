@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""ELF images, whole and damaged; binutils are the other opinion on whole ones."""
+"""ELF images, intact and damaged; intact ones are compared with binutils."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def _nm(path: str) -> dict[str, int]:
     return {name.split("@")[0]: int(value, 16) for value, _, name in rows}
 
 
-def test_symbols_are_those_of_nm() -> None:
+def test_symbols_equal_those_of_nm() -> None:
     expected = _nm(_LIBRARY)
     with Image(_LIBRARY) as image:
         found = {symbol.name: symbol.value for symbol in image.symbols("alloc")}
@@ -41,7 +41,7 @@ def test_a_name_is_found_at_the_end_of_another() -> None:
     assert names == {"malloc_conf"}
 
 
-def test_calls_of_malloc_are_those_that_readelf_lists() -> None:
+def test_calls_of_malloc_equal_those_of_readelf() -> None:
     program = "/usr/bin/redis-server"
     listed = subprocess.run(["readelf", "-rW", program], capture_output=True, text=True, check=True)
     rows = re.findall(r"^([0-9a-f]{16}) .*? malloc(?:@\S+)? \+ 0$", listed.stdout, re.M)
@@ -50,7 +50,7 @@ def test_calls_of_malloc_are_those_that_readelf_lists() -> None:
     assert rows
 
 
-def test_text_is_found_across_the_pieces_in_which_a_file_is_read(
+def test_text_is_found_across_read_boundaries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pattern = re.compile(rb"<jemalloc>: [^\0]*")
@@ -62,7 +62,7 @@ def test_text_is_found_across_the_pieces_in_which_a_file_is_read(
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", _WHOLE[:100], _WHOLE[:5000]])
-def test_what_is_no_whole_image_is_an_error_or_holds_nothing(
+def test_an_incomplete_image_is_an_error_or_has_no_allocator(
     tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "image"
@@ -72,7 +72,7 @@ def test_what_is_no_whole_image_is_an_error_or_holds_nothing(
     assert facts.problem is None or "image" in facts.problem
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_a_missing_file_is_an_error() -> None:
     assert "could not be read" in (scan_image("/nowhere", "/nowhere").problem or "")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is found in the images of real programs; see `programs`."""
+"""The allocators in the images of real programs; see `tools.corpus`."""
 
 import re
 
@@ -47,7 +47,7 @@ def test_the_allocators_in_a_real_image_are_found(program: BpfProgram) -> None:
         assert _agrees(build, holds, program), build
 
 
-def test_what_is_stripped_is_told_and_not_guessed() -> None:
+def test_facts_missing_from_a_stripped_image_are_listed_as_unknown() -> None:
     mold = next(program for program in PROGRAMS if program.package == "mold")
     with Image(str(mold.path)) as image:
         (build,) = read_facts(image).builds
@@ -56,9 +56,9 @@ def test_what_is_stripped_is_told_and_not_guessed() -> None:
     assert any("live options" in sentence for sentence in build.unknown)
 
 
-def test_a_version_is_known_or_told_to_be_unknown() -> None:
+def test_a_version_is_known_or_listed_as_unknown() -> None:
     for program in PROGRAMS:
         with Image(str(program.path)) as image:
             for build in read_facts(image).builds:
-                told = any("version" in sentence for sentence in build.unknown)
-                assert (build.version is None) == told
+                listed = any("version" in sentence for sentence in build.unknown)
+                assert (build.version is None) == listed

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tests of what watches a whole host, without BPF."""
+"""Tests of the daemon that need no BPF."""

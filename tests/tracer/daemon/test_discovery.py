@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who is on the host, and who is chosen."""
+"""Discovery and selection of processes."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ _SEEN = Seen(7, 100, "redis-server", "/system.slice/redis.service", 7, 4096)
         (Selection(names=("redis*",), cgroups=("/user.slice",)), False),
     ],
 )
-def test_who_is_chosen(selection: Selection, taken: bool) -> None:
+def test_patterns_select_processes(selection: Selection, taken: bool) -> None:
     assert selection.takes(_SEEN) is taken
 
 
@@ -54,7 +54,7 @@ def test_processes_come_and_go() -> None:
     assert child.pid not in processes.seen
 
 
-def test_one_that_was_only_looked_at_goes_too() -> None:
+def test_a_counted_process_that_ends_is_forgotten() -> None:
     processes = Processes()
     child = subprocess.Popen(["sleep", "60"])
     try:
@@ -66,7 +66,7 @@ def test_one_that_was_only_looked_at_goes_too() -> None:
     assert child.pid not in processes.seen
 
 
-def test_what_changes_is_seen_within_ten_seconds() -> None:
+def test_changes_are_found_within_ten_seconds() -> None:
     processes = Processes()
     child = subprocess.Popen(["sh", "-c", "read line; exec sleep 60"], stdin=subprocess.PIPE)
     comm = Path(f"/proc/{child.pid}/comm")

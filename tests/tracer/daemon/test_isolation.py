@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What goes wrong with one process ends neither the daemon nor the following of others.
+"""An error of one process ends neither the daemon nor the following of others.
 
-The host is a real one whose probes and reader are stand-ins, so no rights are needed; the
+The host is a real one with stand-ins for probes and reader, so no rights are needed; the
 processes are real children.
 """
 
@@ -151,7 +151,7 @@ _ERRORS = [KeyError(7), IndexError("x"), MemoryError(), ValueError("y"), Recursi
 
 @pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("method", ["pump", "audit", "snapshot", "rest", "look_soon", "stop"])
-def test_an_error_about_one_is_that_ones(
+def test_an_error_of_one_process_does_not_affect_the_others(
     host: Host,
     children: list[subprocess.Popen[bytes]],
     method: str,
@@ -179,7 +179,7 @@ def test_an_error_about_one_is_that_ones(
         assert any(type(error).__name__ in note for note in host.notes())
 
 
-def test_one_that_cannot_be_let_go_is_let_go(
+def test_a_process_is_dropped_even_if_detaching_fails(
     host: Host, children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim = children[0]
@@ -195,7 +195,7 @@ def test_one_that_cannot_be_let_go_is_let_go(
     assert children[1].pid in host.sessions
 
 
-def test_a_zombie_that_rested_ends_nothing(
+def test_a_sampled_process_that_became_a_zombie_ends_nothing(
     host: Host, children: list[subprocess.Popen[bytes]]
 ) -> None:
     """It is sampled, rests, ends, and nobody waits for it; then its turn comes."""
@@ -219,7 +219,7 @@ def test_a_zombie_that_rested_ends_nothing(
     assert host.view().cost.failures == 0
 
 
-def test_one_that_rests_and_is_asked_has_nothing(
+def test_a_session_between_samples_takes_no_events(
     host: Host, children: list[subprocess.Popen[bytes]]
 ) -> None:
     session: Session = host.sessions[children[0].pid]
@@ -230,7 +230,7 @@ def test_one_that_rests_and_is_asked_has_nothing(
     assert children[0].pid in host._probes.traced  # type: ignore[attr-defined]
 
 
-def test_one_that_cannot_be_read_at_first_is_refused_and_named(
+def test_a_process_that_cannot_be_read_at_first_is_skipped_and_named(
     host: Host, children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> NoReturn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the daemon may use."""
+"""The limits of the daemon."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_a_million_pte_pages_cost_what_was_measured() -> None:
     assert memory_bytes() > 10 << 20
 
 
-def test_compilers_give_back_their_text_and_work_on() -> None:
+def test_compilers_free_memory_and_still_work() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _GIVE_BACK], capture_output=True, text=True, check=False
     )

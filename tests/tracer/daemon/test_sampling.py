@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who is followed only part of the time, and that its share is told right."""
+"""Which processes are sampled, and the share of time that they are followed."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ def test_the_busiest_is_sampled_first() -> None:
     assert turns.samples(3)
 
 
-def test_it_rests_longer_while_too_much_is_used_and_no_more_when_there_is_enough() -> None:
+def test_pauses_grow_above_the_cpu_limit_and_end_below_it() -> None:
     turns = Sampling()
     turns.save({1: 1.0}, now=0.0)
     assert turns.watched(1, found=-2.0, now=2.0) == pytest.approx(0.5)
@@ -35,7 +35,7 @@ def test_it_rests_longer_while_too_much_is_used_and_no_more_when_there_is_enough
     assert turns.watched(1, found=0.0, now=12.0) == pytest.approx(0.5)
 
 
-def test_who_has_ended_has_no_turn() -> None:
+def test_a_process_that_has_ended_is_not_sampled() -> None:
     turns = Sampling()
     turns.save({1: 1.0}, now=0.0)
     turns.forget(1)
@@ -43,7 +43,7 @@ def test_who_has_ended_has_no_turn() -> None:
 
 
 @given(st.lists(st.sampled_from(["save", "spend", "wait"]), max_size=60))
-def test_a_share_is_a_share(steps: list[str]) -> None:
+def test_the_watched_share_is_between_0_and_1(steps: list[str]) -> None:
     turns, now = Sampling(), 1.0
     for step in steps:
         now += 1.0

@@ -58,7 +58,7 @@ def _silent(server: MetricsServer, count: int) -> list[socket.socket]:
     return [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
 
 
-def test_half_open_connections_keep_nobody_waiting(
+def test_half_open_connections_do_not_block_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(servers, "_REQUEST_SECONDS", 2.0)
@@ -79,7 +79,7 @@ def test_half_open_connections_keep_nobody_waiting(
     assert caplog.records == []
 
 
-def test_a_request_that_comes_a_byte_at_a_time_is_given_up(
+def test_a_slow_request_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(servers, "_REQUEST_SECONDS", 2.0)
@@ -92,7 +92,7 @@ def test_a_request_that_comes_a_byte_at_a_time_is_given_up(
         assert time.monotonic() - begin < 5
 
 
-def test_one_who_does_not_read_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_SEND_SECONDS", 2.0)
     view = host_view()
     many = [replace(view.processes[0], pid=n, cgroup="/" + "long" * 50) for n in range(2000)]
@@ -171,7 +171,7 @@ def test_requests_of_all_kinds_have_their_answer(request_: bytes, status: bytes)
         assert b"ptescope_processes" in _get(server)
 
 
-def test_what_is_asked_for_zipped_is_zipped() -> None:
+def test_the_answer_is_gzipped_on_request() -> None:
     with _server() as server:
         head, _, body = _say(
             server, b"GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n"
@@ -188,7 +188,7 @@ def test_what_is_asked_for_zipped_is_zipped() -> None:
         (KeyError("x"), 500),
     ],
 )
-def test_a_view_that_cannot_be_had_is_an_answer_too(error: Exception, status: int) -> None:
+def test_a_failed_view_is_an_error_response(error: Exception, status: int) -> None:
     def view() -> HostView:
         raise error
 
@@ -200,7 +200,9 @@ def test_a_view_that_cannot_be_had_is_an_answer_too(error: Exception, status: in
             assert (str(error) in raised.value.read().decode()) or status == 500
 
 
-def test_without_a_file_left_it_waits_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_file_descriptors_the_server_waits_and_continues(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING)
     with _server() as server:
         assert _get(server)
@@ -211,7 +213,7 @@ def test_without_a_file_left_it_waits_and_goes_on(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "x" * 300, "a\0b", "::g"])
-def test_an_address_that_cannot_be_had_is_named(host: str) -> None:
+def test_an_unavailable_address_is_named(host: str) -> None:
     with pytest.raises(UsageError, match="choose another --listen"):
         MetricsServer(host_view, host, 0, top=5)
     with pytest.raises(UsageError, match="choose another --listen"):

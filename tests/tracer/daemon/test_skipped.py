@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who is not followed, why, and until when."""
+"""Which processes are not followed, why, and until when."""
 
 from tracer.daemon.skipped import Refusals
 
 _ONE, _OTHER = (7, 100), (8, 100)
 
 
-def test_one_that_could_not_be_read_is_tried_again_after_a_minute() -> None:
+def test_an_unreadable_process_is_retried_after_a_minute() -> None:
     refusals = Refusals(1 << 30)
     refusals.refuse(_ONE, "it was in exec", 0.0)
     assert refusals.now(59.0) == {_ONE}
@@ -18,7 +18,7 @@ def test_one_that_could_not_be_read_is_tried_again_after_a_minute() -> None:
     assert refusals.notes() == []
 
 
-def test_those_that_are_too_large_are_told_apart_and_forgotten_when_they_end() -> None:
+def test_processes_that_are_too_large_are_listed_until_they_end() -> None:
     refusals = Refusals(1 << 30)
     refusals.fits(_ONE, fits=False)
     refusals.let_go(_OTHER, 0.0)

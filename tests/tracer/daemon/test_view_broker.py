@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Views for other threads: each gets its own, shared where it is the same."""
+"""Views for other threads: identical requests share one."""
 
 import itertools
 import threading
@@ -41,7 +41,7 @@ def _answering(broker: ViewBroker, every: float = 0.001) -> Iterator[None]:
         thread.join()
 
 
-def test_each_is_given_the_slots_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_client_gets_the_slots_it_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty ask at once, of ten processes and of none."""
     monkeypatch.setattr(desks, "_PATIENCE", 60.0)
     broker = ViewBroker(_view)
@@ -57,7 +57,7 @@ def test_each_is_given_the_slots_that_it_asked_for(monkeypatch: pytest.MonkeyPat
         list(pool.map(ask, range(40)))
 
 
-def test_what_is_asked_for_at_once_is_made_once() -> None:
+def test_simultaneous_requests_share_one_view() -> None:
     made = itertools.count()
 
     def view(pid: int | None) -> HostView:
@@ -72,7 +72,7 @@ def test_what_is_asked_for_at_once_is_made_once() -> None:
     assert next(made) <= 2
 
 
-def test_a_view_that_fails_fails_those_who_asked_and_nobody_else() -> None:
+def test_a_failed_view_fails_only_its_requests() -> None:
     def view(pid: int | None) -> HostView:
         if pid == 7:
             raise KeyError(pid)
@@ -86,7 +86,7 @@ def test_a_view_that_fails_fails_those_who_asked_and_nobody_else() -> None:
         assert broker.ask().slots == {}
 
 
-def test_who_waits_is_told_when_nobody_watches_any_more() -> None:
+def test_pending_requests_fail_when_the_watcher_ends() -> None:
     broker = ViewBroker(_view)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(broker.ask, pid) for pid in (None, 5)]
@@ -101,7 +101,7 @@ def test_who_waits_is_told_when_nobody_watches_any_more() -> None:
     assert time.monotonic() - begin < 1
 
 
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "_PATIENCE", 0.1)
     broker = ViewBroker(_view)
     with pytest.raises(TimeoutError, match="could not be looked at"):

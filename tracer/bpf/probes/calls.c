@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The system calls that change page tables. The registers of user mode hold their
-// arguments until they return to it, so a call is one event, taken where it ends; only those
-// that give addresses away before they end are told of when they begin, too.
+// The system calls that change page tables. The registers of user mode hold the arguments
+// until a call returns, so a call is one event, made where it returns. Calls that give
+// addresses away before they return make another event where they are entered. Which call
+// becomes which event: shadow/call_rules.py, which the kinds and masks come from, too.
 
-#define MAX_ERRNO 4095
 #define ENOMEM 12
 #define EINVAL 22
-#define PARTLY (1U << 31)
 #define IOVECS 1024  // UIO_MAXIOV
 #define SYSTEM_CALLS 512
 #define NO_EVENT 0
 #define MREMAP_FIXED 2
-#define KNOWN_MAP_FLAGS (0x1fffff & ~IGNORED_MAP_FLAGS)
+#define KNOWN_MAP_FLAGS (MAP_FLAGS_MASK & ~IGNORED_MAP_FLAGS)
 
 struct call {
     u64 id, a, b, c, d, e, f;
@@ -50,7 +49,13 @@ static __always_inline u16 kind_of_advice(u64 start, u32 advice, long result) {
         return KIND_POPULATE;
     if (result != 0 && result != -ENOMEM)
         return KIND_DOUBT;
-    return advice == MADV_REMOVE ? KIND_TRUNCATE : KIND_ADVISE;
+    return advice == MADV_REMOVE ? KIND_TRUNCATE : KIND_OF_OTHER_ADVICE;
+}
+
+// A range whose end wraps around is refused before anything is done.
+static __always_inline bool wraps(u64 start, u64 length) {
+    u64 rounded = page_up(length);
+    return rounded < length || start + rounded < start;
 }
 
 struct range {
@@ -87,49 +92,56 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
 // most of a program's code.
 static __always_inline void read_event(struct event *e, struct call *call, long result) {
     bool failed = result < 0 && result >= -MAX_ERRNO;
+    bool refused = failed && wraps(call->a, call->b);
     u64 id = call->id;
     e->kind = NO_EVENT;
     e->address = call->a;
     e->length = page_up(call->b);
     e->aux = 0;
     if (id == __NR_madvise) {
+        if (refused)
+            return;
         e->aux = call->c;
         e->kind = kind_of_advice(call->a, e->aux, result);
         if (e->kind == KIND_DOUBT)
             e->aux = DOUBT_CALL;
     } else if (id == __NR_munmap) {
-        e->kind = KIND_UNMAP;
+        e->kind = KIND_OF_MUNMAP;
         e->length = failed ? 0 : e->length;
     } else if (id == __NR_mremap) {
-        e->kind = KIND_REMAP_TO;
+        e->kind = KIND_OF_MREMAP;
         e->address = failed ? call->a : result;
         e->length = failed ? 0 : page_up(call->c);
+    } else if (refused) {
+        return;
     } else if (failed && result != -ENOMEM) {
         bool ranged = id != __NR_mmap && id != __NR_brk && id != __NR_mlockall;
         e->kind = ranged && id != __NR_munlockall ? KIND_DOUBT : NO_EVENT;
         e->aux = DOUBT_CALL;
     } else if (id == __NR_mprotect || id == __NR_pkey_mprotect) {
-        e->kind = KIND_PROTECT;
-        e->aux = (call->c & 0xff) | (failed ? PARTLY : 0);
-        if (id == __NR_pkey_mprotect)
-            e->aux |= (u32)((call->d + 1) & 0x1f) << PKEY_SHIFT;
+        e->kind = KIND_OF_MPROTECT;
+        e->aux = (call->c & PROT_MASK) | (failed ? PARTLY : 0);
+        if (id == __NR_pkey_mprotect) {
+            e->kind = KIND_OF_PKEY_MPROTECT;
+            e->aux |= (u32)((call->d + 1) & PKEY_MASK) << PKEY_SHIFT;
+        }
     } else if (id == __NR_mlock || id == __NR_mlock2 || id == __NR_munlock) {
-        e->kind = id == __NR_munlock ? KIND_UNLOCK : KIND_LOCK;
+        e->kind = id == __NR_munlock ? KIND_OF_MUNLOCK : KIND_OF_MLOCK;
         e->address = call->a & ~4095ULL;
         e->length = page_up(call->a + call->b) - e->address;
         e->aux = (id == __NR_mlock2 ? call->c : 0) | (failed ? PARTLY : 0);
     } else if (failed) {
         return;
     } else if (id == __NR_mmap) {
-        e->kind = KIND_MAP;
+        e->kind = KIND_OF_MMAP;
         e->address = result;
-        e->aux = (call->c & 0xff) | ((u32)call->d & KNOWN_MAP_FLAGS) << MAP_FLAGS_SHIFT;
+        e->aux = (call->c & PROT_MASK) | ((u32)call->d & KNOWN_MAP_FLAGS) << MAP_FLAGS_SHIFT;
     } else if (id == __NR_brk) {
-        e->kind = call->a == 0 || (u64)result == call->a ? KIND_BRK : NO_EVENT;
+        e->kind = call->a == 0 || (u64)result == call->a ? KIND_OF_BRK : NO_EVENT;
         e->address = result;
         e->length = 0;
     } else {  // mlockall, munlockall
-        e->kind = id == __NR_mlockall ? KIND_LOCK : KIND_UNLOCK;
+        e->kind = id == __NR_mlockall ? KIND_OF_MLOCKALL : KIND_OF_MUNLOCKALL;
         e->aux = id == __NR_mlockall ? call->a : 0;
         e->address = e->length = 0;
     }
@@ -140,7 +152,7 @@ static __always_inline void on_call_begin(struct target *target, u64 user) {
     read_call(&call, user);
     bool moves = call.id == __NR_mremap;
     if (moves || call.id == __NR_munmap)
-        emit(target, moves ? KIND_REMAP_FROM : KIND_UNMAP_BEGIN, call.a, page_up(call.b),
+        emit(target, moves ? KIND_AT_ENTRY_OF_MREMAP : KIND_AT_ENTRY_OF_MUNMAP, call.a, page_up(call.b),
              moves ? call.d : 0);
 }
 

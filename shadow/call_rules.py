@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which event a system call becomes: one table for every source of events.
+
+The BPF probes (`tracer/bpf/probes/calls.c`) apply these rules in the kernel and take the
+kinds and masks from here; the import of texts of other tools applies them in Python. A
+live test makes every call and compares the events of both with this table.
+
+A call becomes an event when it returns. munmap and mremap become one more when they are
+entered, because other threads may map their addresses before they return.
+"""
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import MappingProxyType
+
+from shadow.events import MAP_FLAGS_SHIFT, PARTLY, PKEY_SHIFT, UNFILLED, Doubt, Kind
+from shadow.geometry import PAGE
+from shadow.uapi import (
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_REMOVE,
+    MREMAP_FIXED,
+)
+
+__all__ = (
+    "ADVICE",
+    "CALLS",
+    "DEFINES",
+    "AdviceRule",
+    "CallEvent",
+    "CallRule",
+    "Failure",
+    "advised_vectors",
+    "at_entry",
+    "at_return",
+)
+
+CallEvent = tuple[Kind, int, int, int]
+"""Kind, address, length, aux of an event."""
+_Placed = tuple[int, int, int]
+"""Address, length, aux."""
+
+MAX_ERRNO = 4095
+PROT_MASK = 0xFF
+MAP_FLAGS_MASK = 0x1FFFFF
+"""The flags of mmap that have a meaning here; what is above them is encoded otherwise."""
+PKEY_MASK = 0x1F
+_WORD, _AUX = (1 << 64) - 1, (1 << 32) - 1
+_FLAGS = _AUX & ~(PARTLY | UNFILLED)
+
+
+class Failure(Enum):
+    """What a call that returns an error has done."""
+
+    NOTHING = auto()
+    """Nothing: there is no event."""
+    CANCELS = auto()
+    """Nothing: an event of length 0 takes back the one of its entry."""
+    PARTLY = auto()
+    """ENOMEM: its work up to the first hole (`PARTLY` in aux). Other errors: it is in doubt.
+    Nothing, if the end of its range wraps around, which the kernel refuses first."""
+
+
+@dataclass(frozen=True)
+class CallRule:
+    """How a call becomes an event.
+
+    Attributes:
+        arguments: those that matter, in order, under the names of the tracepoints.
+        kind: of the event when it returns.
+        place: address, length and aux, from the arguments and the result of a success. For
+            `Failure.PARTLY` the arguments alone have to suffice.
+        failure: what a call that failed has done.
+        entry_kind: of the event when it is entered, if there is one.
+        entry_place: its address, length and aux.
+    """
+
+    arguments: tuple[str, ...]
+    kind: Kind
+    place: Callable[[Sequence[int], int], _Placed]
+    failure: Failure
+    entry_kind: Kind | None = None
+    entry_place: Callable[[Sequence[int]], _Placed] = lambda _: (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class AdviceRule:
+    """How an madvise becomes an event.
+
+    Attributes:
+        kind: of the event.
+        done_in_spite_of: errors after which a part of the range was advised all the same:
+            the walk passes over holes (ENOMEM) and stops at a VMA that refuses (EINVAL).
+            After other errors the call is in doubt. None: whatever it returns.
+    """
+
+    kind: Kind
+    done_in_spite_of: frozenset[int] | None
+
+
+_HOLES = frozenset({errno.ENOMEM})
+_HOLES_AND_REFUSALS = frozenset({errno.ENOMEM, errno.EINVAL})
+
+ADVICE: Mapping[int, AdviceRule] = MappingProxyType(
+    {
+        MADV_DONTNEED: AdviceRule(Kind.DONTNEED, _HOLES_AND_REFUSALS),
+        MADV_DONTNEED_LOCKED: AdviceRule(Kind.DONTNEED, _HOLES_AND_REFUSALS),
+        MADV_FREE: AdviceRule(Kind.FREE, _HOLES_AND_REFUSALS),
+        MADV_POPULATE_READ: AdviceRule(Kind.POPULATE, None),
+        MADV_POPULATE_WRITE: AdviceRule(Kind.POPULATE, None),
+        MADV_REMOVE: AdviceRule(Kind.TRUNCATE, _HOLES),
+    }
+)
+"""Advice that has a kind of its own."""
+_OTHER_ADVICE = AdviceRule(Kind.ADVISE, _HOLES)
+
+
+def _page_up(length: int) -> int:
+    return (length + PAGE - 1) & -PAGE & _WORD
+
+
+def _wraps(a: Sequence[int]) -> bool:
+    """Whether a range ends beyond the last address."""
+    length = _page_up(a[1])
+    return length < a[1] or a[0] + length > _WORD
+
+
+def _range(a: Sequence[int], _result: int) -> _Placed:
+    return a[0], _page_up(a[1]), 0
+
+
+def _advised(a: Sequence[int], _result: int) -> _Placed:
+    return a[0], _page_up(a[1]), a[2] & _AUX
+
+
+def _mapped(a: Sequence[int], result: int) -> _Placed:
+    flags = (a[3] & MAP_FLAGS_MASK) << MAP_FLAGS_SHIFT
+    return result, _page_up(a[1]), a[2] & PROT_MASK | flags
+
+
+def _moved(a: Sequence[int], result: int) -> _Placed:
+    return result, _page_up(a[2]), 0
+
+
+def _move_begins(a: Sequence[int]) -> _Placed:
+    return a[0], _page_up(a[1]), a[3] & _AUX
+
+
+def _protected(a: Sequence[int], _result: int) -> _Placed:
+    return a[0], _page_up(a[1]), a[2] & PROT_MASK
+
+
+def _protected_by_key(a: Sequence[int], result: int) -> _Placed:
+    start, length, prot = _protected(a, result)
+    return start, length, prot | ((a[3] + 1) & PKEY_MASK) << PKEY_SHIFT
+
+
+def _locked(a: Sequence[int], _result: int) -> _Placed:
+    start = a[0] & -PAGE
+    return start, _page_up(a[0] + a[1]) - start & _WORD, 0
+
+
+def _locked_as(a: Sequence[int], result: int) -> _Placed:
+    start, length, _ = _locked(a, result)
+    return start, length, a[2] & _FLAGS
+
+
+CALLS: Mapping[str, CallRule] = MappingProxyType(
+    {
+        "madvise": CallRule(
+            ("start", "len_in", "behavior"), Kind.ADVISE, _advised, Failure.PARTLY
+        ),
+        "munmap": CallRule(
+            ("addr", "len"), Kind.UNMAP, _range, Failure.CANCELS,
+            entry_kind=Kind.UNMAP_BEGIN, entry_place=lambda a: _range(a, 0),
+        ),
+        "mremap": CallRule(
+            ("addr", "old_len", "new_len", "flags"), Kind.REMAP_TO, _moved, Failure.CANCELS,
+            entry_kind=Kind.REMAP_FROM, entry_place=_move_begins,
+        ),
+        "mmap": CallRule(("addr", "len", "prot", "flags"), Kind.MAP, _mapped, Failure.NOTHING),
+        "brk": CallRule(("brk",), Kind.BRK, lambda _, result: (result, 0, 0), Failure.NOTHING),
+        "mprotect": CallRule(("start", "len", "prot"), Kind.PROTECT, _protected, Failure.PARTLY),
+        "pkey_mprotect": CallRule(
+            ("start", "len", "prot", "pkey"), Kind.PROTECT, _protected_by_key, Failure.PARTLY
+        ),
+        "mlock": CallRule(("start", "len"), Kind.LOCK, _locked, Failure.PARTLY),
+        "mlock2": CallRule(("start", "len", "flags"), Kind.LOCK, _locked_as, Failure.PARTLY),
+        "munlock": CallRule(("start", "len"), Kind.UNLOCK, _locked, Failure.PARTLY),
+        "mlockall": CallRule(
+            ("flags",), Kind.LOCK, lambda a, _: (0, 0, a[0] & _FLAGS), Failure.NOTHING
+        ),
+        "munlockall": CallRule((), Kind.UNLOCK, lambda _a, _r: (0, 0, 0), Failure.NOTHING),
+    }
+)  # fmt: skip
+"""Calls of a process on its own page tables. `ADVICE` says the rest of madvise."""
+
+DEFINES: Mapping[str, int] = MappingProxyType(
+    {
+        **{f"KIND_OF_{name.upper()}": rule.kind.value for name, rule in CALLS.items()},
+        **{
+            f"KIND_AT_ENTRY_OF_{name.upper()}": rule.entry_kind.value
+            for name, rule in CALLS.items()
+            if rule.entry_kind
+        },
+        "KIND_OF_OTHER_ADVICE": _OTHER_ADVICE.kind.value,
+        "PARTLY": PARTLY,
+        "MAX_ERRNO": MAX_ERRNO,
+        "PROT_MASK": PROT_MASK,
+        "MAP_FLAGS_MASK": MAP_FLAGS_MASK,
+        "PKEY_MASK": PKEY_MASK,
+    }
+)
+"""Macros of the BPF C."""
+
+
+def at_entry(call: str, a: Sequence[int]) -> CallEvent | None:
+    """The event of a call that is entered.
+
+    Args:
+        call: one of `CALLS`.
+        a: its arguments, as registers hold them.
+    """
+    rule = CALLS[call]
+    return None if rule.entry_kind is None else (rule.entry_kind, *rule.entry_place(a))
+
+
+def at_return(call: str, a: Sequence[int], result: int) -> list[CallEvent]:
+    """The events of a call that returns; DOUBT says that its effect is unknown.
+
+    Args:
+        call: one of `CALLS`.
+        a: its arguments, as registers hold them.
+        result: what it returned, or minus the error number.
+    """
+    error = -result if -MAX_ERRNO <= result < 0 else 0
+    rule = CALLS[call]
+    if error and rule.failure is Failure.PARTLY and _wraps(a):
+        return []
+    if call == "madvise":
+        return _at_madvise(a, error)
+    doubt = [(Kind.DOUBT, a[0], _page_up(a[1]), Doubt.CALL.value)] if len(a) > 1 else []
+    if not error:
+        if call == "brk" and a[0] not in (0, result):
+            return []  # refused: it returns the break that was
+        return [(rule.kind, *rule.place(a, result))]
+    match rule.failure:
+        case Failure.CANCELS:
+            # The target of a fixed move was unmapped first.
+            moved = call == "mremap" and a[3] & MREMAP_FIXED
+            anywhere = [(Kind.DOUBT, 0, 0, Doubt.CALL.value)] if moved else []
+            return [(rule.kind, a[0], 0, 0), *anywhere]
+        case Failure.PARTLY if error == errno.ENOMEM:
+            address, length, aux = rule.place(a, 0)
+            return [(rule.kind, address, length, aux | PARTLY)]
+        case Failure.PARTLY:
+            return doubt
+    return []
+
+
+def _at_madvise(a: Sequence[int], error: int) -> list[CallEvent]:
+    if a[0] % PAGE:
+        return []
+    start, length, advice = _advised(a, 0)
+    rule = ADVICE.get(advice, _OTHER_ADVICE)
+    if not error or rule.done_in_spite_of is None or error in rule.done_in_spite_of:
+        return [(rule.kind, start, length, advice)]
+    return [(Kind.DOUBT, start, length, Doubt.CALL.value)]
+
+
+def advised_vectors(advice: int, ranges: Sequence[tuple[int, int]], result: int) -> list[CallEvent]:
+    """The events of process_madvise: ranges count until `result` bytes are used up."""
+    advice &= _AUX
+    kind = ADVICE.get(advice, _OTHER_ADVICE).kind
+    if kind not in (Kind.DONTNEED, Kind.FREE):
+        kind = Kind.ADVISE
+    found: list[CallEvent] = []
+    for start, length in ranges:
+        if result <= 0:
+            break
+        found.append((kind, start & _WORD, _page_up(length & _WORD), advice))
+        result -= length
+    return found

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Follow a private Redis through fill, flush, delete and refill, and print the report.
+
+The report comes from `ptescope attach` on the real process.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tools.workloads.redis import Redis, private_redis
+
+_DECAY_SECONDS = 12
+"""jemalloc returns dirty pages over 10 s (dirty_decay_ms)."""
+
+
+def _say(text: str) -> None:
+    print(f"== {text}", file=sys.stderr, flush=True)
+
+
+def _work(redis: Redis) -> None:
+    _say("fill: 3,000,000 keys of 200 bytes")
+    redis.fill(3_000_000, 200)
+    _say("FLUSHALL")
+    redis.flush()
+    _say(f"wait {_DECAY_SECONDS} s while jemalloc returns the memory (dirty_decay_ms)")
+    time.sleep(_DECAY_SECONDS)
+    _say("fill: 400,000 keys of 1,500 bytes, delete all but every 50th")
+    redis.fill(400_000, 1500, "second")
+    redis.delete_most(400_000, 50, "second")
+    time.sleep(_DECAY_SECONDS)
+    _say("refill: 100,000 keys of 300 bytes")
+    redis.fill(100_000, 300, "third")
+
+
+def main() -> int:
+    """Returns the exit status of `ptescope attach`."""
+    with private_redis() as redis:
+        command = [str(Path(sys.executable).parent / "ptescope"), "attach", "-p", str(redis.pid)]
+        _say("ptescope attach -p <pid of redis-server>")
+        attached = subprocess.Popen([*command, *sys.argv[1:]])
+        try:
+            time.sleep(3)
+            if attached.poll() is None:
+                _work(redis)
+        finally:
+            attached.send_signal(signal.SIGINT)
+            status = attached.wait()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

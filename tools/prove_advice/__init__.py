@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Proof of advice: apply it, run again, and compare the prediction with the measurement."""

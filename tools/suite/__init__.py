@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: GPL-2.0-only
-"""Accuracy on real programs: the shadow against the page tables, while they run."""

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""./tools/vm SERIES [OPTIONS] -- COMMAND: run a command under another kernel.
+
+The guest sees the host's files, including this checkout, at the same paths. Its writes are
+discarded when it ends, except those to --share. The exit status is that of the command, or 125 if
+there is no such kernel or the guest dies.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from shadow.errors import PtescopeError
+from tools.vm_guests.guest import Guest
+from tools.vm_guests.kernels import get_kernel
+
+_NO_STATUS = 125  # as env(1) and docker-run(1) say "I failed, not the command"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tools/vm", description=__doc__)
+    parser.add_argument("series", help="a kernel series such as 6.1, or 7.x for the newest 7")
+    parser.add_argument("command", nargs="+", metavar="COMMAND", help="the command to run")
+    parser.add_argument(
+        "--levels", type=int, choices=(4, 5), default=4, help="levels of page tables (default: 4)"
+    )
+    parser.add_argument("--memory", default="2G", help="memory of the guest (default: 2G)")
+    parser.add_argument(
+        "--share", type=Path, metavar="DIR", help="a folder that the guest may write to"
+    )
+    parser.add_argument("--append", default="", help="more options for the kernel's command line")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="end the guest after this time (default: 300)",
+    )
+    parser.add_argument("--folder", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> int:
+    """Run one command; returns its exit status."""
+    args = _parser().parse_args()
+    try:
+        if args.share and not args.share.is_dir():
+            raise PtescopeError(f"--share: {args.share} is not a folder.")
+        guest = Guest(
+            get_kernel(args.series),
+            levels=args.levels,
+            memory=args.memory,
+            share=args.share and args.share.resolve(),
+            environment={n: v for n, v in os.environ.items() if n.startswith(("NUMBA_", "PYTHON"))},
+            append=args.append,
+        )
+        outcome = guest.run(args.command, args.folder, timeout=args.timeout, stream=True)
+    except PtescopeError as error:
+        print(f"tools/vm: {error}", file=sys.stderr)
+        return _NO_STATUS
+    print(
+        f"tools/vm: {guest.kernel.release}, {guest.levels} levels: status {outcome.status} "
+        f"after {outcome.seconds:.1f} s",
+        file=sys.stderr,
+    )
+    return outcome.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The first facts of a session: the process, the kernel, and what limits the numbers."""
+
+import time
+from collections.abc import Mapping
+from socket import gethostname
+
+from shadow.geometry import PAGE
+from shadow.records import Facts
+from shadow.snapshot import Kernel
+from shadow.table import HugePages
+from tracer.census import Reader
+from tracer.kernel import THP, KernelFacts
+from tracer.process.target import Target
+
+__all__ = ("first_facts",)
+
+_MTHP_NOTE = (
+    "Multi-size THP is on: a fault is taken to make as many entries as the largest "
+    "size that fits; where memory is short it makes fewer, which only an audit sees."
+)
+
+
+def _huge_pages(kernel: KernelFacts) -> HugePages:
+    def orders(where: str) -> int:
+        return sum(kib * 1024 // PAGE for kib in kernel.mthp[where])
+
+    return HugePages(THP[kernel.thp], orders("always"), orders("madvise"))
+
+
+def first_facts(
+    target: Target, kernel: KernelFacts, probes: Mapping[str, list[str]], reader: Reader
+) -> Facts:
+    """What is known when a session starts, before its page tables are read.
+
+    Args:
+        target: the process.
+        kernel: the running kernel.
+        probes: the sources of events that are attached, by back end.
+        reader: reads the page tables.
+
+    Raises:
+        OSError: the process has ended.
+    """
+    huge = HugePages() if target.thp_disabled() else _huge_pages(kernel)
+    notes = []
+    if not reader.exact:
+        notes.append(f"Page tables are counted, not read: {reader.why}")
+    if huge.always or huge.madvise:
+        notes.append(_MTHP_NOTE)
+    return Facts(
+        process=target.identify(),
+        kernel=Kernel(
+            release=kernel.release,
+            policy=kernel.policy.label,
+            levels=kernel.levels,
+            page_size=PAGE,
+            seed="none",
+            probes=dict(probes),
+        ),
+        huge=huge,
+        max_map_count=kernel.max_map_count,
+        host=gethostname(),
+        start_ns=time.monotonic_ns(),
+        wall_ns=time.time_ns(),
+        notes=tuple(notes),
+    )
