@@ -145,6 +145,7 @@ class Engine:
         slots: bool = False,
         policy: Policy | None = None,
         mappings: bool = True,
+        origins: bool = False,
     ) -> Snapshot:
         """The state at `now_ns`, or at the end of the window if that came earlier.
 
@@ -153,8 +154,11 @@ class Engine:
             slots: whether to list the empty slots.
             policy: whose PTE pages to show instead of the running kernel's.
             mappings: whether to say which mappings own the page tables.
+            origins: whether to say what emptied the empty ones, and who made them.
         """
-        snapshot = take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
+        snapshot = take_snapshot(
+            self.table, self.facts, now_ns, slots=slots, policy=policy, origins=origins
+        )
         if not mappings:
             return snapshot
         shown = self.table.running if policy is None else policy

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shadow.errors import UsageError
 from shadow.escape import valid
 from shadow.mappings import MappingUse
+from shadow.origins import Origins
 from shadow.page_columns import PtePages
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ class Snapshot:
     reading: Reading | None = None
     mappings: list[MappingUse] | None = None
     mappings_named: bool = True
+    origins: Origins | None = None
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
@@ -271,7 +273,8 @@ class Snapshot:
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
-        for optional in ("empty_slots", "empty_slot_vmas", "reading", "mappings"):
+        left_out = ("empty_slots", "empty_slot_vmas", "reading", "mappings", "origins")
+        for optional in left_out:
             if plain[optional] is None:
                 del plain[optional]
         return plain

@@ -33,7 +33,7 @@ def evidence_of(engine: Engine, now_ns: int, future: Future | None, alike: int =
         alike: see `Evidence`.
     """
     facts, table = engine.facts, engine.table
-    snapshot = engine.snapshot(now_ns, slots=True)
+    snapshot = engine.snapshot(now_ns, slots=True, origins=True)
     vmas, thp = engine.vmas(), _THP[facts.huge.thp]
     host = HostFacts(
         max_map_count=facts.max_map_count,

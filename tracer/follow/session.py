@@ -26,6 +26,7 @@ from tracer.follow.first_facts import first_facts
 from tracer.follow.in_full import in_full
 from tracer.follow.names import Names
 from tracer.follow.seeding import FirstReading, read_state
+from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
@@ -80,6 +81,7 @@ class Session:
         self.reader = reader
         self._limit = user_address_limit(kernel.levels)
         self._description = Description(target)
+        self._threads = ThreadNames(target.pid)
         self._resting_since = 0
         """When `rest` was called (ns, CLOCK_MONOTONIC); 0: the session takes events."""
         facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
@@ -110,7 +112,7 @@ class Session:
     @property
     def unsettled(self) -> bool:
         """Whether `pump` has work to do although no event comes."""
-        return self._auditor.unsettled or self._description.pending
+        return self._auditor.unsettled or self._description.pending or self._threads.pending
 
     def look_soon(self) -> None:
         """Check for drift at the next `pump`: something has changed, perhaps without an event."""
@@ -192,10 +194,16 @@ class Session:
                 self._update(process=process)
                 self._names.refresh()  # by now its libraries are loaded
 
+    def _poll_threads(self, *, last: bool = False) -> None:
+        """Record the names of threads where they have changed."""
+        if self._threads.poll(last=last):
+            self._update(threads=dict(self._threads.names))
+
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed includes already."""
         self.children += children_of(events)
         if len(events):
+            self._threads.see(events)
             self.engine.apply(Events(clipped(events, self._limit), counted=True))
 
     def pump(self) -> int:
@@ -205,6 +213,7 @@ class Session:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
                 self._poll_description()
+                self._poll_threads()
         return count
 
     def follow(self) -> int:
@@ -226,13 +235,15 @@ class Session:
         return len(events)
 
     def _read(self) -> EventBatch:
-        return in_full(self._probes.read(self.target.pid), self.target)
+        events = self._threads.take(self._probes.read(self.target.pid))
+        return in_full(events, self.target)
 
     def _apply(self, events: EventBatch) -> None:
         events = clipped(events, self._limit)
         if Kind.EXEC in kinds_of(events):
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
+            self._threads.see_again()
             with suppress(*_ENDED):
                 self._update(process=self.target.identify())
             self.seed(events[after:])
@@ -242,6 +253,7 @@ class Session:
     def _feed(self, events: EventBatch) -> None:
         if not len(events):
             return
+        self._threads.see(events)
         self.engine.apply(Events(events))
         self._auditor.note(events)
         if uses_userfaultfd(events):
@@ -297,6 +309,7 @@ class Session:
 
     def end(self) -> None:
         """End the window without an audit."""
+        self._poll_threads(last=True)
         self._description.cancel()
         self.reader.forget(self.target)
         now = time.monotonic_ns()
@@ -329,7 +342,15 @@ class Session:
         """Which mappings own its page tables now; None: its mappings are not known."""
         return shadow_uses(self.table, self.engine.names, self.table.running, self.unplaced)
 
-    def snapshot(self, *, slots: bool = False, mappings: bool = True) -> Snapshot:
-        """The state now or, while the session rests, when it began to rest."""
+    def snapshot(
+        self, *, slots: bool = False, mappings: bool = True, origins: bool = False
+    ) -> Snapshot:
+        """The state now or, while the session rests, when it began to rest.
+
+        Args:
+            slots: see `Engine.snapshot`.
+            mappings: likewise.
+            origins: likewise.
+        """
         now = self._resting_since or time.monotonic_ns()
-        return self.engine.snapshot(now, slots=slots, mappings=mappings)
+        return self.engine.snapshot(now, slots=slots, mappings=mappings, origins=origins)
