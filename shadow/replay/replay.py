@@ -156,7 +156,7 @@ class Replay:
             return
         self._bear_with(process, time)
         while (tick := self._ticks[process]) <= time:
-            self._row(process, self.engines[process].snapshot(tick, origins=False))
+            self._row(process, self.engines[process].snapshot(tick, details=False))
             self._ticks[process] = tick + self._step
 
     def end_of(self, process: int) -> int:
