@@ -46,7 +46,12 @@ _RANGE = {
 _EFFECT = {
     "type": "object",
     "description": "What a change saves once the process rests.",
-    "properties": {"pte_pages": _RANGE, "bytes": _RANGE, "basis": {"type": "string"}},
+    "properties": {
+        "pte_pages": _RANGE,
+        "upper_pages": _RANGE,
+        "bytes": _RANGE,
+        "basis": {"type": "string"},
+    },
     "required": ["pte_pages", "bytes", "basis"],
 }
 """`Effect.as_json`, which is not the class's own fields."""

@@ -9,7 +9,7 @@ VMAs are split, merged and moved.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ("NO_NAMES", "FileName", "MappingKind", "MappingNames")
+__all__ = ("NO_NAMES", "FileName", "MappingKind", "MappingNames", "mapping_name")
 
 
 class MappingKind(StrEnum):
@@ -90,3 +90,27 @@ class MappingNames:
 
 
 NO_NAMES = MappingNames()
+
+_LONGEST = 48
+_TEXT = {
+    MappingKind.SYSV_SHM: "System V shared memory",
+    MappingKind.POSIX_SHM: "POSIX shared memory",
+    MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
+    MappingKind.NAMED: "named anonymous memory",
+    MappingKind.ANONYMOUS: "anonymous memory",
+    MappingKind.JIT: "code made at run time",
+    MappingKind.RESERVATION: "large reservations",
+    MappingKind.FILE: "a file",
+    MappingKind.OTHER: "other mappings",
+    MappingKind.UNMAPPED: "no mapping is there",
+    MappingKind.UNPLACED: "addresses not known",
+}
+
+
+def mapping_name(kind: str, name: str | None) -> str:
+    """What a row is called: the name, where it has one, else what it is."""
+    if name is None:
+        return _TEXT.get(MappingKind(kind), kind)
+    if len(name) <= _LONGEST:
+        return name
+    return f"...{name[3 - _LONGEST :]}"

@@ -4,9 +4,21 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from shadow.escape import valid
 from shadow.geometry import PAGE
 
-__all__ = ("Change", "Effect", "Finding", "at_most", "exactly", "within_a_factor_of_two")
+__all__ = (
+    "MAKERS",
+    "Change",
+    "Effect",
+    "Finding",
+    "at_most",
+    "exactly",
+    "within_a_factor_of_two",
+)
+
+MAKERS = "makers"
+"""The `audience` of what only those who write a program can change."""
 
 _MORE = 1.1
 """A run differs from the next by about a tenth, and so does the upper end of a range."""
@@ -14,16 +26,30 @@ _MORE = 1.1
 
 @dataclass(frozen=True)
 class Effect:
-    """PTE pages that a change saves, once the process rests: from the least to the most."""
+    """PTE pages that a change saves, once the process rests: from the least to the most.
+
+    `upper` are the PMD and PUD pages that go as well, where a rule judges those; at least none.
+    """
 
     least: int
     most: int
     basis: str
+    upper: int = 0
+
+    @property
+    def tables(self) -> int:
+        """The most page tables of all levels that it saves."""
+        return self.most + self.upper
 
     def as_json(self) -> dict[str, Any]:
-        """Ranges of pages and bytes."""
-        pages = [self.least, self.most]
-        return {"pte_pages": pages, "bytes": [n * PAGE for n in pages], "basis": self.basis}
+        """Ranges of pages and bytes; those of upper levels only where a rule judges them."""
+        upper = {"upper_pages": [0, self.upper]} if self.upper else {}
+        return {
+            "pte_pages": [self.least, self.most],
+            **upper,
+            "bytes": [self.least * PAGE, self.tables * PAGE],
+            "basis": self.basis,
+        }
 
 
 def exactly(pages: int, basis: str) -> Effect:
@@ -70,6 +96,8 @@ class Finding:
         source: where the facts come from.
         urgent: whether it goes first whatever it saves.
         slots: first addresses of the slots that it is about, where they matter.
+        audience: "makers" where only those who write the program can follow it, and the reader
+            only runs it; else "anyone".
     """
 
     rule: str
@@ -83,15 +111,19 @@ class Finding:
     source: str = ""
     urgent: bool = False
     slots: list[int] = field(default_factory=list)
+    audience: str = "anyone"
 
     @property
-    def weight(self) -> tuple[bool, int, int]:
-        """What findings are ranked by: urgency, then the least and the most they save."""
-        least, most = (self.effect.least, self.effect.most) if self.effect else (-1, -1)
-        return self.urgent, least, most
+    def weight(self) -> tuple[bool, bool, int, int]:
+        """What findings are ranked by.
+
+        Urgency, whether the reader can follow it, then the least and the most they save.
+        """
+        least, most = (self.effect.least, self.effect.tables) if self.effect else (-1, -1)
+        return self.urgent, self.audience != MAKERS, least, most
 
     def as_json(self) -> dict[str, Any]:
         """As schema 1 has it."""
         plain = asdict(self)
         plain["effect"] = self.effect.as_json() if self.effect else None
-        return plain
+        return valid(plain)
