@@ -290,7 +290,8 @@ def test_what_only_the_makers_can_change_comes_last_and_says_so() -> None:
     assert found[0].change is not None
     assert found[0].change.what.startswith("This is for the makers of PostgreSQL")
     assert [each.rule for each in advise(given)][-1] == "own_call"
-    unknown = [each for each in judge(_with(evidence(known=slots(300)), exe="/bin/x"))]
+    unknown = judge(_with(evidence(known=slots(300)), exe="/bin/x"))
+    assert unknown
     assert {each.audience for each in unknown} == {"anyone"}
 
 
