@@ -12,6 +12,7 @@ __all__ = (
     "Change",
     "Effect",
     "Finding",
+    "after_a_restart",
     "at_most",
     "exactly",
     "within_a_factor_of_two",
@@ -70,6 +71,11 @@ def within_a_factor_of_two(pages: int, basis: str) -> Effect:
     """
     most = round(pages * _MORE)
     return Effect((most + 1) // 2, most, basis)
+
+
+def after_a_restart(least: int, most: int, basis: str) -> Effect:
+    """An effect that is counted in this run and shows in another, whose layout differs."""
+    return Effect(round(least / _MORE), round(most * _MORE), basis)
 
 
 @dataclass(frozen=True)

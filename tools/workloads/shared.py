@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Shared memory: filled, or filled and emptied through its file, so that PTE pages stay empty.
 
-    python -m tools.workloads.shared MIB fill|punch [WORKERS]
+    python -m tools.workloads.shared MIB fill|punch
 
-Prints "ready" and waits for a line. Then it writes to each page of a memfd, has each of its
-WORKERS read them all, and with `punch` punches out all but one page in each 16 MiB. It prints
-"done". After that it discards the 2 MiB at each address that it is sent, and prints how many of
-these pages still hold what it wrote. With HUGETLB=1 in the environment the memfd is of huge pages.
+Prints "ready" and waits for a line. Then it writes to each page of a memfd, punches out all but
+one page in each 16 MiB with `punch`, and prints "done". After that it discards the 2 MiB at each
+address that it is sent, and prints how many of these pages still hold what it wrote. With
+HUGETLB=1 in the environment the memfd is of huge pages.
 """
 
 import ctypes
 import mmap
 import os
-import signal
 import sys
 
 import numpy as np
 
 _SLOT, _WITNESS = 2 << 20, 16 << 20
-_PUNCH_HOLE, _KEEP_SIZE, _PDEATHSIG = 2, 1, 1
+_PUNCH_HOLE, _KEEP_SIZE = 2, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,21 +27,9 @@ def _punch(file: int, start: int, length: int) -> None:
         raise OSError(ctypes.get_errno(), "fallocate")
 
 
-def _work(pages: np.ndarray) -> None:
-    """A worker: read everything, and stay."""
-    ready, done = os.pipe()
-    if os.fork() == 0:
-        _libc.prctl(_PDEATHSIG, signal.SIGKILL)
-        pages[:: mmap.PAGESIZE].sum()
-        os.write(done, b"x")
-        signal.pause()
-    os.read(ready, 1)
-
-
 def main() -> None:
     """Map, wait for a line, fill and empty, print "done", and obey."""
     length, punched = int(sys.argv[1]) << 20, sys.argv[2] == "punch"
-    workers = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     huge = os.environ.get("HUGETLB") == "1"
     file = os.memfd_create("shared", os.MFD_HUGETLB if huge else 0)
     os.ftruncate(file, length)
@@ -52,8 +39,6 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     pages[:: mmap.PAGESIZE] = 1
-    for _ in range(workers):
-        _work(pages)
     for at in range(0, length, _WITNESS) if punched else ():
         _punch(file, at + mmap.PAGESIZE, min(_WITNESS, length - at) - mmap.PAGESIZE)
     print("done", flush=True)

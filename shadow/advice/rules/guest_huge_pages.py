@@ -4,9 +4,9 @@
 from math import floor
 
 from shadow.advice.evidence import Evidence
-from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.finding import Change, Finding, after_a_restart
+from shadow.advice.huge_page_savings import huge_page_savings
 from shadow.advice.rules.guest_memory import guest_memory
-from shadow.advice.whole_slots import whole_slots
 from shadow.mapping_names import MappingKind, mapping_name
 
 __all__ = ("guest_huge_pages",)
@@ -26,7 +26,7 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
     if guest is None or guest.pte_pages - guest.empty < evidence.enough(_MANY):
         return None
     never = evidence.host.thp == "never" and guest.kind == MappingKind.ANONYMOUS
-    least, most = whole_slots(guest)
+    least, most = huge_page_savings(guest)
     if guest.kind == MappingKind.ANONYMOUS:  # that row has QEMU's own memory as well
         least, most = 0, floor(guest.pte_pages)
     return Finding(
@@ -46,11 +46,12 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
             ),
             [_THP, *_BACKEND] if never else _BACKEND,
         ),
-        effect=Effect(
+        effect=after_a_restart(
             least,
             most,
             "counted: PTE pages under the guest's memory, each of which becomes one PMD entry; "
-            "what of anonymous memory is QEMU's own is not known",
+            "what of anonymous memory is QEMU's own is not known, and another run differs by a "
+            "tenth",
         ),
         risks=[
             "Reserved huge pages are lost to all other memory, and the guest starts only if there "

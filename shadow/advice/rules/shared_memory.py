@@ -2,9 +2,9 @@
 """Shared memory in 4 KiB pages: every process that maps it has PTE pages of its own for it."""
 
 from shadow.advice.evidence import Evidence
-from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.finding import Change, Effect, Finding, after_a_restart
+from shadow.advice.huge_page_savings import huge_page_savings
 from shadow.advice.rules.guest_memory import guest_memory
-from shadow.advice.whole_slots import whole_slots
 from shadow.geometry import PAGE
 from shadow.mapping_names import MappingKind, mapping_name
 from shadow.mappings import MappingUse
@@ -61,17 +61,17 @@ def _mapped_by_size(evidence: Evidence) -> list[MappingUse]:
 
 
 def _effect(uses: list[MappingUse]) -> Effect:
-    bounds = [whole_slots(use) for use in uses]
+    bounds = [huge_page_savings(use) for use in uses]
     # Whether a file system gives a file huge pages is not known.
     least = sum(
         low for use, (low, _) in zip(uses, bounds, strict=True) if use.kind != MappingKind.FILE
     )
-    return Effect(
+    return after_a_restart(
         least,
         sum(high for _, high in bounds),
-        "counted: PTE pages in slots that lie whole inside these mappings, each of which becomes "
-        "one PMD entry; slots at the ends of a mapping make the range, and files count as "
-        "nothing in its lower end",
+        "counted: PTE pages in slots that lie whole inside these mappings become one PMD entry "
+        "each; slots at the ends of a mapping make the range, files count as nothing in its "
+        "lower end, and another run differs by a tenth",
     )
 
 
