@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
-from shadow.mapped_tables import shadow_uses
+from shadow.mapped_tables import owners_of_slots, shadow_uses
 from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
 from shadow.origins import group_origins
@@ -161,7 +161,9 @@ class Engine:
         if not details:
             return snapshot
         shown = self.table.running if policy is None else policy
-        origins = group_origins(pte_pages(self.table.state, shown), self.facts.threads)
+        pages = pte_pages(self.table.state, shown)
+        mapped = owners_of_slots(self.table, self.names, pages["slot"])
+        origins = group_origins(pages, self.facts.threads, *mapped)
         uses = shadow_uses(self.table, self.names, shown, snapshot.now.unplaced)
         named = self.names is not None
         return replace(snapshot, mappings=uses, mappings_named=named, origins=origins)

@@ -5,7 +5,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import NAME_BITS
+from shadow.geometry import SLOT
 from shadow.mapping_names import NO_NAMES, MappingNames
+from shadow.mapping_owners import Owner, owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
 from shadow.snapshot import SPARSE_BELOW
@@ -13,7 +15,7 @@ from shadow.table import HUGE_ANON, Counter, LabelPart, Table
 from shadow.table.contents import huge_pages, pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 
-__all__ = ("shadow_uses", "unnamed")
+__all__ = ("owners_of_slots", "shadow_uses", "unnamed")
 
 
 def _vmas(table: Table) -> npt.NDArray[np.void]:
@@ -58,6 +60,30 @@ def shadow_uses(
         brk=table.counter(Counter.BRK),
         sparse_below=SPARSE_BELOW,
     )
+
+
+def owners_of_slots(
+    table: Table, names: MappingNames | None, slots: npt.NDArray[np.int64]
+) -> tuple[list[Owner], npt.NDArray[np.int64]]:
+    """What the first mapping in each slot belongs to.
+
+    Args:
+        table: the shadow page table.
+        names: see `shadow_uses`.
+        slots: (n,) first addresses.
+
+    Returns:
+        Owners, and (n,) the index of each slot's; -1: no mapping is known there.
+    """
+    vmas = _vmas(table)
+    if not len(vmas):
+        return [], np.full(len(slots), -1)
+    owners = owners_of(vmas, names or NO_NAMES, table.counter(Counter.BRK))
+    first = np.searchsorted(vmas["end"], slots, side="right")
+    at = np.minimum(first, len(vmas) - 1)
+    inside = (first < len(vmas)) & (vmas["start"][at] < slots + SLOT)
+    found = np.where(inside, owners.of[at], -1)
+    return owners.owners, found
 
 
 def unnamed(table: Table, names: MappingNames | None) -> frozenset[int]:

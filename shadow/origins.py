@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from shadow.events import FILE_HOLE, FILE_TRUNCATED, Kind
 from shadow.geometry import PAGE
+from shadow.mapping_owners import Owner
 from shadow.table.origin import (
     GUARD_INSTALL,
     KIND_BITS,
@@ -39,6 +40,7 @@ BEFORE = "before the window"
 """The origin of what the seed found."""
 _BEFORE = -1
 _Column = npt.NDArray[np.int64]
+_Key = tuple[str, int, int, str | None, str | None, str | None]
 _UNSEEN = "no event (found by a reading)"
 _NAMES = {
     Kind.FAULT: "fault",
@@ -100,6 +102,8 @@ class Origin:
         least_bytes: the calls were at least this large, a power of two; 0: they have no size.
         most_bytes: and not larger than this.
         thread: the name of the threads that did it; None: not known, or no thread.
+        kind: what the first mapping in their slots is, one of `MappingKind`; None: not known.
+        name: the name of that mapping; None: it has none, or it is not known.
         pte_pages: how many PTE pages.
         first_ns: when the first of them was made or emptied, CLOCK_MONOTONIC; 0: not known.
         last_ns: when the last one was.
@@ -109,6 +113,8 @@ class Origin:
     least_bytes: int
     most_bytes: int
     thread: str | None
+    kind: str | None
+    name: str | None
     pte_pages: int
     first_ns: int
     last_ns: int
@@ -208,46 +214,66 @@ class _Causes(NamedTuple):
     pages: _Column
     tids: _Column
     times: _Column
+    mapped: _Column
+    """index of an owner, or -1"""
 
 
-def _grouped(causes: _Causes, threads: Mapping[int, str]) -> list[Origin]:
+def _grouped(causes: _Causes, threads: Mapping[int, str], owners: list[Owner]) -> list[Origin]:
     """Origins, the largest first."""
-    codes, pages, tids, times = causes
-    keys = np.stack([np.where(times > 0, codes, _BEFORE), _size_classes(codes, pages), tids])
+    codes, pages, tids, times, mapped = causes
+    keys = np.stack(
+        [np.where(times > 0, codes, _BEFORE), _size_classes(codes, pages), tids, mapped]
+    )
     kinds, which = np.unique(keys, axis=1, return_inverse=True)
     counts = np.bincount(which.ravel(), minlength=kinds.shape[1])
     first = np.full(kinds.shape[1], np.iinfo(np.int64).max)
     last = np.zeros(kinds.shape[1], np.int64)
     np.minimum.at(first, which.ravel(), times)
     np.maximum.at(last, which.ravel(), times)
-    groups: dict[tuple[str, int, int, str | None], tuple[int, int, int]] = {}
-    for (code, size, tid), count, begin, end in zip(
+    groups: dict[_Key, tuple[int, int, int]] = {}
+    for (code, size, tid, owner), count, begin, end in zip(
         kinds.T.tolist(), counts.tolist(), first.tolist(), last.tolist(), strict=True
     ):
         call = BEFORE if code == _BEFORE else call_name(code)
-        key = call, *_bytes_of(size), thread_name(tid, threads)
+        kind, name = owners[owner][:2] if owner >= 0 else (None, None)
+        key = call, *_bytes_of(size), thread_name(tid, threads), kind and kind.value, name
         more, earlier, later = groups.get(key, (0, begin, end))
         groups[key] = more + count, min(earlier, begin), max(later, end)
     origins = [Origin(*key, *value) for key, value in groups.items()]
-    return sorted(origins, key=lambda each: (-each.pte_pages, each.call, each.thread or ""))
+    return sorted(
+        origins, key=lambda each: (-each.pte_pages, each.call, each.thread or "", each.name or "")
+    )
 
 
-def group_origins(records: npt.NDArray[Any], threads: Mapping[int, str]) -> Origins:
+def group_origins(
+    records: npt.NDArray[Any],
+    threads: Mapping[int, str],
+    owners: list[Owner] | None = None,
+    mapped: _Column | None = None,
+) -> Origins:
     """The origins of the empty ones among PTE page records.
 
     Args:
         records: (n,) of `shadow.table.state.RECORD`.
         threads: names of threads by tid.
+        owners: whom mappings belong to.
+        mapped: (n,) index of the owner of each record's mapping, or -1; None: not known.
     """
-    empty = records[records["refs"] == 0]
+    chosen = records["refs"] == 0
+    empty = records[chosen]
+    where = np.full(len(empty), -1) if mapped is None else mapped[chosen]
 
     def column(name: str) -> _Column:
         values: _Column = empty[name].astype(np.int64)
         return values
 
     emptied = _Causes(
-        column("emptied_call"), column("emptied_pages"), column("emptied_by"), column("emptied")
+        column("emptied_call"),
+        column("emptied_pages"),
+        column("emptied_by"),
+        column("emptied"),
+        where,
     )
     no_size = np.zeros(len(empty), np.int64)
-    made = _Causes(column("made_call"), no_size, column("made_by"), column("made"))
-    return Origins(_grouped(emptied, threads), _grouped(made, threads))
+    made = _Causes(column("made_call"), no_size, column("made_by"), column("made"), where)
+    return Origins(_grouped(emptied, threads, owners or []), _grouped(made, threads, owners or []))

@@ -2,6 +2,7 @@
 """What left the empty PTE pages behind, and who made them, in a few lines of text."""
 
 from shadow.origins import Origin, Origins
+from shadow.report.mappings import mapping_name
 from shadow.units import NS
 
 __all__ = ("origins_lines",)
@@ -38,7 +39,8 @@ def _when(origin: Origin, end_ns: int) -> str:
 
 def _line(origin: Origin, total: int, end_ns: int) -> str:
     thread = f" by {origin.thread}" if origin.thread else ""
-    what = f"{origin.call}{_size(origin)}{thread}{_when(origin, end_ns)}"
+    where = f" in {mapping_name(origin.kind, origin.name)}" if origin.kind else ""
+    what = f"{origin.call}{_size(origin)}{thread}{where}{_when(origin, end_ns)}"
     return f"{origin.pte_pages:10,} of {total:,}   {what}"
 
 
