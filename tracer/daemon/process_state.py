@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process of the host, followed or only counted, as the view has it."""
+"""The state of a process of the host, followed or only counted."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ __all__ = ("ProcessState", "counted")
 
 @dataclass
 class ProcessState:
-    """A process that is followed, and when what was done to it (monotonic seconds)."""
+    """A followed process, and the times of actions on it (monotonic seconds)."""
 
     seen: Seen
     session: Session
@@ -25,8 +25,8 @@ class ProcessState:
     events_per_second: float = 0.0
     pages_per_second: float = 0.0
 
-    def tell_rates(self, now: float, shortest: float) -> None:
-        """Its rates since the last time, if that is `shortest` seconds ago or more."""
+    def update_rates(self, now: float, shortest: float) -> None:
+        """Update the event rates if the last update is at least `shortest` seconds ago."""
         passed = now - self.rate_since
         events, pages = self.session.events, self.session.pte_pages
         if passed >= shortest:
@@ -35,11 +35,11 @@ class ProcessState:
         self.rate_since, self.rate_events, self.rate_pages = now, events, pages
 
     def slots(self) -> dict[int, int]:
-        """Entries of each of its PTE pages, by the first address that it maps."""
+        """Entries of each PTE page, by the first address of its slot."""
         return self.session.table.pages().entries_by_slot()
 
     def as_process(self, following: Tracking, watched: float, vm_pte_kib: int) -> HostProcess:
-        """What is known of it now; `watched` is the share of its time that it was."""
+        """The current state for a view; `watched` is the share of time in which it was followed."""
         snapshot = self.session.snapshot()
         return replace(
             counted(self.seen, vm_pte_kib),
@@ -52,7 +52,7 @@ class ProcessState:
 
 
 def counted(seen: Seen, vm_pte_kib: int) -> HostProcess:
-    """One of which only /proc tells; `vm_pte_kib` as it is now."""
+    """A process that is only counted; `vm_pte_kib` is its current VmPTE."""
     return HostProcess(
         pid=seen.pid,
         start_time=seen.start_time,
