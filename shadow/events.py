@@ -102,6 +102,9 @@ DEFERRED = 1
 class Kind(IntEnum):
     """What an event is; the numbers are part of the trace format."""
 
+    THREAD = 0
+    """A thread ends; address and length: its name, 16 bytes. Never part of a trace, where names
+    of threads are facts."""
     FAULT = 1
     """A page fault begins. aux: the x86 error code, bit 31 set in kernel mode."""
     DONTNEED = 2

@@ -175,6 +175,6 @@ class Replay:
             policy: whose PTE pages to show instead of those of the kernel it ran on.
         """
         return [
-            engine.snapshot(self.end_of(process), slots=slots, policy=policy)
+            engine.snapshot(self.end_of(process), slots=slots, policy=policy, origins=True)
             for process, engine in self.engines.items()
         ]

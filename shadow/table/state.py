@@ -118,7 +118,11 @@ class Counter(IntEnum):
     """1: KSM may merge all private memory (PR_SET_MEMORY_MERGE)."""
     INFERRED = MERGE_ANY + 1
     """Part of FREED: concluded from a reading, because no event showed what emptied them."""
-    EVENTS = INFERRED + _P
+    CALL = INFERRED + _P
+    """The event that is applied: its code (`shadow.table.origin`), thread, and length."""
+    CALL_TID = CALL + 1
+    CALL_LENGTH = CALL + 2
+    EVENTS = CALL + 3
     """Events by kind, 32 places."""
     SIZE = EVENTS + 32
 
@@ -214,7 +218,13 @@ RECORD = np.dtype(
         ("live", "u1"),  # bit p: policy p has this PTE page
         ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
         ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
-        ("padding", "u1"),
+        ("made_call", "u1"),  # by which event the running kernel got it; see `shadow.table.origin`
+        ("made", "<i8"),  # when, ns
+        ("made_by", "<i4"),  # by which thread; 0: not known
+        ("emptied_by", "<i4"),  # the thread that took the last entry; 0: not known
+        ("emptied_pages", "<u4"),  # the size of its call
+        ("emptied_call", "u1"),
+        ("padding", "u1", 3),
     ],
 )
 """A PTE page."""
