@@ -156,7 +156,7 @@ class Replay:
             return
         self._bear_with(process, time)
         while (tick := self._ticks[process]) <= time:
-            self._row(process, self.engines[process].snapshot(tick))
+            self._row(process, self.engines[process].snapshot(tick, details=False))
             self._ticks[process] = tick + self._step
 
     def end_of(self, process: int) -> int:
@@ -175,6 +175,6 @@ class Replay:
             policy: whose PTE pages to show instead of those of the kernel it ran on.
         """
         return [
-            engine.snapshot(self.end_of(process), slots=slots, policy=policy, origins=True)
+            engine.snapshot(self.end_of(process), slots=slots, policy=policy)
             for process, engine in self.engines.items()
         ]

@@ -47,6 +47,8 @@ _DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
 """Share of one CPU that drift readings of all processes may use, and how much they save up."""
 _SEEDING_SECONDS = 0.1
 """Longest time for seeding, seconds, before events are taken again."""
+_KINDS_SECONDS = 0.05
+"""Longest time per view, seconds, to find the kinds of mappings that own page tables."""
 _RATE_OVER = 10.0
 """Seconds over which event rates are computed."""
 
@@ -281,14 +283,22 @@ class Host:
         if self._traces:
             self._traces.close()
 
-    def view(self, *, slots_of: int | None = None) -> HostView:
-        """The current state of the host, with the slots of the process `slots_of`."""
+    def view(self, *, slots_of: int | None = None, kinds: bool = False) -> HostView:
+        """The current state of the host.
+
+        Args:
+            slots_of: pid of the process to include with its slots and mappings.
+            kinds: whether to include the kinds of mappings that own page tables.
+        """
         now = time.monotonic()
+        if kinds:
+            self._update_kinds(now)
         processes = []
         sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
             with self._alone(pid), suppress(OSError):  # the process has ended: leave it out
-                processes.append(self._as_process(seen, sizes.get(pid), now))
+                process = self._as_process(seen, sizes.get(pid), now, details=pid == slots_of)
+                processes.append(process)
         slots: dict[int, int] = {}
         if slots_of is not None and slots_of in self._followed:
             with self._alone(slots_of):
@@ -309,13 +319,26 @@ class Host:
             slots_of=slots_of,
         )
 
-    def _as_process(self, seen: Seen, size: int | None, now: float) -> HostProcess:
+    def _update_kinds(self, now: float) -> None:
+        """Find the owners of page tables for processes that are due, until the time runs out."""
+        due = [followed for followed in self._followed.values() if followed.kinds_due <= now]
+        deadline = time.monotonic() + _KINDS_SECONDS
+        for followed in sorted(due, key=lambda followed: followed.kinds_due):
+            with self._alone(followed.seen.pid):
+                followed.update_kinds(now)
+            if time.monotonic() > deadline:
+                return
+
+    def _as_process(
+        self, seen: Seen, size: int | None, now: float, *, details: bool
+    ) -> HostProcess:
         """One process for the view, with its current VmPTE.
 
         Args:
             seen: the process.
             size: VmPTE from the reader; it is used if it is unchanged since the last read.
             now: monotonic seconds.
+            details: see `Session.snapshot`.
 
         Raises:
             OSError: the process has ended.
@@ -327,7 +350,7 @@ class Host:
         vm_pte = size if size is not None and size == before else vm_pte_kib(pid)
         following: Tracking = "sampled" if self._sampling.samples(pid) else "followed"
         watched = self._sampling.watched(pid, followed.found, now)
-        return followed.as_process(following, watched, vm_pte)
+        return followed.as_process(following, watched, vm_pte, details=details)
 
     def notes(self) -> list[str]:
         """Sentences on the limits of this view of the host."""

@@ -12,7 +12,7 @@ _MANY = 16
 def huge_pages_blocked(evidence: Evidence) -> Finding | None:
     """A fault takes a huge page only where there is no PTE page."""
     slots = evidence.slots
-    if slots is None or slots.huge < _MANY:
+    if slots is None or slots.huge < evidence.enough(_MANY):
         return None
     return Finding(
         rule="huge_pages_blocked",
