@@ -80,7 +80,7 @@ def test_exports_are_private_and_replace_nothing(
     assert main(["export", str(trace)]) == 2
 
 
-def test_an_import_says_what_it_understood(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_import_reports_its_counts(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script, imported = trace.with_name("perf.txt"), trace.with_name("perf.arrows")
     fault = "  srv  7/7  [000]  1.000000001: exceptions:page_fault_user: address=0x7000 ip=0x1 "
     script.write_text(fault + "error_code=0x6\n and a line of something else\n")

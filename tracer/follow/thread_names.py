@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The names of a process's threads, kept after they have ended.
 
-The probes report the name of a thread when it ends. One that runs is looked up when its first
-event comes, and once more a moment later: pthread_setname_np comes after the thread's first
-page faults.
+The probes report the name of a thread when it ends. ptescope looks up a running thread at its
+first event, and again a moment later, because a thread has page faults before pthread_setname_np.
 """
 
 import struct
@@ -17,10 +16,10 @@ from shadow.events import EventBatch, Kind
 __all__ = ("ThreadNames",)
 
 _MOST = 4096
-"""Threads whose names are kept: a trace carries them."""
+"""Most names to keep, because every trace contains them."""
 _AGAIN_SECONDS = 0.5
 _LONGEST = 64
-"""A name has 15 characters, or more where the kernel's workers have descriptions."""
+"""Longest name to keep: names have 15 characters, but those of kernel workers more."""
 
 
 class ThreadNames:
@@ -37,15 +36,15 @@ class ThreadNames:
         self._changed = False
         self._next = 0.0
         self.names: dict[int, str] = {}
-        """By tid; of a tid that two threads had one after the other, the later one's."""
+        """Names by tid; if two threads have had the same tid, the name of the later one."""
 
     @property
     def pending(self) -> bool:
-        """Whether `poll` has something to do although no event comes."""
+        """Whether `poll` has work to do even without an event."""
         return bool(self._again) or self._changed
 
     def take(self, events: EventBatch) -> EventBatch:
-        """Take the names that ending threads leave; returns the other events."""
+        """Take the names of ended threads from events; returns the other events."""
         names = events["kind"] == Kind.THREAD
         if not names.any():
             return events
@@ -57,7 +56,7 @@ class ThreadNames:
         return others
 
     def see(self, events: EventBatch) -> None:
-        """Look up the threads whose first events these are."""
+        """Look up threads at their first events."""
         for tid in set(np.unique(events["tid"]).tolist()) - self._seen:
             self._seen.add(tid)
             if tid and tid not in self.names:
@@ -65,14 +64,14 @@ class ThreadNames:
                 self._again[tid] = time.monotonic() + _AGAIN_SECONDS
 
     def see_again(self) -> None:
-        """Look up every thread at its next event: execve has renamed what is left."""
+        """Look up every thread again at its next event, because execve renames threads."""
         self._seen.clear()
 
     def poll(self, *, last: bool = False) -> bool:
-        """Look up again the threads whose names may have come since.
+        """Look up threads again that may have set their names since.
 
         Args:
-            last: look up all that still run, because the window ends.
+            last: whether the window ends, so that all running threads are looked up.
 
         Returns:
             Whether names have changed, at most twice a second.
@@ -90,7 +89,7 @@ class ThreadNames:
     def _look_up(self, tid: int) -> None:
         try:
             name = (self._tasks / str(tid) / "comm").read_text(errors="replace")
-        except OSError:  # it has ended
+        except OSError:  # the thread has ended
             return
         self._name(tid, name.rstrip("\n")[:_LONGEST])
 
