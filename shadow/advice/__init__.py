@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Advice: what to change, what that saves, what it costs.
 
-Pure: evidence in, findings out, ranked. A rule says nothing rather than guess, and a
-prediction is a range with its basis.
+The package is pure: it turns evidence into ranked findings. A rule returns nothing rather
+than guess, and a prediction is a range with its basis.
 """
 
 from dataclasses import replace
@@ -37,7 +37,7 @@ __all__ = (
 
 
 def _bounded(finding: Finding, evidence: Evidence) -> Finding:
-    """Ranges allow for runs that differ, but nobody saves more PTE pages than there are."""
+    """Limit the effect to the PTE pages that exist; a range allows for runs that differ."""
     there, effect = evidence.snapshot.now.pte_pages, finding.effect
     if effect is None or effect.most <= there:
         return finding
@@ -45,7 +45,7 @@ def _bounded(finding: Finding, evidence: Evidence) -> Finding:
 
 
 def advise(evidence: Evidence) -> list[Finding]:
-    """All findings, the weightiest first; where little is at stake, that one first."""
+    """All findings, the weightiest first; before them `nothing_to_do`, if little is at stake."""
     found = [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
     found = [one for one in found if one.effect is None or one.effect.most >= FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
