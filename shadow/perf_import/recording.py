@@ -186,8 +186,10 @@ class Recording:
             *purges(events),
         ]
         if self._without_ranges:
-            lacking = f"{self._without_ranges:,} calls of process_madvise"
-            notes.append(f"The import omits {lacking}, because the text lacks their ranges.")
+            notes.append(
+                f"{self._without_ranges:,} calls of process_madvise are omitted: the text lacks "
+                "their ranges."
+            )
         if self.strange:
             notes.append(f"{self.strange:,} lines of {self._form.name} could not be parsed.")
         return Facts(

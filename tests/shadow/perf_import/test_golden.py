@@ -123,7 +123,7 @@ def test_a_report_says_what_the_text_leaves_out(name: str) -> None:
     notes = " ".join(snapshot.notes)
     assert "page tables and VMAs of before are not known" in notes
     assert ("strace has no page faults" in notes) == name.startswith("strace")
-    assert "calls of MADV_DONTNEED covered a slot of 2 MiB whole" in notes
+    assert "calls of MADV_DONTNEED covered a whole slot of 2 MiB" in notes
     assert ("calls of process_madvise are left out" in notes) == (name not in _WITH_VECTORS)
     assert snapshot.kernel.seed == "none"
     assert snapshot.empty_slots is not None

@@ -61,7 +61,7 @@ def test_traces_are_found_in_folders_by_patterns_and_urls(traces: list[str]) -> 
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [("/no/such/*.arrows", "no trace at"), ("nonesuch://host/x.arrows", "cannot be looked at")],
+    [("/no/such/*.arrows", "no trace at"), ("nonesuch://host/x.arrows", "cannot be read")],
 )
 def test_a_folder_without_traces_is_an_error(place: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):

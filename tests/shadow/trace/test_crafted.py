@@ -219,7 +219,7 @@ def test_faults_far_apart_take_no_more_than_their_room(tmp_path: Path) -> None:
     outcome = replay_one(str(path), Question(max_memory=128 << 20))
     assert outcome.status == 5
     assert outcome.problem is not None
-    assert "need more than 128 MiB of memory (--max-memory takes more)" in outcome.problem
+    assert "need more than 128 MiB of memory (--max-memory allows more)" in outcome.problem
 
 
 _ONES = b"\xff" * 64

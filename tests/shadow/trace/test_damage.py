@@ -113,13 +113,13 @@ def test_a_batch_that_is_missing_is_found() -> None:
 def test_bytes_after_the_trailer_are_damage() -> None:
     found, error = _read(_whole() + b"more")
     assert len(found) == 24
-    assert "its end is not as written" in str(error)
+    assert "its end mark was altered" in str(error)
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"not a trace at all, but a text" * 99])
 def test_a_file_that_is_no_trace_is_reported_as_such(data: bytes) -> None:
     _, error = _read(data)
-    assert "is no trace of ptescope" in str(error)
+    assert "is not a ptescope trace" in str(error)
     assert error is not None
     assert error.status == 5
 

@@ -81,7 +81,7 @@ def test_only_its_owner_may_read_a_trace_and_none_is_overwritten(tmp_path: Path)
     path = tmp_path / "t.arrows"
     TraceFile(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with pytest.raises(UsageError, match=r"there already \(--force replaces it\)"):
+    with pytest.raises(UsageError, match=r"exists already \(--force replaces it\)"):
         TraceFile(path)
     path.chmod(0o644)
     TraceFile(path, force=True).close()

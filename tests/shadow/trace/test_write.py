@@ -93,7 +93,7 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
     # What is missing is counted where it is missing, and said.
     assert found.snapshot.window.lost == writer.dropped
     assert found.snapshot.notes == [
-        f"The trace lacks {writer.dropped:,} events: the disk was too slow for them."
+        f"The trace lacks {writer.dropped:,} events, because the disk was too slow."
     ]
     counted = sum(count for kind, count in found.snapshot.window.events.items() if kind != "loss")
     assert counted + writer.dropped == len(batch)
