@@ -191,7 +191,7 @@ def replay(
         raise run.damage
     snapshots = run.snapshots(slots=True, policy=policy)
     return [
-        replace(snapshot, pages=pte_pages_of(shadow.table, policy))
+        replace(snapshot, pages=pte_pages_of(shadow.table, policy, shadow.facts.threads))
         for shadow, snapshot in zip(run.engines.values(), snapshots, strict=True)
     ]
 

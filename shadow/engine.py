@@ -125,7 +125,12 @@ class Engine:
         return int(counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum())
 
     def snapshot(
-        self, now_ns: int, *, slots: bool = False, policy: Policy | None = None
+        self,
+        now_ns: int,
+        *,
+        slots: bool = False,
+        policy: Policy | None = None,
+        origins: bool = False,
     ) -> Snapshot:
         """The state at `now_ns`, or at the end of the window if that came earlier.
 
@@ -133,8 +138,11 @@ class Engine:
             now_ns: CLOCK_MONOTONIC.
             slots: whether to list the empty slots.
             policy: whose PTE pages to show instead of the running kernel's.
+            origins: whether to say what emptied the empty ones, and who made them.
         """
-        return take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
+        return take_snapshot(
+            self.table, self.facts, now_ns, slots=slots, policy=policy, origins=origins
+        )
 
 
 Tee = Callable[[Engine, Record], None]

@@ -103,6 +103,9 @@ huge page."""
 class Kind(IntEnum):
     """The kind of an event; the numbers are part of the trace format."""
 
+    THREAD = 0
+    """A thread ends; address and length: its name, 16 bytes. A trace never contains this kind: it
+    has the names of threads in its facts."""
     FAULT = 1
     """A page fault begins. aux: the x86 error code, bit 31 set in kernel mode."""
     DONTNEED = 2

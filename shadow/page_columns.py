@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The PTE pages of a process one by one, as columns: what `Snapshot.to_arrow` returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from shadow.origins import PageOrigins, origins_of
 from shadow.policy import POLICIES, Policy
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class PtePages:
             a census, which has no history.
         mapped: (n,) the first mapping in the slot, and how many more there are; None: not
             known.
+        origins: who made each PTE page and what emptied it last; None: page tables do not
+            show it.
     """
 
     slots: npt.NDArray[np.int64]
@@ -37,9 +41,14 @@ class PtePages:
     lazyfree: npt.NDArray[np.uint16] | None = None
     policies: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     mapped: list[str] | None = None
+    origins: PageOrigins | None = None
 
     def to_arrow(self) -> "pa.Table":
-        """The columns slot, entries, empty, lazyfree, mapped, and under_POLICY for each policy."""
+        """The columns slot, entries, empty, lazyfree, mapped, and under_POLICY for each policy.
+
+        With origins also made_call, made_by, made_ns, and emptied_call, emptied_bytes,
+        emptied_by, emptied_ns; the latter are null where a PTE page has entries.
+        """
         import pyarrow as pa  # here, because it takes 25 MiB that a daemon does without
 
         count = len(self.slots)
@@ -56,15 +65,20 @@ class PtePages:
         }
         for policy, exists in self.policies.items():
             columns[f"under_{policy}"] = pa.array(exists, pa.bool_())
+        if self.origins is not None:
+            columns |= {name: pa.array(values) for name, values in vars(self.origins).items()}
         return pa.table(columns)
 
 
-def pte_pages_of(table: "Table", policy: Policy | None = None) -> PtePages:
+def pte_pages_of(
+    table: "Table", policy: Policy | None = None, threads: Mapping[int, str] | None = None
+) -> PtePages:
     """The PTE pages that a shadow page table has now.
 
     Args:
         table: the shadow page table.
         policy: whose PTE pages; None: those of the running kernel.
+        threads: names of threads by tid.
     """
     shown = table.running if policy is None else policy
     records = table.state.records
@@ -75,4 +89,5 @@ def pte_pages_of(table: "Table", policy: Policy | None = None) -> PtePages:
         entries=records["refs"].astype(np.uint16),
         lazyfree=records["lazies"].astype(np.uint16),
         policies={each.label: (records["live"] >> each) & 1 != 0 for each in POLICIES},
+        origins=origins_of(records, threads or {}),
     )

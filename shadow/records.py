@@ -39,6 +39,7 @@ class Facts:
         notes: sentences on how far the numbers can be trusted.
         redacted: paths and settings were left out, and addresses are not its own.
         told_ns: when this became known.
+        threads: names of its threads by tid, also of those that have ended.
     """
 
     process: Process
@@ -56,6 +57,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     redacted: bool = False
     told_ns: int = 0
+    threads: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

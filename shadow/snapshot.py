@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shadow.errors import UsageError
 from shadow.escape import valid
+from shadow.origins import Origins
 from shadow.page_columns import PtePages
 
 if TYPE_CHECKING:
@@ -249,6 +250,7 @@ class Snapshot:
     empty_slots: list[int] | None = None
     empty_slot_vmas: list[str] | None = None
     reading: Reading | None = None
+    origins: Origins | None = None
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
@@ -266,7 +268,7 @@ class Snapshot:
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
-        for optional in ("empty_slots", "empty_slot_vmas", "reading"):
+        for optional in ("empty_slots", "empty_slot_vmas", "reading", "origins"):
             if plain[optional] is None:
                 del plain[optional]
         return plain

@@ -31,7 +31,7 @@ def evidence_of(engine: Engine, now_ns: int, future: Future | None) -> Evidence:
         future: the events kept of the window.
     """
     facts, table = engine.facts, engine.table
-    snapshot = engine.snapshot(now_ns, slots=True)
+    snapshot = engine.snapshot(now_ns, slots=True, origins=True)
     vmas, thp = engine.vmas(), _THP[facts.huge.thp]
     host = HostFacts(
         max_map_count=facts.max_map_count,

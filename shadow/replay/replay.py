@@ -178,6 +178,6 @@ class Replay:
             policy: the policy to show; None: that of the recorded kernel.
         """
         return [
-            engine.snapshot(self.end_of(process), slots=slots, policy=policy)
+            engine.snapshot(self.end_of(process), slots=slots, policy=policy, origins=True)
             for process, engine in self.engines.items()
         ]

@@ -11,6 +11,7 @@ from shadow.report.format import (
     share,
     size,
 )
+from shadow.report.origins import origins_lines
 from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import SPARSE_BELOW, Audit, Snapshot, Window
 from shadow.units import NS
@@ -204,6 +205,7 @@ def render(snapshot: Snapshot) -> str:
         _heading(snapshot)
         + _tables(snapshot)
         + occupancy_lines(snapshot.now.occupancy)
+        + origins_lines(snapshot.origins, snapshot.window.end_ns)
         + _policies(snapshot)
     )
     lines += _trust(snapshot)

@@ -11,6 +11,7 @@ from shadow.table.clock import advance
 from shadow.table.contents import huge_pages, pte_pages, upper_bases
 from shadow.table.fills import drain
 from shadow.table.growing import FIRST_GROWTH, GrowingState
+from shadow.table.origin import note_reading
 from shadow.table.page_set import Pages, Ranges, overlapping
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.seed import (
@@ -31,6 +32,7 @@ _EVERYWHERE = 1 << 62
 def adopt(space: GrowingState, real: Pages, now: int) -> None:
     """Adopt a reading of time `now` (ns); see `Table.adopt`."""
     advance(space.state, now)
+    note_reading(space.state)
     drain(space.state, len(real.slots), real.within is None)
     known = pte_pages(space.state, space.counter(Counter.RUNNING))
     if not real.exact:

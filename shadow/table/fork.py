@@ -7,10 +7,12 @@ fork copies the tables of VMAs with an anon_vma, including empty PTE pages (sema
 Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 """
 
+from shadow.events import Kind
 from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.guard_ranges import add_guard
 from shadow.table.jit import compiled
+from shadow.table.origin import note_call
 from shadow.table.pte_pages import allocate, copy_entries, has, make_huge
 from shadow.table.radix import (
     PMD_LEVEL,
@@ -91,6 +93,7 @@ def copy_address_space(parent: State, child: State) -> None:
     """dup_mmap: fill the new address space `child`; its arrays are as long as the parent's."""
     for counter in _INHERITED:
         child.counters[counter] = parent.counters[counter]
+    note_call(child, Kind.FORK, 0, 0, 0)
     for v in range(parent.counters[Counter.VMAS]):
         flags = parent.vmas[v].flags
         if flags & VmaFlag.DONTFORK:

@@ -17,6 +17,7 @@ from shadow.table.jit import compiled, inlined, signed
 from shadow.table.labels import label
 from shadow.table.lock import lock, lock_all, unlock
 from shadow.table.map import map_range
+from shadow.table.origin import note_call
 from shadow.table.protect import protect
 from shadow.table.radix import has_room
 from shadow.table.reclaim import collapse_slot, reclaim, split_slot
@@ -64,6 +65,7 @@ def _settle_unmaps(s: State, start: int, end: int) -> None:
     while row >= 0:
         first, last = s.pending[row, Pending.START], s.pending[row, Pending.END]
         if s.pending[row, Pending.KIND] == Kind.UNMAP_BEGIN and first < end and start < last:
+            note_call(s, Kind.UNMAP, last - first, s.pending[row, Pending.TID], 0)
             unmap(s, first, last)
             _forget_pending(s, row)
         row -= 1
@@ -146,6 +148,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
                 remap(s, old, old_end - old, start, length, flags, aux & UNFILLED == 0)
     elif kind == Kind.MAP:
         _settle_unmaps(s, start, end)
+        note_call(s, kind, length, tid, aux)
         file, offset = _file_of(s, tid)
         map_range(s, start, end, aux, file, offset)
     elif kind == Kind.PROTECT:
@@ -197,5 +200,6 @@ def run(s: State, events: EventBatch, first: int) -> int:
             return i
         advance_clock(s, signed(event.time))
         s.counters[Counter.EVENTS + kind] += 1
+        note_call(s, kind, length, tid, aux)
         _apply(s, kind, start, length, tid, aux)
     return len(events)

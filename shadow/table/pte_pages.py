@@ -9,6 +9,7 @@ from shadow.geometry import ENTRIES
 from shadow.policy import POLICIES
 from shadow.table.bits import Map, clear_range, copy_range, count_range, set_bit, set_range
 from shadow.table.jit import compiled, inlined
+from shadow.table.origin import note_emptied, note_made
 from shadow.table.state import HUGE_ANON, WORDS, Counter, State
 
 __all__ = (
@@ -40,6 +41,8 @@ def allocate(s: State, record: int, policy: int) -> None:
     """`policy` allocates the PTE page (pte_alloc_one)."""
     s.records[record].live |= 1 << policy
     s.counters[Counter.TABLES + policy] += 1
+    if policy == s.counters[Counter.RUNNING]:
+        note_made(s, record)
     pages = s.counters[Counter.TABLES + policy]
     if pages > s.counters[Counter.PEAK + policy]:
         s.counters[Counter.PEAK + policy] = pages
@@ -127,7 +130,7 @@ def clear_entries(s: State, record: int, low: int, high: int) -> None:
         s.records[record].refs -= removed
         s.counters[Counter.REFS] -= removed
         if s.records[record].refs == 0:
-            s.records[record].emptied = s.counters[Counter.NOW]
+            note_emptied(s, record)
             _count_empty(s, record, 1)
 
 
@@ -155,7 +158,7 @@ def replace_entries(s: State, record: int, source: Map) -> None:
     if was == 0 and refs:
         _count_empty(s, record, -1)
     elif was and refs == 0:
-        s.records[record].emptied = s.counters[Counter.NOW]
+        note_emptied(s, record)
         _count_empty(s, record, 1)
 
 

@@ -9,9 +9,10 @@ from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import clear_range
 from shadow.table.jit import compiled
+from shadow.table.origin import KIND_BITS, LAZYFREE
 from shadow.table.pte_pages import clear_entries, has, make_huge
 from shadow.table.radix import find, next_slot
-from shadow.table.state import HUGE_ANON, State
+from shadow.table.state import HUGE_ANON, Counter, State
 from shadow.table.vmas import split_huge
 from shadow.table.zap import free_huge, walker_visits
 
@@ -43,6 +44,8 @@ def _unmap_folio(s: State, record: int, start: int, end: int, discarded: bool) -
             return
     walker_visits(s, record)
     if discarded:
+        if s.records[record].lazies:
+            s.counters[Counter.CALL] |= LAZYFREE << KIND_BITS
         clear_entries(s, record, low, high)
     else:  # written again since MADV_FREE
         s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)

@@ -117,7 +117,11 @@ class Counter(IntEnum):
     """1: KSM may merge all private memory (PR_SET_MEMORY_MERGE)."""
     INFERRED = MERGE_ANY + 1
     """The part of FREED inferred from readings, because no event showed what emptied the pages."""
-    EVENTS = INFERRED + _P
+    CALL = INFERRED + _P
+    """The current event: its code (`shadow.table.origin`), thread, and length."""
+    CALL_TID = CALL + 1
+    CALL_LENGTH = CALL + 2
+    EVENTS = CALL + 3
     """Events by kind, 32 places."""
     SIZE = EVENTS + 32
 
@@ -213,7 +217,13 @@ RECORD = np.dtype(
         ("live", "u1"),  # bit p: policy p has this PTE page
         ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
         ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
-        ("padding", "u1"),
+        ("made_call", "u1"),  # event that created it, see `shadow.table.origin`
+        ("made", "<i8"),  # time of creation, ns
+        ("made_by", "<i4"),  # thread that created it; 0: unknown
+        ("emptied_by", "<i4"),  # thread that cleared the last entry; 0: unknown
+        ("emptied_pages", "<u4"),  # size of its call, pages
+        ("emptied_call", "u1"),
+        ("padding", "u1", 3),
     ],
 )
 """A PTE page."""

@@ -24,6 +24,7 @@ MOST = 1 << 62
 _MOST_BYTES = 4 << 20
 _PIDS = range(1, (1 << 22) + 1)
 _LONGEST_NAME = 64
+_MOST_THREADS = 1 << 16
 _SIZES = 1 << 9
 """Limit on the sum of the sizes of multi-size THP in pages; each is smaller than a PMD maps."""
 _decode = msgspec.json.Decoder(Facts).decode
@@ -56,6 +57,9 @@ def _problem(facts: Facts) -> str | None:
         (audit.method in METHODS, "an audit by an unknown method"),
         (not audit.runs or audit.method != "none", "audits without a method"),
         (huge.thp in (0, 1, 2), f"transparent huge pages set to {huge.thp}"),
+        (len(facts.threads) <= _MOST_THREADS, f"names of {len(facts.threads):,} threads"),
+        (all(tid in _PIDS for tid in facts.threads), "a thread of an impossible number"),
+        (all(len(name) <= _LONGEST_NAME for name in facts.threads.values()), "an endless name"),
         (max(huge.always, huge.madvise) < _SIZES, "huge pages of impossible sizes"),
     )
     return next((problem for good, problem in checks if not good), None)

@@ -231,7 +231,9 @@ class AttachCommand:
             )
             if writer:
                 files.callback(_end_trace, writer)  # even if writing the report fails
-            snapshots = [session.snapshot(slots=args.slots) for session in tree.sessions]
+            snapshots = [
+                session.snapshot(slots=args.slots, origins=True) for session in tree.sessions
+            ]
             file = files.enter_context(made[0].opened("w")) if made else None
             print_report(
                 document(snapshots),

@@ -82,11 +82,11 @@ class LiveProcess:
         """The state now or, after the `with` block, at its end."""
         self._check()
         with self._lock:
-            pages = pte_pages_of(self._session.table)
+            pages = pte_pages_of(self._session.table, threads=self._session.engine.facts.threads)
             with suppress(PtescopeError, OSError):  # it has ended: nothing is mapped any more
                 names = self._session.target.mapped_at(pages.slots.tolist(), SLOT)
                 pages = replace(pages, mapped=names)
-            return replace(self._session.snapshot(slots=True), pages=pages)
+            return replace(self._session.snapshot(slots=True, origins=True), pages=pages)
 
     def stop(self) -> None:
         """Take the last events, audit once more, and end the window."""

@@ -23,6 +23,7 @@ from tracer.follow.drift import ReadingBudget
 from tracer.follow.first_facts import first_facts
 from tracer.follow.in_full import in_full
 from tracer.follow.seeding import FirstReading, read_state
+from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
@@ -77,6 +78,7 @@ class Session:
         self.reader = reader
         self._limit = user_address_limit(kernel.levels)
         self._description = Description(target)
+        self._threads = ThreadNames(target.pid)
         self._resting_since = 0
         """When `rest` was called (ns, CLOCK_MONOTONIC); 0: the session takes events."""
         facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
@@ -106,7 +108,7 @@ class Session:
     @property
     def unsettled(self) -> bool:
         """Whether `pump` has work to do although no event comes."""
-        return self._auditor.unsettled or self._description.pending
+        return self._auditor.unsettled or self._description.pending or self._threads.pending
 
     def look_soon(self) -> None:
         """Check for drift at the next `pump`: something has changed, perhaps without an event."""
@@ -187,10 +189,16 @@ class Session:
             if process:
                 self._update(process=process)
 
+    def _poll_threads(self, *, last: bool = False) -> None:
+        """Record the names of threads where they have changed."""
+        if self._threads.poll(last=last):
+            self._update(threads=dict(self._threads.names))
+
     def _count_only(self, events: EventBatch) -> None:
         """Count events whose effect the seed includes already."""
         self.children += children_of(events)
         if len(events):
+            self._threads.see(events)
             self.engine.apply(Events(clipped(events, self._limit), counted=True))
 
     def pump(self) -> int:
@@ -200,6 +208,7 @@ class Session:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
                 self._poll_description()
+                self._poll_threads()
         return count
 
     def follow(self) -> int:
@@ -221,13 +230,15 @@ class Session:
         return len(events)
 
     def _read(self) -> EventBatch:
-        return in_full(self._probes.read(self.target.pid), self.target)
+        events = self._threads.take(self._probes.read(self.target.pid))
+        return in_full(events, self.target)
 
     def _apply(self, events: EventBatch) -> None:
         events = clipped(events, self._limit)
         if Kind.EXEC in kinds_of(events):
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
+            self._threads.see_again()
             with suppress(*_ENDED):
                 self._update(process=self.target.identify())
             self.seed(events[after:])
@@ -237,6 +248,7 @@ class Session:
     def _feed(self, events: EventBatch) -> None:
         if not len(events):
             return
+        self._threads.see(events)
         self.engine.apply(Events(events))
         self._auditor.note(events)
         if uses_userfaultfd(events):
@@ -291,6 +303,7 @@ class Session:
 
     def end(self) -> None:
         """End the window without an audit."""
+        self._poll_threads(last=True)
         self._description.cancel()
         self.reader.forget(self.target)
         now = time.monotonic_ns()
@@ -319,7 +332,12 @@ class Session:
         self._resting_since = 0
         self.seed()
 
-    def snapshot(self, *, slots: bool = False) -> Snapshot:
-        """The state now or, while the session rests, when it began to rest."""
+    def snapshot(self, *, slots: bool = False, origins: bool = False) -> Snapshot:
+        """The state now or, while the session rests, when it began to rest.
+
+        Args:
+            slots: see `Engine.snapshot`.
+            origins: likewise.
+        """
         now = self._resting_since or time.monotonic_ns()
-        return self.engine.snapshot(now, slots=slots)
+        return self.engine.snapshot(now, slots=slots, origins=origins)

@@ -58,8 +58,16 @@ int process_exit_raw(struct bpf_raw_tracepoint_args *ctx) {
     if (!target)
         return 0;
     u64 signal = field(ctx->args[0], TASK_SIGNAL);
-    if ((u32)field(signal, SIGNAL_LIVE) != 0)
-        return 0;  // other threads live on
+    if ((u32)field(signal, SIGNAL_LIVE) != 0) {  // other threads live on
+        union {
+            char text[16];
+            u64 words[2];
+        } name = {};
+        bpf_get_current_comm(&name.text, sizeof(name.text));
+        if (target->owner == tgid)
+            emit(target, KIND_THREAD, name.words[0], name.words[1], 0);
+        return 0;
+    }
     if (target->owner != tgid) {
         targets.delete(&tgid);
         return 0;
