@@ -277,7 +277,7 @@ def test_an_incomplete_history_predicts_nothing() -> None:
     assert given.future is not None
     cut = replace(given, future=replace(given.future, missing="lost"))
     assert _said("immediate_purge", cut).effect is None
-    astray = with_now(given, pte_pages=40)  # there are more than the history leads to
+    astray = with_now(given, pte_pages=40)  # more PTE pages than the history reproduces
     assert _said("immediate_purge", astray).effect is None
 
 
