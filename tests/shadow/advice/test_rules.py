@@ -105,7 +105,7 @@ def test_a_window_that_begins_too_late_predicts_nothing_and_says_so() -> None:
     late = replace(given, future=Future(seed, last))
     assert late.late
     assert _said("immediate_purge", late).effect is None
-    assert any("begin before the load" in limit for limit in limits(late))
+    assert any("start ptescope before the load" in limit for limit in limits(late))
     assert not given.late
 
 

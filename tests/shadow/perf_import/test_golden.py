@@ -121,10 +121,10 @@ def test_threads_belong_to_their_process_where_the_format_has_it(name: str) -> N
 def test_a_report_says_what_the_text_leaves_out(name: str) -> None:
     snapshot = _snapshot(_recording(name))
     notes = " ".join(snapshot.notes)
-    assert "page tables and VMAs of before are not known" in notes
+    assert "earlier page tables and VMAs are unknown" in notes
     assert ("strace has no page faults" in notes) == name.startswith("strace")
     assert "calls of MADV_DONTNEED covered a whole slot of 2 MiB" in notes
-    assert ("calls of process_madvise are left out" in notes) == (name not in _WITH_VECTORS)
+    assert ("calls of process_madvise are omitted" in notes) == (name not in _WITH_VECTORS)
     assert snapshot.kernel.seed == "none"
     assert snapshot.empty_slots is not None
     area = [slot for slot in snapshot.empty_slots if _AT <= slot < _END]

@@ -299,7 +299,7 @@ def test_rows_at_intervals_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     crafted = Crafted().facts(plain_facts()).events([(Kind.FAULT, BASE, 0, 6)])
     path.write_bytes(crafted.facts(plain_facts() | {"told_ns": 1 << 61}).whole())
     assert main(["replay", str(path), "-i", "0.1"]) == 2
-    assert "Give -i a longer interval" in capsys.readouterr().err
+    assert "Use a longer interval with -i" in capsys.readouterr().err
     assert main(["replay", str(path)]) == 0
     assert main(["export", str(path), "--perfetto", str(tmp_path / "c.json")]) == 2
 
