@@ -14,7 +14,7 @@ def limits(evidence: Evidence) -> list[str]:
         found.append("The process has ended: the findings describe its state at the end.")
     if not evidence.seeded:
         found.append(
-            "The page tables at the beginning of the window are unknown: there are no predictions, "
+            "The page tables at the beginning of the window are unknown: nothing is predicted, "
             "and only PTE pages emptied in the window count as empty."
         )
     if evidence.late:

@@ -49,7 +49,9 @@ def test_a_setting_from_the_environment_runs_nothing() -> None:
     found = [f for f in advise(given) if f.rule in ("immediate_purge", "longer_decay")]
     (line,) = _commands(found)
     assert line == "MALLOC_CONF=dirty_decay_ms:10000,background_thread:true"
-    assert any("has 1 settings with names that ptescope does not know" in risk for risk in found[0].risks)
+    assert any(
+        "has 1 settings with names that ptescope does not know" in risk for risk in found[0].risks
+    )
     text = render_advice(given, advise(given), detail=True)
     assert "INJ" not in text.replace(f"MALLOC_CONF='{_INJECTED}'", "")
 
