@@ -16,11 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
+from shadow.mapped_tables import shadow_uses
+from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
+from shadow.origins import group_origins
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Snapshot
-from shadow.table import Counter, Table
+from shadow.table import KNOWN_FILE, Counter, Table
+from shadow.table.contents import pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.take_snapshot import take_snapshot
 
@@ -51,6 +55,8 @@ class Engine:
             huge=facts.huge,
             room=room,
         )
+        self.names: MappingNames | None = None
+        """Of its mappings; None: they were not read."""
         self._tee = tee or _nothing
         self._tee(self, facts)
 
@@ -65,6 +71,7 @@ class Engine:
             case Seed():
                 self.table.seed(record.pages, record.time)
                 self.table.seed_vmas(record.vmas, record.brk)
+                self.names = record.names
             case Repair():
                 self.table.adopt(record.pages, record.time)
             case Mappings():
@@ -72,6 +79,8 @@ class Engine:
                 self.table.adopt_upper(record.pmd_bases, record.pud_bases)
                 if record.vmas is not None:
                     self.table.seed_vmas(record.vmas, record.brk)
+                    self._forget_numbered()
+                self.names = record.names or self.names
             case Facts():
                 self.facts = record
         self._tee(self, record)
@@ -98,6 +107,12 @@ class Engine:
         lost = events["length"][events["kind"] == Kind.LOSS].sum()
         counters[Counter.LOST] = min(int(counters[Counter.LOST]) + int(lost), _MOST_LOST)
 
+    def _forget_numbered(self) -> None:
+        """Files that a reading of VMAs only numbers have other numbers in the next one."""
+        if self.names:
+            files = {key: name for key, name in self.names.files.items() if key & KNOWN_FILE}
+            self.names = replace(self.names, files=files)
+
     def restated(self) -> Seed:
         """The page tables and VMAs as the shadow has them now, as the seed of another shadow.
 
@@ -111,7 +126,8 @@ class Engine:
             pud_bases=table.upper_bases(PUD_LEVEL),
             guards=table.guards(),
         )
-        return Seed(int(counters[Counter.NOW]), pages, self.vmas(), int(counters[Counter.BRK]))
+        brk = int(counters[Counter.BRK])
+        return Seed(int(counters[Counter.NOW]), pages, self.vmas(), brk, self.names)
 
     def vmas(self) -> npt.NDArray[np.void]:
         """Its mappings: (n,) of `shadow.table.VMA`, sorted."""
@@ -130,7 +146,7 @@ class Engine:
         *,
         slots: bool = False,
         policy: Policy | None = None,
-        origins: bool = False,
+        details: bool = True,
     ) -> Snapshot:
         """The state at `now_ns`, or at the end of the window if that came earlier.
 
@@ -138,11 +154,17 @@ class Engine:
             now_ns: CLOCK_MONOTONIC.
             slots: whether to list the empty slots.
             policy: whose PTE pages to show instead of the running kernel's.
-            origins: whether to say what emptied the empty ones, and who made them.
+            details: whether to say which mappings own the page tables, what emptied the empty
+                PTE pages, and who made them.
         """
-        return take_snapshot(
-            self.table, self.facts, now_ns, slots=slots, policy=policy, origins=origins
-        )
+        snapshot = take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
+        if not details:
+            return snapshot
+        shown = self.table.running if policy is None else policy
+        origins = group_origins(pte_pages(self.table.state, shown), self.facts.threads)
+        uses = shadow_uses(self.table, self.names, shown, snapshot.now.unplaced)
+        named = self.names is not None
+        return replace(snapshot, mappings=uses, mappings_named=named, origins=origins)
 
 
 Tee = Callable[[Engine, Record], None]

@@ -8,6 +8,7 @@ the name says.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shadow.mappings import MappingUse
 from shadow.snapshot import Snapshot
 
 __all__ = ("Cost", "Tracking", "HostProcess", "HostView")
@@ -38,6 +39,8 @@ class HostProcess:
         snapshot: what its shadow says; None where it is only counted.
         events_per_second: of its events that came lately; 0 where it is only counted.
         pte_pages_per_second: by which its PTE pages grew or shrank lately.
+        by_kind: its page tables by the kind of mapping that owns them, as they were when it
+            was its turn to be looked at; empty where they were not asked for or are not known.
     """
 
     pid: int
@@ -51,6 +54,7 @@ class HostProcess:
     snapshot: Snapshot | None
     events_per_second: float
     pte_pages_per_second: float
+    by_kind: list[MappingUse] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

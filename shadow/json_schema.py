@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shadow.advice.finding import Finding
+from shadow.family import Family
 from shadow.snapshot import SCHEMA, Snapshot
 
 __all__ = ("FILE", "json_schema", "published")
@@ -24,7 +25,9 @@ FILE = Path(__file__).with_name(f"schema-{SCHEMA}.json")
 
 _NOT_IN_JSON: dict[type, set[str]] = {Snapshot: {"pages"}}
 """Fields of the classes that documents do not have."""
-_OPTIONAL: dict[type, set[str]] = {Snapshot: {"empty_slots", "empty_slot_vmas", "reading"}}
+_OPTIONAL: dict[type, set[str]] = {
+    Snapshot: {"empty_slots", "empty_slot_vmas", "reading", "mappings", "origins"}
+}
 """Fields that a document leaves out where they are None."""
 _PLAIN: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
@@ -104,11 +107,12 @@ def json_schema(*, closed: bool = False) -> dict[str, Any]:
     maker = _Maker(closed=closed)
     process = maker.of(Snapshot)
     assert process == {"$ref": "#/$defs/Snapshot"}
-    snapshot = maker.definitions["Snapshot"]
-    snapshot["properties"] |= {
-        "advice": {"type": "array", "items": maker.of(Finding)},
-        "advice_limits": {"type": "array", "items": {"type": "string"}},
-    }
+    family = maker.of(Family)
+    for name in ("Snapshot", "Family"):
+        maker.definitions[name]["properties"] |= {
+            "advice": {"type": "array", "items": maker.of(Finding)},
+            "advice_limits": {"type": "array", "items": {"type": "string"}},
+        }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"ptescope, schema {SCHEMA}",
@@ -116,6 +120,7 @@ def json_schema(*, closed: bool = False) -> dict[str, Any]:
         "properties": {
             "schema": {"const": SCHEMA},
             "processes": {"type": "array", "items": process},
+            "families": {"type": "array", "items": family},
         },
         "required": ["schema", "processes"],
         "$defs": maker.definitions,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch
+from shadow.mapping_names import MappingNames
 from shadow.snapshot import Audit, Kernel, Process
 from shadow.table import HugePages, Pages
 
@@ -82,12 +83,14 @@ class Seed:
         pages: the page tables.
         vmas: (n,) of `VMA`.
         brk: the program break, bytes; 0: not known.
+        names: of the VMAs; None: they were not read, as in traces of before.
     """
 
     time: int
     pages: Pages
     vmas: npt.NDArray[np.void]
     brk: int
+    names: MappingNames | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Mappings:
         pud_bases: (l,) the same of PUD pages; both None where they were not read.
         vmas: (n,) of `VMA`; None: those known were right.
         brk: the program break, bytes.
+        names: of all VMAs that the shadow has; None: those known stay.
     """
 
     time: int
@@ -122,6 +126,7 @@ class Mappings:
     pud_bases: npt.NDArray[np.int64] | None = None
     vmas: npt.NDArray[np.void] | None = None
     brk: int = 0
+    names: MappingNames | None = None
 
 
 Record = Facts | Events | Seed | Repair | Mappings

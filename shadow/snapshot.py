@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shadow.errors import UsageError
 from shadow.escape import valid
+from shadow.mappings import MappingUse
 from shadow.origins import Origins
 from shadow.page_columns import PtePages
 
@@ -236,7 +237,9 @@ class Snapshot:
     """One process at one moment (contract: P).
 
     A census has a `reading` and no `policies`. `empty_slot_vmas` names what is mapped at
-    each of the `empty_slots`. `pages` has the PTE pages one by one, where a caller asked
+    each of the `empty_slots`. `mappings` says which mappings own the page tables; it is left
+    out where they are not known, and has kinds only where `mappings_named` is false, as for
+    older traces. `pages` has the PTE pages one by one, where a caller asked
     for them; it is not part of schema 1.
     """
 
@@ -250,6 +253,8 @@ class Snapshot:
     empty_slots: list[int] | None = None
     empty_slot_vmas: list[str] | None = None
     reading: Reading | None = None
+    mappings: list[MappingUse] | None = None
+    mappings_named: bool = True
     origins: Origins | None = None
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
@@ -268,12 +273,21 @@ class Snapshot:
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
-        for optional in ("empty_slots", "empty_slot_vmas", "reading", "origins"):
+        left_out = ("empty_slots", "empty_slot_vmas", "reading", "mappings", "origins")
+        for optional in left_out:
             if plain[optional] is None:
                 del plain[optional]
         return plain
 
 
-def document(snapshots: list[Snapshot]) -> dict[str, Any]:
-    """The one JSON document of a command."""
-    return {"schema": SCHEMA, "processes": [snapshot.as_json() for snapshot in snapshots]}
+def document(
+    snapshots: list[Snapshot], families: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The one JSON document of a command.
+
+    Args:
+        snapshots: the processes.
+        families: sums over some of them, as JSON; left out where there are none.
+    """
+    plain = {"schema": SCHEMA, "processes": [snapshot.as_json() for snapshot in snapshots]}
+    return plain | {"families": families} if families else plain

@@ -2,12 +2,10 @@
 """A snapshot taken: what a shadow page table knows now, as plain data."""
 
 from shadow.events import count_kinds
-from shadow.origins import group_origins
 from shadow.policy import POLICIES, Policy
 from shadow.records import Facts
 from shadow.snapshot import SPARSE_BELOW, Now, PolicyOutcome, Snapshot, Window
 from shadow.table import Counter, Table
-from shadow.table.contents import pte_pages
 from shadow.units import KIB_PER_PAGE, NS
 
 __all__ = ("take_snapshot",)
@@ -66,7 +64,6 @@ def take_snapshot(
     *,
     slots: bool = False,
     policy: Policy | None = None,
-    origins: bool = False,
 ) -> Snapshot:
     """What is known at `now_ns`, or at the end of the window where that came before.
 
@@ -76,7 +73,6 @@ def take_snapshot(
         now_ns: CLOCK_MONOTONIC.
         slots: whether to list the addresses of the empty slots.
         policy: whose PTE pages to show; None: those of the running kernel.
-        origins: whether to say what emptied the empty ones, and who made them.
     """
     end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
     vm_pte_kib = None if facts.ended else facts.vm_pte_kib
@@ -99,5 +95,4 @@ def take_snapshot(
         audit=facts.audit,
         notes=notes,
         empty_slots=table.empty_slots(shown).tolist() if slots else None,
-        origins=group_origins(pte_pages(table.state, shown), facts.threads) if origins else None,
     )

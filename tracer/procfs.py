@@ -19,6 +19,7 @@ __all__ = (
     "DELETED",
     "MapsLine",
     "MemoryStatus",
+    "cgroup_of",
     "living_task",
     "memory_status",
     "parse_maps",
@@ -139,6 +140,16 @@ def vm_pte_kib(pid: int | str) -> int:
         OSError: /proc cannot be read.
     """
     return memory_status(pid).vm_pte_kib
+
+
+def cgroup_of(pid: int) -> str:
+    """Its cgroup v2 path, "/" if it is in none.
+
+    Raises:
+        OSError: the process has ended.
+    """
+    lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+    return next((line[3:] for line in lines if line.startswith("0::")), "/")
 
 
 class MapsLine(NamedTuple):

@@ -31,6 +31,7 @@ __all__ = (
     "Slots",
     "advise",
     "classify_slots",
+    "judge",
     "limits",
     "measure_purges",
 )
@@ -44,9 +45,19 @@ def _bounded(finding: Finding, evidence: Evidence) -> Finding:
     return replace(finding, effect=replace(effect, least=min(effect.least, there), most=there))
 
 
-def advise(evidence: Evidence) -> list[Finding]:
-    """All findings, the weightiest first; before them `nothing_to_do`, if little is at stake."""
-    found = [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
+def judge(evidence: Evidence) -> list[Finding]:
+    """The findings of all rules, including small ones."""
+    return [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
+
+
+def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Finding]:
+    """All findings, the weightiest first; before them `nothing_to_do`, if little is at stake.
+
+    Args:
+        evidence: the evidence about one process.
+        judged: the result of `judge` for this evidence, if it is known already.
+    """
+    found = judge(evidence) if judged is None else judged
     found = [one for one in found if one.effect is None or one.effect.most >= FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
     nothing = nothing_to_do(evidence, found)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Collects the evidence for advice about a process, followed live or read from a trace."""
 
+from collections import Counter as Counted
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -22,16 +23,17 @@ _THP = ("never", "madvise", "always")
 _UNSEEDED = "none"
 
 
-def evidence_of(engine: Engine, now_ns: int, future: Future | None) -> Evidence:
+def evidence_of(engine: Engine, now_ns: int, future: Future | None, alike: int = 1) -> Evidence:
     """The evidence about a process at the end of a window.
 
     Args:
         engine: the engine of the process; nothing else is read.
         now_ns: see `Engine.snapshot`.
         future: the events kept of the window.
+        alike: see `Evidence`.
     """
     facts, table = engine.facts, engine.table
-    snapshot = engine.snapshot(now_ns, slots=True, origins=True)
+    snapshot = engine.snapshot(now_ns, slots=True)
     vmas, thp = engine.vmas(), _THP[facts.huge.thp]
     host = HostFacts(
         max_map_count=facts.max_map_count,
@@ -49,6 +51,7 @@ def evidence_of(engine: Engine, now_ns: int, future: Future | None) -> Evidence:
         seeded=seeded,
         ended=facts.ended,
         redacted=facts.redacted,
+        alike=alike,
     )
 
 
@@ -78,9 +81,12 @@ def evidence_of_trace(
     )
     run.run()
 
+    alike = Counted(engine.facts.process.comm for engine in run.engines.values())
+
     def processes() -> Iterator[Evidence]:
         for number in list(run.engines):
-            end = run.end_of(number)
-            yield evidence_of(run.engines.pop(number), end, kept.pop(number).take())
+            end, engine = run.end_of(number), run.engines.pop(number)
+            future = kept.pop(number).take()
+            yield evidence_of(engine, end, future, alike[engine.facts.process.comm])
 
     return processes(), run.damage

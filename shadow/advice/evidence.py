@@ -126,6 +126,7 @@ class Evidence:
         seeded: whether the page tables at the beginning of the window are known.
         ended: whether the process has ended.
         redacted: whether the trace lacks settings and has other addresses.
+        alike: number of processes of the same name that are judged together, this one included.
     """
 
     snapshot: Snapshot
@@ -135,6 +136,11 @@ class Evidence:
     seeded: bool = True
     ended: bool = False
     redacted: bool = False
+    alike: int = 1
+
+    def enough(self, together: int) -> float:
+        """What each has to have for all that are judged together to have so much."""
+        return together / self.alike
 
     @property
     def allocator(self) -> Allocator | None:
@@ -185,7 +191,7 @@ class Evidence:
         if changed is None or self.baseline is None:
             return None
         saved = self.baseline.pte_pages - changed.pte_pages
-        return None if saved < FEW and self.late else saved
+        return None if saved < self.enough(FEW) and self.late else saved
 
     @property
     def empty_bytes(self) -> int:

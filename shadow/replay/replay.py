@@ -159,7 +159,7 @@ class Replay:
             return
         self._bear_with(process, time)
         while (tick := self._ticks[process]) <= time:
-            self._row(process, self.engines[process].snapshot(tick))
+            self._row(process, self.engines[process].snapshot(tick, details=False))
             self._ticks[process] = tick + self._step
 
     def end_of(self, process: int) -> int:
@@ -178,6 +178,6 @@ class Replay:
             policy: the policy to show; None: that of the recorded kernel.
         """
         return [
-            engine.snapshot(self.end_of(process), slots=slots, policy=policy, origins=True)
+            engine.snapshot(self.end_of(process), slots=slots, policy=policy)
             for process, engine in self.engines.items()
         ]

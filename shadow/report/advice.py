@@ -4,12 +4,14 @@
 from textwrap import wrap
 
 from shadow.advice import Evidence, Finding, limits
+from shadow.advice.family import FamilyAdvice
 from shadow.advice.finding import Effect
 from shadow.escape import reporter
+from shadow.report.family import render_family
 from shadow.report.format import compared_lines, origin_lines, share, size
 from shadow.units import NS
 
-__all__ = ("render_advice",)
+__all__ = ("render_advice", "render_family_advice")
 
 _WIDTH = 87
 _SHORT = 2
@@ -99,6 +101,19 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
         lines += [f"  option        {option}" for option in options]
         lines += [f"  not known     {sentence}" for sentence in process.allocator.unknown]
     lines += _margin("note", snapshot.notes) + _margin("limits", limits(evidence))
+    return "\n".join(lines + _findings(findings, detail=detail))
+
+
+@reporter
+def render_family_advice(advice: FamilyAdvice, *, detail: bool) -> str:
+    """The findings for many processes of one name."""
+    lines = [render_family(advice.family), *_margin("limits", advice.limits)]
+    return "\n".join(lines + _findings(advice.findings, detail=detail))
+
+
+def _findings(findings: list[Finding], *, detail: bool) -> list[str]:
+    """All findings, and what --detail has besides."""
+    lines: list[str] = []
     idle = not detail and findings[:1] and findings[0].rule == "nothing_to_do"
     for number, finding in enumerate(findings[:1] if idle else findings, 1):
         lines += _finding(number, finding, detail=detail)
@@ -108,4 +123,4 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
         lines += ["", f"--detail has {len(findings) - 1} more that would save little."]
     elif not detail:
         lines += ["", "--detail has the bases, all risks, how to verify, and sources."]
-    return "\n".join(lines)
+    return lines

@@ -3,6 +3,7 @@
 
 from shadow.escape import reporter
 from shadow.report.format import occupancy_lines, origin_lines, share, size
+from shadow.report.mappings import mapping_lines
 from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import SPARSE_BELOW, Reading, Snapshot
 
@@ -50,6 +51,7 @@ def render_census(snapshot: Snapshot) -> str:
         f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "
         f"{now.thp_deposits} deposited under huge pages",
         _sum_line(snapshot, reading),
+        *mapping_lines(snapshot.mappings, named=snapshot.mappings_named),
         *occupancy_lines(now.occupancy),
         "",
         f"  how           {reading.how}, {reading.took_ns / _NS_PER_MS:.1f} ms",

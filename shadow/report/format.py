@@ -15,7 +15,7 @@ _OCCUPANCY = TextTable(right("entries in a PTE page", 23), right("PTE pages", 10
 _BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
 
 
-def size(pages: int) -> str:
+def size(pages: float) -> str:
     """PTE pages as bytes, in a unit that leaves few digits."""
     kib = pages * 4.0
     for unit in ("KiB", "MiB", "GiB"):

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from shadow.escape import printable
 from shadow.geometry import PAGE
 from shadow.host_view import Cost, HostProcess, HostView
+from shadow.mappings import MappingUse, combined
 from shadow.policy import POLICIES
 from shadow.snapshot import Snapshot
 
@@ -95,6 +96,24 @@ def _summed(
             total = sum(_reclaimable(snapshot, policy) for snapshot in snapshots)
             family.add_metric([*key, policy], total)
     yield family
+
+
+def _by_kind(processes: Iterable[HostProcess]) -> Iterator[Metric]:
+    """Whose the page tables of all followed processes are, by kind of mapping."""
+    kinds = combined((use for process in processes for use in process.by_kind), names=False)
+    for name, text, value in (
+        ("page_table_bytes", "Page tables of followed processes, all levels.", _bytes_of),
+        ("pte_pages", "PTE pages of followed processes.", lambda use: use.pte_pages),
+        ("empty_pte_pages", "PTE pages that map nothing.", lambda use: use.empty),
+    ):
+        family = GaugeMetricFamily(f"ptescope_mapping_{name}", text, labels=["kind"])
+        for use in kinds:
+            family.add_metric([use.kind], value(use))
+        yield family
+
+
+def _bytes_of(use: MappingUse) -> float:
+    return use.bytes
 
 
 def _own(process: HostProcess) -> tuple[str, ...]:
@@ -197,7 +216,7 @@ class HostCollector(Collector):
 
     Args:
         view: returns the current view of the host.
-        top: the number of processes, and of cgroups, that have their own series.
+        top: the number of processes, of cgroups and of names that have their own series.
     """
 
     def __init__(self, view: Callable[[], HostView], top: int) -> None:
@@ -212,6 +231,10 @@ class HostCollector(Collector):
         yield from _counters(apart, labels)
         cgroups = _groups(view.processes, lambda p: (printable(p.cgroup),), self._top)
         yield from _summed("cgroup", ["cgroup"], cgroups)
+        followed = [process for process in view.processes if process.snapshot]
+        names = _groups(followed, lambda p: (printable(p.comm),), self._top)
+        yield from _summed("name", ["name"], names)
+        yield from _by_kind(followed)
         number = GaugeMetricFamily(
             "ptescope_processes",
             "Processes, by whether they are followed, sampled or counted.",

@@ -11,6 +11,7 @@ from shadow.report.format import (
     share,
     size,
 )
+from shadow.report.mappings import mapping_lines
 from shadow.report.origins import origins_lines
 from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import SPARSE_BELOW, Audit, Snapshot, Window
@@ -204,6 +205,7 @@ def render(snapshot: Snapshot) -> str:
     lines = (
         _heading(snapshot)
         + _tables(snapshot)
+        + mapping_lines(snapshot.mappings, named=snapshot.mappings_named)
         + occupancy_lines(snapshot.now.occupancy)
         + origins_lines(snapshot.origins, snapshot.window.end_ns)
         + _policies(snapshot)

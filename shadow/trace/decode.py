@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
+from shadow.mapping_names import MappingNames
 from shadow.records import Events, Mappings, Record, Repair, Seed
 from shadow.table import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart, Pages
-from shadow.trace.facts import MOST, decode_facts
+from shadow.trace.facts import MOST, decode_facts, decode_names
 from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, WHOLE, Read, Row
 from shadow.user_space import outside
 
@@ -119,6 +120,9 @@ class _Rows:
             return None, None
         return self.slots(Row.PMD_PAGE, PMD_SPAN), self.slots(Row.PUD_PAGE, PUD_SPAN)
 
+    def names(self, what: Read) -> MappingNames | None:
+        return decode_names(self.payload(Row.NAMES)) if what & Read.NAMES else None
+
     def vmas(self) -> npt.NDArray[np.void]:
         ranges = self.ranges(Row.VMA)
         vmas = np.zeros(len(ranges.starts), VMA)
@@ -163,9 +167,9 @@ def decode(name: str, batches: Sequence[pa.RecordBatch], limit: int) -> Record:
         raise ValueError("a program break outside user space")
     if name == "mappings":
         vmas = rows.vmas() if what & Read.VMAS else None
-        return Mappings(time, *rows.upper(what), vmas=vmas, brk=int(brk))
+        return Mappings(time, *rows.upper(what), vmas=vmas, brk=int(brk), names=rows.names(what))
     if name == "repair":
         return Repair(time, rows.pages(what))
     if name == "seed":
-        return Seed(time, rows.pages(what), rows.vmas(), int(brk))
+        return Seed(time, rows.pages(what), rows.vmas(), int(brk), rows.names(what))
     raise ValueError(f"a record of an unknown kind {name!r}")

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from shadow.escape import valid
 from shadow.events import EVENT, EventBatch
+from shadow.mapping_names import MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.table import ALL_FLAGS, LabelPart, Pages
 from shadow.trace.layout import COLUMNS, MAP_BYTES, MOST_ROWS, SCHEMA, WHOLE, Read, Row
@@ -76,6 +77,11 @@ def _vma_part(vmas: npt.NDArray[np.void]) -> _Part:
     return _Part(rows, payload.view(np.uint8).reshape(-1, WHOLE.itemsize))
 
 
+def _json_part(row: Row, time: int, data: Facts | MappingNames) -> _Part:
+    text = json.dumps(valid(asdict(data)), separators=(",", ":")).encode()
+    return _Part(_rows(row, 0, time=time), np.frombuffer(text, np.uint8).reshape(1, -1))
+
+
 def _upper_parts(pmds: _Addresses | None, puds: _Addresses | None) -> Iterator[_Part]:
     if pmds is not None and puds is not None:
         yield _Part(_rows(Row.PMD_PAGE, pmds))
@@ -109,6 +115,9 @@ def _reading(record: Seed | Repair | Mappings) -> Iterator[_Part]:
         what |= Read.VMAS
         brk = record.brk
         parts.append(_vma_part(record.vmas))
+    if not isinstance(record, Repair) and record.names is not None:
+        what |= Read.NAMES
+        parts.append(_json_part(Row.NAMES, record.time, record.names))
     yield _Part(_rows(Row.READING, brk, time=record.time, aux=what))
     yield from parts
 
@@ -119,9 +128,7 @@ def encode(record: Record, pid: int) -> Iterator[pa.RecordBatch]:
     if isinstance(record, Events):
         parts = [_Part(record.batch)]
     elif isinstance(record, Facts):
-        text = json.dumps(valid(asdict(record)), separators=(",", ":")).encode()
-        row = _rows(Row.FACTS, 0, time=record.told_ns or record.start_ns)
-        parts = [_Part(row, np.frombuffer(text, np.uint8).reshape(1, -1))]
+        parts = [_json_part(Row.FACTS, record.told_ns or record.start_ns, record)]
     else:
         parts = _reading(record)
     for part in parts:

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from shadow.geometry import PAGE
+from shadow.mapping_names import MappingNames
 from shadow.policy import Policy
 from shadow.records import Facts
 from shadow.snapshot import METHODS, SEEDS
 
-__all__ = ("MOST", "decode_facts")
+__all__ = ("MOST", "decode_facts", "decode_names")
 
 MOST = 1 << 62
 """All counts, sizes and times (ns: 146 years) of a trace are smaller."""
@@ -28,6 +29,9 @@ _MOST_THREADS = 1 << 16
 _SIZES = 1 << 9
 """Limit on the sum of the sizes of multi-size THP in pages; each is smaller than a PMD maps."""
 _decode = msgspec.json.Decoder(Facts).decode
+_decode_names = msgspec.json.Decoder(MappingNames).decode
+_MOST_NAME_BYTES = 32 << 20
+"""Some 65,530 mappings of files with paths of 500 characters each."""
 
 
 def _numbers(data: Any) -> Iterator[int | float]:
@@ -80,3 +84,20 @@ def decode_facts(text: bytes) -> Facts:
     if problem:
         raise ValueError(problem)
     return facts
+
+
+def decode_names(text: bytes) -> MappingNames:
+    """The names of mappings in a payload.
+
+    Raises:
+        ValueError: they are none.
+        RecursionError: likewise.
+    """
+    if len(text) > _MOST_NAME_BYTES:
+        raise ValueError(f"names of mappings of {len(text):,} bytes")
+    names = _decode_names(text)
+    numbers = [names.heap, *names.files, *names.labels]
+    numbers += [file.inode for file in names.files.values()]
+    if any(not 0 <= number < MOST * 4 for number in numbers):
+        raise ValueError("names of mappings with a number out of range")
+    return names

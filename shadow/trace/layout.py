@@ -70,6 +70,8 @@ class Row(IntEnum):
     """payload: JSON."""
     GUARD = 72
     """Guard markers in one slot: address and length."""
+    NAMES = 73
+    """payload: JSON, the names of mappings (`shadow.mapping_names.MappingNames`)."""
 
 
 class Read(IntFlag):
@@ -81,6 +83,7 @@ class Read(IntFlag):
     RANGES = 8
     VMAS = 16
     GUARDS = 32
+    NAMES = 64
 
 
 _NAMES: dict[type, str] = {Facts: "facts", Seed: "seed", Repair: "repair", Mappings: "mappings"}

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE_SHIFT, PMD_SPAN, PUD_SPAN, user_address_limit
+from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Allocator, Process
 from shadow.table import Pages
@@ -111,6 +112,7 @@ class Redactor:
 
     def __init__(self) -> None:
         self._windows = _Windows()
+        self._files: dict[FileName, int] = {}
 
     def __call__(self, record: Record) -> Record:
         """The redacted record."""
@@ -122,14 +124,33 @@ class Redactor:
                 return replace(record, batch=self._events(record.batch))
             case Seed():
                 vmas, brk = self._vmas(record.vmas), self._brk(record.brk)
-                return replace(record, pages=self._pages(record.pages), vmas=vmas, brk=brk)
+                pages, names = self._pages(record.pages), self._names(record.names)
+                return replace(record, pages=pages, vmas=vmas, brk=brk, names=names)
             case Repair():
                 return replace(record, pages=self._pages(record.pages))
             case Mappings():
                 known = None if record.vmas is None else self._vmas(record.vmas)
                 pmds, puds = self._upper(record.pmd_bases)
-                brk = self._brk(record.brk)
-                return replace(record, pmd_bases=pmds, pud_bases=puds, vmas=known, brk=brk)
+                brk, names = self._brk(record.brk), self._names(record.names)
+                return replace(
+                    record, pmd_bases=pmds, pud_bases=puds, vmas=known, brk=brk, names=names
+                )
+
+    def _names(self, names: MappingNames | None) -> MappingNames | None:
+        """Names that tell files apart, and nothing else of them."""
+        if names is None:
+            return None
+        return MappingNames(
+            {key: self._file(file) for key, file in names.files.items()},
+            dict.fromkeys(names.labels, "[anon:redacted]"),
+            self._brk(names.heap),
+        )
+
+    def _file(self, file: FileName) -> FileName:
+        if file.kind == MappingKind.VDSO:
+            return file
+        number = self._files.setdefault(file, len(self._files) + 1)
+        return FileName(file.kind, f"[{file.kind} {number}]")
 
     def _brk(self, brk: int) -> int:
         return int(self._windows.places(np.array([brk]))[0]) if brk else 0

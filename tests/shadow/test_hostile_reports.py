@@ -18,16 +18,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from pyarrow import parquet
 
 import shadow.report
-from shadow.advice import advise
+from shadow.advice import advise, judge
+from shadow.advice.family import JudgedProcess, advise_family
 from shadow.escape import printable
-from shadow.report.advice import render_advice
+from shadow.family import Family, family_of
+from shadow.mappings import MappingUse
+from shadow.report.advice import render_advice, render_family_advice
 from shadow.report.census import census_table, render_census
+from shadow.report.family import families_table, render_family
 from shadow.report.metrics import HostCollector
 from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_row, render
 from shadow.report.top.app import summary
 from shadow.report.top.detail import detail
-from shadow.report.top.rows import cells
+from shadow.report.top.rows import cells, group_cells
 from shadow.snapshot import Reading, Snapshot
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots
 from tests.shadow.hostile import HOSTILE, is_harmless, poisoned
@@ -52,6 +56,24 @@ def _advice(*, detail: bool) -> str:
     return render_advice(known, poisoned(advise(known)), detail=detail)
 
 
+_FILE = MappingUse(
+    *("file", HOSTILE, 1, 4, 600.0, 1.0, 1.0, 9, 1.0, 1.0, 0.0, 3 << 20, 0.5, "8:1", 5),
+    ranges=[[0, 4096]],
+)
+
+
+def _family() -> Family:
+    members = [replace(_snapshot(), mappings=[_FILE]) for _ in range(2)]
+    family: Family = poisoned(family_of("name", HOSTILE, members))
+    return family
+
+
+def _family_advice(*, detail: bool) -> str:
+    known = poisoned(evidence(jemalloc(dirty_decay_ms=0), pieces(20), known=slots(20)))
+    member = JudgedProcess(known, poisoned(judge(known)))
+    return render_family_advice(advise_family(HOSTILE, [member] * 3), detail=detail)
+
+
 _REPORTS: dict[str, Callable[[], str]] = {
     "render": lambda: render(_snapshot()),
     "interval_row": lambda: interval_row(_snapshot()),
@@ -59,15 +81,22 @@ _REPORTS: dict[str, Callable[[], str]] = {
     "census_table": lambda: census_table([_snapshot(reading=_READING)]),
     "summary_table": lambda: summary_table([_row()]),
     "render_advice": lambda: _advice(detail=True) + _advice(detail=False),
+    "render_family": lambda: render_family(_family()),
+    "families_table": lambda: families_table([_family()]),
+    "render_family_advice": lambda: _family_advice(detail=True) + _family_advice(detail=False),
+    "group_cells": lambda: "|".join(group_cells(HOSTILE, poisoned(host_view().processes))),
     "cells": lambda: "\n".join("|".join(cells(poisoned(p))) for p in host_view().processes),
     "detail": lambda: "\n".join(detail(poisoned(p), {}, [1.0], 80) for p in host_view().processes),
     "summary": lambda: summary(poisoned(host_view()), "empty", paused=False),
 }
 _WITHOUT_TEXT_FROM_OUTSIDE = {
-    "as_row", "interval_header", "left", "live_line", "matches", "occupancy_lines",
+    "as_row", "by_name", "interval_header", "left", "live_line", "matches", "occupancy_lines",
     "right", "share", "size", "slot_map", "sparkline", "write_parquet",
 }  # fmt: skip
-_OF_REPORTERS = {"compared_lines", "origin_lines"}
+_OF_REPORTERS = {
+    "common_line", "compared_lines", "mapping_lines", "mapping_name", "origin_lines",
+    "origins_lines",
+}  # fmt: skip
 """Parts that reporters above are made of."""
 
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Metrics have the values of the view, and their number is bounded."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry
 
+from shadow.host_view import HostView
+from shadow.mappings import MappingUse
 from shadow.report.metrics import HostCollector
 from tests.shadow.hosts import host_view
 
@@ -87,3 +91,48 @@ def test_the_cost_of_ptescope_is_reported() -> None:
     assert _value(registry, "self_lost_events_total") == 2
     assert _value(registry, "self_sees_events") == 1
     assert _value(registry, "kernel_info", release="6.18.0", policy="pt_reclaim") == 1
+
+
+def _use(kind: str, name: str, pages: float) -> MappingUse:
+    return MappingUse(
+        *(kind, name, 1, 4, pages, pages / 2, 0.0, 9, 0.5, 0.5, 0.0),
+        *(int(4096 * (pages + 1)), 0.5),
+    )
+
+
+def _with_kinds() -> HostView:
+    view = host_view()
+    kinds = [_use("file", "/a", 3.5), _use("file", "/b", 0.5), _use("heap", "[heap]", 2.0)]
+    return replace(view, processes=[replace(p, by_kind=kinds) for p in view.processes])
+
+
+def test_page_tables_by_kind_of_mapping_have_no_names() -> None:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector(_with_kinds, 1))
+    followed = sum(process.snapshot is not None for process in host_view().processes)
+    assert followed == 4
+    assert _value(registry, "mapping_pte_pages", kind="file") == 4.0 * followed
+    assert _value(registry, "mapping_empty_pte_pages", kind="heap") == 1.0 * followed
+    assert _value(registry, "mapping_page_table_bytes", kind="heap") == 4096 * 3 * followed
+    kinds = [
+        sample.labels
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name.startswith("ptescope_mapping_")
+    ]
+    assert len(kinds) == 2 * 3
+    assert all(labels.keys() == {"kind"} for labels in kinds)
+
+
+def test_processes_of_one_name_are_one_series() -> None:
+    view = host_view()
+    alike = replace(view, processes=[replace(p, comm="worker") for p in view.processes])
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector(lambda: alike, 2))
+    followed = [p.snapshot for p in view.processes if p.snapshot]
+    assert _value(registry, "name_pte_pages", name="worker") == sum(
+        snapshot.now.pte_pages for snapshot in followed
+    )
+    few = _registry(2)
+    assert _value(few, "name_pte_pages", name="other")
+    assert _value(few, "name_pte_pages", name="server-4") is None  # it is only counted

@@ -230,3 +230,26 @@ def test_names_with_markup_and_escapes_are_shown_as_they_are() -> None:
     lines = asyncio.run(shown())
     assert is_harmless("\n".join(lines))
     assert any("server-0\\x1b]0;own\\x07\\x9b31m[red][/nope]" in line for line in lines)
+
+
+def test_processes_of_one_name_are_shown_as_one() -> None:
+    view = replace(host_view(), slots={}, slots_of=None)
+    alike = [replace(p, comm="worker" if p.pid % 2 else "other") for p in view.processes]
+
+    async def shown() -> list[str]:
+        app = TopApp(lambda _: replace(view, processes=alike), every=3600.0)
+        async with app.run_test(size=(160, 24)) as pilot:
+            await app.workers.wait_for_complete()
+            for key in ("n", "enter"):  # a sum is not opened
+                await pilot.press(key)
+                await app.workers.wait_for_complete()
+            await pilot.pause()
+            return _lines(app.export_screenshot())
+
+    lines = asyncio.run(shown())
+    rows = [line.split() for line in lines if " x " in line]
+    assert [row[2] for row in rows] == ["other", "worker"]
+    assert [row[0] for row in rows] == ["3", "3"]
+    empty = sum(p.snapshot.now.empty for p in alike if p.snapshot and p.comm == "other")
+    assert rows[0][5:7] == [str(4 * empty), "KiB"]
+    assert "2 of 3" in " ".join(rows[0])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
 from shadow.geometry import ENTRIES, PAGE, SLOT
+from shadow.mappings import Tables
 from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, VmaFlag
 from tracer.census.address_space import AddressSpaces
 from tracer.census.decode import ENTRY_KINDS, Entries
@@ -158,11 +159,13 @@ class ExactReader:
         walk = self._walk(target)
         kinds = np.zeros(len(ENTRY_KINDS), np.int64)
         slots, entries = [_NONE], [np.empty(0, np.uint16)]
+        present = [np.empty((0, ENTRIES // 64), np.uint64)]
         for pages in walk.pte_pages():
             refs = np.bitwise_count(pages.present).sum(axis=1)
             census.occupancy += np.bincount(refs, minlength=ENTRIES + 1)
             kinds += pages.kinds.sum(axis=0)
             slots.append(pages.slots)
+            present.append(pages.present)
             entries.append(refs.astype(np.uint16))
         census.took_ns = time.monotonic_ns() - begin
         after = vm_pte_kib(target.pid)
@@ -175,6 +178,14 @@ class ExactReader:
         huge_of = _huge_kinds(huge, target.vmas()) if len(huge) else np.empty(0, np.uint8)
         census.huge_anon = int(np.count_nonzero(huge_of == HUGE_ANON))
         census.huge_file = int(np.count_nonzero(huge_of == HUGE_FILE))
+        census.tables = Tables(
+            slots=census.slots,
+            present=np.concatenate(present),
+            leaves=huge,
+            deposited=huge_of == HUGE_ANON,
+            pmd_bases=np.sort(walk.upper.pmds),
+            pud_bases=np.sort(walk.upper.puds),
+        )
         census.vm_pte_kib = before if census.sum_kib == before else after
         return census
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import ENTRIES, PMD_SPAN, PUD_SPAN, user_address_limit
+from shadow.mappings import Tables
 from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, Table
 from tracer.census.result import KIB_PER_PAGE, Census
 from tracer.process.pagemap import read_runs
@@ -64,8 +65,8 @@ class CountedReader:
         census.vm_pte_kib = vm_pte_kib(target.pid)
         census.took_ns = time.monotonic_ns() - begin
         populated = np.concatenate([pages.slots, pages.huge])
-        census.pmd_pages = len(np.unique(populated // PMD_SPAN))
-        census.pud_pages = len(np.unique(populated // PUD_SPAN))
+        pmds, puds = (np.unique(populated & -span) for span in (PMD_SPAN, PUD_SPAN))
+        census.pmd_pages, census.pud_pages = len(pmds), len(puds)
         census.huge_anon = int(np.count_nonzero(pages.huge_kind == HUGE_ANON))
         census.huge_file = int(np.count_nonzero(pages.huge_kind == HUGE_FILE))
         refs = pages.entries()
@@ -73,6 +74,15 @@ class CountedReader:
         census.occupancy = np.bincount(refs, minlength=ENTRIES + 1)
         census.entries.present = int(refs.sum())
         census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // KIB_PER_PAGE
+        census.tables = Tables(
+            slots=pages.slots,
+            present=pages.present,
+            leaves=pages.huge,
+            deposited=pages.huge_kind == HUGE_ANON,
+            pmd_bases=pmds,
+            pud_bases=puds,
+            unplaced=int(census.occupancy[0]),
+        )
         return census
 
     def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:  # noqa: ARG002

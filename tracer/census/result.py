@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import ENTRIES
+from shadow.mappings import Tables
 from tracer.census.decode import Entries
 
 __all__ = ("KIB_PER_PAGE", "Census")
@@ -33,6 +34,7 @@ class Census:
         empty_slots: (n,) int64, ascending: first addresses; None unless exact.
         slots: (m,) int64, ascending: first addresses of all PTE pages that have one.
         refs: (m,) uint16: their entries.
+        tables: all tables whose places are known, to be charged to mappings.
         vm_pte_kib: the kernel's own figure.
         unstable: tables that changed as often as they were read.
         tries: readings until the sum was VmPTE, or the last that was made.
@@ -50,6 +52,7 @@ class Census:
     empty_slots: npt.NDArray[np.int64] | None = None
     slots: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     refs: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
+    tables: Tables | None = None
     vm_pte_kib: int = 0
     unstable: int = 0
     tries: int = 1

@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shadow.errors import UsageError
+from shadow.family import followed_together
 from shadow.plural import counted
 from shadow.private_file import NewFile, check_place
+from shadow.report.family import render_family
 from shadow.report.text import render
 from shadow.snapshot import document
 from shadow.table import prepare
@@ -125,7 +127,9 @@ def run_tree(
             launched = Launched(command)
             undo.callback(launched.interrupt)
             pid = launched.pid
-        tree = ProcessTree(probes, kernel, reader, forks=args.follow, writer=writer)
+        tree = ProcessTree(
+            probes, kernel, reader, forks=args.follow, tee=writer.tee if writer else None
+        )
         tree.add(open_target(pid))
         first = tree.sessions[0]
         refuse_unread(first)
@@ -231,13 +235,12 @@ class AttachCommand:
             )
             if writer:
                 files.callback(_end_trace, writer)  # even if writing the report fails
-            snapshots = [
-                session.snapshot(slots=args.slots, origins=True) for session in tree.sessions
-            ]
+            snapshots = [session.snapshot(slots=args.slots) for session in tree.sessions]
             file = files.enter_context(made[0].opened("w")) if made else None
+            together = followed_together(snapshots)
             print_report(
-                document(snapshots),
-                lambda: "\n\n".join(map(render, snapshots)),
+                document(snapshots, [family.as_json() for family in together]),
+                lambda: "\n\n".join([*map(render, snapshots), *map(render_family, together)]),
                 as_json=args.json,
                 to=file,
             )

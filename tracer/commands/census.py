@@ -11,16 +11,22 @@ from rich.console import Console
 from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
+from shadow.family import Family, families
 from shadow.geometry import SLOT
+from shadow.mappings import mapping_uses
 from shadow.page_columns import PtePages
 from shadow.report.census import census_table, render_census
+from shadow.report.family import families_table, render_family
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
 from tracer.census import Reader, open_reader
 from tracer.commands import argument_types
+from tracer.commands.family_keys import KEYS, MAPPING
 from tracer.commands.output import print_report
+from tracer.daemon.discovery import within_cgroup
 from tracer.kernel import KernelFacts, kernel_facts
+from tracer.process.find import find_all_by_name
 from tracer.process.target import Target, open_target
-from tracer.procfs import vm_pte_kib
+from tracer.procfs import cgroup_of, vm_pte_kib
 from tracer.terminal import complain
 
 __all__ = ("CensusCommand", "take_census")
@@ -51,6 +57,7 @@ def take_census(
     now = time.monotonic_ns()
     empty = int(census.occupancy[0])
     listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
+    space = target.mapped()
     mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
     how = reader.why if census.exact else f"counted from pagemap and VmPTE, because: {reader.why}"
     return Snapshot(
@@ -88,6 +95,11 @@ def take_census(
             took_ns=census.took_ns,
             unstable=census.unstable,
         ),
+        mappings=mapping_uses(
+            *(space.vmas, space.names, census.tables), brk=space.brk, sparse_below=SPARSE_BELOW
+        )
+        if census.tables
+        else None,
         pages=PtePages(census.slots, census.refs, mapped=mapped) if pages else None,
     )
 
@@ -103,10 +115,14 @@ def _by_size() -> list[int]:
     return sorted(sizes, key=lambda pid: -sizes[pid])
 
 
-def _text(found: list[Snapshot], *, rows: bool) -> str:
-    if rows:
-        return census_table(found)
-    return "\n\n".join(map(render_census, found))
+def _text(found: list[Snapshot], sums: list[Family], args: Namespace) -> str:
+    if args.by and args.by != MAPPING:
+        return families_table(sums)
+    if args.by:
+        return "\n\n".join(map(render_family, sums))
+    if args.pids:
+        return "\n\n".join(map(render_census, found))
+    return "\n\n".join([census_table(found), *map(render_family, sums)])
 
 
 class CensusCommand:
@@ -120,7 +136,9 @@ class CensusCommand:
 
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
-        target = parser.add_argument_group("target", "Give one or more PIDs, or --all.")
+        target = parser.add_argument_group(
+            "target", "Give one or more PIDs, or one of -n, --cgroup and --all."
+        )
         target.add_argument(
             "pids", nargs="*", type=argument_types.pid, metavar="PID", help="read this process"
         )
@@ -130,7 +148,16 @@ class CensusCommand:
             action="store_true",
             help="read every process, and print one line for each, largest first",
         )
+        target.add_argument("-n", "--name", help="read every process with this name, and sum up")
+        target.add_argument(
+            "--cgroup", metavar="PATTERN",
+            help="read every process in or below the cgroups that match, and sum up",
+        )  # fmt: skip
         report = parser.add_argument_group("report")
+        report.add_argument(
+            "--by", choices=tuple(KEYS), metavar="KEY",
+            help=f"print sums instead of processes, by {', '.join(KEYS)}",
+        )  # fmt: skip
         report.add_argument(
             "--json", action="store_true", help="print the report as JSON (schema 1)"
         )
@@ -142,17 +169,22 @@ class CensusCommand:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        if bool(args.pids) == args.all:
-            raise UsageError("Give either one or more PIDs or --all.")
+        chosen = bool(args.pids), args.all, args.name is not None, args.cgroup is not None
+        if sum(chosen) != 1:
+            raise UsageError(
+                "Give either one or more PIDs or --all, or one of -n NAME and --cgroup PATTERN."
+            )
+        if args.by and args.slots and not args.json:
+            raise UsageError("--slots lists the slots of processes, and --by shows none of them.")
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []
         pids = track(
-            _by_size() if args.all else args.pids,
+            _chosen(args),
             description="reading",
             console=Console(stderr=True),
             transient=True,
-            disable=not args.all or not sys.stderr.isatty(),
+            disable=bool(args.pids) or not sys.stderr.isatty(),
         )
         for pid in pids:
             try:
@@ -166,7 +198,47 @@ class CensusCommand:
         reader.close()
         if failed and not found:
             raise failed[0]
-        print_report(document(found), lambda: _text(found, rows=args.all), as_json=args.json)
+        sums = _sums(found, args)
+        print_report(
+            document(found, [family.as_json() for family in sums]),
+            lambda: _text(found, sums, args),
+            as_json=args.json,
+        )
         for problem in failed:
             complain(problem)
-        return 0 if args.all or not failed else failed[0].status
+        return 0 if not args.pids or not failed else failed[0].status
+
+
+def _chosen(args: Namespace) -> list[int]:
+    """The processes to read.
+
+    Raises:
+        NoSuchTargetError: there are none of that name, or in that cgroup.
+    """
+    if args.name is not None:
+        return find_all_by_name(args.name)
+    if args.cgroup is not None:
+        found = [pid for pid in _by_size() if _within(pid, args.cgroup)]
+        if not found:
+            raise NoSuchTargetError(f"There is no process in a cgroup {args.cgroup!r}.")
+        return found
+    pids: list[int] = _by_size() if args.all else args.pids
+    return pids
+
+
+def _within(pid: int, pattern: str) -> bool:
+    try:
+        return within_cgroup(cgroup_of(pid), pattern)
+    except OSError:
+        return False  # it has just ended
+
+
+def _sums(found: list[Snapshot], args: Namespace) -> list[Family]:
+    """What was asked for besides the processes themselves."""
+    if args.by:
+        return families(args.by, found, KEYS[args.by])
+    if args.name is not None:
+        return families("name", found, lambda _: args.name)
+    if args.cgroup is not None:
+        return families("cgroup", found, lambda _: args.cgroup)
+    return []

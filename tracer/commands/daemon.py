@@ -165,7 +165,7 @@ class DaemonCommand:
             prepare(lean=True)  # only now, as it may compile: following is allowed
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
-            broker = ViewBroker(lambda pid: host.view(slots_of=pid))
+            broker = ViewBroker(lambda pid: host.view(slots_of=pid, kinds=True))
             server = MetricsServer(broker.ask, *args.listen, top=args.top)
             undo.callback(server.stop)
             undo.callback(broker.close, PtescopeError("ptescope is shutting down"))

@@ -31,7 +31,9 @@ def rows_at(interval: float, tree: ProcessTree, *, to_stderr: bool) -> Task:
     """
     rows = sys.stderr if to_stderr else sys.stdout
     say(interval_header(), to=rows)
-    return Task(interval, lambda: say(interval_row(tree.sessions[0].snapshot()), to=rows))
+    return Task(
+        interval, lambda: say(interval_row(tree.sessions[0].snapshot(details=False)), to=rows)
+    )
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from rich.progress import Progress, track
 
 from shadow import replay
 from shadow.errors import UsageError
+from shadow.family import followed_together
 from shadow.policy import POLICIES, Policy
 from shadow.private_file import NewFile, check_place
+from shadow.report.family import render_family
 from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
@@ -110,8 +112,9 @@ class ReplayCommand:
         if rows:
             snapshots = [each.snapshot for _, each in followed]
             as_table = args.table or len(outcomes) > 1
+            together = followed_together(snapshots) if len(outcomes) == 1 else []
             print_report(
-                document(snapshots),
+                document(snapshots, [family.as_json() for family in together]),
                 lambda: _text(snapshots, rows, as_table=as_table),
                 as_json=args.json,
             )
@@ -171,4 +174,5 @@ def _many(
 def _text(snapshots: list[Snapshot], rows: list[dict[str, Any]], *, as_table: bool) -> str:
     if as_table:
         return summary_table(rows)
-    return "\n\n".join(map(render, snapshots))
+    sums = map(render_family, followed_together(snapshots))
+    return "\n\n".join([*map(render, snapshots), *sums])

@@ -49,8 +49,8 @@ class _Watcher(threading.Thread):
 class TopCommand:
     """Show the processes of the host on a terminal, sorted by wasted page tables.
 
-    Keys sort, filter and pause. Enter opens a process: its occupancy, its slots as a map, its
-    events, and what each policy would save.
+    Keys sort, filter, pause and show sums by name (n). Enter opens a process: its mappings, its
+    occupancy, its slots as a map, its events, and what each policy would save.
     """
 
     example = "ptescope top --name 'redis*' -i 5"

@@ -13,9 +13,9 @@ from fnmatch import fnmatch
 
 import psutil
 
-from tracer.procfs import vm_pte_kib
+from tracer.procfs import cgroup_of, vm_pte_kib
 
-__all__ = ("Selection", "Processes", "Seen")
+__all__ = ("Selection", "Processes", "Seen", "within_cgroup")
 
 _LOOK_EVERY = 10.0
 """Seconds between two looks at the same process."""
@@ -62,11 +62,15 @@ class Selection:
         return (
             seen.vm_pte_kib >= self.min_vmpte_kib
             and (not self.names or any(fnmatch(seen.comm, name) for name in self.names))
-            and (not self.cgroups or any(_within(seen.cgroup, cgroup) for cgroup in self.cgroups))
+            and (
+                not self.cgroups
+                or any(within_cgroup(seen.cgroup, cgroup) for cgroup in self.cgroups)
+            )
         )
 
 
-def _within(cgroup: str, pattern: str) -> bool:
+def within_cgroup(cgroup: str, pattern: str) -> bool:
+    """Whether a cgroup matches a pattern, or lies below one that does."""
     pattern = pattern.rstrip("/")
     return fnmatch(cgroup, pattern) or fnmatch(cgroup, pattern + "/*")
 
@@ -93,13 +97,11 @@ def _look(pid: int) -> Seen | None:
         if vm_pte is None:
             return None
         stat = _text(pid, "stat")
-        cgroups = _text(pid, "cgroup").splitlines()
-        unified = [line[3:] for line in cgroups if line.startswith("0::")]
         return Seen(
             pid=pid,
             start_time=int(stat[stat.rindex(")") + 2 :].split()[19]),
             comm=status["Name"],
-            cgroup=unified[0] if unified else "/",
+            cgroup=cgroup_of(pid),
             namespace_pid=int(status.get("NSpid", str(pid)).split()[-1]),
             vm_pte_kib=vm_pte,
         )

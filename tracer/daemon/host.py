@@ -47,6 +47,8 @@ _DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
 """Share of one CPU for readings for drift, all processes together, and how much they save up."""
 _SEEDING_SECONDS = 0.1
 """How long new processes are seeded before events are taken again."""
+_KINDS_SECONDS = 0.05
+"""How long a view may take to find out whose page tables are."""
 _RATE_OVER = 10.0
 """Seconds over which rates are computed."""
 
@@ -281,14 +283,22 @@ class Host:
         if self._traces:
             self._traces.close()
 
-    def view(self, *, slots_of: int | None = None) -> HostView:
-        """The state of the host now, with the slots of the process `slots_of`."""
+    def view(self, *, slots_of: int | None = None, kinds: bool = False) -> HostView:
+        """All that is known now.
+
+        Args:
+            slots_of: a process whose slots and mappings are to be in it.
+            kinds: whether to say of each which kinds of mappings own its page tables.
+        """
         now = time.monotonic()
+        if kinds:
+            self._update_kinds(now)
         processes = []
         sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
             with self._alone(pid), suppress(OSError):  # it has ended: leave it out
-                processes.append(self._as_process(seen, sizes.get(pid), now))
+                process = self._as_process(seen, sizes.get(pid), now, details=pid == slots_of)
+                processes.append(process)
         slots: dict[int, int] = {}
         if slots_of is not None and slots_of in self._followed:
             with self._alone(slots_of):
@@ -309,13 +319,26 @@ class Host:
             slots_of=slots_of,
         )
 
-    def _as_process(self, seen: Seen, size: int | None, now: float) -> HostProcess:
+    def _update_kinds(self, now: float) -> None:
+        """Whose page tables are, for those whose turn it is, as far as time goes."""
+        due = [followed for followed in self._followed.values() if followed.kinds_due <= now]
+        deadline = time.monotonic() + _KINDS_SECONDS
+        for followed in sorted(due, key=lambda followed: followed.kinds_due):
+            with self._alone(followed.seen.pid):
+                followed.update_kinds(now)
+            if time.monotonic() > deadline:
+                return
+
+    def _as_process(
+        self, seen: Seen, size: int | None, now: float, *, details: bool
+    ) -> HostProcess:
         """One process for the view, with its VmPTE of now.
 
         Args:
             seen: the process.
             size: its VmPTE as the reader has it; it is used if it has not changed.
             now: monotonic seconds.
+            details: see `Session.snapshot`.
 
         Raises:
             OSError: the process has ended.
@@ -327,7 +350,7 @@ class Host:
         vm_pte = size if size is not None and size == before else vm_pte_kib(pid)
         following: Tracking = "sampled" if self._sampling.samples(pid) else "followed"
         watched = self._sampling.watched(pid, followed.found, now)
-        return followed.as_process(following, watched, vm_pte)
+        return followed.as_process(following, watched, vm_pte, details=details)
 
     def notes(self) -> list[str]:
         """What limits this view of the host, in sentences."""

@@ -86,7 +86,7 @@ class LiveProcess:
             with suppress(PtescopeError, OSError):  # it has ended: nothing is mapped any more
                 names = self._session.target.mapped_at(pages.slots.tolist(), SLOT)
                 pages = replace(pages, mapped=names)
-            return replace(self._session.snapshot(slots=True, origins=True), pages=pages)
+            return replace(self._session.snapshot(slots=True), pages=pages)
 
     def stop(self) -> None:
         """Take the last events, audit once more, and end the window."""

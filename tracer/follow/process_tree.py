@@ -2,9 +2,10 @@
 """A process and, on request, those that it forks: a session each, one stream."""
 
 from collections import deque
+from collections.abc import Callable
 
+from shadow.engine import Tee
 from shadow.errors import NoSuchTargetError, PtescopeError
-from shadow.trace import TraceWriter
 from tracer.census import Reader
 from tracer.follow.session import LAST_PATIENCE_NS, Session, children_of
 from tracer.kernel import KernelFacts
@@ -22,7 +23,7 @@ class ProcessTree:
         kernel: the running kernel.
         reader: how page tables are read.
         forks: whether forked processes are followed, and theirs.
-        writer: writes a trace of all of them.
+        tee: makes, for each, what is handed all that its shadow is made of.
     """
 
     def __init__(
@@ -32,10 +33,10 @@ class ProcessTree:
         reader: Reader,
         *,
         forks: bool,
-        writer: TraceWriter | None = None,
+        tee: Callable[[], Tee] | None = None,
     ) -> None:
         self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
-        self._writer = writer
+        self._tee = tee
         self.sessions: list[Session] = []
         """All that were ever followed, in order."""
         self._running: dict[int, Session] = {}
@@ -50,7 +51,7 @@ class ProcessTree:
         """
         self._probes.add(target.pid, follow=self._forks)
         try:
-            tee = self._writer.tee() if self._writer else None
+            tee = self._tee() if self._tee else None
             session = Session(target, self._probes, self._kernel, self._reader, tee)
         except OSError as error:
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error

@@ -77,6 +77,7 @@ def read_state(
         drain()
         begin = time.monotonic_ns()
         vmas, brk = reader.vmas(target), target.program_break()
+        names = target.names(vmas)
         pages = reader.pages(target, vmas, between=drain)
         pte_kib = vm_pte_kib(target.pid)
         drain()
@@ -85,4 +86,5 @@ def read_state(
         moved = bool(np.isin(events["kind"][~old], _MOVES).any())
         if not moved:
             break
-    return FirstReading(Seed(begin, pages, vmas, brk), events[old], events[~old], pte_kib, moved)
+    seed = Seed(begin, pages, vmas, brk, names)
+    return FirstReading(seed, events[old], events[~old], pte_kib, moved)

@@ -12,6 +12,8 @@ from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
 from shadow.geometry import user_address_limit
+from shadow.mapped_tables import shadow_uses
+from shadow.mappings import MappingUse
 from shadow.records import Events, Mappings
 from shadow.snapshot import Audit, Snapshot
 from shadow.table import UFFD_FLAGS, Counter, Table
@@ -22,6 +24,7 @@ from tracer.follow.description import Description
 from tracer.follow.drift import ReadingBudget
 from tracer.follow.first_facts import first_facts
 from tracer.follow.in_full import in_full
+from tracer.follow.names import Names
 from tracer.follow.seeding import FirstReading, read_state
 from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
@@ -86,6 +89,7 @@ class Session:
         self._auditor = Auditor(
             target, self.engine, reader, self.take, drift_every, ReadingBudget(of_all=budget)
         )
+        self._names = Names(target, self.engine)
 
     def _update(self, **changes: Any) -> None:
         """Replace some of the facts as of now."""
@@ -188,6 +192,7 @@ class Session:
         else:
             if process:
                 self._update(process=process)
+                self._names.refresh()  # by now its libraries are loaded
 
     def _poll_threads(self, *, last: bool = False) -> None:
         """Record the names of threads where they have changed."""
@@ -272,6 +277,7 @@ class Session:
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.audit(patience_ns)
+                self._names.refresh()
 
     @property
     def unplaced(self) -> int:
@@ -332,12 +338,16 @@ class Session:
         self._resting_since = 0
         self.seed()
 
-    def snapshot(self, *, slots: bool = False, origins: bool = False) -> Snapshot:
+    def mapping_uses(self) -> list[MappingUse] | None:
+        """Which mappings own its page tables now; None: its mappings are not known."""
+        return shadow_uses(self.table, self.engine.names, self.table.running, self.unplaced)
+
+    def snapshot(self, *, slots: bool = False, details: bool = True) -> Snapshot:
         """The state now or, while the session rests, when it began to rest.
 
         Args:
             slots: see `Engine.snapshot`.
-            origins: likewise.
+            details: likewise.
         """
         now = self._resting_since or time.monotonic_ns()
-        return self.engine.snapshot(now, slots=slots, origins=origins)
+        return self.engine.snapshot(now, slots=slots, details=details)

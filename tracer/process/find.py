@@ -11,7 +11,7 @@ from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
 from tracer.process.target import open_target
 from tracer.procfs import read_living
 
-__all__ = ("find_by_name",)
+__all__ = ("find_all_by_name", "find_by_name")
 
 
 def _executable(pid: int, exe: str | None) -> str:
@@ -32,12 +32,14 @@ def _can_be_followed(pid: int) -> bool:
     return True
 
 
-def find_by_name(name: str) -> int:
-    """The pid of the one process with this name (comm, or the executable's file name).
+def find_all_by_name(name: str) -> list[int]:
+    """The pids of all processes with this name (comm, or the executable's file name).
+
+    Those that cannot be followed are not among them, unless there are no others.
 
     Raises:
         NoSuchTargetError: there is none.
-        UsageError: there are several.
+        UsageError: the name is empty.
     """
     if not name:  # as kernel threads have no executable, they would all match
         raise UsageError("The name of a process is not empty: give -n NAME, or -p PID.")
@@ -51,6 +53,17 @@ def find_by_name(name: str) -> int:
         raise NoSuchTargetError(f"There is no process named {name!r}.")
     if len(found) > 1:
         found = [pid for pid in found if _can_be_followed(pid)] or found
+    return sorted(found)
+
+
+def find_by_name(name: str) -> int:
+    """The pid of the one process with this name.
+
+    Raises:
+        NoSuchTargetError: there is none.
+        UsageError: there are several.
+    """
+    found = find_all_by_name(name)
     if len(found) > 1:
         listed = " ".join(map(str, found[:10]))
         raise UsageError(f"{len(found)} processes are named {name!r}: choose one with -p: {listed}")

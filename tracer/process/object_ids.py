@@ -6,6 +6,7 @@ is_mergeable_vma compares `vm_file`). Its kernel address stands for it, hashed w
 of this run, because addresses of kernel objects are nobody's business who reads a trace.
 """
 
+import re
 import secrets
 import struct
 
@@ -15,13 +16,14 @@ import numpy.typing as npt
 from shadow.events import NAME_BITS, POLICY_BITS, USERFAULT_BITS
 from shadow.table import KNOWN_FILE
 
-__all__ = ("SALT", "identities", "name_hash", "policy_hash", "userfaultfd_hash")
+__all__ = ("SALT", "identities", "label_of", "name_hash", "policy_hash", "userfaultfd_hash")
 
 SALT = secrets.randbits(62)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(34)
 _WORD = (1 << 64) - 1
 _NAME_BYTES = 80
+_ANON = re.compile(r"\[anon:(.*)\]")
 
 
 def identities(files: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -41,6 +43,12 @@ def name_hash(name: bytes) -> int:
     for (word,) in struct.iter_unpack("<Q", name.ljust(_NAME_BYTES, b"\0")[:_NAME_BYTES]):
         value = (value ^ word) * int(_MULTIPLIER) & _WORD
     return _mixed(value, NAME_BITS)
+
+
+def label_of(name: str) -> int:
+    """The same of a name as /proc/PID/maps has it; 0: it is none of anonymous memory."""
+    found = _ANON.fullmatch(name)
+    return name_hash(found[1].encode()) if found else 0
 
 
 def policy_hash(mode: int, nodes: int) -> int:

@@ -6,23 +6,42 @@ A process is (pid, start time): the pair tells a reused pid.
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
+from shadow.mapping_names import MappingNames
 from shadow.snapshot import Process
 from tracer.allocator import find_allocators
 from tracer.capabilities import missing_capabilities
+from tracer.process.mapped_names import mapping_names
 from tracer.process.vmas import vma_rows
 from tracer.procfs import MapsLine, living_task, parse_maps, read_living, stat_fields
 
-__all__ = ("Target", "open_target")
+__all__ = ("Mapped", "Target", "open_target")
 
+_HUGETLB = re.compile(r"HugetlbPages:\s+([1-9])")
 _PF_KTHREAD = 0x00200000
 _ELF_CLASS_32 = 1
+
+
+class Mapped(NamedTuple):
+    """The mappings of a process at one moment.
+
+    Attributes:
+        vmas: (n,) of `VMA`, sorted.
+        names: of these.
+        brk: the program break, or where the heap will begin; bytes.
+    """
+
+    vmas: npt.NDArray[np.void]
+    names: MappingNames
+    brk: int
 
 
 @dataclass(frozen=True)
@@ -88,8 +107,19 @@ class Target:
         the target needs for its mappings; it is read only where huge pages of
         hugetlb must be told apart.
         """
-        hugetlb = re.search(r"HugetlbPages:\s+([1-9])", self._text("status"))
+        hugetlb = _HUGETLB.search(self._text("status"))
         return vma_rows(parse_maps(self._text("smaps" if hugetlb else "maps")))
+
+    def mapped(self) -> Mapped:
+        """Its VMAs and their names, of one reading.
+
+        Raises:
+            OSError: it has ended.
+        """
+        hugetlb = _HUGETLB.search(self._text("status"))
+        lines = list(parse_maps(self._text("smaps" if hugetlb else "maps")))
+        vmas, brk = vma_rows(lines), self._break(lines)
+        return Mapped(vmas, mapping_names(lines, vmas, brk), brk)
 
     def file_mappings(self) -> list[MapsLine]:
         """Its mappings of files, ascending.
@@ -98,6 +128,15 @@ class Target:
             OSError: it has ended.
         """
         return [mapping for mapping in parse_maps(self._text("maps")) if mapping.is_file]
+
+    def names(self, vmas: npt.NDArray[np.void]) -> MappingNames:
+        """Names of these of its VMAs, as they are now.
+
+        Raises:
+            OSError: it has ended.
+        """
+        lines = list(parse_maps(self._text("maps")))
+        return mapping_names(lines, vmas, self._break(lines))
 
     def mapped_at(self, addresses: list[int], length: int) -> list[str]:
         """What is mapped in [address, address + length), for each of ascending addresses.
@@ -118,9 +157,12 @@ class Target:
 
     def program_break(self) -> int:
         """The end of its heap, or where the heap will start; bytes."""
-        for mapping in parse_maps(self._text("maps")):
-            if mapping.name == "[heap]":
-                return mapping.end
+        return self._break(parse_maps(self._text("maps")))
+
+    def _break(self, mappings: Iterable[MapsLine]) -> int:
+        ends = [mapping.end for mapping in mappings if mapping.name == "[heap]"]
+        if ends:  # there are several where parts of it differ in access
+            return max(ends)
         return int(read_living(self.pid, stat_fields)[44])  # start_brk, field 47
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import PAGE_SHIFT
-from shadow.table import VMA, VmaFlag
+from shadow.table import VMA, LabelPart, VmaFlag
+from tracer.process.object_ids import label_of
 from tracer.procfs import MapsLine
 
 __all__ = ("vma_rows",)
@@ -39,6 +40,7 @@ def _flags_of(mapping: MapsLine) -> int:
         flags |= VmaFlag.ACCOUNT
     if mapping.name == "[stack]":
         flags |= VmaFlag.GROWSDOWN
+    flags |= label_of(mapping.name) << LabelPart.NAME
     if mapping.name.startswith("/SYSV"):
         flags |= VmaFlag.SPECIAL
     if mapping.name.startswith("/") and not _NO_CACHE.match(mapping.name):

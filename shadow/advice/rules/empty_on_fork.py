@@ -14,7 +14,7 @@ def empty_on_fork(evidence: Evidence) -> Finding | None:
     """Report this if the process forked in the window."""
     now = evidence.snapshot.now
     forks = evidence.snapshot.window.events.get("fork", 0)
-    if not forks or now.empty < max(_MANY, _SHARE * now.pte_pages):
+    if not forks or now.empty < max(evidence.enough(_MANY), _SHARE * now.pte_pages):
         return None
     return Finding(
         rule="empty_on_fork",

@@ -12,7 +12,7 @@ _MANY = 16
 def huge_pages_blocked(evidence: Evidence) -> Finding | None:
     """Report slots where a fault could map a huge page, if they had no PTE page."""
     slots = evidence.slots
-    if slots is None or slots.huge < _MANY:
+    if slots is None or slots.huge < evidence.enough(_MANY):
         return None
     return Finding(
         rule="huge_pages_blocked",

@@ -21,7 +21,7 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         return None
     if allocator.serves != "malloc" or now.empty < _MANY * now.pte_pages:
         return None
-    if evidence.empty_bytes < _BYTES:
+    if evidence.empty_bytes < evidence.enough(_BYTES):
         return None
     preloaded = (allocator.linked or "").startswith("preloaded")
     return Finding(

@@ -14,7 +14,7 @@ _MANY, _SHARE = 64, 0.25
 def sparse(evidence: Evidence) -> Finding | None:
     """Report survivors that are scattered over many slots."""
     now = evidence.snapshot.now
-    if now.sparse < max(_MANY, _SHARE * now.pte_pages):
+    if now.sparse < max(evidence.enough(_MANY), _SHARE * now.pte_pages):
         return None
     entries = sum(refs * pages for refs, pages in enumerate(now.occupancy[:SPARSE_BELOW]))
     needed = -(-entries // ENTRIES)

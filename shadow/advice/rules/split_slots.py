@@ -12,7 +12,7 @@ _MANY, _SHARE = 16, 0.1
 def split_slots(evidence: Evidence) -> Finding | None:
     """Report divided slots: a zap ends at the end of a mapping, and so covers none of them."""
     slots, now = evidence.slots, evidence.snapshot.now
-    if slots is None or slots.split < max(_MANY, _SHARE * now.empty):
+    if slots is None or slots.split < max(evidence.enough(_MANY), _SHARE * now.empty):
         return None
     return Finding(
         rule="split_slots",

@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
@@ -19,7 +19,7 @@ from shadow.host_view import HostProcess, HostView
 from shadow.plural import counted
 from shadow.report.format import size
 from shadow.report.top.detail import detail
-from shadow.report.top.rows import COLUMNS, ORDERS, cells, matches
+from shadow.report.top.rows import COLUMNS, ORDERS, by_name, cells, group_cells, matches
 from shadow.units import KIB_PER_PAGE
 
 __all__ = ("TopApp",)
@@ -76,6 +76,7 @@ class TopApp(App[None]):
         ("g", "order('growth')", "Growth"),
         ("v", "order('events')", "Events"),
         ("slash", "filter", "Filter"),
+        Binding("n", "names", "By name", show=False),
         ("p", "pause", "Pause"),
         ("q", "quit", "Quit"),
     ]
@@ -84,6 +85,7 @@ class TopApp(App[None]):
         super().__init__()
         self._look, self._every = look, every
         self._order, self._filter, self._paused = "empty", "", False
+        self._by_name = False
         self._view: HostView | None = None
         self._old: str | None = None
         """Why the view is not of now."""
@@ -164,13 +166,28 @@ class TopApp(App[None]):
         shown.sort(key=lambda p: (ORDERS[self._order](p), p.vm_pte_kib), reverse=True)
         table, row, scroll = self._table, self._table.cursor_row, self._table.scroll_offset
         table.clear()
-        for process in shown:
-            # As it is: a str would be read as markup, which a name may hold.
-            table.add_row(*map(Text, cells(process)), key=f"{process.pid} {process.start_time}")
-        table.move_cursor(row=min(row, max(len(shown) - 1, 0)))
+        # As they are: a str would be read as markup, which a name may hold.
+        if self._by_name:
+            for line in self._groups(shown):
+                table.add_row(*map(Text, line))
+        else:
+            for process in shown:
+                key = f"{process.pid} {process.start_time}"
+                table.add_row(*map(Text, cells(process)), key=key)
+        table.move_cursor(row=min(row, max(table.row_count - 1, 0)))
         table.scroll_to(scroll.x, scroll.y, animate=False)
         if isinstance(self.screen, _ProcessScreen):
             self._show_process(self.screen)
+
+    def _groups(self, shown: list[HostProcess]) -> list[tuple[str, ...]]:
+        """A line for each name, in the order that the processes have, by their sums."""
+        order = ORDERS[self._order]
+
+        def weight(group: tuple[str, list[HostProcess]]) -> tuple[float, int]:
+            _, members = group
+            return sum(map(order, members)), sum(process.vm_pte_kib for process in members)
+
+        return [group_cells(*group) for group in sorted(by_name(shown), key=weight, reverse=True)]
 
     def _show_process(self, screen: _ProcessScreen) -> None:
         assert self._view
@@ -189,6 +206,11 @@ class TopApp(App[None]):
     def action_order(self, order: str) -> None:
         """Sort by this."""
         self._order = order
+        self._show()
+
+    def action_names(self) -> None:
+        """Show the sums of processes of one name, or again each process."""
+        self._by_name = not self._by_name
         self._show()
 
     def action_pause(self) -> None:
@@ -211,7 +233,8 @@ class TopApp(App[None]):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open a process."""
-        assert event.row_key.value
+        if event.row_key.value is None:  # a sum of several
+            return
         pid, start_time = map(int, event.row_key.value.split())
         self._opened = pid, start_time
         screen = _ProcessScreen()

@@ -7,6 +7,7 @@ from shadow.escape import reporter
 from shadow.geometry import SLOT
 from shadow.host_view import HostProcess
 from shadow.report.format import occupancy_lines, origin_lines, share, size
+from shadow.report.mappings import mapping_lines
 from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import Audit, Snapshot
 
@@ -115,6 +116,7 @@ def detail(
         _audited(snapshot.audit),
         "",
         *_policies(snapshot),
+        *mapping_lines(snapshot.mappings, named=snapshot.mappings_named),
         *occupancy_lines(now.occupancy),
         "",
         f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries to {_SHADES[-1]} all",

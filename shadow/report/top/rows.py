@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a line of the table says of a process, and by what lines can be sorted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 
 from shadow.escape import reporter
+from shadow.family import grouped
 from shadow.host_view import HostProcess
 from shadow.report.format import share, size
+from shadow.snapshot import Snapshot
 from shadow.units import KIB_PER_PAGE
 
-__all__ = ("COLUMNS", "ORDERS", "cells", "matches")
+__all__ = ("COLUMNS", "ORDERS", "by_name", "cells", "group_cells", "matches")
 
 COLUMNS = (
     "pid", "name", "VmPTE", "empty", "of all", "lazyfree", "grows/min", "events/s",
@@ -27,11 +29,9 @@ ORDERS: dict[str, Callable[[HostProcess], float]] = {
 _UNKNOWN = "-"
 
 
-def _saved(process: HostProcess, policy: str) -> str:
+def _pages_saved(snapshot: Snapshot, policy: str) -> int:
     """PTE pages that the policy would not have now, beside those of none."""
-    assert process.snapshot
-    policies = process.snapshot.policies
-    return size(policies["none"].pte_pages - policies[policy].pte_pages)
+    return snapshot.policies["none"].pte_pages - snapshot.policies[policy].pte_pages
 
 
 def _watched(process: HostProcess) -> str:
@@ -58,11 +58,43 @@ def cells(process: HostProcess) -> tuple[str, ...]:
         size(now.lazyfree_only or 0),
         f"{process.pte_pages_per_second * 60:+,.0f}",
         f"{process.events_per_second:,.0f}",
-        _saved(process, "pt_reclaim"),
-        _saved(process, "pte_ref"),
+        size(_pages_saved(process.snapshot, "pt_reclaim")),
+        size(_pages_saved(process.snapshot, "pte_ref")),
         _watched(process),
         allocator.name if allocator else _UNKNOWN,
         process.cgroup,
+    )
+
+
+def by_name(processes: Iterable[HostProcess]) -> list[tuple[str, list[HostProcess]]]:
+    """The processes of each name together."""
+    return list(grouped(processes, lambda process: process.comm).items())
+
+
+@reporter
+def group_cells(name: str, members: list[HostProcess]) -> tuple[str, ...]:
+    """A line for all processes of a name: their sums, and how many they are."""
+    followed = [process.snapshot for process in members if process.snapshot]
+    kib = sum(process.vm_pte_kib for process in members)
+    begin = (f"{len(members)} x", name, size(kib // KIB_PER_PAGE))
+    watched = f"{len(followed)} of {len(members)}"
+    if not followed:
+        unknown = (_UNKNOWN,) * (len(COLUMNS) - len(begin) - 3)
+        return (*begin, *unknown, watched, _UNKNOWN, _UNKNOWN)
+    nows = [snapshot.now for snapshot in followed]
+    empty, pages = sum(now.empty for now in nows), sum(now.pte_pages for now in nows)
+    return (
+        *begin,
+        size(empty),
+        share(empty, pages),
+        size(sum(now.lazyfree_only or 0 for now in nows)),
+        f"{sum(process.pte_pages_per_second for process in members) * 60:+,.0f}",
+        f"{sum(process.events_per_second for process in members):,.0f}",
+        size(sum(_pages_saved(snapshot, "pt_reclaim") for snapshot in followed)),
+        size(sum(_pages_saved(snapshot, "pte_ref") for snapshot in followed)),
+        watched,
+        _UNKNOWN,
+        _UNKNOWN,
     )
 
 

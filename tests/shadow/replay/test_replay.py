@@ -79,7 +79,9 @@ def test_rows_come_at_intervals_and_change_nothing(trace: str) -> None:
     assert [sum(row.window.events.values()) for row in rows] == [3, 42, 42, 42, 42, 52, 52, 52]
     for row in rows:
         then, _ = _at(trace, (row.window.end_ns - _START) / 1e9)
-        assert row == replace(then, empty_slots=None)
+        assert row == replace(
+            then, empty_slots=None, mappings=None, mappings_named=True, origins=None
+        )
     assert replay.snapshots(slots=True)[0] == followed().snapshot(END_NS, slots=True)
 
 

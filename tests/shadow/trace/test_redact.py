@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from shadow.engine import Engine
 from shadow.events import EVENT, Kind
-from shadow.records import Events, Facts
+from shadow.mapping_names import FileName, MappingKind, MappingNames
+from shadow.records import Events, Facts, Mappings
+from shadow.report.text import render
 from shadow.snapshot import Snapshot
 from shadow.trace import Redactor, TraceFile
 from tests.shadow.build import BASE, PAGE, SLOT, EventScript
-from tests.shadow.trace.traces import END_NS, facts, followed, records
+from tests.shadow.trace.traces import END_NS, facts, followed, read_all, records
 
 _PMD = 1 << 30
 
@@ -95,3 +97,57 @@ def test_what_is_no_address_is_left_alone() -> None:
     assert changed.batch[others].tolist() == events[others].tolist()
     assert changed.batch["length"][3] == SLOT
     assert changed.batch["address"][3] != BASE
+
+
+def test_files_are_told_apart_without_their_names() -> None:
+    files = {
+        5: FileName(MappingKind.FILE, "/home/secret/a", "8:1", 77),
+        6: FileName(MappingKind.FILE, "/home/secret/a", "8:1", 77),
+        7: FileName(MappingKind.MEMFD, "/memfd:secret (deleted)", "0:1", 78),
+        8: FileName(MappingKind.VDSO, "[vdso]"),
+    }
+    names = MappingNames(files, {9: "[anon:secret]"}, BASE)
+    redact = Redactor()
+    told = redact(Mappings(1000, names=names))
+    assert isinstance(told, Mappings)
+    assert told.names
+    assert "secret" not in str(told)
+    assert "77" not in str(told)
+    assert told.names.files[5] == told.names.files[6] != told.names.files[7]
+    assert told.names.files[7].kind == MappingKind.MEMFD
+    assert told.names.files[8].name == "[vdso]"
+    assert told.names.heap != BASE
+
+
+def test_names_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.arrows"
+    names = MappingNames(
+        {1 << 33: FileName(MappingKind.FILE, "/a\udcff b", "8:1", (1 << 64) - 1)},
+        {3: "[anon:x]"},
+        BASE,
+    )
+    file = TraceFile(path)
+    for record in [*records()[:3], Mappings(2_000_000, names=names)]:
+        file.write(1, 7, record)
+    file.end()
+    file.close()
+    *_, (_, last) = read_all(path)
+    assert isinstance(last, Mappings)
+    assert last.names
+    assert last.names.labels == names.labels
+    assert last.names.heap == BASE
+    (found,) = last.names.files.values()
+    assert (found.device, found.inode) == ("8:1", (1 << 64) - 1)
+    assert found.name == "/a\\xff b"  # what is no Unicode is escaped in a trace
+
+
+def test_a_trace_without_names_is_replayed_and_says_so() -> None:
+    snapshot = followed().snapshot(END_NS)
+    assert snapshot.mappings
+    assert not snapshot.mappings_named
+    assert "names of files and of named memory were not recorded" in render(snapshot)
+    engine = followed()
+    engine.apply(Mappings(END_NS, names=MappingNames()))
+    named = engine.snapshot(END_NS)
+    assert named.mappings_named
+    assert "were not recorded" not in render(named)

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Page tables by the mappings that own them.
+
+Every table is 4,096 bytes and is charged whole, in bytes, so that the sum over all mappings
+is the sum of all tables to the byte:
+
+- a PTE page to the mappings that have entries in it, in proportion to these entries; an empty
+  one to the mappings in its slot, in proportion to the addresses that each has there;
+- a PTE page deposited under an anonymous huge page to the mapping of that huge page;
+- a PMD page to those whose PTE pages and huge pages it holds, in proportion to what was
+  charged for these; a PUD page likewise by the PMD pages below it. One that holds nothing, to
+  the mappings under it, in proportion to their addresses.
+
+Tables over addresses that no mapping has, and PTE pages whose addresses are not known, are
+rows of their own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, PUD_SPAN
+from shadow.mapping_names import MappingKind, MappingNames
+from shadow.mapping_owners import Owner, Owners, owners_of
+from shadow.mapping_parts import Addresses, Ground, pte_parts, upper_parts
+
+__all__ = ("MappingUse", "Tables", "combined", "mapping_uses", "ranked", "summed_up")
+
+
+@dataclass(frozen=True)
+class MappingUse:
+    """The page tables that one mapping owns, or several of one kind and name.
+
+    Tables are charged in parts of a byte's size where mappings share them, so counts of tables
+    are multiples of 1/4096. `kind` is one of `MappingKind`; `name` is None where the mapping
+    has none or it is not known. `mappings` are VMAs, `mapped_kib` is the address space that
+    they take. `bytes` is all that is charged: the PTE pages, the PMD and PUD pages above them
+    and the PTE pages deposited under huge pages; `share` is its part of all tables, 0 to 1.
+    `device`, `inode` and `ranges` (offset and end, bytes) say which part of which file.
+    """
+
+    kind: str
+    name: str | None
+    mappings: int
+    mapped_kib: int
+    pte_pages: float
+    empty: float
+    sparse: float
+    entries: int
+    pmd_pages: float
+    pud_pages: float
+    thp_deposits: float
+    bytes: int
+    share: float
+    device: str = ""
+    inode: int = 0
+    ranges: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The page tables of one process.
+
+    Attributes:
+        slots: (n,) first addresses of the slots with a PTE page.
+        present: (n, 8) uint64: their maps of entries that are not none.
+        leaves: (m,) first addresses of leaf PMDs.
+        deposited: (m,) which of them have a deposited PTE page.
+        pmd_bases: (k,) ascending: first addresses of what PMD pages map.
+        pud_bases: (l,) the same of PUD pages.
+        unplaced: PTE pages whose addresses are not known; all of them are empty.
+    """
+
+    slots: Addresses
+    present: npt.NDArray[np.uint64]
+    leaves: Addresses
+    deposited: npt.NDArray[np.bool_]
+    pmd_bases: Addresses
+    pud_bases: Addresses
+    unplaced: int = 0
+
+
+def _merged_ranges(vmas: npt.NDArray[np.void]) -> list[list[int]]:
+    """Which bytes of their file these VMAs map, as disjoint ranges."""
+    first = vmas["pgoff"] << PAGE_SHIFT
+    ranges: list[list[int]] = []
+    for start, end in sorted(
+        zip(first.tolist(), (first + vmas["end"] - vmas["start"]).tolist(), strict=True)
+    ):
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1][1] = max(ranges[-1][1], end)
+        else:
+            ranges.append([start, end])
+    return ranges
+
+
+def mapping_uses(
+    vmas: npt.NDArray[np.void],
+    names: MappingNames,
+    tables: Tables,
+    *,
+    brk: int = 0,
+    sparse_below: int,
+) -> list[MappingUse]:
+    """The page tables of a process by the mappings that own them, most of them first.
+
+    The sum of `bytes` is 4,096 times the number of all tables, unplaced and deposited ones
+    included.
+
+    Args:
+        vmas: (n,) of `shadow.table.VMA`, sorted.
+        names: what was read of them.
+        tables: the page tables.
+        brk: the program break, bytes; 0: not known.
+        sparse_below: a PTE page with fewer entries, but not none, is called sparse.
+    """
+    owners = owners_of(vmas, names, brk)
+    ground = Ground(vmas, owners)
+    count = len(owners.owners) + 1
+
+    def summed(owner: Addresses, values: Addresses) -> Addresses:
+        return np.bincount(owner, weights=values, minlength=count).astype(np.int64)
+
+    refs = np.bitwise_count(tables.present).sum(axis=1, dtype=np.int64)
+    ptes, entries = pte_parts(tables.slots, tables.present, refs, ground)
+    pte_bytes, part_refs = ptes.charged(), refs[ptes.table]
+    leaf_owner = ground.owner_at(tables.leaves)
+    leaf_bytes = np.full(len(tables.leaves), PAGE, np.int64)
+    pmds = upper_parts(
+        tables.pmd_bases,
+        PMD_SPAN,
+        (
+            np.concatenate([tables.slots[ptes.table], tables.leaves]),
+            np.concatenate([ptes.owner, leaf_owner]),
+            np.concatenate([pte_bytes, leaf_bytes]),
+        ),
+        ground,
+    )
+    pmd_bytes = pmds.charged()
+    puds = upper_parts(
+        tables.pud_bases,
+        PUD_SPAN,
+        (tables.pmd_bases[pmds.table], pmds.owner, pmd_bytes),
+        ground,
+    )
+    columns = {
+        "pte_pages": summed(ptes.owner, pte_bytes),
+        "empty": summed(ptes.owner, np.where(part_refs == 0, pte_bytes, 0)),
+        "sparse": summed(
+            ptes.owner, np.where((part_refs > 0) & (part_refs < sparse_below), pte_bytes, 0)
+        ),
+        "pmd_pages": summed(pmds.owner, pmd_bytes),
+        "pud_pages": summed(puds.owner, puds.charged()),
+        "thp_deposits": summed(leaf_owner, np.where(tables.deposited, PAGE, 0)),
+    }
+    return _rows(vmas, owners, columns, summed(ptes.owner, entries), tables.unplaced)
+
+
+def _rows(
+    vmas: npt.NDArray[np.void],
+    owners: Owners,
+    columns: dict[str, Addresses],
+    entries: Addresses,
+    unplaced: int,
+) -> list[MappingUse]:
+    """A row for each owner that is charged anything, given the bytes of each kind of table."""
+    total = sum(
+        (columns[name] for name in ("pte_pages", "pmd_pages", "pud_pages", "thp_deposits")),
+        np.zeros(len(entries), np.int64),
+    )
+    everything = int(total.sum()) + unplaced * PAGE
+    every = [*owners.owners, Owner(MappingKind.UNMAPPED)]
+    mapped = (vmas["end"] - vmas["start"]) >> 10
+    vmas_of, kib_of = (
+        np.bincount(owners.of, weights=weights, minlength=len(every)).astype(np.int64)
+        for weights in (None, mapped)
+    )
+    rows = []
+    for number in np.flatnonzero(total).tolist():
+        owner = every[number]
+        tables = {name: int(column[number]) / PAGE for name, column in columns.items()}
+        rows.append(
+            MappingUse(
+                kind=owner.kind.value,
+                name=owner.name,
+                mappings=int(vmas_of[number]),
+                mapped_kib=int(kib_of[number]),
+                pte_pages=tables["pte_pages"],
+                empty=tables["empty"],
+                sparse=tables["sparse"],
+                entries=int(entries[number]),
+                pmd_pages=tables["pmd_pages"],
+                pud_pages=tables["pud_pages"],
+                thp_deposits=tables["thp_deposits"],
+                bytes=int(total[number]),
+                share=_share(int(total[number]), everything),
+                device=owner.device,
+                inode=owner.inode,
+                ranges=_merged_ranges(vmas[owners.of == number]) if owner.device else [],
+            )
+        )
+    if unplaced:
+        size, pages = unplaced * PAGE, float(unplaced)
+        empty = replace(_NOTHING, kind=MappingKind.UNPLACED.value, pte_pages=pages, empty=pages)
+        rows.append(replace(empty, bytes=size, share=_share(size, everything)))
+    return ranked(rows)
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0
+
+
+_NOTHING = MappingUse("", None, 0, 0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0, 0.0)
+_SUMMED = (
+    *("mappings", "mapped_kib", "pte_pages", "empty", "sparse", "entries"),
+    *("pmd_pages", "pud_pages", "thp_deposits", "bytes"),
+)
+
+
+def ranked(uses: Iterable[MappingUse]) -> list[MappingUse]:
+    """The largest first."""
+    return sorted(uses, key=lambda use: (-use.bytes, use.kind, use.name or "", use.inode))
+
+
+def combined(uses: Iterable[MappingUse], *, names: bool = True) -> list[MappingUse]:
+    """Rows of several processes as one list: those of the same kind, and name, are summed.
+
+    Args:
+        uses: of any processes.
+        names: keep names apart; otherwise only kinds, of which there is a bounded number.
+    """
+    groups: dict[tuple[str, str | None], list[MappingUse]] = {}
+    for use in uses:
+        groups.setdefault((use.kind, use.name if names else None), []).append(use)
+    everything = sum(use.bytes for group in groups.values() for use in group)
+    return ranked(
+        replace(summed_up(group, everything), kind=kind, name=name)
+        for (kind, name), group in groups.items()
+    )
+
+
+def summed_up(uses: list[MappingUse], everything: int) -> MappingUse:
+    """One row for several, without a name.
+
+    Args:
+        uses: the rows.
+        everything: the bytes of all tables, of which its share is told.
+    """
+    sums = {column: sum(getattr(use, column) for use in uses) for column in _SUMMED}
+    return replace(_NOTHING, **sums, share=_share(sums["bytes"], everything))

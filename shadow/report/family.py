@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Processes that belong together, as text: their sums, and what they map in common."""
+
+from shadow.escape import reporter
+from shadow.family import CommonMapping, Family
+from shadow.geometry import PAGE
+from shadow.plural import counted
+from shadow.report.format import share, size
+from shadow.report.mappings import mapping_lines, mapping_name
+from shadow.report.text_table import TextTable, left, right
+
+__all__ = ("common_line", "families_table", "render_family")
+
+_SHOWN = 3
+_WORTH_A_LINE = 1 << 20
+"""Bytes of page tables for one file from which it is named below a table of families."""
+
+
+def _bytes(number: int) -> str:
+    return size(number / PAGE)
+
+
+def common_line(common: CommonMapping) -> str:
+    """What several processes map in common, in a sentence."""
+    least, most = round(common.least), round(common.most)
+    each = counted(most, "PTE page") if least == most else f"{least:,} to {most:,} PTE pages"
+    return (
+        f"{counted(common.processes, 'process')} map the same {_bytes(common.common_kib << 10)} "
+        f"of {mapping_name(common.kind, common.name)}; each has {each} for it, "
+        f"{_bytes(common.bytes)} together"
+    )
+
+
+@reporter
+def render_family(family: Family) -> str:
+    """One group in full."""
+    number = len(family.pids)
+    lines = [
+        f"{family.key}: {counted(number, 'process')}, {family.pte_pages:,} PTE pages, "
+        f"{size(family.pte_pages)}; {family.empty:,} empty, "
+        f"{share(family.empty, family.pte_pages)}",
+        f"  VmPTE         {family.vm_pte_kib:,} kB together, "
+        f"{family.vm_pte_kib // max(number, 1):,} kB each on average",
+        f"  upper levels  {family.pmd_pages:,} PMD pages, {family.pud_pages:,} PUD pages, "
+        f"{family.thp_deposits:,} deposited under huge pages",
+    ]
+    if family.unnamed:
+        lines.append(
+            f"  not in it     the mappings of {counted(family.unnamed, 'process')} are not known"
+        )
+    lines += mapping_lines(family.mappings or None)
+    shared = family.common[:_SHOWN]
+    lines += ["", "  in common"] * bool(shared)
+    lines += [f"    {common_line(common)}" for common in shared]
+    if len(family.common) > _SHOWN:
+        rest = family.common[_SHOWN:]
+        total = sum(common.bytes for common in rest)
+        lines.append(f"    {len(rest):,} more, {_bytes(total)} together")
+    return "\n".join(lines)
+
+
+_TABLE = TextTable(
+    right("processes", 9),
+    right("VmPTE kB", 11),
+    right("PTE pages", 11),
+    right("empty", 9),
+    right("of all", 7),
+    right("sparse", 9),
+    left(""),
+)
+
+
+@reporter
+def families_table(families: list[Family]) -> str:
+    """A row for each group, and below what costs most of what they map in common."""
+    rows = [
+        (
+            f"{len(family.pids):,}",
+            f"{family.vm_pte_kib:,}",
+            f"{family.pte_pages:,}",
+            f"{family.empty:,}",
+            share(family.empty, family.pte_pages),
+            f"{family.sparse:,}",
+            f" {family.key}",
+        )
+        for family in families
+    ]
+    shared = [each for family in families for each in family.common[:1]]
+    shared = [each for each in shared if each.bytes >= _WORTH_A_LINE]
+    lines = _TABLE.lines(rows) + [""] * bool(shared)
+    return "\n".join([*lines, *map(common_line, shared)])

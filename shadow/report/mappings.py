@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which mappings own the page tables, as lines of a report."""
+
+from shadow.mapping_names import MappingKind
+from shadow.mappings import MappingUse, summed_up
+from shadow.report.text_table import TextTable, left, right
+
+__all__ = ("mapping_lines", "mapping_name")
+
+_SHOWN = 10
+_LONGEST = 48
+_KIB = 1024
+_TEXT = {
+    MappingKind.SYSV_SHM: "System V shared memory",
+    MappingKind.POSIX_SHM: "POSIX shared memory",
+    MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
+    MappingKind.NAMED: "named anonymous memory",
+    MappingKind.ANONYMOUS: "anonymous memory",
+    MappingKind.JIT: "code made at run time",
+    MappingKind.RESERVATION: "large reservations",
+    MappingKind.FILE: "a file",
+    MappingKind.OTHER: "other mappings",
+    MappingKind.UNMAPPED: "no mapping is there",
+    MappingKind.UNPLACED: "addresses not known",
+}
+
+
+def mapping_name(kind: str, name: str | None) -> str:
+    """What a row is called: the name, where it has one, else what it is."""
+    if name is None:
+        return _TEXT.get(MappingKind(kind), kind)
+    if len(name) <= _LONGEST:
+        return name
+    return f"...{name[3 - _LONGEST :]}"
+
+
+def _count(tables: float) -> str:
+    """Tables; of parts of one, one digit."""
+    if tables == int(tables):
+        return f"{int(tables):,}"
+    return f"{tables:,.1f}" if tables >= 0.05 else "<0.1"
+
+
+def _others(use: MappingUse) -> float:
+    """PMD and PUD pages, and PTE pages deposited under huge pages."""
+    return use.pmd_pages + use.pud_pages + use.thp_deposits
+
+
+_TABLE = TextTable(
+    right("PTE pages", 11),
+    right("empty", 8),
+    right("sparse", 8),
+    right("entries", 11),
+    right("other tables", 12),
+    right("kB", 10),
+    right("of all", 7),
+    left(" mapping"),
+)
+
+
+def _row(name: str, use: MappingUse) -> list[str]:
+    return [
+        _count(use.pte_pages),
+        _count(use.empty),
+        _count(use.sparse),
+        f"{use.entries:,}",
+        _count(_others(use)),
+        _count(use.bytes / _KIB),
+        f"{100 * use.share:.1f} %",
+        f" {name}",
+    ]
+
+
+def mapping_lines(
+    uses: list[MappingUse] | None, *, named: bool = True, shown: int = _SHOWN
+) -> list[str]:
+    """The rows that own most, and one for the rest.
+
+    Args:
+        uses: ranked; None: not known.
+        named: whether their names were read.
+        shown: how many rows.
+    """
+    if uses is None:
+        return []
+    rows = [_row(mapping_name(use.kind, use.name), use) for use in uses[:shown]]
+    rest = uses[shown:]
+    if rest:
+        everything = sum(use.bytes for use in uses)
+        rows.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
+    lines = ["", *_TABLE.lines(rows)]
+    if not named:
+        lines.append("  names of files and of named memory were not recorded")
+    return lines
