@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Advice: what to change, what that saves, what it costs.
 
-Pure: evidence in, findings out, ranked. A rule says nothing rather than guess, and a
-prediction is a range with its basis.
+The package is pure: it turns evidence into ranked findings. A rule returns nothing rather
+than guess, and a prediction is a range with its basis.
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ __all__ = (
 
 
 def _bounded(finding: Finding, evidence: Evidence) -> Finding:
-    """Ranges allow for runs that differ, but nobody saves more PTE pages than there are."""
+    """Limit the effect to the PTE pages that exist; a range allows for runs that differ."""
     there, effect = evidence.snapshot.now.pte_pages, finding.effect
     if effect is None or effect.most <= there:
         return finding
@@ -46,16 +46,16 @@ def _bounded(finding: Finding, evidence: Evidence) -> Finding:
 
 
 def judge(evidence: Evidence) -> list[Finding]:
-    """What all rules find, however little that is."""
+    """The findings of all rules, including small ones."""
     return [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
 
 
 def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Finding]:
-    """All findings, the weightiest first; where little is at stake, that one first.
+    """All findings, the weightiest first; before them `nothing_to_do`, if little is at stake.
 
     Args:
-        evidence: of one process.
-        judged: what `judge` made of it, if it was asked before.
+        evidence: the evidence about one process.
+        judged: the result of `judge` for this evidence, if it is known already.
     """
     found = judge(evidence) if judged is None else judged
     found = [one for one in found if one.effect is None or one.effect.most >= FEW]

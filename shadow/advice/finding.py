@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What advice consists of: a finding, its change, the effect that is expected."""
+"""The parts of advice: a finding, its change, and the expected effect."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,38 +9,38 @@ from shadow.geometry import PAGE
 __all__ = ("Change", "Effect", "Finding", "at_most", "exactly", "within_a_factor_of_two")
 
 _MORE = 1.1
-"""A run differs from the next by about a tenth, and so does the upper end of a range."""
+"""Upper end of a range: two runs of the same load differ by about a tenth."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """PTE pages that a change saves, once the process rests: from the least to the most."""
+    """The range of PTE pages that a change saves, once the process is idle."""
 
     least: int
     most: int
     basis: str
 
     def as_json(self) -> dict[str, Any]:
-        """Ranges of pages and bytes."""
+        """The ranges in pages and in bytes."""
         pages = [self.least, self.most]
         return {"pte_pages": pages, "bytes": [n * PAGE for n in pages], "basis": self.basis}
 
 
 def exactly(pages: int, basis: str) -> Effect:
-    """An effect that is counted, not predicted."""
+    """A counted effect, not a predicted one."""
     return Effect(pages, pages, basis)
 
 
 def at_most(pages: int, basis: str) -> Effect:
-    """An effect of which only a bound is known."""
+    """An effect with a known upper bound only."""
     return Effect(0, pages, basis)
 
 
 def within_a_factor_of_two(pages: int, basis: str) -> Effect:
-    """An effect of which a model tells the most that may be expected.
+    """An effect for which a model computes the best case.
 
-    Models merge and release without friction; what a real run gets lies between the
-    half of that and somewhat more.
+    A model merges and releases memory without friction. A real run saves between half of
+    the best case and slightly more than it.
     """
     most = round(pages * _MORE)
     return Effect((most + 1) // 2, most, basis)
@@ -48,7 +48,7 @@ def within_a_factor_of_two(pages: int, basis: str) -> Effect:
 
 @dataclass(frozen=True)
 class Change:
-    """What to do: in words, and exactly (settings, commands or code, a line each)."""
+    """The action: a sentence, and the exact settings, commands or code, one line each."""
 
     what: str
     how: list[str] = field(default_factory=list)
@@ -60,16 +60,16 @@ class Finding:
 
     Attributes:
         rule: the name of the rule that found it.
-        title: what is the matter, in a line.
-        why: the evidence, in a sentence with its numbers.
+        title: the problem, in one line.
+        why: the evidence, in one sentence with numbers.
         numbers: the same numbers by name.
-        change: what to do; None: nothing.
-        effect: what that saves; None: nothing that can be told in PTE pages.
-        risks: what it costs and what may go wrong.
-        verify: how to see that it worked.
-        source: where the facts come from.
-        urgent: whether it goes first whatever it saves.
-        slots: first addresses of the slots that it is about, where they matter.
+        change: the action; None: there is none.
+        effect: the saving of the change; None: the saving in PTE pages is unknown.
+        risks: the costs of the change, and what can go wrong.
+        verify: how to check that the change worked.
+        source: the source of the facts.
+        urgent: whether the finding comes first, whatever it saves.
+        slots: first addresses of the affected slots, where they matter.
     """
 
     rule: str
@@ -86,12 +86,12 @@ class Finding:
 
     @property
     def weight(self) -> tuple[bool, int, int]:
-        """What findings are ranked by: urgency, then the least and the most they save."""
+        """The sort key of findings: urgency, then the least and the most PTE pages saved."""
         least, most = (self.effect.least, self.effect.most) if self.effect else (-1, -1)
         return self.urgent, least, most
 
     def as_json(self) -> dict[str, Any]:
-        """As schema 1 has it."""
+        """The finding in the form of schema 1."""
         plain = asdict(self)
         plain["effect"] = self.effect.as_json() if self.effect else None
         return plain

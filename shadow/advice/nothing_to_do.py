@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Nothing to do, said plainly: where empty PTE pages are a small share."""
+"""The finding that there is nothing to do, because empty PTE pages are a small share."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,11 @@ _SHARE = 0.001
 
 
 def nothing_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None:
-    """Where nothing is urgent, and neither what is empty nor what is `found` to save weighs.
+    """The finding, if nothing is urgent and both the empty pages and the savings are small.
 
-    To weigh is 1 MiB, and a thousandth of what the process has resident: a PTE page is a
-    512th of what it maps, so page tables of twice the necessary size are 0.2 % of RSS.
+    Small is less than 1 MiB or less than a thousandth of the resident memory: a PTE page has
+    a 512th of the size that it maps, so page tables of twice the necessary size are 0.2 % of
+    RSS.
     """
     if not evidence.seeded:
         return None
@@ -31,6 +32,6 @@ def nothing_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | Non
         rule="nothing_to_do",
         title="nothing to do: empty PTE pages are a small share",
         why=f"They take {idle >> 10:,} KiB; the process has {evidence.host.resident >> 20:,} MiB "
-        f"resident and {now.pte_pages * PAGE >> 10:,} KiB of PTE pages.",
+        f"of resident memory and {now.pte_pages * PAGE >> 10:,} KiB of PTE pages.",
         numbers={"idle_bytes": idle, "resident_bytes": evidence.host.resident},
     )

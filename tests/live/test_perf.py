@@ -63,7 +63,7 @@ def test_an_imported_recording_equals_the_live_run(tmp_path: Path) -> None:
     assert found.snapshot.kernel.release == live.kernel.release
     assert found.snapshot.kernel.seed == "none"
     assert found.snapshot.kernel.policy == live.kernel.policy
-    assert any("VMAs of before are not known" in note for note in found.snapshot.notes)
+    assert any("VMAs are unknown" in note for note in found.snapshot.notes)
     assert _within(live.empty_slots) == _within(found.snapshot.empty_slots) != []
 
 

@@ -95,7 +95,7 @@ def test_record_says_what_it_wrote_and_overwrites_nothing(tmp_path: Path) -> Non
     assert trace.stat().st_mode & 0o777 == 0o600
     before = trace.read_bytes()
     again = _run(_PTESCOPE, "record", "-o", str(trace), "--", "/bin/true", status=2)
-    assert again.stderr == (f"ptescope: {trace} is there already (--force replaces it).\n")
+    assert again.stderr == (f"ptescope: {trace} exists already (--force replaces it).\n")
     assert trace.read_bytes() == before
 
 

@@ -92,7 +92,7 @@ def test_dropped_events_mean_no_prediction(trace: Path, capsys: pytest.CaptureFi
     (process,) = _advise(capsys, trace, "--keep", "100")
     assert _by_rule(process)["immediate_purge"]["effect"] is None
     assert main(["advise", str(trace), "--keep", "100"]) == 0
-    assert "more events than are kept (--keep takes more)" in capsys.readouterr().out
+    assert "more events than ptescope keeps (--keep allows more)" in capsys.readouterr().out
 
 
 def test_a_damaged_trace_gives_advice_and_reports_the_damage(
@@ -147,7 +147,7 @@ def test_advice_on_a_perf_import_lists_what_is_unknown(
     assert found["small_purges"]["effect"] is None
     assert found["small_purges"]["numbers"]["covering"] == 0
     said = " ".join(process["advice_limits"])
-    for part in ("nothing is predicted", "allocator", "Where empty PTE pages lie"):
+    for part in ("nothing is predicted", "allocator", "mappings of the empty PTE pages"):
         assert part in said
     assert main(["advise", str(trace)]) == 0
     assert "Imported from perf script" in capsys.readouterr().out

@@ -106,7 +106,7 @@ def test_a_policy_shows_its_own_pte_pages(policy: Policy, trace: str) -> None:
 
 
 def test_a_long_trace_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
-    """Batches of 60,000 events, 2.4 MB each when they are read."""
+    """Batches of 60,000 events, 2.4 MB each in memory."""
     events = EventScript().touch(BASE, 60_000 * PAGE).batch()
     peaks = []
     for batches in (4, 40):

@@ -65,7 +65,7 @@ _STARTS = st.one_of(
 @example([(0, 2)])
 @given(st.lists(st.tuples(_STARTS, st.integers(1, 600)), min_size=1, max_size=12))
 def test_mappings_anywhere_keep_their_page_tables(mapped: list[tuple[int, int]]) -> None:
-    """PTE pages and PMD pages of memory that is mapped and touched anywhere in user space."""
+    """PTE pages and PMD pages of memory anywhere in user space stay the same."""
     history = EventScript()
     for start, pages in mapped:
         start = min(start, (1 << 47) - pages * PAGE)
