@@ -16,17 +16,17 @@ _TEXT = {
     MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
     MappingKind.NAMED: "named anonymous memory",
     MappingKind.ANONYMOUS: "anonymous memory",
-    MappingKind.JIT: "code made at run time",
+    MappingKind.JIT: "JIT code",
     MappingKind.RESERVATION: "large reservations",
     MappingKind.FILE: "a file",
     MappingKind.OTHER: "other mappings",
-    MappingKind.UNMAPPED: "no mapping is there",
-    MappingKind.UNPLACED: "addresses not known",
+    MappingKind.UNMAPPED: "unmapped addresses",
+    MappingKind.UNPLACED: "unknown addresses",
 }
 
 
 def mapping_name(kind: str, name: str | None) -> str:
-    """What a row is called: the name, where it has one, else what it is."""
+    """The label of a row: the name of the mapping, or else its kind."""
     if name is None:
         return _TEXT.get(MappingKind(kind), kind)
     if len(name) <= _LONGEST:
@@ -35,7 +35,7 @@ def mapping_name(kind: str, name: str | None) -> str:
 
 
 def _count(tables: float) -> str:
-    """Tables; of parts of one, one digit."""
+    """A number of tables; fractions have one digit."""
     if tables == int(tables):
         return f"{int(tables):,}"
     return f"{tables:,.1f}" if tables >= 0.05 else "<0.1"
@@ -74,12 +74,12 @@ def _row(name: str, use: MappingUse) -> list[str]:
 def mapping_lines(
     uses: list[MappingUse] | None, *, named: bool = True, shown: int = _SHOWN
 ) -> list[str]:
-    """The rows that own most, and one for the rest.
+    """The largest rows, and one row for the rest.
 
     Args:
-        uses: ranked; None: not known.
-        named: whether their names were read.
-        shown: how many rows.
+        uses: the rows, largest first; None: unknown.
+        named: whether the names of mappings were read.
+        shown: the number of rows to show.
     """
     if uses is None:
         return []
@@ -90,5 +90,5 @@ def mapping_lines(
         rows.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
     lines = ["", *_TABLE.lines(rows)]
     if not named:
-        lines.append("  names of files and of named memory were not recorded")
+        lines.append("  the names of files and named memory were not recorded")
     return lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What left the empty PTE pages behind, and who made them, in a few lines of text."""
+"""What emptied the empty PTE pages, and who made them, in a few lines of text."""
 
 from shadow.origins import Origin, Origins
 from shadow.report.mappings import mapping_name
@@ -8,7 +8,7 @@ from shadow.units import NS
 __all__ = ("origins_lines",)
 
 _LINES = 8
-"""At most so many in all; what is left is one more line of its part."""
+"""Most lines of both parts. The last line of a part sums up the origins without a line."""
 _MADE = 3
 
 
@@ -55,11 +55,11 @@ def _part(title: str, origins: list[Origin], most: int, end_ns: int) -> list[str
 
 
 def origins_lines(origins: Origins | None, end_ns: int) -> list[str]:
-    """What emptied the empty PTE pages, and who made them; nothing where none is empty.
+    """What emptied the empty PTE pages, and who made them; no lines if none is empty.
 
     Args:
-        origins: see `Snapshot.origins`; None: not known.
-        end_ns: the moment that ages count from, CLOCK_MONOTONIC.
+        origins: see `Snapshot.origins`; None: unknown.
+        end_ns: the time for which ages are computed, CLOCK_MONOTONIC.
     """
     if origins is None or not origins.emptied:
         return []

@@ -193,7 +193,7 @@ def test_stale_data_is_marked() -> None:
             await pilot.pause(0.5)
             return _lines(app.export_screenshot())
 
-    assert any("NOT OF NOW: the host could not be looked at" in line for line in asyncio.run(run()))
+    assert any("STALE: the host could not be looked at" in line for line in asyncio.run(run()))
 
 
 def test_back_from_a_process_is_the_table() -> None:

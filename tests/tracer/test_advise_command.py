@@ -75,7 +75,7 @@ def test_a_trace_gives_the_advice_of_a_live_process(
     assert process["advice_limits"] == []
     assert main(["advise", str(trace)]) == 0
     text = capsys.readouterr().out
-    assert "run again they lead to the 600 PTE pages" in text
+    assert "replay reproduces the 600 PTE pages" in text
     assert "MALLOC_CONF=dirty_decay_ms:10000" in text
 
 

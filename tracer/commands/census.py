@@ -43,7 +43,7 @@ def take_census(
     """Read the page tables of one process.
 
     Args:
-        reader: reads them.
+        reader: reads the page tables.
         target: the process.
         kernel: the running kernel.
         slots: whether to list the empty slots.
@@ -51,7 +51,7 @@ def take_census(
 
     Raises:
         NoSuchTargetError: the process has ended.
-        OSError: the process ended while it was read.
+        OSError: the process ended during the reading.
     """
     census = reader.census(target)
     now = time.monotonic_ns()
@@ -59,7 +59,7 @@ def take_census(
     listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
     space = target.mapped()
     mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
-    how = reader.why if census.exact else f"counted from pagemap and VmPTE, because: {reader.why}"
+    how = reader.why if census.exact else f"counted from pagemap and VmPTE because: {reader.why}"
     return Snapshot(
         process=target.describe(),
         kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, 4096, "census"),
@@ -111,7 +111,7 @@ def _by_size() -> list[int]:
         try:
             sizes[pid] = vm_pte_kib(pid)
         except OSError:
-            continue  # a kernel thread, or a process that has just ended
+            continue  # a kernel thread, or the process has ended
     return sorted(sizes, key=lambda pid: -sizes[pid])
 
 
@@ -128,8 +128,8 @@ def _text(found: list[Snapshot], sums: list[Family], args: Namespace) -> str:
 class CensusCommand:
     """Read the page tables of processes as they are now.
 
-    ptescope stops and changes nothing. It compares the sum of all tables with VmPTE, and reads
-    again if a process changes its tables meanwhile.
+    The census neither stops nor changes a process. It compares the sum of all tables with VmPTE,
+    and reads again if the process changes its tables in the meantime.
     """
 
     example = "ptescope census --all"
@@ -148,10 +148,12 @@ class CensusCommand:
             action="store_true",
             help="read every process, and print one line for each, largest first",
         )
-        target.add_argument("-n", "--name", help="read every process with this name, and sum up")
+        target.add_argument(
+            "-n", "--name", help="read every process with this name, and add their sums"
+        )
         target.add_argument(
             "--cgroup", metavar="PATTERN",
-            help="read every process in or below the cgroups that match, and sum up",
+            help="read every process in or below the cgroups that match, and add their sums",
         )  # fmt: skip
         report = parser.add_argument_group("report")
         report.add_argument(
@@ -175,7 +177,9 @@ class CensusCommand:
                 "Give either one or more PIDs or --all, or one of -n NAME and --cgroup PATTERN."
             )
         if args.by and args.slots and not args.json:
-            raise UsageError("--slots lists the slots of processes, and --by shows none of them.")
+            raise UsageError(
+                "--by prints sums without slots. Give either --by or --slots, or add --json."
+            )
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []
@@ -213,14 +217,14 @@ def _chosen(args: Namespace) -> list[int]:
     """The processes to read.
 
     Raises:
-        NoSuchTargetError: there are none of that name, or in that cgroup.
+        NoSuchTargetError: no process has that name, or no process is in that cgroup.
     """
     if args.name is not None:
         return find_all_by_name(args.name)
     if args.cgroup is not None:
         found = [pid for pid in _by_size() if _within(pid, args.cgroup)]
         if not found:
-            raise NoSuchTargetError(f"There is no process in a cgroup {args.cgroup!r}.")
+            raise NoSuchTargetError(f"No process is in a cgroup that matches {args.cgroup!r}.")
         return found
     pids: list[int] = _by_size() if args.all else args.pids
     return pids
@@ -230,11 +234,11 @@ def _within(pid: int, pattern: str) -> bool:
     try:
         return within_cgroup(cgroup_of(pid), pattern)
     except OSError:
-        return False  # it has just ended
+        return False  # the process has ended
 
 
 def _sums(found: list[Snapshot], args: Namespace) -> list[Family]:
-    """What was asked for besides the processes themselves."""
+    """The sums that the arguments ask for."""
     if args.by:
         return families(args.by, found, KEYS[args.by])
     if args.name is not None:

@@ -101,7 +101,7 @@ def test_a_policy_shows_its_own_pte_pages(policy: Policy, trace: str) -> None:
     assert len(found.empty_slots) == outcome.empty
     assert found.now.refs == plain.now.refs
     changed = policy != Policy.PT_RECLAIM
-    assert any("Shown are the PTE pages" in note for note in found.notes) == changed
+    assert any("This report shows the PTE pages" in note for note in found.notes) == changed
     assert (found.now.vm_pte_kib is None) == changed
 
 
