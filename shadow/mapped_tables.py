@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The page tables of a shadow, for those who ask whose they are (`shadow.mappings`)."""
+"""Assigns the page tables of a shadow to the mappings that own them (`shadow.mappings`)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -44,12 +44,12 @@ def shadow_uses(
 
     Args:
         table: the shadow page table.
-        names: what was read of its mappings; None: nothing was, so only kinds are known.
-        policy: whose PTE pages.
-        unplaced: PTE pages whose addresses are not known.
+        names: the names of its mappings; None: not read, so that only kinds are known.
+        policy: the policy whose PTE pages are assigned.
+        unplaced: the number of PTE pages with unknown addresses.
 
     Returns:
-        None where the mappings themselves are not known.
+        The rows; None if the mappings are unknown.
     """
     if not table.counter(Counter.VMAS_KNOWN):
         return None
@@ -65,15 +65,15 @@ def shadow_uses(
 def owners_of_slots(
     table: Table, names: MappingNames | None, slots: npt.NDArray[np.int64]
 ) -> tuple[list[Owner], npt.NDArray[np.int64]]:
-    """What the first mapping in each slot belongs to.
+    """The owner of the first mapping in each slot.
 
     Args:
         table: the shadow page table.
         names: see `shadow_uses`.
-        slots: (n,) first addresses.
+        slots: (n,) the first address of each slot.
 
     Returns:
-        Owners, and (n,) the index of each slot's; -1: no mapping is known there.
+        The owners, and (n,) the index of the owner of each slot; -1: no known mapping.
     """
     vmas = _vmas(table)
     if not len(vmas):
@@ -87,7 +87,7 @@ def owners_of_slots(
 
 
 def unnamed(table: Table, names: MappingNames | None) -> frozenset[int]:
-    """Files and labels of its mappings that have no name yet, labels as negative numbers."""
+    """Files and labels of mappings without a name; labels are negative numbers."""
     known, vmas = names or NO_NAMES, _vmas(table)
     labels = vmas["flags"][vmas["file"] == 0] >> LabelPart.NAME & ((1 << NAME_BITS) - 1)
     files = set(np.unique(vmas["file"]).tolist()) - {0} - known.files.keys()

@@ -87,7 +87,7 @@ class _Windows:
         self._arrays = tuple(np.array(column, np.int64) for column in columns)
 
     def _at(self, addresses: _Addresses) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """The index of the window of each address, and whether the address is in one."""
+        """The index of the window of each address, and whether the address is in a window."""
         starts, ends, _ = self._arrays
         at = np.searchsorted(starts, addresses, side="right") - 1
         return at, (at >= 0) & (addresses < ends[at]) if len(starts) else at >= 0
@@ -137,7 +137,7 @@ class Redactor:
                 )
 
     def _names(self, names: MappingNames | None) -> MappingNames | None:
-        """Names that tell files apart, and nothing else of them."""
+        """Replace names by numbers that only distinguish files."""
         if names is None:
             return None
         return MappingNames(

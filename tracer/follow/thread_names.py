@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The names of a process's threads, kept after they have ended.
+"""Keeps the names of the threads of a process, even after the threads have ended.
 
 The probes report the name of a thread when it ends. ptescope looks up a running thread at its
-first event, and again a moment later, because a thread has page faults before pthread_setname_np.
+first event, and again a moment later, because a thread can have page faults before it calls
+pthread_setname_np.
 """
 
 import struct
@@ -16,10 +17,10 @@ from shadow.events import EventBatch, Kind
 __all__ = ("ThreadNames",)
 
 _MOST = 4096
-"""Most names to keep, because every trace contains them."""
+"""The maximum number of names, because every trace contains them."""
 _AGAIN_SECONDS = 0.5
 _LONGEST = 64
-"""Longest name to keep: names have 15 characters, but those of kernel workers more."""
+"""The maximum length of a name: 15 characters for most threads, more for kernel workers."""
 
 
 class ThreadNames:
@@ -36,7 +37,7 @@ class ThreadNames:
         self._changed = False
         self._next = 0.0
         self.names: dict[int, str] = {}
-        """Names by tid; if two threads have had the same tid, the name of the later one."""
+        """Names by tid; if two threads had the same tid, the name of the later thread."""
 
     @property
     def pending(self) -> bool:
@@ -44,7 +45,7 @@ class ThreadNames:
         return bool(self._again) or self._changed
 
     def take(self, events: EventBatch) -> EventBatch:
-        """Take the names of ended threads from events; returns the other events."""
+        """Take the names of ended threads out of events; return the other events."""
         names = events["kind"] == Kind.THREAD
         if not names.any():
             return events
@@ -68,13 +69,13 @@ class ThreadNames:
         self._seen.clear()
 
     def poll(self, *, last: bool = False) -> bool:
-        """Look up threads again that may have set their names since.
+        """Look up threads again that may have set their names in the meantime.
 
         Args:
-            last: whether the window ends, so that all running threads are looked up.
+            last: whether the window ends; `poll` then looks up all running threads.
 
         Returns:
-            Whether names have changed, at most twice a second.
+            Whether names have changed; true at most twice a second.
         """
         now = time.monotonic()
         due = list(self.names) if last else [tid for tid, at in self._again.items() if at <= now]
