@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shadow import whatif
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY, Kind
 from shadow.replay import Question, replay_one
 from shadow.table import prepare
@@ -57,7 +58,9 @@ def _status(data: bytes, path: Path, capsys: pytest.CaptureFixture[str]) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
+    """What is bounded is a command, not its compiler."""
     prepare()
+    whatif.prepare()
 
 
 @pytest.mark.parametrize("path", list(_paths(plain_facts())), ids=".".join)
