@@ -34,7 +34,7 @@ from tools.workloads.owners import (
 from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import private_redis
 from tracer.census import open_reader
-from tracer.commands.census import take_census
+from tracer.census.take import take_census
 from tracer.kernel import kernel_facts
 from tracer.process.target import open_target
 
