@@ -42,7 +42,7 @@ from shadow.snapshot import Snapshot
 from shadow.table import prepare
 from shadow.trace import TraceWriter
 from tracer.census import open_reader
-from tracer.commands.census import take_census
+from tracer.census.take import take_census
 from tracer.follow.live_process import LiveProcess, following
 from tracer.kernel import kernel_facts
 from tracer.process.target import open_target

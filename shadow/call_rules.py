@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which event a system call becomes: one table for every source of events.
+"""The event of each system call: one table for every source of events.
 
 The BPF probes (`tracer/bpf/probes/calls.c`) apply these rules in the kernel and take the
-kinds and masks from here; the import of texts of other tools applies them in Python. A
-live test makes every call and compares the events of both with this table.
+kinds and masks from here. The import of other tools' output applies them in Python. A live
+test makes every call and compares the events of both with this table.
 
-A call becomes an event when it returns. munmap and mremap become one more when they are
-entered, because other threads may map their addresses before they return.
+A call becomes an event when it returns. munmap and mremap become a second event at their
+entry, because other threads may map their addresses before they return.
 """
 
 import errno
@@ -41,29 +41,30 @@ __all__ = (
 )
 
 CallEvent = tuple[Kind, int, int, int]
-"""Kind, address, length, aux of an event."""
+"""Kind, address, length and aux of an event."""
 _Placed = tuple[int, int, int]
-"""Address, length, aux."""
+"""Address, length and aux of an event."""
 
 MAX_ERRNO = 4095
 PROT_MASK = 0xFF
 MAP_FLAGS_MASK = 0x1FFFFF
-"""The flags of mmap that have a meaning here; what is above them is encoded otherwise."""
+"""The flags of mmap that events carry; the higher bits of `aux` have other meanings."""
 PKEY_MASK = 0x1F
 _WORD, _AUX = (1 << 64) - 1, (1 << 32) - 1
 _FLAGS = _AUX & ~(PARTLY | UNFILLED)
 
 
 class Failure(Enum):
-    """What a call that returns an error has done."""
+    """The effect of a call that returns an error."""
 
     NOTHING = auto()
-    """Nothing: there is no event."""
+    """The call has no effect and becomes no event."""
     CANCELS = auto()
-    """Nothing: an event of length 0 takes back the one of its entry."""
+    """The call has no effect; an event of length 0 cancels the event of its entry."""
     PARTLY = auto()
-    """ENOMEM: its work up to the first hole (`PARTLY` in aux). Other errors: it is in doubt.
-    Nothing, if the end of its range wraps around, which the kernel refuses first."""
+    """After ENOMEM, the call has done its work up to the first hole (`PARTLY` in aux). After
+    other errors, its effect is in doubt. If the end of the range wraps around, the kernel refuses
+    the call first, and it has no effect."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ class CallRule:
     """How a call becomes an event.
 
     Attributes:
-        arguments: those that matter, in order, under the names of the tracepoints.
-        kind: of the event when it returns.
-        place: address, length and aux, from the arguments and the result of a success. For
-            `Failure.PARTLY` the arguments alone have to suffice.
-        failure: what a call that failed has done.
-        entry_kind: of the event when it is entered, if there is one.
-        entry_place: its address, length and aux.
+        arguments: the names of the relevant arguments in the tracepoints, in order.
+        kind: the kind of the event at the return.
+        place: computes address, length and aux from the arguments and the result of a
+            successful call. For `Failure.PARTLY` the arguments alone must suffice.
+        failure: the effect of a failed call.
+        entry_kind: the kind of the event at the entry, if there is one.
+        entry_place: computes address, length and aux of the event at the entry.
     """
 
     arguments: tuple[str, ...]
@@ -93,10 +94,10 @@ class AdviceRule:
     """How an madvise becomes an event.
 
     Attributes:
-        kind: of the event.
-        done_in_spite_of: errors after which a part of the range was advised all the same:
-            the walk passes over holes (ENOMEM) and stops at a VMA that refuses (EINVAL).
-            After other errors the call is in doubt. None: whatever it returns.
+        kind: the kind of the event.
+        done_in_spite_of: errors after which the advice still applied to a part of the range:
+            the walk skips holes (ENOMEM) and stops at a VMA that refuses (EINVAL). After other
+            errors the effect is in doubt. None: the call is an event whatever it returns.
     """
 
     kind: Kind
@@ -116,7 +117,7 @@ ADVICE: Mapping[int, AdviceRule] = MappingProxyType(
         MADV_REMOVE: AdviceRule(Kind.TRUNCATE, _HOLES),
     }
 )
-"""Advice that has a kind of its own."""
+"""Advice with its own kind of event."""
 _OTHER_ADVICE = AdviceRule(Kind.ADVISE, _HOLES)
 
 
@@ -125,7 +126,7 @@ def _page_up(length: int) -> int:
 
 
 def _wraps(a: Sequence[int]) -> bool:
-    """Whether a range ends beyond the last address."""
+    """Whether the end of the range wraps around the last address."""
     length = _page_up(a[1])
     return length < a[1] or a[0] + length > _WORD
 
@@ -198,7 +199,7 @@ CALLS: Mapping[str, CallRule] = MappingProxyType(
         "munlockall": CallRule((), Kind.UNLOCK, lambda _a, _r: (0, 0, 0), Failure.NOTHING),
     }
 )  # fmt: skip
-"""Calls of a process on its own page tables. `ADVICE` says the rest of madvise."""
+"""Calls of a process on its own page tables. `ADVICE` completes the rule of madvise."""
 
 DEFINES: Mapping[str, int] = MappingProxyType(
     {
@@ -216,27 +217,27 @@ DEFINES: Mapping[str, int] = MappingProxyType(
         "PKEY_MASK": PKEY_MASK,
     }
 )
-"""Macros of the BPF C."""
+"""Macros for the BPF C code."""
 
 
 def at_entry(call: str, a: Sequence[int]) -> CallEvent | None:
-    """The event of a call that is entered.
+    """The event at the entry of a call, if there is one.
 
     Args:
         call: one of `CALLS`.
-        a: its arguments, as registers hold them.
+        a: the arguments, as registers hold them.
     """
     rule = CALLS[call]
     return None if rule.entry_kind is None else (rule.entry_kind, *rule.entry_place(a))
 
 
 def at_return(call: str, a: Sequence[int], result: int) -> list[CallEvent]:
-    """The events of a call that returns; DOUBT says that its effect is unknown.
+    """The events at the return of a call; DOUBT means that its effect is unknown.
 
     Args:
         call: one of `CALLS`.
-        a: its arguments, as registers hold them.
-        result: what it returned, or minus the error number.
+        a: the arguments, as registers hold them.
+        result: the return value, or minus the error number.
     """
     error = -result if -MAX_ERRNO <= result < 0 else 0
     rule = CALLS[call]
@@ -247,11 +248,11 @@ def at_return(call: str, a: Sequence[int], result: int) -> list[CallEvent]:
     doubt = [(Kind.DOUBT, a[0], _page_up(a[1]), Doubt.CALL.value)] if len(a) > 1 else []
     if not error:
         if call == "brk" and a[0] not in (0, result):
-            return []  # refused: it returns the break that was
+            return []  # refused: brk returns the old break
         return [(rule.kind, *rule.place(a, result))]
     match rule.failure:
         case Failure.CANCELS:
-            # The target of a fixed move was unmapped first.
+            # mremap unmaps the target of a fixed move first.
             moved = call == "mremap" and a[3] & MREMAP_FIXED
             anywhere = [(Kind.DOUBT, 0, 0, Doubt.CALL.value)] if moved else []
             return [(rule.kind, a[0], 0, 0), *anywhere]
@@ -274,7 +275,7 @@ def _at_madvise(a: Sequence[int], error: int) -> list[CallEvent]:
 
 
 def advised_vectors(advice: int, ranges: Sequence[tuple[int, int]], result: int) -> list[CallEvent]:
-    """The events of process_madvise: ranges count until `result` bytes are used up."""
+    """The events of a process_madvise that returned `result`: the ranges it has processed."""
     advice &= _AUX
     kind = ADVICE.get(advice, _OTHER_ADVICE).kind
     if kind not in (Kind.DONTNEED, Kind.FREE):

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The engine: one process's records in, its snapshot out.
 
-Live following is a replay of records that have not ended. A session turns what it
-reads from the probes and from /proc into records, applies them to this engine, and
-hands the same records to the trace. A replay applies the records of the trace. Nothing
-else touches the table, and the engine reads no clock, so both give the same snapshots,
-to the bit.
+A live session turns data from the probes and from /proc into records, applies them to an
+engine, and writes the same records to the trace. A replay applies the records of the trace.
+Nothing else changes the table, and the engine reads no clock. Live following and replay
+therefore give identical snapshots.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
-from shadow.mapped_tables import shadow_uses
+from shadow.mapped_tables import owners_of_slots, shadow_uses
 from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
 from shadow.origins import group_origins
@@ -35,16 +34,16 @@ _MOST_LOST = 1 << 62
 
 
 def _nothing(_engine: "Engine", _record: Record) -> None:
-    """The tee of an engine whose records are not kept."""
+    """The tee of an engine that discards its records."""
 
 
 class Engine:
-    """The shadow of one process and what else is known about the process.
+    """The shadow of one process, and the facts about the process.
 
     Args:
         facts: the first facts.
-        tee: receives every record after it was applied, `facts` first.
-        room: the memory that the shadow may take; None: the caller bounds it.
+        tee: receives every record after the engine has applied it, `facts` first.
+        room: limits the memory of the shadow; None: the caller limits it.
     """
 
     def __init__(self, facts: Facts, tee: "Tee | None" = None, room: Room | None = None) -> None:
@@ -56,7 +55,7 @@ class Engine:
             room=room,
         )
         self.names: MappingNames | None = None
-        """Of its mappings; None: they were not read."""
+        """The names of the mappings; None: nobody has read them."""
         self._tee = tee or _nothing
         self._tee(self, facts)
 
@@ -86,10 +85,10 @@ class Engine:
         self._tee(self, record)
 
     def update(self, now_ns: int, **changes: Any) -> None:
-        """Replace some of the facts, if that changes them.
+        """Replace some of the facts, if their values change.
 
         Args:
-            now_ns: when the change became known, CLOCK_MONOTONIC. The engine reads no clock.
+            now_ns: the time of the change, CLOCK_MONOTONIC, because the engine reads no clock.
             changes: new values of fields of `Facts`.
         """
         facts = replace(self.facts, **changes)
@@ -97,7 +96,7 @@ class Engine:
             self.apply(replace(facts, told_ns=now_ns))
 
     def note(self, now_ns: int, text: str) -> None:
-        """Add a sentence on how far the numbers can be trusted, at `now_ns`."""
+        """Add a sentence on the limits of the numbers, at `now_ns`."""
         self.update(now_ns, notes=(*self.facts.notes, text))
 
     def _count(self, events: EventBatch) -> None:
@@ -108,16 +107,16 @@ class Engine:
         counters[Counter.LOST] = min(int(counters[Counter.LOST]) + int(lost), _MOST_LOST)
 
     def _forget_numbered(self) -> None:
-        """Files that a reading of VMAs only numbers have other numbers in the next one."""
+        """Forget the names of numbered files: each reading of VMAs starts with new numbers."""
         if self.names:
             files = {key: name for key, name in self.names.files.items() if key & KNOWN_FILE}
             self.names = replace(self.names, files=files)
 
     def restated(self) -> Seed:
-        """The page tables and VMAs as the shadow has them now, as the seed of another shadow.
+        """The current page tables and VMAs of the shadow, as a seed for another shadow.
 
-        It omits what policies other than the running one keep, and which entries are
-        lazyfree.
+        The seed omits the state of policies other than the running one, and which entries
+        are lazyfree.
         """
         table, counters = self.table, self.table.state.counters
         pages = replace(
@@ -130,13 +129,13 @@ class Engine:
         return Seed(int(counters[Counter.NOW]), pages, self.vmas(), brk, self.names)
 
     def vmas(self) -> npt.NDArray[np.void]:
-        """Its mappings: (n,) of `shadow.table.VMA`, sorted."""
+        """The mappings: (n,) of `shadow.table.VMA`, sorted."""
         state = self.table.state
         return state.vmas[: state.counters[Counter.VMAS]].copy()
 
     @property
     def events(self) -> int:
-        """How many events were applied or counted."""
+        """The number of events that the engine has applied or counted."""
         counters = self.table.state.counters
         return int(counters[Counter.EVENTS : Counter.EVENTS + _KINDS].sum())
 
@@ -148,24 +147,26 @@ class Engine:
         policy: Policy | None = None,
         details: bool = True,
     ) -> Snapshot:
-        """The state at `now_ns`, or at the end of the window if that came earlier.
+        """The state at `now_ns`, or at the end of the window if the window ended before.
 
         Args:
             now_ns: CLOCK_MONOTONIC.
             slots: whether to list the empty slots.
-            policy: whose PTE pages to show instead of the running kernel's.
-            details: whether to say which mappings own the page tables, what emptied the empty
+            policy: show the PTE pages under this policy; None: under that of the running kernel.
+            details: whether to add which mappings own the page tables, what emptied the empty
                 PTE pages, and who made them.
         """
         snapshot = take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
         if not details:
             return snapshot
         shown = self.table.running if policy is None else policy
-        origins = group_origins(pte_pages(self.table.state, shown), self.facts.threads)
+        pages = pte_pages(self.table.state, shown)
+        mapped = owners_of_slots(self.table, self.names, pages["slot"])
+        origins = group_origins(pages, self.facts.threads, *mapped)
         uses = shadow_uses(self.table, self.names, shown, snapshot.now.unplaced)
         named = self.names is not None
         return replace(snapshot, mappings=uses, mappings_named=named, origins=origins)
 
 
 Tee = Callable[[Engine, Record], None]
-"""Called with each record that was applied, and the engine after it."""
+"""A function that receives the engine and each record that the engine has applied."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The one exception family of ptescope, and the exit status each member ends with.
+"""The exceptions of ptescope, and the exit status of each.
 
-A message says what happened, why, and what the user can do; `ptescope` prints
+A message states what happened, why, and what the user can do. `ptescope` prints
 it on one line of stderr and never shows a traceback for it. The statuses are
 those of the output contract (schema 1).
 """
@@ -19,48 +19,48 @@ __all__ = (
 
 
 class PtescopeError(Exception):
-    """Something that the user can act on; `status` is the exit status."""
+    """An error that the user can act on; `status` is the exit status."""
 
     status = 1
 
 
 class OutputError(PtescopeError):
-    """What was asked for cannot be written; the message says where to and why."""
+    """The output cannot be written; the message names the place and the reason."""
 
     status = 1
 
 
 class UsageError(PtescopeError):
-    """The request itself cannot be carried out as it was given."""
+    """The request is invalid or cannot be carried out as given."""
 
     status = 2
 
 
 class NoSuchTargetError(PtescopeError):
-    """No such process, or it ended before anything was known of it."""
+    """The process does not exist, or ended before ptescope learned anything about it."""
 
     status = 3
 
 
 class NotPermittedError(PtescopeError):
-    """A right is missing; the message names it."""
+    """A permission is missing; the message names it."""
 
     status = 4
 
 
 class UnsupportedHostError(PtescopeError):
-    """This host lacks something that the work needs; the message names it."""
+    """This host lacks a feature that the request needs; the message names it."""
 
     status = 4
 
 
 class DamagedTraceError(PtescopeError):
-    """A trace ends early or was changed; the message says where."""
+    """A trace ends early or was altered; the message gives the position."""
 
     status = 5
 
 
 class TraceWriteError(PtescopeError):
-    """A trace cannot be written, or not to its end; the message says what is in it."""
+    """A trace cannot be written completely; the message states what it contains."""
 
     status = 1

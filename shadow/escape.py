@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text from outside, made fit for terminals and documents.
+"""Escaping of untrusted text for terminals and documents.
 
-Names, paths, settings and notes come from processes, traces and arguments. Any of them may
-hold what moves a cursor, hides text, ends a line, or is no Unicode at all. Reporters see
-such text escaped (`reporter`); what a command prints is escaped once more as a whole
-(`tracer.terminal`), so a text that was forgotten does no harm.
+Names, paths, settings and notes come from processes, traces and arguments. They may
+contain characters that move the cursor, hide text or end a line, and bytes that are not
+valid Unicode. Reporters receive such text escaped (`reporter`). As a second line of
+defence, `tracer.terminal` escapes the whole output of a command.
 """
 
 import re
@@ -22,12 +22,12 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
-"""Characters that count as printable and show nothing (Default_Ignorable_Code_Point)."""
+"""Characters that Python calls printable but that are invisible (Default_Ignorable_Code_Point)."""
 
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8 (PEP 383)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not valid UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     return ascii(character)[1:-1]
 
@@ -37,7 +37,7 @@ def _valid(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """One line that shows every character: what controls, hides or turns text is escaped."""
+    """Return text as one visible line; escape what controls, hides or reorders characters."""
     if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
         return text
     return "".join(
@@ -49,7 +49,7 @@ def printable(text: str) -> str:
 
 
 def _each(data: Any, change: Callable[[str], str]) -> Any:
-    """The same data with all its texts changed; the very same object where none changes."""
+    """Apply `change` to every string in `data`; return `data` itself if no string changes."""
     if isinstance(data, str):
         return change(data)
     if isinstance(data, dict):
@@ -57,7 +57,7 @@ def _each(data: Any, change: Callable[[str], str]) -> Any:
         same = all(k is key and v is data[key] for key, (k, v) in zip(data, items, strict=True))
         return data if same else dict(items)
     if isinstance(data, list | tuple):
-        if set(map(type, data)) <= {int}:  # addresses and counts, up to millions of them
+        if set(map(type, data)) <= {int}:  # addresses and counts, possibly millions
             return data
         parts = [_each(part, change) for part in data]
         if all(part is old for part, old in zip(parts, data, strict=True)):
@@ -75,17 +75,17 @@ def _each(data: Any, change: Callable[[str], str]) -> Any:
 
 
 def plain(data: _R) -> _R:
-    """Data with every text in it `printable`; dataclasses and containers are gone through."""
+    """Make every string in `data` `printable`, including those in dataclasses and containers."""
     return _each(data, printable)  # type: ignore[no-any-return]
 
 
 def valid(data: _R) -> _R:
-    """Data with every text in it valid Unicode, as JSON, Parquet and metrics need it."""
+    """Make every string in `data` valid Unicode, as JSON, Parquet and metrics require."""
     return _each(data, _valid)  # type: ignore[no-any-return]
 
 
 def reporter(report: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make of a function that shows data one that sees all texts of its arguments printable."""
+    """Decorate a function that shows data, so that all strings in its arguments are `printable`."""
 
     @wraps(report)
     def shown(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The event: what happened to a page table, 40 bytes, one numpy dtype.
+"""The event: a change of a page table as a record of 40 bytes, one numpy dtype.
 
-The probes write this layout (`tracer/bpf/probes`), the ring is read as an
-array of it, and the shadow table is fed with it. Addresses and lengths are in
-bytes and page aligned, except a fault's address; times are nanoseconds of
+The probes write this layout (`tracer/bpf/probes`), the ring buffer is read as an
+array of events, and the shadow table applies them. Addresses and lengths are in
+bytes and page aligned, except the address of a fault. Times are nanoseconds of
 CLOCK_MONOTONIC (`bpf_ktime_get_ns`).
 
-What `length` and `aux` mean is told beside each kind.
+The docstring of each kind defines `length` and `aux`.
 """
 
 from collections.abc import Mapping
@@ -64,47 +64,48 @@ MAP_FLAGS_SHIFT = 8
 
 
 SPECIAL = 1 << 31
-"""In `aux` of MAP: a device's memory: its driver may fill it, and it merges with nothing."""
+"""In `aux` of MAP: device memory. Its driver may fill it, and its VMA never merges."""
 
 NOT_CACHED = 1 << 29
-"""In `aux` of MAP: no regular file on a disk, so its pages need not be in the page cache."""
+"""In `aux` of MAP: not a regular file on disk, so its pages may not be in the page cache."""
 
 PKEY_SHIFT = 8
-"""In `aux` of PROTECT: the protection key plus 1 (0: as it was), above the prot."""
+"""In `aux` of PROTECT: above the prot, the protection key plus 1 (0: unchanged)."""
 
 FILE_TRUNCATED = 1
-"""In `aux` of TRUNCATE: the file was cut, and every mapping of it loses those pages."""
+"""In `aux` of TRUNCATE: the file was truncated, and every mapping of it loses those pages."""
 FILE_HOLE = 2
-"""In `aux` of TRUNCATE: a hole was made; private copies of its pages stay."""
+"""In `aux` of TRUNCATE: a hole was punched; private copies of its pages stay."""
 
 LABEL_BITS = 24
-"""In `aux` of LABEL: the value's bits; the `Label` is above them."""
+"""In `aux` of LABEL: the number of value bits; the `Label` is above them."""
 PKEY_BITS, NAME_BITS, POLICY_BITS, USERFAULT_BITS = 4, 15, 14, 5
-"""Bits that the values of protection keys, names, policies and userfaultfds have."""
+"""Widths in bits of protection keys, names, memory policies and userfaultfds."""
 
 
 PARTLY = 1 << 31
-"""In `aux`: the call failed, but what lies before the first hole is done."""
+"""In `aux`: the call failed after it had processed everything before the first hole."""
 
 
 UNFILLED = 1 << 30
-"""In `aux` of a call that fills what it maps: which pages got entries, only a reading tells."""
+"""In `aux` of a call that fills what it maps: only a reading shows which pages got entries."""
 
 
 DISCARDED = 1
-"""In `aux` of RECLAIM: the entries are none now, for the pages were lazyfree or a file's."""
+"""In `aux` of RECLAIM: the entries are none now, because the pages were lazyfree or a file's."""
 
 
 DEFERRED = 1
-"""In `aux` of PTE_FREE: freed after an RCU grace period, where a file got a huge page."""
+"""In `aux` of PTE_FREE: freed after an RCU grace period (pte_free_defer), because a file got a
+huge page."""
 
 
 class Kind(IntEnum):
-    """What an event is; the numbers are part of the trace format."""
+    """The kind of an event; the numbers are part of the trace format."""
 
     THREAD = 0
-    """A thread ends; address and length: its name, 16 bytes. Never part of a trace, where names
-    of threads are facts."""
+    """A thread ends; address and length: its name, 16 bytes. A trace never contains this kind: it
+    has the names of threads in its facts."""
     FAULT = 1
     """A page fault begins. aux: the x86 error code, bit 31 set in kernel mode."""
     DONTNEED = 2
@@ -112,15 +113,15 @@ class Kind(IntEnum):
     FREE = 3
     """MADV_FREE."""
     UNMAP = 4
-    """munmap returned; length 0: it failed, forget its UNMAP_BEGIN."""
+    """munmap returned; length 0: it failed, so its UNMAP_BEGIN is void."""
     UNMAP_BEGIN = 5
-    """munmap was entered: from now on its range may be mapped again by others."""
+    """munmap was entered: from now on another thread may map its range again."""
     TRUNCATE = 6
-    """MADV_REMOVE: the file's pages leave every mapping."""
+    """MADV_REMOVE: every mapping loses these pages of the file."""
     MAP = 7
     """mmap; aux: prot and flags (`MAP_FLAGS_SHIFT`)."""
     PROTECT = 8
-    """mprotect; aux: prot, and `PARTLY` where the call failed at a hole."""
+    """mprotect; aux: prot, and `PARTLY` if the call failed at a hole."""
     REMAP_FROM = 9
     """mremap was entered with this old range; aux: flags."""
     REMAP_TO = 10
@@ -128,11 +129,11 @@ class Kind(IntEnum):
     BRK = 11
     """brk; address: the program break after the call."""
     POPULATE = 12
-    """MADV_POPULATE_READ or MADV_POPULATE_WRITE, whatever they returned; aux: the advice."""
+    """MADV_POPULATE_READ or MADV_POPULATE_WRITE, whatever it returned; aux: the advice."""
     ADVISE = 13
     """Any other madvise that changes VMAs or pages; aux: the advice."""
     LOCK = 14
-    """mlock, mlock2, mlockall (address 0, length 0); aux: flags and, where it failed, `PARTLY`."""
+    """mlock, mlock2, mlockall (address 0, length 0); aux: flags and, if it failed, `PARTLY`."""
     UNLOCK = 15
     """munlock, munlockall (address 0, length 0); aux: `PARTLY`."""
     FORK = 16
@@ -140,38 +141,38 @@ class Kind(IntEnum):
     EXEC = 17
     """The address space was replaced."""
     EXIT = 18
-    """The last thread is gone."""
+    """The last thread has exited."""
     LOSS = 19
     """Events are missing here; length: how many."""
     PTE_ALLOC = 20
-    """The kernel put a PTE page into the tree (pmd_install); it does not say where."""
+    """The kernel put a PTE page into the tree (pmd_install); the address is unknown."""
     PTE_FREE = 21
-    """The kernel took one out and freed it; aux: `DEFERRED` (pte_free_defer), or 0."""
+    """The kernel took a PTE page out of the tree and freed it; aux: `DEFERRED` or 0."""
     SPLIT = 22
-    """A huge page's PMD was split (__split_huge_pmd); its slot."""
+    """The PMD of a huge page was split (__split_huge_pmd); address: its slot."""
     COLLAPSE = 23
     """The pages of a slot became a huge page (collapse_huge_page)."""
     RECLAIM = 24
-    """Reclaim unmapped a folio (try_to_unmap_one); aux: `DISCARDED`, or they are swap entries."""
+    """Reclaim unmapped a folio (try_to_unmap_one); aux: `DISCARDED`, or 0: swap entries remain."""
     SPAWN = 25
-    """A child that shared the address space (vfork, posix_spawn) has called execve, and has its
+    """A child that shared the address space (vfork, posix_spawn) called execve and now has its
     own; address: its tgid."""
     FILL = 26
-    """Entries come without a fault, as userfaultfd makes them; aux: see `Doubt`."""
+    """Something other than a fault set entries, such as userfaultfd; aux: see `Doubt`."""
     FILE = 27
-    """What the MAP that follows of the same thread maps; aux: identity of the open file, 30 bits;
-    address: offset in it, modulo 2^46."""
+    """The file that the next MAP of the same thread maps; aux: identity of the open file, 30 bits;
+    address: offset in the file, modulo 2^46."""
     LABEL = 28
-    """What VMAs have to agree in to merge was set; aux: which `Label`, and its value."""
+    """A property in which VMAs must agree to merge was set; aux: the `Label` and its value."""
     DETACH = 29
-    """shmdt or io_destroy: address, where that mapping began."""
+    """shmdt or io_destroy; address: where that mapping began."""
     DOUBT = 30
-    """Entries or VMAs of the range may have changed in a way that is not known; length 0:
-    anywhere; aux: see `Doubt`."""
+    """Entries or VMAs of the range may have changed in an unknown way; length 0: anywhere;
+    aux: see `Doubt`."""
     FILE_ZAP = 31
-    """Pages leave a file, in every process that maps it: address, offset in the file; tid: inode
-    number; cpu: `FILE_TRUNCATED` or `FILE_HOLE`; aux: device. Never part of a trace: where a
-    process maps the file, TRUNCATE takes its place."""
+    """A file loses pages, in every process that maps it; address: offset in the file; tid: inode
+    number; cpu: `FILE_TRUNCATED` or `FILE_HOLE`; aux: device. A trace never contains this kind:
+    TRUNCATE replaces it for each process that maps the file."""
 
 
 class Label(IntEnum):
@@ -190,43 +191,43 @@ class Label(IntEnum):
 
 
 class Doubt(IntEnum):
-    """Why DOUBT, or who filled (FILL)."""
+    """The cause of a DOUBT or a FILL."""
 
     CALL = 0
-    """A call failed, and may have done a part of its work."""
+    """A call failed and may have done part of its work."""
     USERFAULTFD = 1
     DIRECT_IO = 2
-    """get_user_pages of its own: O_DIRECT, vmsplice, registered buffers."""
+    """get_user_pages on behalf of the process: O_DIRECT, vmsplice, registered buffers."""
     REMOTE = 3
     """Another process: process_vm_writev, process_madvise."""
     FILE = 4
-    """A file that it maps was cut."""
+    """A file that the process maps was truncated."""
     ATTACHED = 5
-    """shmat and the like have mapped something at this address."""
+    """shmat or a similar call mapped something at this address."""
     COMPAT = 6
     """A 32-bit system call (int 0x80)."""
     MAPPINGS = 7
-    """VMAs changed in a way that is not modelled; entries did not."""
+    """VMAs changed in a way that the shadow does not model; entries did not change."""
 
 
 _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}
 
 
 def kinds_of(events: EventBatch) -> set[int]:
-    """The kinds that a batch has, in less time than looking for one of them takes."""
+    """The kinds that occur in a batch; this is faster than a search for one of them."""
     return set(np.flatnonzero(np.bincount(events["kind"])).tolist())
 
 
 def births(events: EventBatch) -> EventBatch:
-    """Those that tell of children with page tables of their own, in order."""
+    """The events at which a child gets its own page tables, in order."""
     if not kinds_of(events) & {Kind.FORK, Kind.SPAWN}:
         return events[:0]
-    told: EventBatch = events[np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))]
-    return told
+    children: EventBatch = events[np.isin(events["kind"], (Kind.FORK, Kind.SPAWN))]
+    return children
 
 
 def uses_userfaultfd(events: EventBatch) -> bool:
-    """Whether any of them comes of a userfaultfd."""
+    """Whether a userfaultfd caused any of the events."""
     if not kinds_of(events) & {Kind.FILL, Kind.DOUBT, Kind.LABEL}:
         return False
     by_whom = np.isin(events["kind"], (Kind.FILL, Kind.DOUBT))
@@ -235,5 +236,5 @@ def uses_userfaultfd(events: EventBatch) -> bool:
 
 
 def count_kinds(counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Name the kinds in an array of counts indexed by kind, leaving out zeros."""
+    """Convert counts indexed by kind to counts by name, without zeros."""
     return {name: int(counts[kind]) for kind, name in _NAMES.items() if counts[kind]}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes that belong together, as one: their sums, and what they map in common.
+"""Groups of processes: their sums, and the files that they share.
 
-Processes of one name, cgroup or user often are the same program many times: backends of a
-database, prefork workers. Each has PTE pages of its own for the memory that they share.
+Processes with the same name, cgroup or user often run the same program, such as the backends of a
+database or prefork workers. Each process has its own PTE pages for shared memory.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,11 +28,12 @@ _Member = TypeVar("_Member")
 
 @dataclass(frozen=True)
 class CommonMapping:
-    """A file, or memory that is one to the kernel, which several processes map.
+    """A file or shared memory that several processes map.
 
-    `common_kib` is the part of it that at least two of them map; `processes` are those that
-    map some of that. Their PTE pages for the whole of it are `pte_pages` in all, and from
-    `least` to `most` each; `bytes` are all their page tables for it, upper levels included.
+    `common_kib` is the size of the part that at least two processes map. `processes` counts
+    the processes that map some of this part. `pte_pages` counts their PTE pages for the whole
+    file; each process has `least` to `most` of them. `bytes` is the size of all their page
+    tables for the file, including upper levels.
     """
 
     kind: str
@@ -49,13 +50,13 @@ class CommonMapping:
 
 @dataclass(frozen=True)
 class Family:
-    """Processes that have something in common, and their sums.
+    """A group of processes, and their sums.
 
-    `by` says what they have in common: name, cgroup, user, or run, which is that they were
-    followed together; `key` is that. `vm_pte_kib` is
-    the sum of VmPTE where the kernel states it, and otherwise of what the shadow predicts.
-    `mappings` are rows of all of them, those of the same kind and name summed; `unnamed`
-    counts the members of which no mappings are known, which are missing there.
+    `by` is the property by which processes are grouped: name, cgroup, user, or run (followed
+    together). `key` is its value. `vm_pte_kib` is the sum of VmPTE; for a process without a
+    VmPTE from the kernel it includes the prediction of the shadow. `mappings` sums the rows
+    of all processes by kind and name. `unnamed` counts the processes with unknown mappings,
+    which `mappings` does not include.
     """
 
     by: str
@@ -74,12 +75,12 @@ class Family:
     unnamed: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """As schema 1 has it."""
+        """The group in the form of schema 1."""
         return valid(asdict(self))
 
 
 def grouped(members: Iterable[_Member], key: Callable[[_Member], str]) -> dict[str, list[_Member]]:
-    """Members by their key, in the order in which keys are met."""
+    """Group members by key, in the order of the first member of each group."""
     groups: dict[str, list[_Member]] = {}
     for member in members:
         groups.setdefault(key(member), []).append(member)
@@ -87,7 +88,7 @@ def grouped(members: Iterable[_Member], key: Callable[[_Member], str]) -> dict[s
 
 
 def _mapped_by_two(uses: list[MappingUse]) -> tuple[int, list[MappingUse]]:
-    """Bytes of one file that at least two of these map, and those that map some of them."""
+    """Bytes of one file that at least two of these map, and the uses of these bytes."""
     borders = sorted(
         {border for use in uses for part in use.ranges for border in part},
     )
@@ -129,7 +130,7 @@ def _common(uses: list[MappingUse]) -> CommonMapping | None:
 
 
 def _in_common(members: list[Snapshot]) -> list[CommonMapping]:
-    """What at least two processes map, by device and inode; most page tables first."""
+    """Files that at least two processes map, by device and inode; most page tables first."""
     files: dict[tuple[str, int], list[MappingUse]] = {}
     for member in members:
         for use in member.mappings or []:
@@ -140,7 +141,7 @@ def _in_common(members: list[Snapshot]) -> list[CommonMapping]:
 
 
 def family_of(by: str, key: str, members: list[Snapshot]) -> Family:
-    """These processes as one."""
+    """The group of these processes."""
     known = [member for member in members if member.mappings is not None]
     now = [member.now for member in members]
     return Family(
@@ -164,13 +165,13 @@ def family_of(by: str, key: str, members: list[Snapshot]) -> Family:
 def families(
     by: str, members: Iterable[Snapshot], key: Callable[[Snapshot], str], *, least: int = 1
 ) -> list[Family]:
-    """Processes grouped, the largest groups first.
+    """Group processes; the largest groups come first.
 
     Args:
-        by: what the key is.
+        by: the name of the key.
         members: the processes.
-        key: what those that belong together have in common.
-        least: leave out groups of fewer.
+        key: returns the key of a process.
+        least: the minimum size of a group; smaller groups are left out.
     """
     found = [
         family_of(by, name, group)
@@ -181,7 +182,7 @@ def families(
 
 
 def followed_together(members: list[Snapshot]) -> list[Family]:
-    """The processes of one run as one family; none where there is one process only."""
+    """The processes of one run as a group; an empty list for a single process."""
     if len(members) < 2:
         return []
     names = list(dict.fromkeys(member.process.comm for member in members))

@@ -10,7 +10,7 @@ PUD and PGD; its pages are not part of VmPTE.
 All sizes are in bytes and all addresses are user addresses, which fit in a
 signed 64-bit integer on every level count.
 
-`GEOMETRIES` has other page tables too, to tell how large they can get.
+`GEOMETRIES` lists other page tables too, to compute how large they can grow.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Geometry:
     """One layout of page tables. Levels are counted from the PTE pages, which are 1.
 
     Attributes:
-        name: as reports have it.
+        name: the name in reports.
         page_shift: bits of an address within a page.
         index_bits: bits of an address that each level resolves, PTE first.
         entry_bytes: bytes of an entry.
@@ -75,7 +75,7 @@ class Geometry:
 
     @property
     def address_bytes(self) -> int:
-        """What all levels together can address."""
+        """Bytes that all levels together can address."""
         return 1 << (self.page_shift + sum(self.index_bits))
 
     @property
@@ -88,11 +88,11 @@ class Geometry:
         return 1 << (self.page_shift + sum(self.index_bits[: level - 1]))
 
     def table_bytes(self, level: int, space: int) -> int:
-        """The most that tables of this level take, for an address space of `space` bytes.
+        """The largest size in bytes of all tables of this level, for `space` bytes of addresses.
 
-        Every entry over the space, times its size: table "Preface" of the RFC
-        "Try to free user PTE page table pages", patch 18. The top level is one
-        table, of which only a part may be counted; below it tables are whole.
+        The size is the number of entries that cover the space, times the size of an entry
+        (table "Preface" of the RFC "Try to free user PTE page table pages", patch 18). The
+        top level is one table, of which only a part may count; below it tables are whole.
         """
         entries = -(-space // self.span(level))
         if level < self.levels:
@@ -110,5 +110,5 @@ GEOMETRIES = (
     Geometry("arm64, 16K pages", 14, (11, 11, 11, 1), 8, 1 << 48),
     Geometry("arm64, 64K pages", 16, (13, 13, 6), 8, 1 << 48),
 )
-"""x86 with 3 GiB for users on 32 bits; arm64 with addresses of 48 bits
+"""x86 on 32 bits has 3 GiB of user space; arm64 has addresses of 48 bits
 (Documentation/arch/arm64/memory.rst)."""

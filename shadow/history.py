@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What processes did, kept in memory for questions that come after the window.
+"""The history of processes, kept in memory for questions that come after the window.
 
-Kept is the shadow as a process's seed made it, and all events since. It is told the
-records as they are applied, live or out of a trace, so it has the same of both. A
-program that was started anew (execve) is seeded anew, and its history begins there.
+The history of a process is its shadow right after the seed, and all events since.
+`History` receives each record when the engine applies it, live or from a trace, so both
+give the same history. An execve starts a new history with a new seed.
 """
 
 import numpy as np
@@ -16,15 +16,15 @@ from shadow.whatif import Future
 __all__ = ("KEPT_EVENTS", "HistoryStore", "History")
 
 KEPT_EVENTS = 4_000_000
-"""160 MB; three times that for a moment when a change is tried on them."""
+"""160 MB; a simulated change briefly needs three times as much."""
 
-_UNSEEDED = "since its page tables at the beginning are not known"
-_GAP = "since its events have a gap"
-_TOO_MANY = "since there were more events than are kept (--keep takes more)"
+_UNSEEDED = "because its page tables at the beginning are unknown"
+_GAP = "because its events have a gap"
+_TOO_MANY = "because there were more events than ptescope keeps (--keep allows more)"
 
 
 class History:
-    """One process; a `shadow.engine.Tee`."""
+    """The history of one process; a `shadow.engine.Tee`."""
 
     def __init__(self, store: "HistoryStore") -> None:
         self._store = store
@@ -32,12 +32,12 @@ class History:
         self._batches: list[EventBatch] = []
         self._missing: str | None = _UNSEEDED
         self._begun_anew = True
-        """Whether the next seed is the beginning of a history: at first, and after execve."""
+        """Whether the next seed begins a history: at first, and after execve."""
         self.events = 0
-        """How many events are kept."""
+        """How many events this history holds."""
 
     def __call__(self, engine: Engine, record: Record) -> None:
-        """Take notice of a record that was applied to `engine`."""
+        """Add a record that `engine` has applied."""
         match record:
             case Facts():
                 if self._begin is None:
@@ -72,11 +72,11 @@ class History:
         self._batches, self.events, self._missing = [], 0, why
 
     def too_many(self) -> None:
-        """Give up: there is no room for its events."""
+        """Drop the history, because there is no room for its events."""
         self._give_up(_TOO_MANY)
 
     def take(self) -> Future | None:
-        """What was kept, which is kept no longer; None if there never was such a process."""
+        """Hand over the history and forget it; None if the process was never seeded."""
         if self._begin is None:
             return None
         events = np.concatenate([np.empty(0, EVENT), *self._batches])
@@ -86,11 +86,11 @@ class History:
 
 
 class HistoryStore:
-    """Room for the events of several processes.
+    """The histories of several processes, within one limit.
 
     Args:
-        most: how many events are kept of all together. Where there are more, the
-            process that has most of them is given up.
+        most: the limit on the events of all processes together. Beyond it, the store
+            drops the history with the most events.
     """
 
     def __init__(self, most: int = KEPT_EVENTS) -> None:
@@ -98,13 +98,13 @@ class HistoryStore:
         self._all: list[History] = []
 
     def process(self) -> History:
-        """Room for another process."""
+        """Begin the history of another process."""
         kept = History(self)
         self._all.append(kept)
         return kept
 
     def took(self, events: int) -> None:
-        """So many more are kept."""
+        """Count `events` more events, and drop the largest histories while there are too many."""
         self._events += events
         while self._events > self._most:
             max(self._all, key=lambda kept: kept.events).too_many()

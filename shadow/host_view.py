@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of a whole host at one moment, as plain data.
+"""The state of a whole host at one moment, as plain data.
 
-Metrics and screens see nothing else. All times are ns, all sizes in the unit that
-the name says.
+Metrics and screens use nothing else. Times are in ns. Field names end in the unit of a size.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from shadow.snapshot import Snapshot
 __all__ = ("Cost", "Tracking", "HostProcess", "HostView")
 
 Tracking = Literal["followed", "sampled", "counted"]
-"""How a process is watched.
+"""How ptescope tracks a process.
 
-- followed: every event, from a seed on.
-- sampled: the same, but only part of the time, for want of CPU.
-- counted: its VmPTE from /proc is all that is known; it is below the threshold, was
-  not chosen, or there was no memory left to follow it.
+- followed: ptescope seeds a shadow and applies every event.
+- sampled: like followed, but only part of the time, to save CPU.
+- counted: ptescope only reads VmPTE from /proc, because VmPTE is below the threshold, the
+  process was not selected, or the memory limit is reached.
 """
 
 
@@ -28,19 +27,19 @@ class HostProcess:
     """One process.
 
     Attributes:
-        pid: as the host numbers it.
-        start_time: clock ticks after boot; with `pid` it names the process for good.
+        pid: its pid on the host.
+        start_time: clock ticks after boot; unique together with `pid`.
         comm: its name.
         cgroup: its cgroup v2 path, "/" if it is in none.
-        namespace_pid: the pid that it has in its own pid namespace.
-        following: how it is watched.
-        watched: share of the time since it was found in which it was followed, 0 to 1.
-        vm_pte_kib: VmPTE as the kernel states it when the view is made.
-        snapshot: what its shadow says; None where it is only counted.
-        events_per_second: of its events that came lately; 0 where it is only counted.
-        pte_pages_per_second: by which its PTE pages grew or shrank lately.
-        by_kind: its page tables by the kind of mapping that owns them, as they were when it
-            was its turn to be looked at; empty where they were not asked for or are not known.
+        namespace_pid: its pid in its own pid namespace.
+        following: how ptescope tracks it.
+        watched: the share of the time since its discovery in which it was followed, 0 to 1.
+        vm_pte_kib: VmPTE that the kernel reports at the time of the view.
+        snapshot: the snapshot of its shadow; None if the process is only counted.
+        events_per_second: the recent rate of events; 0 if the process is only counted.
+        pte_pages_per_second: the recent change of its PTE pages.
+        by_kind: its page tables by the kind of the owning mapping, at its last turn; empty if
+            unknown or not requested.
     """
 
     pid: int
@@ -59,20 +58,21 @@ class HostProcess:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the watching itself takes, and what it missed.
+    """The cost, losses and failures of ptescope itself, since its start.
 
     Attributes:
-        cpu_seconds: of this process since it began.
-        memory_bytes: its resident memory.
-        shadow_bytes: what the shadows take of it.
-        events: taken since it began.
-        lost: events that did not reach the ring since it began.
-        ring_bytes: size of the ring.
-        ring_used_bytes: filled when it was last looked at.
-        uncounted_forks: processes that had ended before anything was known of them.
-        newest_event_ns: when the newest event happened, CLOCK_MONOTONIC; 0: none came yet.
-        sees_events: whether an event of its own, made to find out, came back lately.
-        failures: how often a process was let go because of an error of ptescope itself.
+        cpu_seconds: CPU time of ptescope.
+        memory_bytes: resident memory of ptescope.
+        shadow_bytes: memory of all shadows, part of the resident memory.
+        events: the number of events read from the ring.
+        lost: the number of events that did not reach the ring.
+        ring_bytes: the size of the ring.
+        ring_used_bytes: bytes in the ring at its last reading.
+        uncounted_forks: the number of forked processes that ended before ptescope read them.
+        newest_event_ns: the time of the newest event, CLOCK_MONOTONIC; 0: no event yet.
+        sees_events: whether the self-test event was seen recently.
+        failures: the number of processes that ptescope stopped following because of an
+            internal error.
     """
 
     cpu_seconds: float
@@ -93,16 +93,16 @@ class HostView:
     """The host.
 
     Attributes:
-        time_ns: of this view, CLOCK_MONOTONIC.
-        hostname: its name.
-        release: of its kernel.
-        policy: by which that kernel frees PTE pages.
-        processes: in no order.
-        cost: of the watching.
-        notes: what limits have made of it, in sentences.
-        slots: entries of each PTE page of the process that was asked for, by the first
-            address of its slot.
-        slots_of: the pid of that process, if one was asked for.
+        time_ns: the time of this view, CLOCK_MONOTONIC.
+        hostname: the name of the host.
+        release: its kernel release.
+        policy: the policy by which its kernel frees PTE pages.
+        processes: its processes, unordered.
+        cost: the cost of ptescope itself.
+        notes: sentences on limits that affect this view.
+        slots: the number of entries of each PTE page of the process `slots_of`, by the first
+            address of the slot.
+        slots_of: the pid of the process whose slots were requested; None: none.
     """
 
     time_ns: int

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The JSON Schema of schema 1, made from the classes that documents are made from.
+"""Generates the JSON Schema of schema 1 from the classes of the documents.
 
-`shadow/schema-1.json` is what this module makes; `python -m shadow.json_schema` writes it
-again after a field was added. Consumers may meet more fields than it names, since fields
-are added within a schema, never renamed.
+`python -m shadow.json_schema` writes `shadow/schema-1.json`; run it after a change to these
+classes. Consumers must accept unknown fields, because later versions of ptescope may add fields
+to a schema. They never rename one.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ FILE = Path(__file__).with_name(f"schema-{SCHEMA}.json")
 """The published schema."""
 
 _NOT_IN_JSON: dict[type, set[str]] = {Snapshot: {"pages"}}
-"""Fields of the classes that documents do not have."""
+"""Fields of the classes that are not in documents."""
 _OPTIONAL: dict[type, set[str]] = {
     Snapshot: {"empty_slots", "empty_slot_vmas", "reading", "mappings", "origins"}
 }
-"""Fields that a document leaves out where they are None."""
+"""Fields that a document leaves out if they are None."""
 _PLAIN: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
     int: {"type": "integer"},
@@ -41,11 +41,11 @@ _RANGE = {
     "items": {"type": "integer", "minimum": 0},
     "minItems": 2,
     "maxItems": 2,
-    "description": "From the least to the most.",
+    "description": "The minimum and the maximum.",
 }
 _EFFECT = {
     "type": "object",
-    "description": "What a change saves once the process rests.",
+    "description": "The saving of a change once the process is idle.",
     "properties": {
         "pte_pages": _RANGE,
         "upper_pages": _RANGE,
@@ -54,11 +54,11 @@ _EFFECT = {
     },
     "required": ["pte_pages", "bytes", "basis"],
 }
-"""`Effect.as_json`, which is not the class's own fields."""
+"""The schema of `Effect.as_json`, which differs from the fields of the class."""
 
 
 class _Maker:
-    """Collects the definitions that the types it is asked for need."""
+    """Collects the definitions of all types that a schema uses."""
 
     def __init__(self, *, closed: bool) -> None:
         self.definitions: dict[str, dict[str, Any]] = {"Effect": self._sealed(_EFFECT, closed)}
@@ -81,11 +81,11 @@ class _Maker:
             return {"type": "object", "additionalProperties": self.of(arguments[1])}
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             return self._reference(hint)
-        raise TypeError(f"{hint} has no place in schema {SCHEMA} yet")
+        raise TypeError(f"{hint} is not supported in schema {SCHEMA}")
 
     def _reference(self, owner: type) -> dict[str, Any]:
         if owner.__name__ not in self.definitions:
-            self.definitions[owner.__name__] = {}  # it may refer to itself
+            self.definitions[owner.__name__] = {}  # the class may refer to itself
             self.definitions[owner.__name__] = self._define(owner)
         return {"$ref": f"#/$defs/{owner.__name__}"}
 
@@ -107,7 +107,7 @@ def json_schema(*, closed: bool = False) -> dict[str, Any]:
     """The schema of the document that every `--json` prints (JSON Schema, draft 2020-12).
 
     Args:
-        closed: refuse fields that it does not name.
+        closed: whether to reject fields that the schema does not define.
     """
     maker = _Maker(closed=closed)
     process = maker.of(Snapshot)
@@ -133,7 +133,7 @@ def json_schema(*, closed: bool = False) -> dict[str, Any]:
 
 
 def published() -> str:
-    """The text of `FILE`."""
+    """The text of the published schema, `FILE`."""
     return json.dumps(json_schema(), indent=2) + "\n"
 
 

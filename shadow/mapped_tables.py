@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The page tables of a shadow, for those who ask whose they are (`shadow.mappings`)."""
+"""Assigns the page tables of a shadow to the mappings that own them (`shadow.mappings`)."""
 
 import numpy as np
 import numpy.typing as npt
 
 from shadow.events import NAME_BITS
+from shadow.geometry import SLOT
 from shadow.mapping_names import NO_NAMES, MappingNames
+from shadow.mapping_owners import Owner, owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
 from shadow.snapshot import SPARSE_BELOW
@@ -13,7 +15,7 @@ from shadow.table import HUGE_ANON, Counter, LabelPart, Table
 from shadow.table.contents import huge_pages, pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 
-__all__ = ("shadow_uses", "unnamed")
+__all__ = ("owners_of_slots", "shadow_uses", "unnamed")
 
 
 def _vmas(table: Table) -> npt.NDArray[np.void]:
@@ -42,12 +44,12 @@ def shadow_uses(
 
     Args:
         table: the shadow page table.
-        names: what was read of its mappings; None: nothing was, so only kinds are known.
-        policy: whose PTE pages.
-        unplaced: PTE pages whose addresses are not known.
+        names: the names of its mappings; None: not read, so that only kinds are known.
+        policy: the policy whose PTE pages are assigned.
+        unplaced: the number of PTE pages with unknown addresses.
 
     Returns:
-        None where the mappings themselves are not known.
+        The rows; None if the mappings are unknown.
     """
     if not table.counter(Counter.VMAS_KNOWN):
         return None
@@ -60,8 +62,32 @@ def shadow_uses(
     )
 
 
+def owners_of_slots(
+    table: Table, names: MappingNames | None, slots: npt.NDArray[np.int64]
+) -> tuple[list[Owner], npt.NDArray[np.int64]]:
+    """The owner of the first mapping in each slot.
+
+    Args:
+        table: the shadow page table.
+        names: see `shadow_uses`.
+        slots: (n,) the first address of each slot.
+
+    Returns:
+        The owners, and (n,) the index of the owner of each slot; -1: no known mapping.
+    """
+    vmas = _vmas(table)
+    if not len(vmas):
+        return [], np.full(len(slots), -1)
+    owners = owners_of(vmas, names or NO_NAMES, table.counter(Counter.BRK))
+    first = np.searchsorted(vmas["end"], slots, side="right")
+    at = np.minimum(first, len(vmas) - 1)
+    inside = (first < len(vmas)) & (vmas["start"][at] < slots + SLOT)
+    found = np.where(inside, owners.of[at], -1)
+    return owners.owners, found
+
+
 def unnamed(table: Table, names: MappingNames | None) -> frozenset[int]:
-    """Files and labels of its mappings that have no name yet, labels as negative numbers."""
+    """Files and labels of mappings without a name; labels are negative numbers."""
     known, vmas = names or NO_NAMES, _vmas(table)
     labels = vmas["flags"][vmas["file"] == 0] >> LabelPart.NAME & ((1 << NAME_BITS) - 1)
     files = set(np.unique(vmas["file"]).tolist()) - {0} - known.files.keys()

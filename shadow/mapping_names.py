@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Names of mappings, as plain data: what the kernel's flags do not say of a VMA.
+"""Names of mappings, as plain data.
 
-A VMA names its file by an identity and its anonymous memory by a hash (`shadow.table.VMA`).
-What the two stand for is read from /proc/PID/maps once and kept here, so it stays right when
-VMAs are split, merged and moved.
+A VMA identifies its file by a number and the name of its anonymous memory by a hash
+(`shadow.table.VMA`). ptescope reads the names for both from /proc/PID/maps once. They stay valid
+when VMAs are split, merged or moved.
 """
 
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ __all__ = ("NO_NAMES", "FileName", "MappingKind", "MappingNames", "mapping_name"
 
 
 class MappingKind(StrEnum):
-    """What a mapping is for, as far as it can be known; a bounded set, fit for labels."""
+    """The purpose of a mapping, if known; a bounded set, so usable as metric labels."""
 
     HEAP = "heap"
-    """What brk has made."""
+    """Memory from brk."""
     STACK = "stack"
-    """The main thread's; those of other threads are anonymous memory."""
+    """The stack of the main thread; stacks of other threads are anonymous memory."""
     FILE = "file"
-    """A regular file, programs and libraries among them."""
+    """A regular file, including programs and libraries."""
     MEMFD = "memfd"
     SYSV_SHM = "sysv_shm"
     POSIX_SHM = "posix_shm"
@@ -29,43 +29,43 @@ class MappingKind(StrEnum):
     """MAP_SHARED without a file, which forked processes inherit."""
     HUGETLB = "hugetlb"
     NAMED = "named_anonymous"
-    """Anonymous memory that was named with prctl(PR_SET_VMA_ANON_NAME)."""
+    """Anonymous memory named with prctl(PR_SET_VMA_ANON_NAME)."""
     ALLOCATOR = "allocator"
     """An arena of glibc's malloc, or the heap of a sanitizer's allocator."""
     SANITIZER = "sanitizer"
-    """Shadow of ASan, TSan or MSan."""
+    """The shadow of ASan, TSan or MSan."""
     JIT = "jit"
-    """Anonymous memory that can be executed: code that was made at run time."""
+    """Executable anonymous memory: code generated at run time."""
     RESERVATION = "reservation"
-    """At least 1 GiB of touching anonymous mappings of which most cannot be accessed: heaps of
-    JITs, pools of wasm runtimes, garbage-collected heaps."""
+    """At least 1 GiB of adjacent anonymous mappings, mostly inaccessible: heaps of JITs, pools of
+    wasm runtimes, garbage-collected heaps."""
     ANONYMOUS = "anonymous"
     """All other private memory without a file."""
     VDSO = "vdso"
-    """[vdso], [vvar] and what else the kernel maps by itself."""
+    """[vdso], [vvar] and other mappings that the kernel creates."""
     DEVICE = "device"
     OTHER = "other"
-    """A file of the kernel without a path, or one whose name is not known."""
+    """A kernel file without a path, or a file with an unknown name."""
     UNMAPPED = "unmapped"
-    """Tables over addresses that no mapping has."""
+    """Page tables for addresses without a mapping."""
     UNPLACED = "unplaced"
-    """PTE pages whose addresses are not known."""
+    """PTE pages with unknown addresses."""
 
     @classmethod
     def _missing_(cls, value: object) -> "MappingKind | None":  # noqa: ARG003
-        """A trace of a later version may know more kinds."""
+        """Traces from later versions may have further kinds."""
         return cls.OTHER
 
 
 @dataclass(frozen=True)
 class FileName:
-    """What a file mapping maps.
+    """The file of a mapping.
 
     Attributes:
-        kind: one of `MappingKind`.
-        name: as /proc/PID/maps has it; its path, mostly.
-        device: major and minor number, "8:1".
-        inode: in that device.
+        kind: the kind of the mapping.
+        name: the name in /proc/PID/maps, usually a path.
+        device: major and minor number, such as "8:1".
+        inode: the inode number on that device.
     """
 
     kind: MappingKind
@@ -79,9 +79,9 @@ class MappingNames:
     """Names of the mappings of one process.
 
     Attributes:
-        files: by the `file` of a VMA.
-        labels: names of anonymous memory by their hash in the flags of a VMA.
-        heap: where the heap begins, bytes; 0: not known.
+        files: files by the `file` of a VMA.
+        labels: names of anonymous memory by the hash in the flags of a VMA.
+        heap: the start address of the heap; 0: unknown.
     """
 
     files: dict[int, FileName] = field(default_factory=dict)
@@ -98,17 +98,17 @@ _TEXT = {
     MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
     MappingKind.NAMED: "named anonymous memory",
     MappingKind.ANONYMOUS: "anonymous memory",
-    MappingKind.JIT: "code made at run time",
+    MappingKind.JIT: "JIT code",
     MappingKind.RESERVATION: "large reservations",
     MappingKind.FILE: "a file",
     MappingKind.OTHER: "other mappings",
-    MappingKind.UNMAPPED: "no mapping is there",
-    MappingKind.UNPLACED: "addresses not known",
+    MappingKind.UNMAPPED: "unmapped addresses",
+    MappingKind.UNPLACED: "unknown addresses",
 }
 
 
 def mapping_name(kind: str, name: str | None) -> str:
-    """What a row is called: the name, where it has one, else what it is."""
+    """The label of a row: the name of the mapping, or else its kind."""
     if name is None:
         return _TEXT.get(MappingKind(kind), kind)
     if len(name) <= _LONGEST:

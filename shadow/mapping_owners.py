@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who owns each mapping of a process: its kind and name, from its VMA and what was read.
+"""Finds the owner of each mapping of a process: its kind and name, from its VMA and its names.
 
-Only what can be known is claimed. The kernel says what is a file, a stack, the heap, or has
-a name. Sanitizers use fixed addresses, and glibc's arenas a fixed layout. Everything else
-that has no file is anonymous.
+ptescope claims only what it can know. The kernel identifies files, stacks, the heap and named
+memory. Sanitizers use fixed addresses, and glibc arenas have a fixed layout. All other memory
+without a file is anonymous.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ __all__ = ("Owner", "Owners", "owners_of")
 
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _ARENA = 64 << 20
-"""HEAP_MAX_SIZE of glibc's malloc on 64 bits (malloc/arena.c): a heap of an arena begins at a
-multiple of it, and is reserved up to the next one."""
+"""HEAP_MAX_SIZE of glibc malloc on 64-bit systems (malloc/arena.c): the size and the alignment of a
+heap of an arena."""
 _LARGE = 1 << 30
 _Vmas = npt.NDArray[np.void]
 _Mask = npt.NDArray[np.bool_]
@@ -30,7 +30,7 @@ _Indices = npt.NDArray[np.int64]
 
 
 class Owner(NamedTuple):
-    """What mappings have in common that are one row of a report."""
+    """The owner of mappings; reports have one row for each owner."""
 
     kind: MappingKind
     name: str | None = None
@@ -39,24 +39,24 @@ class Owner(NamedTuple):
 
 
 class Owners(NamedTuple):
-    """Owners, and which of them each VMA belongs to: (n,) indices."""
+    """The owners, and (n,) the index of the owner of each VMA."""
 
     owners: list[Owner]
     of: _Indices
 
 
 def _runs(vmas: _Vmas, member: _Mask) -> _Indices:
-    """(n,) the number of the run of touching VMAs that each belongs to."""
+    """(n,) the number of the run of adjacent VMAs that contains each VMA."""
     begins = np.ones(len(vmas), np.bool_)
     begins[1:] = (vmas["start"][1:] != vmas["end"][:-1]) | ~member[1:] | ~member[:-1]
     return np.cumsum(begins) - 1
 
 
 def _arenas(vmas: _Vmas, plain: _Mask) -> _Mask:
-    """Which VMAs are heaps of glibc's arenas: from one multiple of 64 MiB up to the next.
+    """Which VMAs are heaps of glibc arenas.
 
-    The first part is accessible, the second is not, and nothing else lies between the two
-    multiples. Heaps that touch stay apart, because one never reaches beyond its 64 MiB.
+    A heap is 64 MiB long and aligned to 64 MiB. Its first part is accessible, the rest is not.
+    Adjacent heaps stay separate, because no heap crosses a multiple of 64 MiB.
     """
     found = np.zeros(len(vmas), np.bool_)
     open_, closed = vmas["flags"] & _ACCESS != 0, vmas["flags"] & _ACCESS == 0
@@ -70,7 +70,7 @@ def _arenas(vmas: _Vmas, plain: _Mask) -> _Mask:
 
 
 def _reservations(vmas: _Vmas, plain: _Mask) -> _Mask:
-    """Which VMAs belong to a large run of anonymous ones of which most cannot be accessed."""
+    """Which VMAs belong to a large run of anonymous VMAs that are mostly inaccessible."""
     run = _runs(vmas, plain)
     size = np.where(plain, vmas["end"] - vmas["start"], 0)
     closed = np.where(vmas["flags"] & _ACCESS == 0, size, 0)
@@ -80,7 +80,7 @@ def _reservations(vmas: _Vmas, plain: _Mask) -> _Mask:
 
 
 class _Collected:
-    """Owners in the order in which they are met."""
+    """Collects owners, numbered in the order of their first use."""
 
     def __init__(self, count: int) -> None:
         self._number: dict[Owner, int] = {}
@@ -91,16 +91,16 @@ class _Collected:
             self.of[where] = self._number.setdefault(owner, len(self._number))
 
     def give_each(self, where: _Mask, keys: _Indices, owner: Callable[[int], Owner]) -> None:
-        """Give those of `where` the owner of their key."""
+        """Give each VMA in `where` the owner of its key."""
         found, inverse = np.unique(keys[where], return_inverse=True)
         numbers = [self._number.setdefault(owner(key), len(self._number)) for key in found.tolist()]
         if numbers:
             self.of[where] = np.array(numbers, np.int64)[inverse]
 
     def result(self) -> Owners:
-        """Those that own something, in an order that does not depend on how they were met.
+        """The owners with at least one VMA, in an order that does not depend on the collection.
 
-        Parts of tables are rounded one after the other, so the order decides about bytes.
+        The order affects results, because parts of a table are rounded one after another.
         """
         every, used = list(self._number), np.unique(self.of).tolist()
         ordered = sorted(used, key=lambda number: _order(every[number]))
@@ -124,8 +124,8 @@ def owners_of(vmas: _Vmas, names: MappingNames, brk: int) -> Owners:
 
     Args:
         vmas: (n,) of `shadow.table.VMA`, sorted.
-        names: what was read of them.
-        brk: the program break, bytes; 0: not known.
+        names: the names of the VMAs.
+        brk: the program break, bytes; 0: unknown.
     """
     flags, file = vmas["flags"], vmas["file"]
     label = flags >> LabelPart.NAME & ((1 << NAME_BITS) - 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Page tables cut into the parts that their owners are charged for; see `shadow.mappings`."""
+"""Splits page tables into the parts that are charged to owners; see `shadow.mappings`."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ Addresses = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of tables, ascending by table: (n,) each.
+    """Parts of tables as (n,) columns, ascending by table.
 
     Attributes:
         table: the number of the table.
-        owner: the number of who is charged.
-        weight: in which proportion to the others of the same table.
+        owner: the number of the owner that is charged.
+        weight: the weight of the part, relative to other parts of the same table.
     """
 
     table: Addresses
@@ -31,7 +31,7 @@ class Parts:
     weight: Addresses
 
     def joined(self, others: "Parts") -> "Parts":
-        """Both, ascending; no table is in both."""
+        """The parts of both, ascending by table; the two must have no table in common."""
         order = np.argsort(np.concatenate([self.table, others.table]), kind="stable")
         return Parts(
             np.concatenate([self.table, others.table])[order],
@@ -40,7 +40,7 @@ class Parts:
         )
 
     def charged(self) -> Addresses:
-        """(n,) bytes for each part; those of one table sum to its 4,096 exactly."""
+        """(n,) the bytes of each part; the parts of a table add up to exactly 4,096."""
         if not len(self.table):
             return self.weight
         begins = np.flatnonzero(np.diff(self.table, prepend=-1))
@@ -48,14 +48,14 @@ class Parts:
         total = np.add.reduceat(self.weight, begins)[number]
         upto = np.cumsum(self.weight)
         before = (upto - self.weight)[begins][number]
-        # Rounded on the way, not one by one: differences of these add up.
+        # Round the running sums, not each part: the differences of rounded sums add up.
         upto -= before
         bytes_: Addresses = upto * PAGE // total - (upto - self.weight) * PAGE // total
         return bytes_
 
 
 def _sorted(table: Addresses, owner: Addresses, weight: Addresses) -> Parts:
-    """The parts of a table and an owner as one, without those of no weight."""
+    """Merge parts with the same table and owner, and drop parts without weight."""
     width = int(owner.max(initial=0)) + 1
     keys, inverse = np.unique(table * width + owner, return_inverse=True)
     summed = np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.int64)
@@ -64,7 +64,7 @@ def _sorted(table: Addresses, owner: Addresses, weight: Addresses) -> Parts:
 
 
 class Ground:
-    """The address space: VMAs with their owners, and one more for what no VMA has."""
+    """The address space: VMAs with their owners, and an owner for unmapped addresses."""
 
     def __init__(self, vmas: npt.NDArray[np.void], owners: Owners) -> None:
         self.starts, self.ends = vmas["start"].astype(np.int64), vmas["end"].astype(np.int64)
@@ -72,7 +72,7 @@ class Ground:
         self.unmapped = len(owners.owners)
 
     def owner_at(self, addresses: Addresses) -> Addresses:
-        """(n,) whose the addresses are."""
+        """(n,) the owner of each address."""
         at = np.searchsorted(self.ends, addresses, side="right")
         inside = at < len(self.ends)
         inside[inside] = self.starts[at[inside]] <= addresses[inside]
@@ -83,7 +83,7 @@ class Ground:
     def under(
         self, bases: Addresses, span: int
     ) -> tuple[Addresses, Addresses, Addresses, Addresses]:
-        """The VMAs under each of [base, base + span): index of the base, owner, range."""
+        """The VMAs in each [base, base + span): index of the base, owner, start, end."""
         first = np.searchsorted(self.ends, bases, side="right")
         count = np.maximum(np.searchsorted(self.starts, bases + span) - first, 0)
         table = np.repeat(np.arange(len(bases)), count)
@@ -92,7 +92,7 @@ class Ground:
         return table, self._of[vma], low, np.minimum(self.ends[vma], bases[table] + span)
 
     def by_addresses(self, wanted: npt.NDArray[np.bool_], bases: Addresses, span: int) -> Parts:
-        """Parts of the tables that hold nothing."""
+        """The parts of the `wanted` tables by addresses, because they are empty."""
         (at,) = np.nonzero(wanted)
         table, owner, low, high = self.under(bases[at], span)
         nobody = np.setdiff1d(np.arange(len(at)), table)
@@ -106,7 +106,7 @@ class Ground:
 def _counted(
     present: npt.NDArray[np.uint64], table: Addresses, low: Addresses, high: Addresses
 ) -> Addresses:
-    """(n,) entries of PTE pages `table` from number `low` to before `high`."""
+    """(n,) the number of entries in [low, high) of the PTE pages `table`."""
     counts = np.zeros(len(table), np.int64)
     for word in range(ENTRIES // _WORD):
         begin = np.clip(low - word * _WORD, 0, _WORD).astype(np.uint64)
@@ -121,12 +121,12 @@ def _counted(
 def pte_parts(
     slots: Addresses, present: npt.NDArray[np.uint64], refs: Addresses, ground: Ground
 ) -> tuple[Parts, Addresses]:
-    """The parts of PTE pages, and the entries of each part.
+    """The parts of PTE pages, and the number of entries of each part.
 
     Args:
-        slots: (n,) first addresses of what they map.
-        present: (n, 8) their maps of entries that are not none.
-        refs: (n,) how many these are.
+        slots: (n,) the first address of the slot of each PTE page.
+        present: (n, 8) bitmaps of entries that are not none.
+        refs: (n,) the number of these entries.
         ground: the address space.
     """
     table, owner, low, high = ground.under(slots, SLOT)
@@ -150,9 +150,9 @@ def upper_parts(
     """The parts of PMD or PUD pages.
 
     Args:
-        bases: first addresses of what they map, ascending.
-        span: bytes that each maps.
-        below: what they hold: addresses, owners, and bytes charged.
+        bases: the first address that each page maps, ascending.
+        span: the number of bytes that each page maps.
+        below: the tables that the pages point to: addresses, owners, and bytes charged.
         ground: the address space.
     """
     addresses, owner, charged = below

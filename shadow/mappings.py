@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Page tables by the mappings that own them.
+"""Charges page tables to the mappings that own them.
 
-Every table is 4,096 bytes and is charged whole, in bytes, so that the sum over all mappings
-is the sum of all tables to the byte:
+All 4,096 bytes of every table are charged, so the sum over all mappings equals the size of all
+tables:
 
-- a PTE page to the mappings that have entries in it, in proportion to these entries; an empty
-  one to the mappings in its slot, in proportion to the addresses that each has there;
-- a PTE page deposited under an anonymous huge page to the mapping of that huge page;
-- a PMD page to those whose PTE pages and huge pages it holds, in proportion to what was
-  charged for these; a PUD page likewise by the PMD pages below it. One that holds nothing, to
-  the mappings under it, in proportion to their addresses.
+- A PTE page is charged to the mappings with entries in it, in proportion to their entries. An
+  empty PTE page is charged to the mappings in its slot, in proportion to their size there.
+- A PTE page deposited under an anonymous huge page is charged to the mapping of that page.
+- A PMD page is charged to the owners of its PTE pages and huge pages, in proportion to the bytes
+  charged for these. A PUD page is charged in the same way by its PMD pages. An empty PMD or PUD
+  page is charged to the mappings below it, in proportion to their size there.
 
-Tables over addresses that no mapping has, and PTE pages whose addresses are not known, are
-rows of their own.
+Tables for unmapped addresses have their own row, and so have PTE pages with unknown addresses.
 """
 
 from collections.abc import Iterable
@@ -31,14 +30,14 @@ __all__ = ("MappingUse", "Tables", "combined", "mapping_uses", "ranked", "summed
 
 @dataclass(frozen=True)
 class MappingUse:
-    """The page tables that one mapping owns, or several of one kind and name.
+    """The page tables of all mappings with one kind and name.
 
-    Tables are charged in parts of a byte's size where mappings share them, so counts of tables
-    are multiples of 1/4096. `kind` is one of `MappingKind`; `name` is None where the mapping
-    has none or it is not known. `mappings` are VMAs, `mapped_kib` is the address space that
-    they take. `bytes` is all that is charged: the PTE pages, the PMD and PUD pages above them
-    and the PTE pages deposited under huge pages; `share` is its part of all tables, 0 to 1.
-    `device`, `inode` and `ranges` (offset and end, bytes) say which part of which file.
+    Mappings can share a table, and are then charged whole bytes of it, so counts of tables are
+    multiples of 1/4096. `kind` is a `MappingKind`; `name` is None if the mapping has no name
+    or the name is unknown. `mappings` counts VMAs, `mapped_kib` is their size. `bytes` is the
+    total charge: PTE pages, the PMD and PUD pages above them, and PTE pages deposited under
+    huge pages. `share` is the fraction of all tables, 0 to 1. `device`, `inode` and `ranges`
+    (start and end offsets, bytes) identify the mapped parts of a file.
     """
 
     kind: str
@@ -64,13 +63,13 @@ class Tables:
     """The page tables of one process.
 
     Attributes:
-        slots: (n,) first addresses of the slots with a PTE page.
-        present: (n, 8) uint64: their maps of entries that are not none.
-        leaves: (m,) first addresses of leaf PMDs.
-        deposited: (m,) which of them have a deposited PTE page.
-        pmd_bases: (k,) ascending: first addresses of what PMD pages map.
-        pud_bases: (l,) the same of PUD pages.
-        unplaced: PTE pages whose addresses are not known; all of them are empty.
+        slots: (n,) the first address of each slot with a PTE page.
+        present: (n, 8) uint64: bitmaps of entries that are not none.
+        leaves: (m,) the first address of each leaf PMD.
+        deposited: (m,) whether each leaf PMD has a deposited PTE page.
+        pmd_bases: (k,) ascending: the first address that each PMD page maps.
+        pud_bases: (l,) the same for PUD pages.
+        unplaced: the number of PTE pages with unknown addresses; all of them are empty.
     """
 
     slots: Addresses
@@ -83,7 +82,7 @@ class Tables:
 
 
 def _merged_ranges(vmas: npt.NDArray[np.void]) -> list[list[int]]:
-    """Which bytes of their file these VMAs map, as disjoint ranges."""
+    """The file offsets that these VMAs map, as disjoint ranges."""
     first = vmas["pgoff"] << PAGE_SHIFT
     ranges: list[list[int]] = []
     for start, end in sorted(
@@ -104,17 +103,17 @@ def mapping_uses(
     brk: int = 0,
     sparse_below: int,
 ) -> list[MappingUse]:
-    """The page tables of a process by the mappings that own them, most of them first.
+    """The page tables of a process by owning mapping, largest first.
 
-    The sum of `bytes` is 4,096 times the number of all tables, unplaced and deposited ones
-    included.
+    The sum of `bytes` is 4,096 times the number of tables, including unplaced and deposited
+    PTE pages.
 
     Args:
         vmas: (n,) of `shadow.table.VMA`, sorted.
-        names: what was read of them.
+        names: the names of the VMAs.
         tables: the page tables.
-        brk: the program break, bytes; 0: not known.
-        sparse_below: a PTE page with fewer entries, but not none, is called sparse.
+        brk: the program break, bytes; 0: unknown.
+        sparse_below: a PTE page with at least one entry, but fewer than this, is sparse.
     """
     owners = owners_of(vmas, names, brk)
     ground = Ground(vmas, owners)
@@ -165,7 +164,7 @@ def _rows(
     entries: Addresses,
     unplaced: int,
 ) -> list[MappingUse]:
-    """A row for each owner that is charged anything, given the bytes of each kind of table."""
+    """A row for each owner with a charge, from the bytes of each kind of table."""
     total = sum(
         (columns[name] for name in ("pte_pages", "pmd_pages", "pud_pages", "thp_deposits")),
         np.zeros(len(entries), np.int64),
@@ -220,16 +219,16 @@ _SUMMED = (
 
 
 def ranked(uses: Iterable[MappingUse]) -> list[MappingUse]:
-    """The largest first."""
+    """The rows, largest first."""
     return sorted(uses, key=lambda use: (-use.bytes, use.kind, use.name or "", use.inode))
 
 
 def combined(uses: Iterable[MappingUse], *, names: bool = True) -> list[MappingUse]:
-    """Rows of several processes as one list: those of the same kind, and name, are summed.
+    """Sum rows of several processes by kind and name.
 
     Args:
-        uses: of any processes.
-        names: keep names apart; otherwise only kinds, of which there is a bounded number.
+        uses: the rows of any processes.
+        names: whether to sum by name too; by kind alone, the number of rows is bounded.
     """
     groups: dict[tuple[str, str | None], list[MappingUse]] = {}
     for use in uses:
@@ -242,11 +241,11 @@ def combined(uses: Iterable[MappingUse], *, names: bool = True) -> list[MappingU
 
 
 def summed_up(uses: list[MappingUse], everything: int) -> MappingUse:
-    """One row for several, without a name.
+    """The sum of several rows, without a name.
 
     Args:
         uses: the rows.
-        everything: the bytes of all tables, of which its share is told.
+        everything: the bytes of all tables, to compute `share`.
     """
     sums = {column: sum(getattr(use, column) for use in uses) for column in _SUMMED}
     return replace(_NOTHING, **sums, share=_share(sums["bytes"], everything))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How much memory the shadows of a trace may take: a trace is not to be trusted with it."""
+"""A limit on the memory of the shadows of a trace, because a trace is untrusted input."""
 
 import weakref
 from typing import Any
@@ -7,24 +7,24 @@ from typing import Any
 __all__ = ("MAX_MEMORY", "NoRoomError", "Room")
 
 MAX_MEMORY = 512 << 20
-"""Bytes that a trace may make its shadows take: page tables of a process with 3 TiB."""
+"""Default limit in bytes on the shadows of a trace: page tables of a process with 3 TiB."""
 
 _PER_SLOT = 1024
-"""Bytes of the room for each slot that calls may fill without a reading."""
+"""Bytes of the limit for each slot that calls may fill without a reading."""
 _PER_MAPPING = 4096
 _PEAK = 2
-"""An array that grows is there twice for a moment."""
+"""An array that grows briefly exists twice."""
 
 
 class NoRoomError(Exception):
-    """There is no room for what an event or a reading claims; says what."""
+    """An event or a reading needs more memory than the limit allows; the message names it."""
 
 
 class Room:
-    """Memory that several tables share.
+    """A memory limit that several tables share.
 
     Args:
-        limit: bytes.
+        limit: bytes that the tables may take together.
     """
 
     def __init__(self, limit: int) -> None:
@@ -39,14 +39,14 @@ class Room:
 
     @property
     def mappings(self) -> int:
-        """Mappings that one process may have: beyond 65,530 (vm.max_map_count) few have any."""
+        """Mappings that one process may have; few exceed the default vm.max_map_count of 65,530."""
         return self.limit // _PER_MAPPING
 
     def claim(self, owner: Any, size: int) -> None:
-        """`owner` takes `size` bytes by now.
+        """Record that `owner` takes `size` bytes now.
 
         Raises:
-            NoRoomError: that is too much.
+            NoRoomError: all owners together exceed the limit.
         """
         self._total += size - self._taken.get(owner, 0)
         self._taken[owner] = size

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Origins as reports show them: who made the PTE pages, and what emptied the empty ones.
+"""The origins of PTE pages for reports: who made them, and what emptied them.
 
-The table keeps for each PTE page the event that made it and the event that took its last
-entry (`shadow.table.origin`). Here these become names, and PTE pages with like origins
-become one line.
+For each PTE page, the table keeps the event that made it and the event that removed its last
+entry (`shadow.table.origin`). This module names these events and groups PTE pages by origin.
 """
 
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from shadow.events import FILE_HOLE, FILE_TRUNCATED, Kind
 from shadow.geometry import PAGE
+from shadow.mapping_owners import Owner
 from shadow.table.origin import (
     GUARD_INSTALL,
     KIND_BITS,
@@ -36,9 +36,10 @@ __all__ = (
 )
 
 BEFORE = "before the window"
-"""The origin of what the seed found."""
+"""The origin of PTE pages that are in the seed."""
 _BEFORE = -1
 _Column = npt.NDArray[np.int64]
+_Key = tuple[str, int, int, str | None, str | None, str | None]
 _UNSEEN = "no event (found by a reading)"
 _NAMES = {
     Kind.FAULT: "fault",
@@ -76,7 +77,7 @@ _SIZED = {
 
 
 def call_name(code: int) -> str:
-    """What an origin's code stands for, in the words of manual pages."""
+    """The name of an origin's code, as in manual pages."""
     kind, variant = code & ((1 << KIND_BITS) - 1), code >> KIND_BITS
     if code == READING:
         return _UNSEEN
@@ -85,7 +86,7 @@ def call_name(code: int) -> str:
 
 
 def thread_name(tid: int, threads: Mapping[int, str]) -> str | None:
-    """A thread by its name, or by its number where no name is known; None: no thread."""
+    """The name of a thread, or its number if the name is unknown; None: no thread."""
     if tid == 0:
         return None
     return threads.get(tid, f"thread {tid}")
@@ -93,22 +94,26 @@ def thread_name(tid: int, threads: Mapping[int, str]) -> str | None:
 
 @dataclass(frozen=True)
 class Origin:
-    """PTE pages of one origin.
+    """A group of PTE pages with the same origin.
 
     Attributes:
-        call: what made or emptied them: a call, a fault, or what the kernel does by itself.
-        least_bytes: the calls were at least this large, a power of two; 0: they have no size.
-        most_bytes: and not larger than this.
-        thread: the name of the threads that did it; None: not known, or no thread.
-        pte_pages: how many PTE pages.
-        first_ns: when the first of them was made or emptied, CLOCK_MONOTONIC; 0: not known.
-        last_ns: when the last one was.
+        call: what made or emptied them: a call, a fault, or an action of the kernel.
+        least_bytes: the calls have at least this size, a power of two; 0: they have no size.
+        most_bytes: the calls have at most this size.
+        thread: the name of the threads; None: unknown, or no thread.
+        kind: the kind of the first mapping in their slots, a `MappingKind`; None: unknown.
+        name: the name of that mapping; None: unknown, or it has no name.
+        pte_pages: the number of PTE pages.
+        first_ns: when the first one was made or emptied, CLOCK_MONOTONIC; 0: unknown.
+        last_ns: when the last one was made or emptied.
     """
 
     call: str
     least_bytes: int
     most_bytes: int
     thread: str | None
+    kind: str | None
+    name: str | None
     pte_pages: int
     first_ns: int
     last_ns: int
@@ -116,12 +121,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the PTE pages of a process come from.
+    """The origins of the empty PTE pages of a process, the largest groups first.
 
     Attributes:
-        emptied: what emptied the empty ones, largest group first; together all empty PTE
-            pages whose addresses are known.
-        made: who made those that are empty, likewise.
+        emptied: what emptied them; the groups cover all empty PTE pages with known
+            addresses.
+        made: who made them; the groups cover the same PTE pages.
     """
 
     emptied: list[Origin]
@@ -133,13 +138,13 @@ class PageOrigins:
     """The origin of each of n PTE pages, as columns.
 
     Attributes:
-        made_call: (n,) what made it.
-        made_by: (n,) the name of the thread; None: not known, or no thread.
-        made_ns: (n,) when, CLOCK_MONOTONIC; None: before the window.
-        emptied_call: (n,) what took its last entry; None: it has entries.
-        emptied_bytes: (n,) the size of that call; None: it has none.
-        emptied_by: (n,) the name of the thread.
-        emptied_ns: (n,) when; None: before the window.
+        made_call: (n,) what made the PTE page.
+        made_by: (n,) the name of the thread; None: unknown, or no thread.
+        made_ns: (n,) the time, CLOCK_MONOTONIC; None: before the window.
+        emptied_call: (n,) what removed the last entry; None: the PTE page has entries.
+        emptied_bytes: (n,) the size of that call; None: it has no size.
+        emptied_by: (n,) the name of the thread; None: unknown, or no thread.
+        emptied_ns: (n,) the time; None: before the window.
     """
 
     made_call: list[str]
@@ -152,7 +157,7 @@ class PageOrigins:
 
 
 def origins_of(records: npt.NDArray[Any], threads: Mapping[int, str]) -> PageOrigins:
-    """The origins of PTE page records, one by one.
+    """The origin of each PTE page record.
 
     Args:
         records: (n,) of `shadow.table.state.RECORD`.
@@ -183,9 +188,10 @@ def _is_sized(code: int) -> bool:
 
 
 def _size_classes(codes: _Column, pages: _Column) -> _Column:
-    """(n,) which powers of two the sizes of calls lie between: twice the exponent, plus 1.
+    """(n,) the size class of each call; see `_bytes_of`.
 
-    One less stands for exactly a power of two, and 0 for calls without a size.
+    Calls of exactly 2^k pages have class 2k + 1, calls of 2^k to 2^(k+1) pages class 2k + 2,
+    and calls without a size class 0.
     """
     sized = np.isin(codes & ((1 << KIND_BITS) - 1), sorted(_SIZED)) & (pages > 0)
     exponent = np.floor(np.log2(np.maximum(pages, 1))).astype(np.int64)
@@ -194,7 +200,7 @@ def _size_classes(codes: _Column, pages: _Column) -> _Column:
 
 
 def _bytes_of(size_class: int) -> tuple[int, int]:
-    """The least and the most bytes of calls of a size class."""
+    """The minimum and maximum size of calls of a size class, in bytes."""
     if size_class == 0:
         return 0, 0
     least = PAGE << (size_class - 1) // 2
@@ -202,52 +208,72 @@ def _bytes_of(size_class: int) -> tuple[int, int]:
 
 
 class _Causes(NamedTuple):
-    """What made or emptied each of n PTE pages: (n,) columns."""
+    """What made or emptied n PTE pages, as (n,) columns."""
 
     codes: _Column
     pages: _Column
     tids: _Column
     times: _Column
+    mapped: _Column
+    """The index of an owner, or -1."""
 
 
-def _grouped(causes: _Causes, threads: Mapping[int, str]) -> list[Origin]:
-    """Origins, the largest first."""
-    codes, pages, tids, times = causes
-    keys = np.stack([np.where(times > 0, codes, _BEFORE), _size_classes(codes, pages), tids])
+def _grouped(causes: _Causes, threads: Mapping[int, str], owners: list[Owner]) -> list[Origin]:
+    """The origins, largest groups first."""
+    codes, pages, tids, times, mapped = causes
+    keys = np.stack(
+        [np.where(times > 0, codes, _BEFORE), _size_classes(codes, pages), tids, mapped]
+    )
     kinds, which = np.unique(keys, axis=1, return_inverse=True)
     counts = np.bincount(which.ravel(), minlength=kinds.shape[1])
     first = np.full(kinds.shape[1], np.iinfo(np.int64).max)
     last = np.zeros(kinds.shape[1], np.int64)
     np.minimum.at(first, which.ravel(), times)
     np.maximum.at(last, which.ravel(), times)
-    groups: dict[tuple[str, int, int, str | None], tuple[int, int, int]] = {}
-    for (code, size, tid), count, begin, end in zip(
+    groups: dict[_Key, tuple[int, int, int]] = {}
+    for (code, size, tid, owner), count, begin, end in zip(
         kinds.T.tolist(), counts.tolist(), first.tolist(), last.tolist(), strict=True
     ):
         call = BEFORE if code == _BEFORE else call_name(code)
-        key = call, *_bytes_of(size), thread_name(tid, threads)
+        kind, name = owners[owner][:2] if owner >= 0 else (None, None)
+        key = call, *_bytes_of(size), thread_name(tid, threads), kind and kind.value, name
         more, earlier, later = groups.get(key, (0, begin, end))
         groups[key] = more + count, min(earlier, begin), max(later, end)
     origins = [Origin(*key, *value) for key, value in groups.items()]
-    return sorted(origins, key=lambda each: (-each.pte_pages, each.call, each.thread or ""))
+    return sorted(
+        origins, key=lambda each: (-each.pte_pages, each.call, each.thread or "", each.name or "")
+    )
 
 
-def group_origins(records: npt.NDArray[Any], threads: Mapping[int, str]) -> Origins:
-    """The origins of the empty ones among PTE page records.
+def group_origins(
+    records: npt.NDArray[Any],
+    threads: Mapping[int, str],
+    owners: list[Owner] | None = None,
+    mapped: _Column | None = None,
+) -> Origins:
+    """The origins of the empty PTE pages.
 
     Args:
         records: (n,) of `shadow.table.state.RECORD`.
         threads: names of threads by tid.
+        owners: the owners of mappings.
+        mapped: (n,) the index of the owner of each record's mapping, or -1; None: unknown.
     """
-    empty = records[records["refs"] == 0]
+    chosen = records["refs"] == 0
+    empty = records[chosen]
+    where = np.full(len(empty), -1) if mapped is None else mapped[chosen]
 
     def column(name: str) -> _Column:
         values: _Column = empty[name].astype(np.int64)
         return values
 
     emptied = _Causes(
-        column("emptied_call"), column("emptied_pages"), column("emptied_by"), column("emptied")
+        column("emptied_call"),
+        column("emptied_pages"),
+        column("emptied_by"),
+        column("emptied"),
+        where,
     )
     no_size = np.zeros(len(empty), np.int64)
-    made = _Causes(column("made_call"), no_size, column("made_by"), column("made"))
-    return Origins(_grouped(emptied, threads), _grouped(made, threads))
+    made = _Causes(column("made_call"), no_size, column("made_by"), column("made"), where)
+    return Origins(_grouped(emptied, threads, owners or []), _grouped(made, threads, owners or []))

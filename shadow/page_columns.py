@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The PTE pages of a process one by one, as columns: what `Snapshot.to_arrow` returns."""
+"""The PTE pages of a process as columns, for `Snapshot.to_arrow`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,19 +21,19 @@ __all__ = ("PtePages", "pte_pages_of")
 
 @dataclass(frozen=True)
 class PtePages:
-    """One row for each PTE page whose address is known.
+    """One row for each PTE page with a known address.
 
     Attributes:
-        slots: (n,) int64, ascending: first address of the 2 MiB slot that it serves.
-        entries: (n,) uint16: entries that are not none.
-        lazyfree: (n,) uint16: those of them that are under MADV_FREE; None: not known,
+        slots: (n,) int64, ascending: the first address of the 2 MiB slot.
+        entries: (n,) uint16: the number of entries that are not none.
+        lazyfree: (n,) uint16: the number of entries under MADV_FREE; None: unknown,
             because page tables do not show it.
-        policies: for each policy (n,) bool: whether this PTE page exists under it; empty for
-            a census, which has no history.
-        mapped: (n,) the first mapping in the slot, and how many more there are; None: not
-            known.
-        origins: who made each PTE page and what emptied it last; None: page tables do not
-            show it.
+        policies: for each policy (n,) bool: whether this PTE page exists under the policy;
+            empty for a census, which has no history.
+        mapped: (n,) the first mapping in the slot, and the number of further ones; None:
+            unknown.
+        origins: who made each PTE page, and what emptied it; None: page tables do not show
+            it.
     """
 
     slots: npt.NDArray[np.int64]
@@ -46,10 +46,10 @@ class PtePages:
     def to_arrow(self) -> "pa.Table":
         """The columns slot, entries, empty, lazyfree, mapped, and under_POLICY for each policy.
 
-        With origins also made_call, made_by, made_ns, and emptied_call, emptied_bytes,
-        emptied_by, emptied_ns; the latter are null where a PTE page has entries.
+        If origins are known, also made_call, made_by, made_ns, and emptied_call, emptied_bytes,
+        emptied_by, emptied_ns; the latter four are null if the PTE page has entries.
         """
-        import pyarrow as pa  # here, because it takes 25 MiB that a daemon does without
+        import pyarrow as pa  # imported here, because it takes 25 MiB and daemons do not need it
 
         count = len(self.slots)
         columns = {
@@ -73,11 +73,11 @@ class PtePages:
 def pte_pages_of(
     table: "Table", policy: Policy | None = None, threads: Mapping[int, str] | None = None
 ) -> PtePages:
-    """The PTE pages that a shadow page table has now.
+    """The current PTE pages of a shadow page table.
 
     Args:
         table: the shadow page table.
-        policy: whose PTE pages; None: those of the running kernel.
+        policy: the PTE pages under this policy; None: under that of the running kernel.
         threads: names of threads by tid.
     """
     shown = table.running if policy is None else policy

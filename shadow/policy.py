@@ -7,11 +7,11 @@
   VMA frees the slot's PTE page. Linux kernel commit 6375e95f381e "mm: pgtable:
   reclaim empty PTE page in madvise(MADV_DONTNEED)" (in v6.14).
 - `pte_ref`: the RFC "Try to free user PTE page table pages" (2022): every
-  zap outside munmap and exit tries, whatever its length, and the PTE page goes
-  when its pte_ref is 0.
+  zap outside munmap and exit tries to free, whatever its length, and frees the
+  PTE page when its pte_ref is 0.
 
-A policy's answer for a PTE page is one bit of the record's `live` byte, so one
-pass over the events answers for all three.
+Each policy has one bit in the `live` byte of a PTE page's record, so one pass over
+the events computes all three.
 """
 
 from enum import IntEnum

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files that are written: for their owner, whole, and never by accident over another.
+"""Output files: private to their owner, complete, and never overwritten by accident.
 
-A file is written beside its place, under a name of its own, and takes its place when its
-writer says that it is good. Until then what was there before stays.
+`NewFile` writes to a temporary file in the same folder and moves it to its final path when
+the writer publishes it. Until then an existing file stays in place.
 """
 
 import os
@@ -20,14 +20,14 @@ __all__ = ("NewFile", "check_place")
 
 
 def check_place(path: Path | None, *, force: bool) -> None:
-    """Refuse a place for a file before the work for it begins.
+    """Check a path for a new file before the work for the file begins.
 
     Args:
-        path: the place; None: no file is wanted.
-        force: whether a regular file that is there may be replaced.
+        path: the path; None: no file is wanted.
+        force: whether to replace an existing regular file.
 
     Raises:
-        UsageError: something is there already, or nothing can be made there.
+        UsageError: the path exists already, or no file can be created there.
     """
     if path is None:
         return
@@ -35,33 +35,36 @@ def check_place(path: Path | None, *, force: bool) -> None:
         found = path.lstat()
     except FileNotFoundError as error:
         if not path.parent.is_dir():
-            raise UsageError(f"{path} cannot be written: there is no such folder.") from error
+            raise UsageError(
+                f"{path} cannot be written: its folder does not exist. Create the folder, or give "
+                "another path."
+            ) from error
         return
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
     if stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{path} is a folder; give the name of a file.")
+        raise UsageError(f"{path} is a folder; give the path of a file.")
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{path} is there already, and is no regular file.")
+        raise UsageError(f"{path} exists and is not a regular file; give another path.")
     if not force:
-        raise UsageError(f"{path} is there already (--force replaces it).")
+        raise UsageError(f"{path} exists already (--force replaces it).")
 
 
 class NewFile:
     """A file with mode 0600: traces describe memory, so only their owner may read them.
 
-    As a context manager it is closed and published at the end of the block, and discarded if
-    the block raises.
+    As a context manager, it closes and publishes the file at the end of the block, and
+    discards the file if the block raises.
 
     Args:
-        path: its place.
-        force: whether to replace a regular file that is there.
+        path: the final path.
+        force: whether to replace an existing regular file.
 
     Attributes:
         fd: file descriptor to write to.
 
     Raises:
-        UsageError: something is there already, or nothing can be made there.
+        UsageError: the path exists already, or no file can be created there.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
@@ -74,21 +77,21 @@ class NewFile:
         self._beside: Path | None = Path(name)
 
     def publish(self) -> None:
-        """Let it take its place, which happens once.
+        """Move the file to its final path; later calls do nothing.
 
         Raises:
-            UsageError: something has come there meanwhile.
-            OutputError: it cannot be moved there.
+            UsageError: a file has appeared at that path in the meantime.
+            OutputError: the file cannot be moved there.
         """
         if self._beside is not None:
             try:
                 self._move(self._beside)
             except OSError as error:
-                raise OutputError(f"{self.path} cannot be made: {error.strerror}.") from error
+                raise OutputError(f"{self.path} cannot be created: {error.strerror}.") from error
             self._beside = None
 
     def publish_if_folder_is_anothers(self) -> None:
-        """Publish now where dropping rights takes away the right to do so later."""
+        """Publish now if another user owns the folder, because dropped rights prevent it later."""
         if self.path.parent.stat().st_uid != os.geteuid():
             self.publish()
 
@@ -98,7 +101,7 @@ class NewFile:
             beside.replace(self.path)
         else:
             try:
-                self.path.hardlink_to(beside)  # unlike rename this replaces nothing
+                self.path.hardlink_to(beside)  # unlike rename, this never replaces a file
             except FileExistsError:
                 check_place(self.path, force=self._force)
                 raise
@@ -110,10 +113,10 @@ class NewFile:
 
     @contextmanager
     def opened(self, mode: str) -> Iterator[Any]:
-        """The file, to be written in this block.
+        """Open the file for writing in this block.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         try:
             with open(self.fd, mode, closefd=False) as file:
@@ -122,7 +125,7 @@ class NewFile:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}.") from error
 
     def discard(self) -> None:
-        """Leave nothing behind, unless it is published."""
+        """Delete the temporary file, unless it is published."""
         if self._beside is not None:
             with suppress(OSError):
                 self._beside.unlink()

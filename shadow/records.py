@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What may happen to the shadow of one process, as plain data.
+"""The records that change the shadow of one process, as plain data.
 
-A process that is followed is a sequence of these records: `Facts` first, then
-in the order of their effect. `shadow.engine` applies them, live as they come
-about and later from a trace (`shadow.trace`), and nothing else changes a
-shadow. So both come to the same end.
+A followed process is a sequence of these records: `Facts` first, the others in the order of
+their effect. `shadow.engine` applies them, either live or from a trace (`shadow.trace`).
+Nothing else changes a shadow, so both give the same result.
 """
 
 from dataclasses import dataclass, field
@@ -22,25 +21,25 @@ __all__ = ("Events", "Facts", "Mappings", "Record", "Repair", "Seed")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known besides the page tables; each takes the place of the one before.
+    """Everything about a process except its page tables. New facts replace the previous ones.
 
     Attributes:
-        process: who is followed.
-        kernel: the kernel under it, and how the shadow was seeded.
-        huge: where its anonymous faults map more than a page; the first word on it counts.
-        max_map_count: vm.max_map_count, the most mappings of a process; None: not known.
-        host: name of the host.
-        start_ns: begin of the window, CLOCK_MONOTONIC.
-        wall_ns: the same moment since the epoch.
-        end_ns: end of the window; None: it goes on.
-        ended: the process has ended.
-        vm_pte_kib: VmPTE when it was last looked at.
-        unplaced: empty PTE pages that are counted without their addresses.
-        audit: what comparisons with the real page tables have given so far.
-        notes: sentences on how far the numbers can be trusted.
-        redacted: paths and settings were left out, and addresses are not its own.
-        told_ns: when this became known.
-        threads: names of its threads by tid, also of those that have ended.
+        process: the followed process.
+        kernel: its kernel, and how the shadow was seeded.
+        huge: where an anonymous fault maps more than one page; only the first facts count.
+        max_map_count: vm.max_map_count, the limit on mappings of a process; None: unknown.
+        host: the name of the host.
+        start_ns: the start of the window, CLOCK_MONOTONIC.
+        wall_ns: the start of the window, since the epoch.
+        end_ns: the end of the window; None: the window is open.
+        ended: whether the process has ended.
+        vm_pte_kib: VmPTE at its last reading.
+        unplaced: the number of empty PTE pages with unknown addresses.
+        audit: the results of all comparisons with the real page tables so far.
+        notes: sentences on the limits of the numbers.
+        redacted: whether paths and settings were removed and addresses changed.
+        told_ns: when these facts became known.
+        threads: names of the threads by tid, including threads that have ended.
     """
 
     process: Process
@@ -63,11 +62,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Events:
-    """What the probes told.
+    """Events from the probes.
 
     Attributes:
         batch: (n,) of `EVENT`.
-        counted: the seed that came before has their effect already; they are counted only.
+        counted: whether to count the events only, because the seed already has their effect.
     """
 
     batch: EventBatch
@@ -76,14 +75,14 @@ class Events:
 
 @dataclass(frozen=True)
 class Seed:
-    """The real page tables and VMAs, read as a whole: the shadow starts from them.
+    """A complete reading of the page tables and VMAs, from which the shadow starts.
 
     Attributes:
-        time: when the reading began, ns.
+        time: the start of the reading, ns.
         pages: the page tables.
         vmas: (n,) of `VMA`.
-        brk: the program break, bytes; 0: not known.
-        names: of the VMAs; None: they were not read, as in traces of before.
+        brk: the program break, bytes; 0: unknown.
+        names: the names of the VMAs; None: not read, as in older traces.
     """
 
     time: int
@@ -95,11 +94,11 @@ class Seed:
 
 @dataclass(frozen=True)
 class Repair:
-    """Page tables where an audit found the shadow wrong.
+    """The real page tables at the places where an audit found the shadow wrong.
 
     Attributes:
-        time: when it was repaired, ns.
-        pages: the truth, and where it lies (`Pages.within`).
+        time: the time of the repair, ns.
+        pages: the page tables as read, and the ranges that they cover (`Pages.within`).
     """
 
     time: int
@@ -108,17 +107,17 @@ class Repair:
 
 @dataclass(frozen=True)
 class Mappings:
-    """Upper levels and VMAs, read while no mapping changed, or after a loss.
+    """The upper levels and VMAs, read while no mapping changed, or after a loss.
 
-    Without either it says only that the process was observed up to `time`.
+    Without either, the record says only that ptescope followed the process up to `time`.
 
     Attributes:
-        time: when they were read, ns.
-        pmd_bases: (k,) int64, ascending: first addresses of what PMD pages map.
-        pud_bases: (l,) the same of PUD pages; both None where they were not read.
-        vmas: (n,) of `VMA`; None: those known were right.
+        time: the time of the reading, ns.
+        pmd_bases: (k,) int64, ascending: the first address that each PMD page maps.
+        pud_bases: (l,) the same for PUD pages; both are None if they were not read.
+        vmas: (n,) of `VMA`; None: the shadow has the right VMAs.
         brk: the program break, bytes.
-        names: of all VMAs that the shadow has; None: those known stay.
+        names: the names of all VMAs of the shadow; None: unchanged.
     """
 
     time: int

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where sanitizers keep their shadow on x86-64 Linux: fixed ranges, known from compiler-rt.
+"""The fixed address ranges of sanitizer shadows on x86-64 Linux, from compiler-rt.
 
-A range counts only where the process has mapped its fixed borders exactly, so that a mapping
-of another program that happens to lie there is not called a shadow.
+A range counts only if the process has mappings at exactly the fixed borders. A mapping of
+another program inside such a range is not mistaken for a shadow.
 
 Sources, all in compiler-rt/lib of LLVM, which GCC copies: asan/asan_mapping.h (x86_64:
 kHighShadow, ShadowGap and LowShadow for the offset 0x7fff8000), asan/asan_allocator.h
 (kAllocatorSpace), tsan/rtl/tsan_platform.h (Mapping48AddressSpace: kShadowBeg, kMetaShadowBeg),
-msan/msan.h (kMemoryLayout of x86_64). Only MSan's was not seen on a running program.
+msan/msan.h (kMemoryLayout of x86_64). The layout of MSan has not been verified with a running
+program.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ __all__ = ("SanitizerRange", "sanitizer_ranges")
 
 @dataclass(frozen=True)
 class SanitizerRange:
-    """[start, end) of the address space, and what a sanitizer keeps there."""
+    """[start, end) of the address space, and its use by a sanitizer."""
 
     start: int
     end: int
@@ -32,7 +33,7 @@ class SanitizerRange:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A sanitizer: the fixed addresses at which mappings of it begin, and its ranges."""
+    """The layout of a sanitizer: fixed start addresses of its mappings, and its ranges."""
 
     borders: tuple[int, ...]
     ranges: tuple[SanitizerRange, ...]
@@ -40,15 +41,15 @@ class _Layout:
 
 _TIB = 1 << 40
 _MARGIN = 1 << 20
-"""What the allocator keeps of its regions lies right behind them (AdditionalSize)."""
+"""The allocator stores data about its regions directly behind them (AdditionalSize)."""
 _LAYOUTS = (
-    _Layout(  # the low shadow begins a page earlier: it is mapped with a page of margin
+    _Layout(  # compiler-rt maps the low shadow with one extra page in front
         (0x7FFF_7000, 0x8FFF_7000, 0x0200_8FFF_7000),
         (
             SanitizerRange(0x7FFF_7000, 0x8FFF_7000, "ASan shadow"),
             SanitizerRange(0x8FFF_7000, 0x0200_8FFF_7000, "ASan shadow gap"),
             SanitizerRange(0x0200_8FFF_7000, 0x1000_7FFF_8000, "ASan shadow"),
-            # From LLVM 18 on the former, before it the latter.
+            # The first range since LLVM 18, the second one before.
             SanitizerRange(0x50 * _TIB, 0x54 * _TIB + _MARGIN, "ASan heap", MappingKind.ALLOCATOR),
             SanitizerRange(0x60 * _TIB, 0x64 * _TIB + _MARGIN, "ASan heap", MappingKind.ALLOCATOR),
         ),
@@ -75,10 +76,10 @@ _LAYOUTS = (
 
 
 def sanitizer_ranges(starts: npt.NDArray[np.int64]) -> tuple[SanitizerRange, ...]:
-    """The ranges of the sanitizer that a process runs with; none where it runs with none.
+    """The ranges of the sanitizer of a process; empty without a sanitizer.
 
     Args:
-        starts: (n,) first addresses of its mappings, ascending.
+        starts: (n,) start addresses of the mappings of the process, ascending.
     """
     for layout in _LAYOUTS:
         if np.isin(layout.borders, starts).all():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of a process at one moment, as plain data.
+"""The state of a process at one moment, as plain data.
 
-The fields are those of the output contract, schema 1: new ones may come, and none is
-renamed. Reporters and advice see nothing else. Times are in ns, sizes in the unit that
-the name says, and counts in pages unless the name says otherwise.
+The fields are those of the output contract, schema 1: later versions may add fields, but never
+rename one. Reporters and advice use nothing else. Times are in ns. Field names end in the unit of
+a size. Counts are in pages unless the field name says otherwise.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -41,16 +41,16 @@ SCHEMA = 1
 SEEDS = ("none", "census", "counted")
 """The ways to start a shadow (`Kernel.seed`)."""
 METHODS = SEEDS
-"""What a shadow can be compared with (`Audit.method`)."""
+"""The readings that an audit can compare a shadow with (`Audit.method`)."""
 SPARSE_BELOW = 32
-"""A PTE page with entries, but fewer than this, is called sparse."""
+"""A PTE page with at least one entry, but fewer than this, is sparse."""
 COMPARED_ENOUGH = 0.95
-"""Share of the PTE pages that an audit must compare to be called complete."""
+"""The share of PTE pages that an audit must compare to be complete."""
 
 
 @dataclass(frozen=True)
 class AllocatorOption:
-    """The value of an option, and where it was found: memory, a variable, a default ..."""
+    """The value of an option, and its source: memory, an environment variable, a default ..."""
 
     value: str
     source: str
@@ -58,13 +58,13 @@ class AllocatorOption:
 
 @dataclass(frozen=True)
 class Allocator:
-    """A memory allocator of a process, as far as known.
+    """A memory allocator of a process, as far as ptescope knows it.
 
-    `settings` are the environment variables that set it, `options` their effect.
-    `serves` is "malloc", "not malloc", or calls under names of its own;
-    None where that is not known. `variables` are the environment variables that this build
-    reads. `page_size` is the size of its own page, bytes. `unknown` has
-    sentences on what could not be found out.
+    `settings` are the environment variables that configure it, `options` their effect.
+    `serves` is "malloc", "not malloc", or the names of its own functions; None if ptescope
+    does not know. `variables` are the environment variables that this build reads.
+    `page_size` is the page size of the allocator in bytes. `unknown` has sentences on what
+    ptescope could not find out.
     """
 
     name: str
@@ -79,11 +79,11 @@ class Allocator:
 
     @property
     def variable(self) -> str | None:
-        """The first of the variables that set it."""
+        """The first environment variable that configures it."""
         return self.variables[0] if self.variables else None
 
     def option(self, name: str) -> str | None:
-        """The value of an option, or None if it is not known."""
+        """The value of an option, or None if it is unknown."""
         found = self.options.get(name)
         return found.value if found else None
 
@@ -105,9 +105,9 @@ class Process:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The running kernel; `seed` says how the shadow was started.
+    """The running kernel; `seed` says how the shadow was seeded.
 
-    `probes` lists the sources of events by the back end that they were attached with.
+    `probes` lists the attached event sources by back end.
     """
 
     release: str
@@ -120,7 +120,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Window:
-    """The observed time (ns, CLOCK_MONOTONIC) and its events."""
+    """The time during which ptescope followed the process (ns, CLOCK_MONOTONIC), and its events."""
 
     start_ns: int
     end_ns: int
@@ -135,8 +135,8 @@ class Now:
     `unplaced` counts empty PTE pages from before the window whose addresses are
     unknown; `pte_pages` and `empty` include them.
     `lazyfree_only` is None without events, because page tables do not show it.
-    `vm_pte_kib` is the kernel's figure, `vm_pte_predicted_kib` the shadow's.
-    `occupancy` has 513 places: PTE pages with 0, 1, ... 512 entries.
+    The kernel reports `vm_pte_kib`; the shadow predicts `vm_pte_predicted_kib`.
+    `occupancy` has 513 items: the numbers of PTE pages with 0, 1, ... 512 entries.
     """
 
     pte_pages: int
@@ -155,13 +155,13 @@ class Now:
 
 @dataclass(frozen=True)
 class PolicyOutcome:
-    """What one policy made, or would have made, of the same events.
+    """The result of one policy for the same events.
 
-    `peak` and `mean` are PTE pages. The mean is over the time from the seed to the end
-    of the window. `saved_page_seconds` is the integral, over the same time, of the PTE
-    pages that `none` has and this policy has not. `inferred` is the part of `freed` that
-    no event showed, because a reading found the entries gone. Each of the `mode_switches`
-    of pte_ref is one to atomic mode and waits for an RCU grace period.
+    `peak` and `mean` are PTE pages. The mean covers the time from the seed to the end of the
+    window. `saved_page_seconds` is the integral, over the same time, of the PTE pages that
+    exist under `none` but not under this policy. `inferred` is the part of `freed` that no
+    event explains: a reading found the entries gone. Each of the `mode_switches` of pte_ref
+    switches to atomic mode and waits for an RCU grace period.
     """
 
     pte_pages: int
@@ -178,17 +178,16 @@ class PolicyOutcome:
 
 @dataclass(frozen=True)
 class Audit:
-    """Comparisons of the shadow with the real page tables, differences summed.
+    """Comparisons of the shadow with the real page tables; differences are summed.
 
-    `runs` counts the comparisons of everything. `rereads` counts readings between them, of
-    what populate calls, losses or drift made uncertain; the sums include their differences.
-    `compared` and `not_compared` are the PTE pages of the last run: a PTE page that changes
-    at each reading cannot be compared. `incomplete_runs` compared less than
-    `COMPARED_ENOUGH` of them, `vmas_runs` compared the VMAs too. `method` names the truth:
-    with `counted` only entries have addresses. `causes` splits `refs_diff` by its likely
-    cause, `empty_causes` the empty PTE pages that were missing or extra. `repaired`
-    is the number of corrected PTE pages, `vmas_diff` the number of VMAs with
-    other boundaries or another protection.
+    `runs` counts complete comparisons. `rereads` counts partial readings between them, after
+    populate calls, losses or drift; the sums include their differences. `compared` and
+    `not_compared` are the PTE pages of the last run: a PTE page that changes during every
+    reading cannot be compared. `incomplete_runs` counts runs that compared less than
+    `COMPARED_ENOUGH` of them, `vmas_runs` those that compared VMAs too. `method` names the
+    reading: with `counted` only entries have addresses. `causes` splits `refs_diff` by likely
+    cause, `empty_causes` the empty PTE pages that were missing or extra. `repaired` counts
+    corrected PTE pages, `vmas_diff` VMAs with wrong boundaries or protection.
     """
 
     runs: int = 0
@@ -209,18 +208,18 @@ class Audit:
 
     @property
     def complete(self) -> bool:
-        """Whether the last run compared enough PTE pages to speak for all of them."""
+        """Whether the last run compared enough PTE pages to be representative."""
         return self.compared >= COMPARED_ENOUGH * (self.compared + self.not_compared)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Page tables as they were read, without events.
+    """One reading of the page tables, without events.
 
-    `entries` counts the entries of PTE pages by type, `huge` leaf entries by kind. With
-    `exact` the sum of all tables should equal `vm_pte_kib`; `tries` is the number of
-    readings until it did, or until the census gave up. `unstable` tables changed at
-    each reading. `how` describes the reading in words.
+    `entries` counts the entries of PTE pages by type, `huge` leaf entries by kind. If
+    `exact`, the sum of all tables should equal `vm_pte_kib`; `tries` is the number of
+    readings until it did, or until the census gave up. `unstable` counts tables that changed
+    during every reading. `how` describes the reading in words.
     """
 
     exact: bool
@@ -236,11 +235,11 @@ class Reading:
 class Snapshot:
     """One process at one moment (contract: P).
 
-    A census has a `reading` and no `policies`. `empty_slot_vmas` names what is mapped at
-    each of the `empty_slots`. `mappings` says which mappings own the page tables; it is left
-    out where they are not known, and has kinds only where `mappings_named` is false, as for
-    older traces. `pages` has the PTE pages one by one, where a caller asked
-    for them; it is not part of schema 1.
+    A census has a `reading` and no `policies`. `empty_slot_vmas` names the mapping at each of
+    the `empty_slots`. `mappings` says which mappings own the page tables. It is left out if
+    the mappings are unknown, and has kinds but no names if `mappings_named` is false, as for
+    older traces. `pages` lists the PTE pages if the caller asked for them; it is not part of
+    schema 1.
     """
 
     process: Process
@@ -259,17 +258,19 @@ class Snapshot:
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
-        """The PTE pages as an Arrow table, a row each; see `PtePages.to_arrow`.
+        """The PTE pages as an Arrow table, one row each; see `PtePages.to_arrow`.
 
         Raises:
-            UsageError: this snapshot was made without them.
+            UsageError: this snapshot was taken without its PTE pages.
         """
         if self.pages is None:
-            raise UsageError("This snapshot has numbers only: its PTE pages were not asked for.")
+            raise UsageError(
+                "This snapshot has counts only. Take it with its PTE pages to convert it to Arrow."
+            )
         return self.pages.to_arrow()
 
     def as_json(self) -> dict[str, Any]:
-        """The process as schema 1 has it."""
+        """The process in the form of schema 1."""
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
@@ -283,11 +284,11 @@ class Snapshot:
 def document(
     snapshots: list[Snapshot], families: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The one JSON document of a command.
+    """The JSON document of a command.
 
     Args:
         snapshots: the processes.
-        families: sums over some of them, as JSON; left out where there are none.
+        families: sums over groups of processes, as JSON; left out if there are none.
     """
     plain = {"schema": SCHEMA, "processes": [snapshot.as_json() for snapshot in snapshots]}
     return plain | {"families": families} if families else plain

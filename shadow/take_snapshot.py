@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A snapshot taken: what a shadow page table knows now, as plain data."""
+"""Takes a snapshot of a shadow page table, as plain data."""
 
 from shadow.events import count_kinds
 from shadow.policy import POLICIES, Policy
@@ -65,14 +65,14 @@ def take_snapshot(
     slots: bool = False,
     policy: Policy | None = None,
 ) -> Snapshot:
-    """What is known at `now_ns`, or at the end of the window where that came before.
+    """The state at `now_ns`, or at the end of the window if the window ended before.
 
     Args:
         table: the shadow page table.
-        facts: what else is known of the process.
+        facts: everything else about the process.
         now_ns: CLOCK_MONOTONIC.
-        slots: whether to list the addresses of the empty slots.
-        policy: whose PTE pages to show; None: those of the running kernel.
+        slots: whether to list the addresses of empty slots.
+        policy: show the PTE pages under this policy; None: under that of the running kernel.
     """
     end_ns = now_ns if facts.end_ns is None else min(facts.end_ns, now_ns)
     vm_pte_kib = None if facts.ended else facts.vm_pte_kib
@@ -80,11 +80,11 @@ def take_snapshot(
     shown = table.running if policy is None else policy
     if shown != table.running:
         notes.append(
-            f"Shown are the PTE pages as {shown.label} would have them; the process ran under "
+            f"This report shows the PTE pages under {shown.label}; the process ran under "
             f"{table.running.label}."
         )
         vm_pte_kib = None
-        if shown == Policy.PTE_REF:  # it would have freed those that were empty before
+        if shown == Policy.PTE_REF:  # pte_ref would have freed them before the window
             unplaced = 0
     return Snapshot(
         process=facts.process,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Constants of Linux's user-space API, under the names that its headers give them.
+"""Constants of the Linux user-space API, named as in its headers.
 
-Plain integers, so that compiled code can use them. The system call numbers are those of
-x86-64.
+They are plain integers, so that compiled code can use them. The system call numbers are
+those of x86-64.
 """
 
 from collections.abc import Mapping
@@ -160,7 +160,7 @@ CLONE_VM = 0x100
 CLONE_VFORK = 0x4000
 CLONE_THREAD = 0x10000
 
-# asm/unistd_64.h of x86, made from arch/x86/entry/syscalls/syscall_64.tbl
+# asm/unistd_64.h of x86, generated from arch/x86/entry/syscalls/syscall_64.tbl
 SYSCALL_NUMBERS: Mapping[str, int] = MappingProxyType(
     {
         "open": 2,

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Units that figures are given in."""
+"""Units of figures."""
 
 from shadow.geometry import PAGE
 
 __all__ = ("KIB_PER_PAGE", "NS")
 
 KIB_PER_PAGE = PAGE >> 10
-"""KiB in a page, and in a page table of any level."""
+"""The size of a page, and of a page table of any level, in KiB."""
 NS = 1_000_000_000
 """Nanoseconds in a second."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events against the user address space: what a call named, and what can lie there.
+"""Clamping of events to the user address space.
 
-Programs call munmap, madvise and mlock with addresses and lengths that are nonsense, and
-the kernel does with them what lies in user space, if anything. Probes tell the arguments
-as they were. So events of a live process are cut to user space before anything is made
-of them, and a trace whose events are not was not recorded.
+Programs call munmap, madvise and mlock with meaningless addresses and lengths. The kernel
+applies such a call to the part of its range in user space, if any, but the probes report
+the arguments as given. So ptescope clamps the events of a live process to user space before
+it uses them. A trace with events outside user space does not come from a recorder.
 """
 
 import numpy as np
@@ -18,22 +18,25 @@ _LOCKS = (Kind.LOCK, Kind.UNLOCK)
 
 
 def outside(events: EventBatch, limit: int) -> npt.NDArray[np.bool_]:
-    """Which events do not lie in the address space below `limit`."""
+    """(n,) whether each event reaches outside the address space below `limit`."""
     start, length, most = events["address"], events["length"], np.uint64(limit)
     beyond: npt.NDArray[np.bool_] = (start > most) | (length > most - np.minimum(start, most))
     return beyond
 
 
 def _idle_locks(events: EventBatch) -> npt.NDArray[np.bool_]:
-    """mlock and munlock of nothing, which have no effect; at address 0 they are mlockall."""
+    """(n,) whether each event is an mlock or munlock of length 0, which has no effect.
+
+    At address 0, such an event is an mlockall or munlockall.
+    """
     empty: npt.NDArray[np.bool_] = (events["length"] == 0) & (events["address"] != 0)
     return empty & np.isin(events["kind"], _LOCKS)
 
 
 def clipped(events: EventBatch, limit: int) -> EventBatch:
-    """The parts of events that lie in the address space below `limit`.
+    """Clamp events to the address space below `limit`.
 
-    The batch itself where that is all of it.
+    Returns the batch itself if no event changes.
     """
     beyond = outside(events, limit)
     if beyond.any():

@@ -55,7 +55,7 @@ def test_the_table_under_another_policy_has_its_pte_pages(trace: Path) -> None:
 
 def test_a_snapshot_without_pages_says_so() -> None:
     snapshot = followed().snapshot(END_NS)
-    with pytest.raises(ptescope.UsageError, match="were not asked for"):
+    with pytest.raises(ptescope.UsageError, match="has counts only"):
         snapshot.to_arrow()
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""ptescope: reading page tables and events of a live Linux host."""
+"""The live side of ptescope: it reads page tables and events of a Linux host."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`python -m tracer`, which is what the program `ptescope` does (scripts/ptescope)."""
+"""`python -m tracer`: the same as the program `ptescope` (scripts/ptescope)."""
 
 import sys
 
@@ -9,7 +9,7 @@ __all__ = ("main",)
 
 
 def main() -> int:
-    """Run the command of the process's arguments; returns its exit status."""
+    """Run the command that the arguments name; returns its exit status."""
     standard_streams.secure()
     try:
         status = cli.main(sys.argv[1:])

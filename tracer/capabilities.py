@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rights given up once the probes are attached.
+"""Drop capabilities once the probes are attached.
 
-What remains: CAP_BPF to read the maps that are open, CAP_SYS_PTRACE and
-CAP_DAC_READ_SEARCH to read /proc of the target again after it has called
-execve. Capabilities belong to a thread, so this must run before others start.
+ptescope keeps CAP_BPF to read open maps, and CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to read
+/proc of the target again after an execve. Capabilities belong to a thread, so
+`drop_capabilities` must run before other threads start.
 """
 
 import ctypes
@@ -33,30 +33,30 @@ class _CapabilitySet(ctypes.Structure):
 
 
 def _has(capability: int) -> bool:
-    """Whether this thread has a capability now."""
+    """Whether this thread has the capability now."""
     data = (_CapabilitySet * 2)()
     ctypes.CDLL(None).capget(ctypes.byref(_Header(_VERSION_3, 0)), data)
     return bool(data[capability // 32].effective >> capability % 32 & 1)
 
 
 def has_sys_admin() -> bool:
-    """Whether this thread has CAP_SYS_ADMIN: what is refused then is refused by policy."""
+    """Whether this thread has CAP_SYS_ADMIN. If it has, a refusal is a matter of policy."""
     return _has(_CAP_SYS_ADMIN)
 
 
 def missing_capabilities(*capabilities: str) -> str:
-    """Why something that needs these was refused, to this user: the end of a message."""
+    """The end of a message: why the kernel refused something that needs these."""
     names = " and ".join(capabilities)
     missing = [name for name in capabilities if not _has(_NUMBERS[name])]
     if not missing:
-        return f"it is refused in spite of {names}, by this kernel's or the container's policy"
+        return f"a policy of this kernel or container refuses it in spite of {names}"
     if os.geteuid() == 0:
-        return f"root lacks {' and '.join(missing)} here, which a container has to be given"
+        return f"root lacks {' and '.join(missing)} here; grant it to the container"
     return f"this needs root, or {names}"
 
 
 def drop_capabilities() -> None:
-    """Keep only the capabilities that following a process needs.
+    """Drop all capabilities but those that following a process needs.
 
     Raises:
         NotPermittedError: the kernel refuses.
@@ -73,4 +73,6 @@ def drop_capabilities() -> None:
     failed = failed or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     failed = failed or libc.capset(ctypes.byref(header), data)
     if failed:
-        raise NotPermittedError(f"Rights could not be dropped: {os.strerror(ctypes.get_errno())}.")
+        raise NotPermittedError(
+            f"Capabilities cannot be dropped: {os.strerror(ctypes.get_errno())}."
+        )

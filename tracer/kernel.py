@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the running kernel does, found by trying it.
+"""Facts about the running kernel, found by experiments.
 
-Version numbers say little (distributions backport), so the facts that matter
-are provoked in this very process and read back from /proc.
+Version numbers say little, because distributions backport changes. So ptescope provokes the
+behaviour in its own process and reads the result from /proc.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ __all__ = (
 
 _THP_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 THP = {"never": 0, "madvise": 1, "always": 2}
-"""The setting of transparent huge pages, as `Counter.THP` has it."""
+"""Settings of transparent huge pages as numbers, for `Counter.THP`."""
 
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
@@ -44,12 +44,12 @@ class KernelFacts:
     """The running kernel.
 
     Attributes:
-        release: as uname has it.
-        policy: when it frees empty PTE pages.
-        levels: page-table levels.
+        release: the release from uname.
+        policy: when the kernel frees empty PTE pages.
+        levels: number of page-table levels.
         thp: the setting of transparent huge pages, a key of `THP`.
-        mthp: sizes in KiB of multi-size THP, by where they are used: a key of `THP`.
-        max_map_count: vm.max_map_count, the most mappings of a process.
+        mthp: sizes of multi-size THP in KiB, by setting, a key of `THP`.
+        max_map_count: vm.max_map_count, the limit on mappings of a process.
     """
 
     release: str
@@ -63,7 +63,7 @@ class KernelFacts:
 def lockdown() -> str:
     """The lockdown mode: none, integrity, or confidentiality (security/lockdown/lockdown.c).
 
-    In the last one BPF may not read kernel memory, so neither probes nor page reader work.
+    In confidentiality mode, BPF may not read kernel memory, so probes and page reader fail.
     """
     try:
         found = re.search(r"\[(\w+)\]", _LOCKDOWN.read_text())
@@ -73,7 +73,7 @@ def lockdown() -> str:
 
 
 def _levels() -> int:
-    """4, or 5 where an address past 47 bits can be mapped on request."""
+    """Number of page-table levels: 5 if an address above 47 bits can be mapped, else 4."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -86,7 +86,7 @@ def _levels() -> int:
 
 
 def stack_is_nohuge() -> bool:
-    """Whether MAP_STACK keeps huge pages away, as MADV_NOHUGEPAGE does, and so decides merging.
+    """Whether MAP_STACK prevents huge pages, as MADV_NOHUGEPAGE does, and so affects merging.
 
     Linux kernel commit c4608d1bf7c6 "mm: mmap: map MAP_STACK to VM_NOHUGEPAGE" (in v6.7).
     """
@@ -100,7 +100,7 @@ def stack_is_nohuge() -> bool:
 
 
 def _policy() -> Policy:
-    """`pt_reclaim` if zapping whole slots, one at a time, takes their PTE pages away.
+    """`pt_reclaim` if the kernel frees the PTE pages of slots that are zapped whole.
 
     Linux kernel commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in
     madvise(MADV_DONTNEED)" (in v6.14).
@@ -117,7 +117,7 @@ def _policy() -> Policy:
         for slot in slots:
             area.madvise(mmap.MADV_DONTNEED, slot, SLOT)
         freed = (before - vm_pte_kib("self")) // KIB_PER_PAGE
-    # Our own heap may grow by a PTE page or two meanwhile, and a kernel may miss one.
+    # The heap may grow by one or two PTE pages meanwhile, and a kernel may miss one.
     return Policy.PT_RECLAIM if freed > _TRIED_SLOTS // 2 else Policy.NONE
 
 
@@ -127,7 +127,7 @@ def _chosen(setting: str) -> str:
 
 
 def _mthp(top: str) -> dict[str, tuple[int, ...]]:
-    """Sizes of multi-size THP by where they are used; "inherit" follows `top`.
+    """Sizes of multi-size THP by setting; "inherit" stands for `top`.
 
     Documentation/admin-guide/mm/transhuge.rst.
     """
@@ -141,20 +141,20 @@ def _mthp(top: str) -> dict[str, tuple[int, ...]]:
 
 
 def kernel_facts() -> KernelFacts:
-    """Find out about the running kernel.
+    """Find the facts about the running kernel.
 
     Raises:
-        UnsupportedHostError: the machine is not x86-64 with 4 KiB pages.
+        UnsupportedHostError: the host is not x86-64 with 4 KiB pages, or hides its pids.
     """
     if os.uname().machine != "x86_64" or mmap.PAGESIZE != PAGE:
         raise UnsupportedHostError(
             f"This host is {os.uname().machine} with pages of {mmap.PAGESIZE} bytes; "
-            "ptescope reads events of x86-64 with 4 KiB pages only, so far."
+            "ptescope supports only x86-64 with 4 KiB pages."
         )
     if Path("/proc/self/ns/pid").stat().st_ino != _INITIAL_PID_NAMESPACE:
         raise UnsupportedHostError(
-            "This is a pid namespace of its own, and BPF knows processes by the host's pids: "
-            "run ptescope on the host, or in a container started with --pid=host."
+            "ptescope runs in a pid namespace, but BPF reports the pids of the host. "
+            "Run ptescope on the host, or in a container started with --pid=host."
         )
     thp = _chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never"
     return KernelFacts(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The texts of /proc/PID: stat, status, maps and smaps (Documentation/filesystems/proc.rst).
 
-The kernel keeps a main thread that has ended while others run as a zombie: /proc/PID/stat and
+If the main thread ends before other threads, the kernel keeps it as a zombie. /proc/PID/stat and
 comm still describe it, but it has no address space, so its maps, pagemap, exe and VmPTE are
-empty or gone. Any thread that runs shows the address space of the process in
-/proc/PID/task/TID; `read_living` reads there.
+empty or missing. /proc/PID/task/TID of any running thread shows the address space of the
+process; `read_living` reads there.
 """
 
 import re
@@ -30,10 +30,10 @@ __all__ = (
 
 _Result = TypeVar("_Result")
 _TRIES = 8
-"""A thread that was chosen may end before it is read; then another one is chosen."""
+"""Tries to read a running thread, because the chosen thread may end before the read."""
 _SIZE = re.compile(rb"^(VmPTE|VmRSS|VmSwap):\s+(\d+) kB", re.MULTILINE)
 DELETED = " (deleted)"
-"""What the kernel appends to the path of a file whose name is gone."""
+"""The suffix that the kernel appends to the path of a deleted file."""
 _MAPS_LINE = re.compile(
     r"([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) "
     r"([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)"
@@ -52,10 +52,10 @@ def stat_fields(task: Path) -> list[str]:
 
 
 def living_task(pid: int) -> Path:
-    """/proc/PID, or /proc/PID/task/TID of a thread that runs where the main thread has ended.
+    """/proc/PID or, if the main thread has ended, /proc/PID/task/TID of a running thread.
 
     Raises:
-        OSError: no thread runs any more.
+        OSError: the process has no running thread.
     """
     main = Path(f"/proc/{pid}")
     if stat_fields(main)[0] not in "ZX":
@@ -70,15 +70,15 @@ def living_task(pid: int) -> Path:
 
 
 def read_living(pid: int, read: Callable[[Path], _Result]) -> _Result:
-    """What `read` finds in the folder of a running thread of the process.
+    """Call `read` with the folder of a running thread of the process.
 
     Args:
         pid: the process.
-        read: is handed the folder; called again where that thread ends meanwhile, which
-            shows as an error or as nothing.
+        read: receives the folder; called again if the thread ends meanwhile, which causes an
+            error or an empty result.
 
     Raises:
-        OSError: no thread runs any more, or what is read may not be.
+        OSError: the process has no running thread, or the file may not be read.
     """
     for _ in range(_TRIES - 1):
         task = living_task(pid)
@@ -95,13 +95,13 @@ def read_living(pid: int, read: Callable[[Path], _Result]) -> _Result:
 
 @dataclass(frozen=True)
 class MemoryStatus:
-    """Sizes that the kernel states.
+    """Sizes that the kernel reports.
 
     Linux kernel commit af5b0f6a09e4 "mm: consolidate page table accounting" (in v4.15) made
     VmPTE count all levels but the PGD.
 
     Attributes:
-        vm_pte_kib: its PTE, PMD and PUD pages, deposits included, in KiB.
+        vm_pte_kib: PTE, PMD and PUD pages, including deposits, in KiB.
         mapped: pages that are resident or swapped out.
     """
 
@@ -120,7 +120,7 @@ def _parse_status(task: Path) -> MemoryStatus:
 
 
 def memory_status(pid: int | str) -> MemoryStatus:
-    """The sizes of a process, now.
+    """The current sizes of a process.
 
     Raises:
         ProcessLookupError: the process has no address space (any more).
@@ -128,7 +128,7 @@ def memory_status(pid: int | str) -> MemoryStatus:
     """
     try:
         return _parse_status(Path(f"/proc/{pid}"))
-    except ProcessLookupError:  # its main thread may have ended before others
+    except ProcessLookupError:  # the main thread may have ended before others
         return read_living(int(pid), _parse_status)
 
 
@@ -153,19 +153,19 @@ def cgroup_of(pid: int) -> str:
 
 
 class MapsLine(NamedTuple):
-    """One mapping, as maps or smaps has it.
+    """One mapping of maps or smaps.
 
     Attributes:
         start: first address.
-        end: the address after the last.
+        end: the address after the last one.
         prot: PROT_ flags.
         shared: whether it is MAP_SHARED.
-        offset: of its first page in the file, bytes.
-        device: of the file, major and minor number.
-        inode: of the file; 0: no file, or the first System V segment.
-        name: the rest of the line: a path, a name in brackets, or nothing.
-        flags: two-letter VmFlags; empty from maps.
-        anonymous_kib: "Anonymous" of smaps in KiB; None from maps.
+        offset: offset of the first page in the file, bytes.
+        device: major and minor number of the file's device.
+        inode: inode number of the file; 0: no file, or the first System V segment.
+        name: the end of the line: a path, a name in brackets, or "".
+        flags: two-letter VmFlags; empty for maps.
+        anonymous_kib: "Anonymous" of smaps in KiB; None for maps.
     """
 
     start: int
@@ -181,12 +181,12 @@ class MapsLine(NamedTuple):
 
     @property
     def is_file(self) -> bool:
-        """Whether a file is mapped, or shared memory, which is a file to the kernel."""
+        """Whether the mapping is of a file, or of shared memory, which the kernel treats as one."""
         return self.inode != 0 or self.name.startswith("/")
 
 
 def parse_maps(text: str) -> Iterator[MapsLine]:
-    """The mappings of user space that the text of a maps or smaps file describes, ascending."""
+    """Parse the text of maps or smaps; yields the mappings of user space, ascending."""
     mapping: MapsLine | None = None
     for line in text.splitlines():
         found = _MAPS_LINE.match(line)
@@ -200,7 +200,7 @@ def parse_maps(text: str) -> Iterator[MapsLine]:
             yield mapping
         start, end, r, w, x, sharing, offset, major, minor, inode, name = found.groups()
         mapping = None
-        if int(start, 16) < _IN_THE_KERNEL:  # above it lies the vsyscall page
+        if int(start, 16) < _IN_THE_KERNEL:  # the vsyscall page lies above
             mapping = MapsLine(
                 start=int(start, 16),
                 end=int(end, 16),

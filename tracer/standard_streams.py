@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Standard input, output and error as a command may find them: closed, full, or without reader.
+"""Handle standard streams that are closed, full, or without a reader.
 
-A closed descriptor is the next one that is given out, so a map or a file could become
-standard output; and what cannot be written shows at the latest possible moment, when
-Python ends. Both are made errors that a user can read.
+The kernel reuses a closed descriptor, so a BPF map or a file could become standard output. And
+Python reports a failed write only at exit. This module turns both into readable errors.
 """
 
 import io
@@ -21,9 +20,9 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class _Stdout(io.TextIOWrapper):
-    """Standard output whose failures are told from those of files.
+    """Standard output with its own error for failed writes.
 
-    A reader that went away raises BrokenPipeError, which is no failure.
+    If the reader has closed the pipe, it raises BrokenPipeError, which is no failure.
     """
 
     def write(self, text: str, /) -> int:
@@ -42,16 +41,16 @@ class _Stdout(io.TextIOWrapper):
 
 
 class _Stderr(io.TextIOWrapper):
-    """Standard error: what cannot be said there can be said nowhere."""
+    """Standard error that ignores failed writes, because there is no place to report them."""
 
     def write(self, text: str, /) -> int:
-        """As TextIOWrapper does, or nothing."""
+        """As TextIOWrapper does; ignores errors."""
         with suppress(OSError):
             return super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """As TextIOWrapper does, or nothing."""
+        """As TextIOWrapper does; ignores errors."""
         with suppress(OSError):
             super().flush()
 
@@ -63,20 +62,20 @@ def _failed(error: OSError) -> Exception:
 
 
 def _open_what_is_closed() -> None:
-    # Writing to a descriptor that is open for reading fails as writing to a closed one does.
+    # A write to a descriptor that is open for reading fails, as one to a closed descriptor does.
     for number, mode in ((_STDIN, os.O_RDONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, mode)  # the lowest that is free: this one
+            opened = os.open(os.devnull, mode)  # open returns the lowest free descriptor: this one
             assert opened == number
 
 
 def _wrapped(stream: IO[str] | None, number: int, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
-    """The stream as this kind; what a terminal has no letter for becomes an escape.
+    """Wrap a stream; characters that the encoding lacks become escapes.
 
-    The stream itself stays usable: textual writes to `sys.__stderr__`. It keeps nothing back,
-    because Python does not flush it at the end.
+    The original stream stays usable, because textual writes to `sys.__stderr__`. The wrapper
+    does not buffer, because Python does not flush it at exit.
     """
     if not isinstance(stream, io.TextIOWrapper):
         return kind(open(number, "wb", closefd=False), "utf-8", "backslashreplace")
@@ -92,7 +91,7 @@ def _wrapped(stream: IO[str] | None, number: int, kind: type[io.TextIOWrapper]) 
 
 
 def secure() -> None:
-    """Open what is closed, and make failures of standard output errors of ours."""
+    """Open closed streams, and turn failures of standard output into `OutputError`."""
     _open_what_is_closed()
     sys.stdout = _wrapped(sys.stdout, _STDOUT, _Stdout)
     sys.stderr = _wrapped(sys.stderr, _STDERR, _Stderr)
@@ -101,10 +100,10 @@ def secure() -> None:
 
 
 def finish(status: int) -> int:
-    """Write what waits; returns the exit status, which a failure changes."""
+    """Flush standard output; returns the exit status, which a failure changes."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # its reader has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         _silence()
     except OutputError as error:
         _silence()
@@ -115,5 +114,5 @@ def finish(status: int) -> int:
 
 
 def _silence() -> None:
-    """What waits goes nowhere, so that Python does not try again at its end."""
+    """Discard buffered output, so that Python does not write it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)

@@ -15,7 +15,7 @@ __all__ = ("complain", "log_to_stderr", "say")
 
 
 def say(text: str = "", *, to: TextIO | None = None) -> None:
-    """Print lines, on stdout by default; everything but line ends is escaped."""
+    """Print lines, on stdout by default; escapes all control characters but line ends."""
     file = sys.stdout if to is None else to
     lines = "\n".join(map(printable, text.split("\n")))
     encoding = getattr(file, "encoding", None) or "utf-8"
@@ -23,7 +23,7 @@ def say(text: str = "", *, to: TextIO | None = None) -> None:
 
 
 def complain(problem: object) -> None:
-    """Print a message about the run itself: one line on stderr."""
+    """Print a message about the run on stderr, as one line."""
     say(f"ptescope: {printable(str(problem))}", to=sys.stderr)
 
 
@@ -36,7 +36,7 @@ class _Formatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Write the log to stderr, a line for each message."""
+    """Write the log to stderr, one line per message."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler])

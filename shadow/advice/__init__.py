@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Advice: what to change, what that saves, what it costs.
 
-Pure: evidence in, findings out, ranked. A rule says nothing rather than guess, and a
-prediction is a range with its basis.
+The package is pure: it turns evidence into ranked findings. A rule returns nothing rather
+than guess, and a prediction is a range with its basis.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ __all__ = (
 
 
 def _bounded(finding: Finding, evidence: Evidence) -> Finding:
-    """Ranges allow for runs that differ, but nobody saves more PTE pages than there are."""
+    """Limit the effect to the tables that exist; a range allows for runs that differ."""
     now, effect = evidence.snapshot.now, finding.effect
     if effect is None:
         return finding
@@ -50,7 +50,7 @@ def _bounded(finding: Finding, evidence: Evidence) -> Finding:
 
 
 def judge(evidence: Evidence) -> list[Finding]:
-    """What all rules find, however little that is."""
+    """The findings of all rules, including small ones."""
     return [
         addressed(_bounded(finding, evidence), evidence.program)
         for rule in RULES
@@ -59,11 +59,11 @@ def judge(evidence: Evidence) -> list[Finding]:
 
 
 def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Finding]:
-    """All findings, the weightiest first; where little is at stake, that one first.
+    """All findings, the weightiest first; before them `nothing_to_do`, if little is at stake.
 
     Args:
-        evidence: of one process.
-        judged: what `judge` made of it, if it was asked before.
+        evidence: the evidence about one process.
+        judged: the result of `judge` for this evidence, if it is known already.
     """
     found = judge(evidence) if judged is None else judged
     found = [one for one in found if one.effect is None or one.effect.tables >= FEW]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Evidence for advice, of a process that was followed: live, or out of a trace."""
+"""Collects the evidence for advice about a process, followed live or read from a trace."""
 
 from collections import Counter as Counted
 from collections.abc import Callable, Iterator
@@ -24,12 +24,12 @@ _UNSEEDED = "none"
 
 
 def evidence_of(engine: Engine, now_ns: int, future: Future | None, alike: int = 1) -> Evidence:
-    """What is known of a process at the end of a window.
+    """The evidence about a process at the end of a window.
 
     Args:
-        engine: the process; nothing is looked up but what it has.
+        engine: the engine of the process; nothing else is read.
         now_ns: see `Engine.snapshot`.
-        future: what was kept of the window's events.
+        future: the events kept of the window.
         alike: see `Evidence`.
     """
     facts, table = engine.facts, engine.table
@@ -61,16 +61,16 @@ def evidence_of_trace(
     max_memory: int = MAX_MEMORY,
     progress: Callable[[int], object] = lambda _: None,
 ) -> tuple[Iterator[Evidence], DamagedTraceError | None]:
-    """What is known of each process of a trace.
+    """The evidence about each process of a trace.
 
     Args:
         reader: the trace.
-        keep: how many events to keep in memory, of all processes together.
-        max_memory: what the shadows may take, bytes.
-        progress: is given the bytes read so far, now and then.
+        keep: the most events to keep in memory, of all processes together.
+        max_memory: limit on the memory of the shadows, bytes.
+        progress: called from time to time with the number of bytes read.
 
     Returns:
-        The evidence, made one process at a time, and why that is not all, if so.
+        The evidence, produced one process at a time, and the damage, if the trace has any.
     """
     store, kept = HistoryStore(keep), dict[int, History]()
     run = Replay(

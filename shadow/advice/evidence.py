@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What rules judge: a snapshot, facts about host and mappings, and what was purged.
+"""The input of the rules: a snapshot, facts about host and mappings, and the purges.
 
-All of it is plain data; nothing here looks at a running system.
+All of it is plain data; nothing here reads a running system.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ __all__ = ("FEW", "Evidence", "HostFacts", "Purges", "Slots", "classify_slots", 
 FEW = 16
 """A change that saves fewer PTE pages, 64 KiB, is not worth a restart."""
 _CREDIBLE = 0.9
-"""A history that ends with so much of the PTE pages there really are is believed."""
+"""A replayed history is credible if it ends with at least this share of the real PTE pages."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class HostFacts:
     """The machine and its settings.
 
     Attributes:
-        max_map_count: vm.max_map_count, the most mappings of a process; None: not known.
+        max_map_count: vm.max_map_count, the limit on mappings of a process; None: unknown.
         thp: the setting of transparent huge pages.
-        resident: what the entries of the process map, in memory or swapped out, bytes.
-        vmas: its mappings.
+        resident: bytes that the entries of the process map, in memory or swapped out.
+        vmas: the number of mappings of the process.
     """
 
     max_map_count: int | None
@@ -47,14 +47,14 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class Slots:
-    """The empty slots by what stands in the way of freeing their PTE pages.
+    """The empty slots, by what prevents the kernel from freeing their PTE pages.
 
     Attributes:
-        whole: first addresses of those that one private anonymous mapping covers.
-        split: how many several mappings share, or one covers in part.
-        other: how many belong to files, shared or locked memory.
-        huge: how many of `whole` could take a huge page.
-        shared: first addresses of those of `other` that one shared mapping covers, whose data
+        whole: first addresses of the slots that one private anonymous mapping covers.
+        split: the number of slots that several mappings share, or that one covers in part.
+        other: the number of slots that belong to files, shared memory or locked memory.
+        huge: the number of slots in `whole` that could take a huge page.
+        shared: first addresses of the slots in `other` that one shared mapping covers, whose data
             is in a file or in memory that outlives the mapping.
     """
 
@@ -70,10 +70,10 @@ class Purges:
     """The madvise calls of a window.
 
     Attributes:
-        dontneed: calls of MADV_DONTNEED.
-        covering: those of them that cover at least one slot whole.
-        bytes: what they covered in all.
-        median: bytes of the call in the middle.
+        dontneed: the number of calls with MADV_DONTNEED.
+        covering: the number of these calls that cover at least one whole slot.
+        bytes: the total size of these calls.
+        median: the median size of these calls, bytes.
     """
 
     dontneed: int
@@ -83,7 +83,7 @@ class Purges:
 
 
 def measure_purges(events: EventBatch) -> Purges:
-    """What a batch says about purges."""
+    """Measure the purges in a batch of events."""
     dontneed = events[events["kind"] == Kind.DONTNEED]
     start, length = dontneed["address"].astype(np.int64), dontneed["length"].astype(np.int64)
     first_slot = -(-start // SLOT) * SLOT
@@ -117,10 +117,10 @@ def _lasting(vmas: npt.NDArray[np.void], names: MappingNames | None) -> npt.NDAr
 def classify_slots(
     empty: list[int], vmas: npt.NDArray[np.void], thp: str, names: MappingNames | None = None
 ) -> Slots:
-    """Look at what is mapped over empty slots.
+    """Classify empty slots by the mappings over them.
 
     Args:
-        empty: first addresses, ascending.
+        empty: first addresses of the slots, ascending.
         vmas: (n,) of `shadow.table.VMA`, sorted.
         thp: the setting of transparent huge pages.
         names: what was read of the mappings; without them no slot is `shared`.
@@ -146,17 +146,17 @@ def classify_slots(
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a rule may look at.
+    """The complete input of a rule.
 
     Attributes:
         snapshot: the process at the end of the window.
         host: the machine.
-        slots: its empty slots; None where their addresses are not known.
-        future: what it did in the window, for trying changes on it.
-        seeded: whether its page tables of before the window are known.
-        ended: whether it has ended.
-        redacted: whether its settings were left out, and its addresses are others.
-        alike: how many processes of its name are judged together, itself included.
+        slots: the empty slots of the process; None if their addresses are unknown.
+        future: the history of the process in the window, on which changes are simulated.
+        seeded: whether the page tables at the beginning of the window are known.
+        ended: whether the process has ended.
+        redacted: whether the trace lacks settings and has other addresses.
+        alike: number of processes of the same name that are judged together, this one included.
     """
 
     snapshot: Snapshot
@@ -174,7 +174,7 @@ class Evidence:
 
     @property
     def allocator(self) -> Allocator | None:
-        """The allocator of most of its memory."""
+        """The allocator of most of the process's memory."""
         return self.snapshot.process.allocator
 
     @property
@@ -188,21 +188,21 @@ class Evidence:
         return self.snapshot.mappings or []
 
     def runs(self, *names: str) -> bool:
-        """Whether that is one of these."""
+        """Whether the name of the allocator is one of `names`."""
         return self.allocator is not None and self.allocator.name in names
 
     @cached_property
     def purges(self) -> Purges | None:
-        """What was purged in the window, where events were kept."""
+        """The purges in the window; None if its events were not kept."""
         if self.future is None or not len(self.future.events):
             return None
         return measure_purges(self.future.events)
 
     @cached_property
     def baseline(self) -> Outcome | None:
-        """The history run again as it was; None where it does not lead to what there is.
+        """The outcome of the unchanged history; None if it does not reproduce the real PTE pages.
 
-        Then events are missing, or page tables changed in ways that no event tells.
+        In that case events are missing, or page tables changed without an event.
         """
         if self.future is None or not self.future.usable():
             return None
@@ -212,21 +212,21 @@ class Evidence:
         return found if near else None
 
     def under(self, change: Transform) -> Outcome | None:
-        """The same under a change."""
+        """The outcome of the history under a change; None without a credible `baseline`."""
         if self.baseline is None or self.future is None:
             return None
         return simulate(self.future, change)
 
     @property
     def late(self) -> bool:
-        """Whether most of what is empty was so before the window, which cannot tell why."""
+        """Whether most of the empty PTE pages were empty before the window, for unknown reasons."""
         if self.future is None:
             return False
         seed = self.future.seed
         return 2 * seed.counter(Counter.EMPTY + seed.running) > self.snapshot.now.empty > 0
 
     def saved(self, change: Transform) -> int | None:
-        """PTE pages that a change would have saved, or None if that cannot be told."""
+        """PTE pages that a change would have saved; None if no prediction is possible."""
         changed = self.under(change)
         if changed is None or self.baseline is None:
             return None
@@ -235,5 +235,5 @@ class Evidence:
 
     @property
     def empty_bytes(self) -> int:
-        """What the empty PTE pages take."""
+        """The size of the empty PTE pages, bytes."""
         return self.snapshot.now.empty * PAGE

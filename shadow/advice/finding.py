@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What advice consists of: a finding, its change, the effect that is expected."""
+"""The parts of advice: a finding, its change, and the expected effect."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,14 +22,14 @@ MAKERS = "makers"
 """The `audience` of what only those who write a program can change."""
 
 _MORE = 1.1
-"""A run differs from the next by about a tenth, and so does the upper end of a range."""
+"""Upper end of a range: two runs of the same load differ by about a tenth."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """PTE pages that a change saves, once the process rests: from the least to the most.
+    """The range of PTE pages that a change saves, once the process is idle.
 
-    `upper` are the PMD and PUD pages that go as well, where a rule judges those; at least none.
+    `upper` is the most PMD and PUD pages that it saves, where a rule judges those.
     """
 
     least: int
@@ -54,20 +54,20 @@ class Effect:
 
 
 def exactly(pages: int, basis: str) -> Effect:
-    """An effect that is counted, not predicted."""
+    """A counted effect, not a predicted one."""
     return Effect(pages, pages, basis)
 
 
 def at_most(pages: int, basis: str) -> Effect:
-    """An effect of which only a bound is known."""
+    """An effect with a known upper bound only."""
     return Effect(0, pages, basis)
 
 
 def within_a_factor_of_two(pages: int, basis: str) -> Effect:
-    """An effect of which a model tells the most that may be expected.
+    """An effect for which a model computes the best case.
 
-    Models merge and release without friction; what a real run gets lies between the
-    half of that and somewhat more.
+    A model merges and releases memory without friction. A real run saves between half of
+    the best case and slightly more than it.
     """
     most = round(pages * _MORE)
     return Effect((most + 1) // 2, most, basis)
@@ -80,7 +80,7 @@ def after_a_restart(least: int, most: int, basis: str) -> Effect:
 
 @dataclass(frozen=True)
 class Change:
-    """What to do: in words, and exactly (settings, commands or code, a line each)."""
+    """The action: a sentence, and the exact settings, commands or code, one line each."""
 
     what: str
     how: list[str] = field(default_factory=list)
@@ -92,16 +92,16 @@ class Finding:
 
     Attributes:
         rule: the name of the rule that found it.
-        title: what is the matter, in a line.
-        why: the evidence, in a sentence with its numbers.
+        title: the problem, in one line.
+        why: the evidence, in one sentence with numbers.
         numbers: the same numbers by name.
-        change: what to do; None: nothing.
-        effect: what that saves; None: nothing that can be told in PTE pages.
-        risks: what it costs and what may go wrong.
-        verify: how to see that it worked.
-        source: where the facts come from.
-        urgent: whether it goes first whatever it saves.
-        slots: first addresses of the slots that it is about, where they matter.
+        change: the action; None: there is none.
+        effect: the saving of the change; None: the saving in PTE pages is unknown.
+        risks: the costs of the change, and what can go wrong.
+        verify: how to check that the change worked.
+        source: the source of the facts.
+        urgent: whether the finding comes first, whatever it saves.
+        slots: first addresses of the affected slots, where they matter.
         audience: "makers" where only those who write the program can follow it, and the reader
             only runs it; else "anyone".
     """
@@ -129,7 +129,7 @@ class Finding:
         return self.urgent, self.audience != MAKERS, least, most
 
     def as_json(self) -> dict[str, Any]:
-        """As schema 1 has it."""
+        """The finding in the form of schema 1."""
         plain = asdict(self)
         plain["effect"] = self.effect.as_json() if self.effect else None
         return valid(plain)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What rules could not judge, and why: a trace may lack what a live process shows."""
+"""The rules that could not be evaluated, and why: a trace may lack facts of a live process."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.rules.jemalloc import decay_ms, oversize_bytes
@@ -8,47 +8,47 @@ __all__ = ("limits",)
 
 
 def limits(evidence: Evidence) -> list[str]:
-    """Sentences on what was not tried, where something is not known."""
+    """Sentences about the rules that were not evaluated because a fact is unknown."""
     found = []
     if evidence.ended:
-        found.append("The process has ended: all this is how it was.")
+        found.append("The process has ended: the findings describe its state at the end.")
     if not evidence.seeded:
         found.append(
-            "Page tables from before the window are not known: nothing is predicted, and what is "
-            "empty is what was emptied since."
+            "The page tables at the beginning of the window are unknown: nothing is predicted, "
+            "and only PTE pages emptied in the window count as empty."
         )
     if evidence.late:
         found.append(
-            "Most of what is empty was empty before the window, which cannot tell what left it so: "
-            "begin before the load."
+            "Most of the empty PTE pages were empty before the window, so their cause is unknown: "
+            "start ptescope before the load."
         )
     if evidence.slots is None:
         found.append(
-            "Where empty PTE pages lie, and under which mappings, is not known: calls of the "
-            "program's own, mappings that divide slots and blocked huge pages are not judged."
+            "The addresses and mappings of the empty PTE pages are unknown: the rules about the "
+            "program's own calls, divided slots and blocked huge pages were not evaluated."
         )
     return found + _of_allocator(evidence)
 
 
 def _of_allocator(evidence: Evidence) -> list[str]:
     if evidence.allocator is None:
-        return ["Which allocator it runs is not known: no rule about allocators was tried."]
+        return ["The allocator of the process is unknown: no rule about allocators was evaluated."]
     found = []
     if evidence.redacted:
         found.append(
-            "Settings were left out of this trace (--redact): what is advised goes beside what "
-            "is set, and addresses are not those of the process."
+            "This trace has no settings (--redact): add the advised options to the existing ones. "
+            "The addresses are not those of the process."
         )
     if not evidence.runs("jemalloc"):
         return found
     if decay_ms(evidence) is None or oversize_bytes(evidence) is None:
         found.append(
-            "How long this jemalloc holds free memory, or up to which size, is not known: rules "
-            "about that were not tried, or predict nothing."
+            "The decay time or the oversize threshold of this jemalloc is unknown: the rules about "
+            "it were not evaluated, or give no prediction."
         )
     if evidence.host.max_map_count is None:
         found.append(
-            "vm.max_map_count is not known: whether retain:false makes too many mappings is for "
-            "you to look up."
+            "vm.max_map_count is unknown: check yourself whether retain:false would create too "
+            "many mappings."
         )
     return found

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Other people's recordings, as records of a trace: perf, strace, ftrace.
+"""Import of recordings of other tools (perf, strace, ftrace) as records of a trace.
 
-`shadow.perf_import.said` is what a line of any of them can say; there is a file for each format,
-and `read_recording` tells them by their content.
+`shadow.perf_import.said` has the types for the content of a line in any format. Each format
+has its own file, and `read_recording` detects the format from the content.
 """
 
 from collections.abc import Iterable
@@ -21,21 +21,21 @@ __all__ = ("PerfScript", "Recording", "read_recording")
 
 _LOOKED_AT = 2000
 _FORMATS = (PerfLines, Ftrace, PerfTrace, Strace)
-"""The strictest first: it wins where two know as many lines."""
+"""The strictest format first: it wins if two recognise equally many lines."""
 
 
 class PerfScript(Recording):
-    """The output of `perf script`; arguments and errors as those of `Recording`."""
+    """The output of `perf script`; arguments and errors are those of `Recording`."""
 
     def __init__(self, lines: Iterable[str], policy: Policy | None = None) -> None:
         super().__init__(lines, PerfLines(), policy)
 
 
 def _format_of(lines: list[str]) -> Format:
-    """The format that knows most of these lines.
+    """The format that recognises most of these lines.
 
     Raises:
-        UsageError: none knows any.
+        UsageError: no format recognises any line.
     """
     known = [
         (sum(form.recognises(line) for line in lines if len(line) <= LONGEST_LINE), form)
@@ -44,21 +44,21 @@ def _format_of(lines: list[str]) -> Format:
     most, form = max(known, key=lambda pair: pair[0])
     if not most:
         raise UsageError(
-            "This is no text of perf script, perf trace, strace, ftrace or trace-cmd report. Make "
-            f"one with: {'; '.join(form.made_by for form in _FORMATS)}"
+            "The input is not the output of perf script, perf trace, strace, ftrace or trace-cmd "
+            f"report. Make it with one of: {'; '.join(form.made_by for form in _FORMATS)}"
         )
     return form()
 
 
 def read_recording(lines: Iterable[str], policy: Policy | None = None) -> Recording:
-    """A text of any of the formats.
+    """Read a text in any of the formats.
 
     Args:
-        lines: its lines.
+        lines: the lines of the text.
         policy: see `Recording`.
 
     Raises:
-        UsageError: it is of none, or has no page fault and no call.
+        UsageError: no format fits, or the text has no page fault and no system call.
     """
     lines = iter(lines)
     first = list(islice(lines, _LOOKED_AT))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""System calls in the texts of other tools, as events by the rules of `shadow.call_rules`.
+"""Converts system calls in the output of other tools to events, with `shadow.call_rules`.
 
-Where the probes would report a doubt, so that a reading settles it, an import has nothing
-to read and leaves the event out.
+Where the probes would report a DOUBT, which a reading then settles, the import cannot read
+page tables and omits the event.
 """
 
 from shadow.call_rules import CALLS, CallEvent, at_entry, at_return
@@ -14,14 +14,14 @@ __all__ = ("ARGUMENTS", "entered", "returned", "sized")
 _WORD = (1 << 64) - 1
 
 ARGUMENTS = {call: rule.arguments for call, rule in CALLS.items()}
-"""The arguments that matter of each call that changes page tables, as tracepoints name them."""
+"""The relevant arguments of each call that changes page tables, under their tracepoint names."""
 
 
 def sized(call: str, arguments: list[int]) -> list[int]:
-    """The arguments of a call as registers hold them.
+    """The relevant arguments of a call, as registers hold them.
 
     Raises:
-        OddLineError: there are too few.
+        OddLineError: there are too few arguments.
     """
     needed = len(ARGUMENTS[call])
     if len(arguments) < needed:
@@ -30,11 +30,11 @@ def sized(call: str, arguments: list[int]) -> list[int]:
 
 
 def entered(call: str, arguments: list[int]) -> list[CallEvent]:
-    """The event of a call that is entered, if it has one."""
+    """The event at the entry of a call, if there is one."""
     event = at_entry(call, arguments)
     return [] if event is None else [event]
 
 
 def returned(call: str, arguments: list[int], result: int) -> list[CallEvent]:
-    """The events of a call that returned `result`, or minus an error number."""
+    """The events at the return of a call; `result` is its value or minus an error number."""
     return [event for event in at_return(call, arguments, result) if event[0] != Kind.DOUBT]

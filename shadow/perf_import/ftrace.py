@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What ftrace prints (tracefs: trace, trace_pipe) and trace-cmd report.
+"""Parser for the output of ftrace (tracefs: trace, trace_pipe) and trace-cmd report.
 
-A line is `COMM-TID [( TGID)] [CPU] [FLAGS] SECONDS: EVENT: FIELDS`, and a system call in
-ftrace's own text `sys_CALL(name: value, ...)` or `sys_CALL -> RESULT`.
+A line has the form `COMM-TID [( TGID)] [CPU] [FLAGS] SECONDS: EVENT: FIELDS`. ftrace itself
+prints a system call as `sys_CALL(name: value, ...)` or `sys_CALL -> RESULT`.
 """
 
 import re
@@ -22,7 +22,7 @@ _LINE = re.compile(
 _NAMED = re.compile(r"(?a)(?P<name>\w{1,60}):\s*(?P<fields>.*)")
 _ENTERED = re.compile(r"(?a)sys_(?P<call>\w{1,40})\((?P<fields>.*)\)\s*")
 _RETURNED = re.compile(r"(?a)sys_(?P<call>\w{1,40}) -> (?P<result>\S{1,20})\s*")
-_BESIDES = re.compile(r"(?a)#.*|cpus=\d+|version = .*|\s*|CPU ?\d+ is empty|trace-cmd: .*")
+_OTHER_LINES = re.compile(r"(?a)#.*|cpus=\d+|version = .*|\s*|CPU ?\d+ is empty|trace-cmd: .*")
 _LOST = re.compile(
     r"(?a)CPU:\d+ \[LOST (\d{1,18}) EVENTS\]|CPU:\d+ \[(?:EVENTS DROPPED|LOST EVENTS)\]|"
     r".*\[(\d{1,18}) EVENTS DROPPED\].*"
@@ -33,17 +33,17 @@ class Ftrace:
     """Reads lines of ftrace and of trace-cmd report.
 
     Attributes:
-        name: of the tool.
-        made_by: how to make such a text.
-        limits: what its text leaves out, in sentences.
-        header: what the text says of host and kernel: nothing.
+        name: name of the tool.
+        made_by: command that produces the text.
+        limits: sentences about what the text lacks.
+        header: facts about host and kernel: none.
     """
 
     name = "ftrace"
     made_by = "cat /sys/kernel/tracing/trace, or trace-cmd report"
     limits = (
-        "Threads are told from processes by TGID (options/record-tgid) or task:task_newtask "
-        "alone: others count as processes.",
+        "Only the TGID (options/record-tgid) or task:task_newtask identifies threads: without "
+        "them, each thread counts as a process.",
     )
 
     def __init__(self) -> None:
@@ -52,25 +52,25 @@ class Ftrace:
 
     @staticmethod
     def recognises(line: str) -> bool:
-        """Whether a line is likely to be one of ftrace."""
+        """Whether a line looks like output of ftrace."""
         return _LINE.match(line) is not None
 
     def take(self, line: str) -> Iterator[Said]:
-        """What a line says.
+        """Parse a line.
 
         Raises:
-            OddLineError: it cannot be understood.
+            OddLineError: the line cannot be parsed.
         """
         line = line.rstrip()
         lost = _LOST.fullmatch(line)
         if lost:
             yield line_of(Said(self._now, None, 0, 0, "", Lost(int(lost[1] or lost[2] or 1))))
             return
-        if _BESIDES.fullmatch(line):
+        if _OTHER_LINES.fullmatch(line):
             return
         match = _LINE.match(line)
         if match is None:
-            raise OddLineError("no line of ftrace")
+            raise OddLineError("not a line of ftrace")
         self._now = nanoseconds(match["seconds"])
         tgid = int(match["tgid"]) if match["tgid"] and match["tgid"].isdigit() else None
         cpu = int(match["cpu"] or match["latency"])

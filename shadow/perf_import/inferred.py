@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What events alone let one conclude of a process that was not read."""
+"""Conclusions from events alone, for a process whose page tables were never read."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,9 @@ _RWX = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC | VmaFlag.ACCOUNT
 
 
 def inferred(events: EventBatch) -> npt.NDArray[np.void]:
-    """(n,) of `VMA`: where pages were touched that no MAP among these events had mapped.
+    """(n,) of `VMA`: the touched pages that no earlier MAP among these events had mapped.
 
-    Readable, writable, anonymous: nothing is known of them but that they were there.
+    Only their existence is known, so they are assumed to be accessible and anonymous.
     """
     faults = events["kind"] == Kind.FAULT
     touched = events["address"][faults].astype(np.int64) & -PAGE
@@ -38,13 +38,13 @@ def inferred(events: EventBatch) -> npt.NDArray[np.void]:
 
 
 def purges(events: EventBatch) -> list[str]:
-    """A sentence on the calls of MADV_DONTNEED, which need no faults to be judged."""
+    """A sentence about the MADV_DONTNEED calls, which needs no page faults."""
     calls = events[events["kind"] == Kind.DONTNEED]
     if not len(calls):
         return []
     start, length = calls["address"].astype(np.int64), calls["length"].astype(np.int64)
     covering = np.count_nonzero(-(-start // SLOT) * SLOT + SLOT <= start + length)
     return [
-        f"{covering:,} of {len(calls):,} calls of MADV_DONTNEED covered a slot of 2 MiB whole, as "
-        f"pt_reclaim needs it; half of them had {int(np.median(length)) >> 10:,} KiB or less."
+        f"{covering:,} of {len(calls):,} calls of MADV_DONTNEED covered a whole slot of 2 MiB, as "
+        f"pt_reclaim requires; the median call had {int(np.median(length)) >> 10:,} KiB."
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Arguments and results as tools print them: numbers, hexadecimal or by name."""
+"""Parses arguments and results: decimal and hexadecimal numbers, and names."""
 
 import errno
 import re
@@ -39,21 +39,21 @@ def _one(text: str, prefix: str) -> int:
     if text in _ZERO:
         return 0
     if _NUMBER.fullmatch(text):
-        # Some tools print an octal number where it begins with 0; none of these arguments is one.
+        # Some tools print octal numbers with a leading 0, but none of these arguments is octal.
         return int(text, 16 if "x" in text else 10)
     known = _NAMES.get(prefix, {}).get(text.removeprefix(prefix))
     if known is None and prefix == "CLONE_" and re.fullmatch(r"[A-Z_0-9]+", text):
-        return 0  # of the flags of clone only these three matter
+        return 0  # only these three flags of clone matter
     if known is None:
-        raise OddLineError(f"an argument that is no number: {text[:40]}")
+        raise OddLineError(f"an argument that is not a number: {text[:40]}")
     return known
 
 
 def number(text: str, prefix: str = "") -> int:
-    """A number, or flags by their names, with or without their prefix.
+    """Parse a number, or flags by name with or without their prefix.
 
     Raises:
-        OddLineError: it is none of that.
+        OddLineError: the text is neither.
     """
     value = 0
     for part in _COMMENT.sub("", text).strip().split("|"):
@@ -62,31 +62,31 @@ def number(text: str, prefix: str = "") -> int:
 
 
 def nanoseconds(seconds: str) -> int:
-    """A decimal number of seconds in ns; digits beyond the ninth are dropped.
+    """Convert decimal seconds to ns; drop digits beyond the ninth.
 
     Raises:
-        OddLineError: it is none, or too long.
+        OddLineError: the text is not a decimal number, or too long.
     """
     match = re.fullmatch(r"([0-9]{1,12})(?:\.([0-9]{1,30}))?", seconds)
     if match is None:
-        raise OddLineError("a time that is none")
+        raise OddLineError("an invalid time")
     return int(match[1]) * 10**9 + int((match[2] or "")[:9].ljust(9, "0"))
 
 
 def error_number(name: str) -> int:
-    """ENOMEM and the like as a number; what is not known is taken for EPERM: nothing was done."""
+    """The number of an error such as ENOMEM; an unknown one counts as EPERM: no effect."""
     value = getattr(errno, name, errno.EPERM)
     return int(value)
 
 
 def split_result(text: str) -> tuple[str, str]:
-    """The arguments of `...ARGUMENTS) = RESULT` and the result, which is the last one.
+    """Split `...ARGUMENTS) = RESULT` at the last ` = ` into the arguments and the result.
 
     Raises:
-        OddLineError: there is none.
+        OddLineError: the text has no result.
     """
     before, equals, after = text.rpartition(" = ")
     arguments = before.rstrip()
     if not equals or not arguments.endswith(")"):
-        raise OddLineError("a call without an end")
+        raise OddLineError("a call without a result")
     return arguments[:-1], after

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The output of `perf trace`: calls as strace has them, and with -F page faults, too.
+"""Parser for the output of `perf trace`: system calls, and with -F also page faults.
 
-A line is `MILLISECONDS ( TOOK ms): COMM/TID CALL(name: value, ...) = RESULT`, where
-arguments that are 0 are left out, and with one process COMM/TID, too.
+A line has the form `MILLISECONDS ( TOOK ms): COMM/TID CALL(name: value, ...) = RESULT`. perf
+omits arguments that are 0, and COMM/TID if there is only one process.
 """
 
 import re
@@ -48,25 +48,25 @@ _PREFIXES = {
 }
 _USER_WRITE = 6
 _OTHER_NAMES = {"len_in": "len", "start": "addr"}
-"""How other releases name an argument."""
+"""Names of arguments in other releases of perf."""
 
 
 class PerfTrace:
     """Reads lines of perf trace.
 
     Attributes:
-        name: of the tool.
-        made_by: how to make such a text.
-        limits: what its text leaves out, in sentences.
-        header: what the text says of host and kernel: nothing.
+        name: name of the tool.
+        made_by: command that produces the text.
+        limits: sentences about what the text lacks.
+        header: facts about host and kernel: none.
     """
 
     name = "perf trace"
     made_by = "perf trace -F all -o FILE"
     limits = (
-        "perf trace has page faults only with -F, and of those on files no address: which pages "
-        "were touched is known in part at most, and PTE pages and entries are missing.",
-        "perf trace does not tell threads from processes: each thread counts as a process.",
+        "perf trace prints page faults only with -F, and no addresses of faults on files: not all "
+        "touched pages are known, so PTE pages and entries are missing.",
+        "perf trace does not distinguish threads from processes: each thread counts as a process.",
     )
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class PerfTrace:
 
     @staticmethod
     def recognises(line: str) -> bool:
-        """Whether a line is likely to be one of perf trace."""
+        """Whether a line looks like output of perf trace."""
         match = _LINE.match(line)
         if match is None or (match["took"] is None and match["tid"] is None):
             return False
@@ -93,20 +93,20 @@ class PerfTrace:
         return self._now
 
     def take(self, line: str) -> Iterator[Said]:
-        """What a line says.
+        """Parse a line.
 
         Raises:
-            OddLineError: it cannot be understood.
+            OddLineError: the line cannot be parsed.
         """
         match = _LINE.match(line.rstrip())
         if match is None:
-            raise OddLineError("no line of perf trace")
+            raise OddLineError("not a line of perf trace")
         rest = match["rest"].removeprefix("... [continued]: ").replace("()) ", "() ", 1)
         tid, comm = int(match["tid"] or 0), match["comm"] or ""
         try:
             time = self._time(match)
         except ValueError as error:
-            raise OddLineError("a time that is none") from error
+            raise OddLineError("an invalid time") from error
         for what in self._whats(rest, continued=rest != match["rest"]):
             yield line_of(Said(time, None, tid, 0, comm, what))
 
@@ -119,11 +119,11 @@ class PerfTrace:
             return
         called = _CALL.fullmatch(rest)
         if called is None:
-            raise OddLineError("no call")
+            raise OddLineError("not a call")
         arguments, result_text = split_result(called["arguments"] + " ")
         match = _RESULT.fullmatch(result_text)
         if match is None:
-            raise OddLineError("a result that is none")
+            raise OddLineError("an invalid result")
         call = called["call"]
         if match["result"] is None:
             if match["error"] is None:

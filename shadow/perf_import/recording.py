@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What another tool printed, as records of a trace.
+"""Converts the output of another tool to the records of a trace.
 
-Faults are events as they are; a call becomes the event that the probes would have made of
-it when it returned (`shadow.events.Kind`). The page tables and the VMAs of before are in
-no such text. VMAs that were there before are inferred: wherever a page was touched that no
-mmap in the text had mapped by then.
+A page fault is an event as it is. A call becomes the event that the probes would have
+produced at its return (`shadow.events.Kind`). The text has no earlier page tables and VMAs.
+The import infers earlier VMAs from the touched pages that no mmap in the text had mapped
+until then.
 """
 
 import re
@@ -49,58 +49,58 @@ _MOST_NS = 1 << 62
 
 
 class Format(Protocol):
-    """What a tool prints: see `shadow.perf_import.strace.Strace` and its like."""
+    """A parser for the output of a tool, such as `shadow.perf_import.strace.Strace`."""
 
     @property
     def name(self) -> str:
-        """Of the tool."""
+        """Name of the tool."""
 
     @property
     def made_by(self) -> str:
-        """How to make such a text."""
+        """Command that produces the text."""
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What its text leaves out, in sentences."""
+        """Sentences about what the text lacks."""
 
     @property
     def header(self) -> dict[str, str]:
-        """What the text says of host and kernel."""
+        """Facts about host and kernel in the text."""
 
     def take(self, line: str) -> Iterator[Said]:
-        """What a line says."""
+        """Parse a line."""
 
 
 @dataclass
 class _RecordedProcess:
-    """What the text has of one process."""
+    """The data of one process in the text."""
 
     comm: str = ""
     rows: list[tuple[int, ...]] = field(default_factory=list)
     calls: dict[int, tuple[str, list[int]]] = field(default_factory=dict)
-    """Calls that were entered and have not returned, by thread."""
+    """Calls that have not returned yet, by thread."""
 
 
 class Recording:
-    """A text, read as a whole.
+    """A text, read completely.
 
     Args:
-        lines: its lines.
-        form: what printed them.
-        policy: when the kernel of that host frees PTE pages; None: by its release, where
-            the text has it.
+        lines: the lines of the text.
+        form: the parser of the format.
+        policy: the policy of the recorded kernel; None: derive it from the kernel release, if
+            the text has one.
 
     Raises:
-        UsageError: no line of it is a page fault or call of a process.
+        UsageError: the text has no page fault and no system call.
     """
 
     def __init__(self, lines: Iterable[str], form: Format, policy: Policy | None = None) -> None:
         self._form = form
         self._processes: dict[int, _RecordedProcess] = {}
         self.lines = self.strange = 0
-        """Lines that say something, and lines that could not be understood."""
-        self._untold = 0
-        """process_madvise calls whose ranges the text does not have."""
+        """Lines with content, and lines that cannot be parsed."""
+        self._without_ranges = 0
+        """process_madvise calls whose ranges are not in the text."""
         said = list(self._understood(lines))
         self._alone = nobody(said)
         process_of = processes_of(said, self._alone)
@@ -108,8 +108,8 @@ class Recording:
             self._take(each, process_of)
         if not any(process.rows for process in self._processes.values()):
             raise UsageError(
-                f"There is no page fault and no call in it, read as {form.name}. Make it with: "
-                f"{form.made_by}"
+                f"The input has no page fault and no system call, read as {form.name}. Make it "
+                f"with: {form.made_by}"
             )
         self._policy = self._policy_by_release() if policy is None else policy
 
@@ -126,7 +126,7 @@ class Recording:
             yield from found
 
     def _policy_by_release(self) -> Policy:
-        """Of the release alone: 6.14 and later can free, if they were configured so."""
+        """The policy by the release alone: 6.14 and later can free, if configured to."""
         release = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", self._form.header.get("os release", ""))
         since = release is not None and (int(release[1]), int(release[2])) >= _RECLAIMS_SINCE
         return Policy.PT_RECLAIM if since else Policy.NONE
@@ -135,7 +135,7 @@ class Recording:
         tid = said.tid or self._alone
         pid = said.pid or process_of.get(tid, tid)
         process = self._processes.setdefault(pid, _RecordedProcess())
-        if said.comm and (tid == pid or not process.comm):  # threads may have names of their own
+        if said.comm and (tid == pid or not process.comm):  # threads may have different names
             process.comm = said.comm
         try:
             events = self._events(process, tid, said)
@@ -154,10 +154,10 @@ class Recording:
                 return entered(*process.calls[tid])
             case Returned(call, result):
                 begun = process.calls.pop(tid, None)
-                # Else it was entered before the recording began.
+                # Otherwise the call began before the recording.
                 return returned(*begun, result) if begun and begun[0] == call else []
             case Called("process_madvise", [], result):
-                self._untold += result > 0
+                self._without_ranges += result > 0
             case Called("process_madvise", [advice, *ranges], result):
                 pairs = list(zip(ranges[::2], ranges[1::2], strict=True))
                 return advised_vectors(advice, pairs, result)
@@ -178,17 +178,20 @@ class Recording:
             when = datetime.strptime(header.get("captured on", ""), "%a %b %d %H:%M:%S %Y")
             wall_ns = int(when.timestamp()) * 10**9
         notes = [
-            f"Imported from {self._form.name}: page tables and VMAs of before are not known; VMAs "
-            "were inferred from what was touched, huge pages are taken to be off.",
-            f"That this kernel frees by {self._policy.label} is taken from its release or from "
-            "who imported it.",
+            f"Imported from {self._form.name}: earlier page tables and VMAs are unknown; VMAs are "
+            "inferred from touched pages, and huge pages are assumed to be off.",
+            f"The policy of this kernel, {self._policy.label}, comes from its release or from an "
+            "option of the import.",
             *self._form.limits,
             *purges(events),
         ]
-        if self._untold:
-            notes.append(f"{self._untold:,} calls of process_madvise are left out: no ranges.")
+        if self._without_ranges:
+            notes.append(
+                f"{self._without_ranges:,} calls of process_madvise are omitted: the text lacks "
+                "their ranges."
+            )
         if self.strange:
-            notes.append(f"{self.strange:,} lines of {self._form.name} were not understood.")
+            notes.append(f"{self.strange:,} lines of {self._form.name} could not be parsed.")
         return Facts(
             process=Process(pid, process.comm or f"pid {pid}", 0, None, None),
             kernel=Kernel(
@@ -203,10 +206,10 @@ class Recording:
         )
 
     def records(self) -> Iterator[tuple[int, int, Record]]:
-        """All processes, one after the other.
+        """The records of all processes, one process after the other.
 
         Yields:
-            Number of the process from 1, its pid, a record.
+            Number of the process from 1, its pid, and a record.
         """
         number = 0
         for pid, process in self._processes.items():
@@ -223,9 +226,9 @@ class Recording:
 
 
 def _in_user_space(events: EventBatch) -> tuple[EventBatch, int]:
-    """The events, cut to the address space that there is, and the levels of its page tables.
+    """Clamp events to user space; return them and the number of page-table levels.
 
-    Where memory lay above what four levels map, there were five.
+    If the process had memory above the limit of four levels, there were five.
     """
     placed = events[np.isin(events["kind"], (Kind.FAULT, Kind.MAP))]
     high = outside(placed, user_address_limit(4)) & ~outside(placed, user_address_limit(5))

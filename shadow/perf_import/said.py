@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What lines of a text say, whatever tool printed it."""
+"""The content of a line, in types that all formats share."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ __all__ = (
 )  # fmt: skip
 
 LONGEST_LINE = 2048
-"""Characters; those that matter have 300. Patterns take their time with long ones."""
+"""Characters; relevant lines have up to 300. Patterns are slow on very long lines."""
 _MOST_NS = 1 << 62
 _PIDS = range((1 << 22) + 1)
 _WORD = range(1 << 64)
@@ -19,7 +19,7 @@ _LONGEST_NAME = 64
 
 
 class OddLineError(PtescopeError):
-    """A line that cannot be understood; it is counted."""
+    """A line that cannot be parsed; the import counts such lines."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Entered:
 
 @dataclass(frozen=True)
 class Returned:
-    """The call of this thread ends."""
+    """The system call of this thread returns."""
 
     call: str
     result: int
@@ -40,7 +40,7 @@ class Returned:
 
 @dataclass(frozen=True)
 class Called:
-    """A call from beginning to end."""
+    """A complete system call."""
 
     call: str
     arguments: list[int]
@@ -49,7 +49,7 @@ class Called:
 
 @dataclass(frozen=True)
 class Touched:
-    """A page fault; `error` as in the event."""
+    """A page fault; `error` is the same as in the event."""
 
     address: int
     error: int
@@ -57,7 +57,7 @@ class Touched:
 
 @dataclass(frozen=True)
 class Forked:
-    """A new task, a thread of the same process or not."""
+    """A new thread of the process, or a new process."""
 
     child: int
     thread: bool
@@ -65,12 +65,12 @@ class Forked:
 
 @dataclass(frozen=True)
 class Replaced:
-    """An execve that succeeded."""
+    """A successful execve."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """So many lines are missing."""
+    """The recording lost `count` events here."""
 
     count: int
 
@@ -80,15 +80,15 @@ What = Entered | Returned | Called | Touched | Forked | Replaced | Lost
 
 @dataclass(frozen=True)
 class Said:
-    """What a line says, of whom and when.
+    """The content of a line.
 
     Attributes:
-        time: ns.
-        pid: of the process; None: the line tells the thread alone.
-        tid: of the thread; 0: the line tells nobody.
-        cpu: where, or 0.
-        comm: its name, or "".
-        what: it.
+        time: time of the line, ns.
+        pid: the process; None: the line names only the thread.
+        tid: the thread; 0: the line names neither.
+        cpu: the CPU; 0 if unknown.
+        comm: the name of the thread; empty if unknown.
+        what: what happened.
     """
 
     time: int
@@ -100,10 +100,10 @@ class Said:
 
 
 def line_of(said: Said) -> Said:
-    """The same, if every number in it can be.
+    """Return `said` if every number in it is in range.
 
     Raises:
-        OddLineError: one cannot.
+        OddLineError: a number is out of range.
     """
     what = said.what
     numbers = [said.time]
@@ -120,7 +120,7 @@ def line_of(said: Said) -> Said:
     pids = [said.pid or 0, said.tid, what.child if isinstance(what, Forked) else 0]
     good = all(number in _WORD for number in numbers) and said.time < _MOST_NS
     if not good or not all(pid in _PIDS for pid in pids) or said.cpu not in range(1 << 16):
-        raise OddLineError("a number that cannot be")
+        raise OddLineError("a number out of range")
     if len(said.comm) > _LONGEST_NAME:
         raise OddLineError("a name that is too long")
     return said

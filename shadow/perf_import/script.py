@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The output of `perf script`.
+"""Parser for the output of `perf script`.
 
-A line has to have process and thread, CPU, time, event and its fields:
+Each line must have process and thread, CPU, time, event and fields:
 perf script --ns --header --show-lost-events -F comm,pid,tid,cpu,time,event,trace.
 """
 
@@ -27,10 +27,10 @@ class PerfLines:
     """Reads lines of perf script.
 
     Attributes:
-        name: of the tool.
-        made_by: how to make such a text.
-        limits: what its text leaves out, in sentences.
-        header: what the text says of host and kernel.
+        name: name of the tool.
+        made_by: command that produces the text.
+        limits: sentences about what the text lacks.
+        header: facts about host and kernel in the text.
     """
 
     name = "perf script"
@@ -42,14 +42,14 @@ class PerfLines:
 
     @staticmethod
     def recognises(line: str) -> bool:
-        """Whether a line is likely to be one of perf script."""
+        """Whether a line looks like output of perf script."""
         return _LINE.match(line) is not None
 
     def take(self, line: str) -> Iterator[Said]:
-        """What a line says.
+        """Parse a line.
 
         Raises:
-            OddLineError: it cannot be understood.
+            OddLineError: the line cannot be parsed.
         """
         if line.startswith("#"):
             header = _HEADER.match(line)
@@ -60,10 +60,10 @@ class PerfLines:
             return
         match = _LINE.match(line.rstrip())
         if match is None:
-            raise OddLineError("no line of perf script")
+            raise OddLineError("not a line of perf script")
         time, pid, tid = nanoseconds(match["seconds"]), int(match["pid"]), int(match["tid"])
         if pid <= 0 or tid <= 0:
-            return  # the idle task, or one that had no user space any more
+            return  # the idle task, or a task without user space
         fields = match["fields"] or ""
         group, _, name = match["event"].rpartition(":")
         whats: Iterator[What] = iter(())

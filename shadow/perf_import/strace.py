@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The output of strace: calls with their results, of one process or several.
+"""Parser for the output of strace: calls with their results, of one process or several.
 
-Any of -f, -o, -t, -tt, -ttt, -r, -T, -y, -X and -e may have been given. A line is
+It accepts the output of any of -f, -o, -t, -tt, -ttt, -r, -T, -y, -X and -e. A line has the form
 
     [PID or "[pid PID]"] [TIME] CALL(ARGUMENTS) = RESULT [ERROR (TEXT)] [<TOOK>]
 
-and a call that others interrupt is two: `CALL(... <unfinished ...>` and `<... CALL
-resumed>...`. There are no page faults.
+A call that lines of other threads interrupt takes two lines: `CALL(... <unfinished ...>` and
+`<... CALL resumed>...`. strace prints no page faults.
 """
 
 import re
@@ -42,7 +42,7 @@ _RESULT = re.compile(
     r"(?: (?P<error>E[A-Z0-9]{1,30}) \(.*?\))?(?: \(.*?\))?(?: <\d+\.\d+>)?\s*"
 )
 _SPLIT = re.compile(r"(?a)strace: Process \d{1,8} attached$")
-_BESIDES = re.compile(r"(?a)(?:\+\+\+|---) .*|strace: .*| > .*|\)?\s*$")
+_OTHER_LINES = re.compile(r"(?a)(?:\+\+\+|---) .*|strace: .*| > .*|\)?\s*$")
 _VECTOR = re.compile(r"(?a)iov_base=(0x[0-9a-f]{1,16}|NULL), iov_len=(\d{1,20}|0x[0-9a-f]{1,16})")
 _FLAGS = re.compile(r"(?a)flags=([^,}]*)|\b(CLONE_[A-Z_|0-9x]+|SIGCHLD)\b")
 _PREFIXES = {
@@ -62,31 +62,31 @@ class Strace:
     """Reads lines of strace.
 
     Attributes:
-        name: of the tool.
-        made_by: how to make such a text.
-        limits: what its text leaves out, in sentences.
-        header: what the text says of host and kernel: nothing.
+        name: name of the tool.
+        made_by: command that produces the text.
+        limits: sentences about what the text lacks.
+        header: facts about host and kernel: none.
     """
 
     name = "strace"
     made_by = "strace -f -ttt -T -o FILE"
     limits = (
-        "strace has no page faults: which pages were touched is not known. PTE pages and entries "
-        "are those that calls filled themselves (MAP_POPULATE, mlock, MADV_POPULATE), all others "
-        "are missing, and so are the empty ones.",
+        "strace has no page faults, so the touched pages are unknown. Only the PTE pages and "
+        "entries that calls fill themselves (MAP_POPULATE, mlock, MADV_POPULATE) are known; all "
+        "others are missing, and so are the empty PTE pages.",
     )
 
     def __init__(self) -> None:
         self.header: dict[str, str] = {}
         self._open: dict[int, tuple[str, str]] = {}
-        """Calls that were not finished, by thread: name and arguments so far."""
+        """Unfinished calls by thread: name and arguments so far."""
         self._begun: tuple[int, str] | None = None
-        """A line that strace's own message cut: thread and text so far."""
+        """A line that a message of strace itself interrupted: thread and text so far."""
         self._now = self._days = self._relative = 0
 
     @staticmethod
     def recognises(line: str) -> bool:
-        """Whether a line is likely to be one of strace."""
+        """Whether a line looks like output of strace."""
         rest = _PREFIX.sub("", line.strip(), count=1)
         if _RESUMED.match(rest) or (_CALL.match(rest) and rest.endswith("<unfinished ...>")):
             return True
@@ -97,7 +97,7 @@ class Strace:
             return False
 
     def _time(self, prefix: re.Match[str]) -> int:
-        """When; lines without a time come a microsecond after the one before."""
+        """The time of a line, ns; one without a time is a microsecond after the line before."""
         if prefix["clock"]:
             hours, minutes, seconds = prefix["clock"].split(":")
             time = nanoseconds(seconds) + (int(hours) * 60 + int(minutes)) * 60 * 10**9
@@ -115,28 +115,28 @@ class Strace:
         return self._now
 
     def take(self, line: str) -> Iterator[Said]:
-        """What a line says.
+        """Parse a line.
 
         Raises:
-            OddLineError: it cannot be understood.
+            OddLineError: the line cannot be parsed.
         """
         line = line.rstrip()
-        if _BESIDES.fullmatch(line):
+        if _OTHER_LINES.fullmatch(line):
             return
         prefix = _PREFIX.match(line)
         assert prefix
         tid, text = int(prefix["bracketed"] or prefix["pid"] or 0), line[prefix.end() :]
-        if self._begun and not prefix[0].strip() and _BESIDES.match(text) is None:
+        if self._begun and not prefix[0].strip() and _OTHER_LINES.match(text) is None:
             tid, text = self._begun[0], self._begun[1] + line
         self._begun = None
         if len(text) > LONGEST_LINE:
-            raise OddLineError("a line that is put together of too many")
+            raise OddLineError("a line of too many parts")
         time = self._time(prefix)
         cut = _SPLIT.search(text)
         if cut:
             self._begun = (tid, text[: cut.start()]) if cut.start() else None
             return
-        if _BESIDES.fullmatch(text):
+        if _OTHER_LINES.fullmatch(text):
             return
         for what in self._whats(tid, text):
             yield line_of(Said(time, None, tid, 0, "", what))
@@ -147,12 +147,12 @@ class Strace:
             call, rest = resumed["call"], resumed["rest"]
             begun = self._open.pop(tid, None)
             if begun is None or begun[0] != call:
-                return  # it began before strace came
+                return  # the call began before strace attached
             yield from self._ended(call, begun[1] + rest, entered=True)
             return
         called = _CALL.match(text)
         if called is None:
-            raise OddLineError("no call")
+            raise OddLineError("not a call")
         call, rest = called["call"], called["rest"]
         unfinished = _UNFINISHED.search(rest)
         if unfinished:
@@ -166,7 +166,7 @@ class Strace:
         text, result_text = split_result(rest)
         end = _RESULT.fullmatch(result_text)
         if end is None:
-            raise OddLineError("a result that is none")
+            raise OddLineError("an invalid result")
         if end["result"] == "?":
             return
         result = -error_number(end["error"]) if end["error"] else number(end["result"])

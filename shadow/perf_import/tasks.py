@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which process a thread is of, where lines tell threads alone."""
+"""Finds the process of each thread, for formats whose lines name only the thread."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from shadow.perf_import.said import Called, Forked, Said
 __all__ = ("nobody", "processes_of")
 
 _UNKNOWN = 1
-"""The pid of a process of which no line tells any."""
+"""The pid of a process if no line contains it."""
 
 
 def nobody(said: Sequence[Said]) -> int:
-    """The process of the lines that tell nobody: strace prints none while there is only one.
+    """The process of lines without a thread: strace omits it while there is only one.
 
-    It says itself what it is (set_tid_address), or it is the first that is told later and
-    that nobody has forked.
+    Its pid is the result of its set_tid_address. Otherwise it is the first later thread that no
+    process in the text forked.
     """
     for each in said:
         if not each.tid and isinstance(each.what, Called) and each.what.call == "gettid":
@@ -25,10 +25,10 @@ def nobody(said: Sequence[Said]) -> int:
 
 
 def processes_of(said: Sequence[Said], alone: int) -> dict[int, int]:
-    """The process of each thread; one that is missing is a process of its own.
+    """The process of each thread; a thread that is missing is a process itself.
 
     Args:
-        said: all lines, since a thread may be told of before who made it is.
+        said: all lines, because a thread may appear before its parent.
         alone: see `nobody`.
     """
     found: dict[int, int] = {}
@@ -42,7 +42,7 @@ def processes_of(said: Sequence[Said], alone: int) -> dict[int, int]:
 
 
 def _end(found: dict[int, int], tid: int) -> int:
-    """Follow threads that threads have made to their process; rings end somewhere in them."""
+    """Follow a chain of parents to the process; in a cycle, stop at any member."""
     seen = set[int]()
     while tid not in seen and found.get(tid, tid) != tid:
         seen.add(tid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tracepoints of page faults and calls, as perf script, trace-cmd and ftrace print them."""
+"""Parses tracepoints of page faults and calls, as perf script, trace-cmd and ftrace print them."""
 
 import re
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ def _result(text: str) -> int:
 
 
 def of_tracepoint(name: str, fields: str) -> Iterator[What]:
-    """What an event says.
+    """Parse the fields of a tracepoint.
 
     Args:
-        name: of the tracepoint, without its group.
-        fields: as they were printed.
+        name: name of the tracepoint, without its group.
+        fields: the printed fields.
 
     Raises:
-        OddLineError: they cannot be understood.
+        OddLineError: the fields cannot be parsed.
     """
     if name in ("page_fault_user", "page_fault_kernel"):
         fault = _FAULT.search(fields)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The RFC "Try to free user PTE page table pages" as an executable specification.
 
-Small, slow and obviously right: `helpers` has its ten helpers one by one, `mm`
-what they work on, `races` its races. `shadow.table` computes the same fast and
-has to agree.
+The specification is small, slow and obviously correct. `helpers` has the ten helpers of
+the RFC, `mm` the data that they work on, and `races` the races. `shadow.table` is the
+fast implementation; tests compare it with this specification.
 """
 
 from shadow.pte_ref.errors import KernelBugError

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What must never happen in the modelled kernel."""
+"""The error for states that must never occur in the modelled kernel."""
 
 __all__ = ("KernelBugError",)
 
 
 class KernelBugError(AssertionError):
-    """A BUG_ON of the RFC, or the use of memory that is not what it was taken for."""
+    """A BUG_ON of the RFC, or the use of memory that was freed or replaced."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The ten helpers of the RFC "Try to free user PTE page table pages", one by one.
 
-Source: the series of 2022-04-29 (Message-Id 20220429133552.33768-1 to -19), whose
-documentation patch lists them; their behaviour as in docs/reference/semantics.md A1 to A5.
+Source: the series of 2022-04-29 (Message-Id 20220429133552.33768-1 to -19). Its
+documentation patch lists the helpers; docs/reference/semantics.md A1 to A5 describe them.
 
-A helper that other CPUs can run in between is a generator: it yields wherever
-they may. `shadow.pte_ref.races` runs such threads in every order, and `alone`
-runs one as if nobody else were there. What holds no yield is atomic, by a lock
-or by being one instruction.
+A helper that other CPUs can interleave with is a generator: it yields at each point where
+they may run. `shadow.pte_ref.races` runs such threads in every order, and `alone` runs one
+without others. Code between two yields is atomic, because it holds a lock or is a single
+instruction.
 """
 
 from collections.abc import Generator
@@ -35,11 +35,11 @@ __all__ = (
 
 _T = TypeVar("_T")
 Steps = Generator[str, None, _T]
-"""A thread, or a part of one: yields what it is about to do, when others may run first."""
+"""A thread or a part of one: it yields the name of its next step where others may run first."""
 
 
 def alone(steps: Steps[_T]) -> _T:
-    """Run to the end with nobody in between; returns its result."""
+    """Run a thread to its end without interleaving; return its result."""
     while True:
         try:
             next(steps)
@@ -49,31 +49,32 @@ def alone(steps: Steps[_T]) -> _T:
 
 
 def pte_ref_init(page: PtePage) -> bool:
-    """Give a new PTE page its count: percpu mode, nobody holds it.
+    """Give a new PTE page its count: percpu mode, no holders.
 
-    Called by the constructor of every user PTE page. percpu_ref_init starts at
-    1, which is put at once. False where memory is short, which is not modelled.
+    The constructor of every user PTE page calls this. percpu_ref_init starts at 1 and the
+    helper puts that reference at once. It returns False if memory is short, which the model
+    does not cover.
     """
     page.pte_ref = PercpuRef()
     return True
 
 
 def pte_ref_free(page: PtePage) -> None:
-    """Take the count away; called by the destructor."""
+    """Remove the count; the destructor calls this."""
     page.pte_ref = None
 
 
 def _destroy(page: PtePage) -> None:
-    """The destructor, and the page goes back to the allocator."""
+    """Run the destructor and return the page to the allocator."""
     pte_ref_free(page)
     page.freed = True
 
 
 def pte_tryget(mm: Mm, slot: int, *, recheck: bool = False) -> Steps[PtePage | None]:
-    """Hold the PTE page of `slot` as a visitor; None: there is none, or it is going.
+    """Hold the PTE page of `slot` as a visitor; None: there is none, or its count is zero.
 
-    The PMD entry is read once, under RCU, so the page stays memory until this is
-    over. Where the count is seen to be zero the page is freed on the way.
+    The helper reads the PMD entry once, under RCU, so the page stays allocated until the
+    helper returns. If the helper sees a count of zero, it frees the page.
     """
     reader = object()
     mm.rcu.lock(reader)
@@ -91,15 +92,15 @@ def pte_tryget(mm: Mm, slot: int, *, recheck: bool = False) -> Steps[PtePage | N
 
 
 def pte_put(page: PtePage) -> None:
-    """Let go of a PTE page; never frees it."""
+    """Put a reference to a PTE page; this never frees the page."""
     page.ref.put()
 
 
 def pte_tryget_map(mm: Mm, slot: int, *, recheck: bool = False) -> Steps[PtePage | None]:
-    """pte_tryget, then pte_offset_map. None is to be treated as an empty slot.
+    """pte_tryget, then pte_offset_map. The caller treats None as an empty slot.
 
-    What is mapped is what was got: the visitor holds the page, so it can neither
-    be freed nor replaced before pte_unmap puts it.
+    The visitor maps the page that it holds, so nobody can free or replace the page before
+    pte_unmap puts it.
     """
     page = yield from pte_tryget(mm, slot, recheck=recheck)
     if page is None:
@@ -111,9 +112,9 @@ def pte_tryget_map(mm: Mm, slot: int, *, recheck: bool = False) -> Steps[PtePage
 
 
 def pte_tryget_map_lock(mm: Mm, slot: int, *, recheck: bool = False) -> Steps[PtePage | None]:
-    """pte_tryget_map, and the lock of that PTE page taken.
+    """pte_tryget_map, and take the lock of that PTE page.
 
-    The lock itself is not modelled: what needs it stands between two yields.
+    The model has no lock: code that needs it runs between two yields.
     """
     page = yield from pte_tryget_map(mm, slot, recheck=recheck)
     return page
@@ -122,9 +123,9 @@ def pte_tryget_map_lock(mm: Mm, slot: int, *, recheck: bool = False) -> Steps[Pt
 def free_user_pte(mm: Mm, slot: int, *, expected: PtePage | None = None) -> Steps[None]:
     """Take the PTE page of `slot` out of the tree, under the PMD lock.
 
-    As posted it looks at nothing but the PMD entry: neither whether this is the
-    page that the caller found at zero, nor whether it still is at zero. With
-    `expected` it does, which the series lacks (see `shadow.pte_ref.races`).
+    As posted, the helper checks only the PMD entry. It does not check whether the page is
+    the one that the caller found at zero, nor whether its count is still zero. With
+    `expected` it checks both, which the series lacks (see `shadow.pte_ref.races`).
     """
     yield "pmd_lock"
     page = mm.pmds.get(slot)
@@ -144,18 +145,17 @@ def free_user_pte(mm: Mm, slot: int, *, expected: PtePage | None = None) -> Step
 def try_to_free_user_pte(
     mm: Mm, slot: int, *, switch_back: bool, recheck: bool = False
 ) -> Steps[bool]:
-    """An attempt: free the PTE page of `slot` if nothing holds it.
+    """Attempt to free the PTE page of `slot`, if nothing holds it.
 
     Args:
         mm: the address space.
         slot: first address of the slot.
-        switch_back: after a failed attempt go back to percpu mode, as the series
-            was posted; the correction that its author made a day later leaves it
-            in atomic mode for good.
+        switch_back: whether a failed attempt goes back to percpu mode, as in the posted
+            series. The author's correction of the next day leaves the page in atomic mode.
         recheck: see `free_user_pte`, `expected`.
 
     Returns:
-        Whether it was found at zero.
+        Whether the count was zero.
     """
     assert slot % SLOT == 0
     if mm.is_init_mm:
@@ -179,10 +179,10 @@ def try_to_free_user_pte(
 
 
 def track_pte_set(mm: Mm, page: PtePage, index: int, new: Entry) -> None:
-    """set_pte_at: an entry that was none and is not any more takes a reference.
+    """set_pte_at: an entry that changes from none takes a reference.
 
     Raises:
-        KernelBugError: nobody holds the page, not even who sets the entry.
+        KernelBugError: nobody holds the page, not even the caller.
     """
     if not mm.is_init_mm:
         if page.ref.is_zero():
@@ -193,7 +193,7 @@ def track_pte_set(mm: Mm, page: PtePage, index: int, new: Entry) -> None:
 
 
 def track_pte_clear(mm: Mm, page: PtePage, index: int) -> None:
-    """ptep_get_and_clear and its like: an entry that was not none gives its reference back.
+    """ptep_get_and_clear and similar functions: an entry that was not none puts its reference.
 
     Raises:
         KernelBugError: nobody holds the page.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every order in which threads can run, step by step.
+"""Explores every order in which threads can run, step by step.
 
-A thread is a generator that yields before each step; between two yields it runs
-alone. The world is built anew for every order and the threads are replayed, so
-nothing need be copied or undone. Exhaustive, hence for small worlds.
+A thread is a generator that yields before each step; between two yields it runs alone.
+`explore` builds a new world for every order and replays the threads, so it copies and
+undoes nothing. The search is exhaustive, and therefore only suits small worlds.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -17,7 +17,7 @@ __all__ = ("Broken", "Thread", "Wait", "explore")
 
 @dataclass(frozen=True)
 class Wait:
-    """Yielded before a step that cannot be made until `ready` says so: a lock."""
+    """Yielded before a step that must wait until `ready` returns True, such as a lock."""
 
     step: str
     ready: Callable[[], bool]
@@ -31,7 +31,7 @@ class Broken:
     """An order that breaks the kernel.
 
     Attributes:
-        steps: (thread, step) in the order that they were made, the last one broke it.
+        steps: (thread, step) in their order; the last step broke the kernel.
         why: what broke.
     """
 
@@ -39,7 +39,7 @@ class Broken:
     why: str
 
     def __str__(self) -> str:
-        """The order as a figure, a column for each thread, as the RFC draws it."""
+        """The order as a figure with a column for each thread, like those in the RFC."""
         names = sorted({name for name, _ in self.steps})
         width = 2 + max(len(text) for pair in self.steps for text in pair)
         lines = ["".join(name.ljust(width) for name in names).rstrip()]
@@ -65,7 +65,7 @@ class _Run:
             self._next.pop(name, None)
 
     def choices(self) -> list[str]:
-        """The threads that can make a step now."""
+        """The threads that can do a step now."""
         ready = []
         for name, pending in self._next.items():
             if not isinstance(pending, Wait) or pending.ready():
@@ -73,11 +73,11 @@ class _Run:
         return ready
 
     def stuck(self) -> bool:
-        """Whether threads are left that nothing will wake."""
+        """Whether all remaining threads wait forever."""
         return bool(self._next) and not self.choices()
 
     def step(self, name: str) -> None:
-        """Let a thread make its next step."""
+        """Let a thread do its next step."""
         pending = self._next[name]
         self.steps.append((name, pending.step if isinstance(pending, Wait) else pending))
         self._advance(name)
@@ -87,10 +87,10 @@ def explore(world: Callable[[], Mapping[str, Thread]]) -> Iterator[Broken | None
     """Run every order of a world.
 
     Args:
-        world: builds it: its threads by name.
+        world: builds a new world and returns its threads by name.
 
     Yields:
-        For each order that was run to its end or its break, the break or None.
+        For each order, run to its end or to a break, the break or None.
     """
     orders: list[list[str]] = [[]]
     while orders:

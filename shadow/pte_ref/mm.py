@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the helpers work on: PMD entries, PTE pages, and RCU.
+"""The data that the helpers work on: PMD entries, PTE pages, and RCU.
 
-An entry of a PTE page is none, or something that holds a reference: a present
-page, a swap or migration entry, a marker. A PMD entry is none, a leaf, or names a
-PTE page. Memory that was freed stays here as an object that is marked, so that
-its use is found out.
+An entry of a PTE page is none or holds a reference: a present page, a swap or migration
+entry, or a marker. A PMD entry is none, a leaf, or refers to a PTE page. A freed page
+stays here as an object marked as freed, so that the model detects its use.
 """
 
 from collections.abc import Callable
@@ -47,10 +46,10 @@ class PtePage:
 
     @property
     def ref(self) -> PercpuRef:
-        """Its pte_ref.
+        """The pte_ref of the page.
 
         Raises:
-            KernelBugError: it has none: the page was freed, or never set up.
+            KernelBugError: the page has none, because it was freed or never initialised.
         """
         if self.freed or self.pte_ref is None:
             raise KernelBugError("a PTE page is used after it was freed")
@@ -62,10 +61,10 @@ Pmd = PtePage | Leaf | None
 
 
 class Rcu:
-    """Callbacks that wait until all readers of their time are gone.
+    """RCU: callbacks wait until all readers that were active at their call have finished.
 
-    A CPU with interrupts off is a reader too: x86 frees page tables by
-    call_rcu, and a grace period waits for such CPUs as well.
+    A CPU with interrupts off is a reader too: x86 frees page tables with call_rcu, and a
+    grace period also waits for such CPUs.
     """
 
     def __init__(self) -> None:
@@ -77,14 +76,14 @@ class Rcu:
         self._readers.add(reader)
 
     def unlock(self, reader: object) -> None:
-        """rcu_read_unlock, or local_irq_restore; runs what waited for nobody else."""
+        """rcu_read_unlock, or local_irq_restore; runs callbacks that are ready."""
         self._readers.discard(reader)
         for readers, _ in self._waiting:
             readers.discard(reader)
         self._run()
 
     def call(self, callback: Callable[[], None]) -> None:
-        """call_rcu: run it when every reader of now is gone."""
+        """call_rcu: run `callback` when every current reader has finished."""
         self._waiting.append((set(self._readers), callback))
         self._run()
 
@@ -97,15 +96,15 @@ class Rcu:
 
 @dataclass
 class Mm:
-    """An address space as far as its PTE pages go.
+    """The PTE pages of an address space.
 
     Attributes:
         pmds: PMD entries by the first address of their slot; absent: none.
-        nr_ptes: PTE pages accounted (mm_inc_nr_ptes).
-        rcu: of the machine.
-        freed: PTE pages that free_user_pte took out of the tree.
-        flushes: slots whose translations it flushed, in order.
-        is_init_mm: the kernel's own, which has no pte_ref.
+        nr_ptes: number of accounted PTE pages (mm_inc_nr_ptes).
+        rcu: the RCU state of the machine.
+        freed: number of PTE pages that free_user_pte took out of the tree.
+        flushes: slots whose translations free_user_pte flushed, in order.
+        is_init_mm: whether this is the kernel's own address space, which has no pte_ref.
     """
 
     pmds: dict[int, PtePage | Leaf] = field(default_factory=dict)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""move_page_tables: how mremap carries page tables and entries to another place.
+"""move_page_tables: how mremap moves page tables and entries to another address.
 
 Source: mm/mremap.c (move_page_tables, try_realign_addr, get_old_pud, move_normal_pud,
 move_normal_pmd, move_ptes).
@@ -14,10 +14,10 @@ __all__ = ("move_page_tables",)
 
 
 def move_page_tables(tables: Tables, vmas: Vmas, pages: range, by: int) -> None:
-    """Move what these pages have `by` so many pages; the VMA at the target is there already.
+    """Move the tables and entries of `pages` by `by` pages; the VMA at the target exists already.
 
-    Whole PMD pages and PTE pages where both sides are aligned and the target has
-    none, entry by entry elsewhere.
+    Where both sides are aligned and the target has no table, this moves whole PMD pages and
+    PTE pages. Elsewhere it moves entry by entry.
     """
     at, end, by = pages.start * PAGE, pages.stop * PAGE, by * PAGE
     reaches_next = at % SLOT and by % SLOT == 0 and end - at >= SLOT - at % SLOT
@@ -38,7 +38,7 @@ def move_page_tables(tables: Tables, vmas: Vmas, pages: range, by: int) -> None:
 
 
 def _begins(vmas: Vmas, address: int) -> bool:
-    """can_align_down: a VMA begins here, and its slot holds no other before it."""
+    """can_align_down: a VMA begins here, and no other VMA precedes it in its slot."""
     vma = vmas.at(address // PAGE)
     if vma is None or vma.start != address // PAGE:
         return False

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process, call by call: what each does to its VMAs and to its page tables.
+"""A process, call by call: the effect of each call on VMAs and page tables.
 
-Memory is private and anonymous, or shared and anonymous; readable and writable, or
-PROT_NONE. Addresses and lengths are in bytes, page aligned. Calls are those that
-have succeeded, or the part that a failed one has done.
+Memory is private or shared anonymous memory, either readable and writable or PROT_NONE.
+Addresses and lengths are in bytes, page aligned. Each call has succeeded, or stands for
+the part that a failed call has done.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ _EXCLUSIVE: tuple[frozenset[Hint], ...] = (
     frozenset(("hugepage", "nohugepage")),
     frozenset(("random", "sequential")),
 )
-"""Of each only one can be set."""
+"""Pairs of hints that exclude each other."""
 Label = Literal["name", "policy", "key"]
 
 
@@ -41,8 +41,8 @@ class SpecifiedProcess:
     """One process.
 
     Args:
-        levels: of its page table.
-        switch_back: as `Tables` has it.
+        levels: levels of its page table.
+        switch_back: see `Tables`.
     """
 
     def __init__(self, *, levels: int = 4, switch_back: bool = False) -> None:
@@ -52,7 +52,7 @@ class SpecifiedProcess:
         self._lock_future = False
 
     def _parts(self, start: int, length: int) -> Iterator[tuple[Vma, range]]:
-        """The VMAs of [start, start + length), each with its pages there."""
+        """The VMAs of [start, start + length), each with its pages in that range."""
         first, end = start // PAGE, (start + length) // PAGE
         for vma in self.vmas.over(first, end):
             yield vma, vma.part(first, end)
@@ -78,10 +78,10 @@ class SpecifiedProcess:
             self._populate(start, length, strict=False)
 
     def unmap(self, start: int, length: int) -> None:
-        """Munmap: no attempt; free_pgtables takes the tables over which no VMA is left.
+        """Munmap: no attempt; free_pgtables frees the tables without any VMA over them.
 
-        VMA by VMA, so a slot that two share is visited twice, and what the first
-        visit has left at zero in atomic mode the second frees.
+        The walk goes VMA by VMA, so it visits a slot that two VMAs share twice. If the first
+        visit leaves the count at zero in atomic mode, the second visit frees the PTE page.
         """
         gone = [part for _, part in self._parts(start, length)]
         for part in gone:
@@ -91,7 +91,7 @@ class SpecifiedProcess:
         self.tables.free_between(gone, self.vmas.over)
 
     def brk(self, address: int) -> None:
-        """The program break is at `address`; where it was before the first call is not known."""
+        """Set the program break to `address`; it is unknown before the first call."""
         before, self._break = self._break, address
         if before and address > before:
             vma = Vma(before // PAGE, address // PAGE, locked=self._lock_future)
@@ -113,19 +113,19 @@ class SpecifiedProcess:
                 self._populate(piece.start * PAGE, (piece.end - piece.start) * PAGE, strict=False)
 
     def advise(self, start: int, length: int, hint: Hint, *, on: bool) -> None:
-        """Madvise with MADV_DONTFORK, MADV_HUGEPAGE and their like."""
+        """Madvise with MADV_DONTFORK, MADV_HUGEPAGE and similar advice."""
         clear = next((each for each in _EXCLUSIVE if hint in each), frozenset((hint,)))
         for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
             if hint != "mergeable" or not piece.shared:  # KSM takes private memory only
                 piece.hints = piece.hints - clear | (frozenset((hint,)) if on else frozenset())
 
     def label(self, start: int, length: int, label: Label, value: int) -> None:
-        """PR_SET_VMA_ANON_NAME, mbind, or pkey_mprotect with the access as it is."""
+        """PR_SET_VMA_ANON_NAME, mbind, or pkey_mprotect with unchanged access."""
         for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
             setattr(piece, label, value)
 
     def lock(self, start: int, length: int, *, on_fault: bool = False) -> None:
-        """Mlock, up to the first hole; only one that meets none fills what it locks."""
+        """Mlock, up to the first hole; it fills the locked range only if there is no hole."""
         first, end = start // PAGE, (start + length) // PAGE
         done = self.vmas.first_hole(first, end)
         for piece in self.vmas.pieces(first, done):
@@ -151,7 +151,7 @@ class SpecifiedProcess:
                 piece.locked = piece.on_fault = False
 
     def touch(self, start: int, length: int) -> None:
-        """A write fault at each page; one that may not be written to changes nothing."""
+        """A write fault at each page; it changes nothing where writing is not allowed."""
         for page in range(start // PAGE, (start + length) // PAGE):
             if page not in self.tables.marks(range(page, page + 1)) and self.vmas.write(page):
                 self.tables.fill(page)
@@ -161,9 +161,9 @@ class SpecifiedProcess:
         self._populate(start, length, strict=True)
 
     def _populate(self, start: int, length: int, *, strict: bool) -> None:
-        """Every page gets an entry.
+        """Give every page an entry.
 
-        With `strict` up to a hole, PROT_NONE or a guard, else on from the next VMA.
+        With `strict`, stop at a hole, PROT_NONE or a guard; otherwise go on at the next VMA.
         """
         at = start // PAGE
         for vma, pages in self._parts(start, length):
@@ -191,20 +191,20 @@ class SpecifiedProcess:
                 self.tables.attempt(slot, switch_back=True)
 
     def file_lost(self, start: int, length: int, *, hole: bool) -> None:
-        """A file was cut, or has a hole: its mappings lose pages; a hole leaves private copies."""
+        """Truncate a file or punch a `hole`: mappings lose pages; a hole keeps private copies."""
         for vma, part in self._parts(start, length):
             if vma.shared or not hole:
                 self._zap(part)
 
     def fill(self, start: int, length: int) -> None:
-        """Entries come to what is mapped, as userfaultfd makes them."""
+        """Set the entries of all mapped pages, as userfaultfd does."""
         for vma, pages in self._parts(start, length):
             self.vmas.prepare(vma)
             for page in pages:
                 self.tables.fill(page)
 
     def remove(self, start: int, length: int) -> None:
-        """MADV_REMOVE, up to a VMA that refuses: the pages go, but pt_reclaim does not look."""
+        """MADV_REMOVE, up to a VMA that refuses: frees the pages, but pt_reclaim does not look."""
         for vma, part in self._parts(start, length):
             if not vma.shared or not vma.writable or vma.locked:
                 return
@@ -234,7 +234,7 @@ class SpecifiedProcess:
                 self.tables.clear(slot, self.tables.marks(pages))
 
     def free(self, start: int, length: int) -> None:
-        """MADV_FREE, up to a VMA that refuses: stays atomic where a page was marked."""
+        """MADV_FREE, up to a VMA that refuses; the count stays atomic where a page was marked."""
         for vma, part in self._parts(start, length):
             if vma.shared or vma.locked:
                 return
@@ -243,7 +243,7 @@ class SpecifiedProcess:
                 self.tables.attempt(slot, switch_back=not marked)
 
     def page_out(self, start: int, length: int) -> None:
-        """MADV_PAGEOUT: lazyfree pages go, and the rmap walk frees a PTE page that it empties."""
+        """MADV_PAGEOUT: lazyfree pages go, and the rmap walk frees PTE pages that it empties."""
         for vma, part in self._parts(start, length):
             if vma.locked:
                 return
@@ -257,7 +257,7 @@ class SpecifiedProcess:
     def remap(
         self, old: int, length: int, new: int, new_length: int, *, dontunmap: bool = False
     ) -> None:
-        """Mremap that gave `new`, to another place or to the same."""
+        """Mremap that returned `new`, which may be the old address."""
         vma = self.vmas.at(old // PAGE)
         assert vma is not None
         if new == old:
@@ -279,9 +279,9 @@ class SpecifiedProcess:
             self._move(part, (new - old) // PAGE, grown // PAGE, dontunmap=dontunmap)
 
     def _move(self, pages: range, by: int, grown: int, *, dontunmap: bool) -> None:
-        """Move these pages of one VMA `by` so many pages; there are `grown` of them there.
+        """Move these pages of one VMA by `by` pages; the target has `grown` pages.
 
-        What lies at the target of a hole between VMAs that are moved at once stays.
+        If a call moves several VMAs, mappings at the target of a hole between them stay.
         """
         vma = self.vmas.at(pages.start)
         assert vma is not None
@@ -304,10 +304,10 @@ class SpecifiedProcess:
             self._populate((first + len(pages)) * PAGE, (grown - len(pages)) * PAGE, strict=False)
 
     def fork(self) -> "SpecifiedProcess":
-        """The child, as dup_mmap makes it.
+        """Create the child, as dup_mmap does.
 
-        Only VMAs with an anon_vma are copied: what others map comes back by faults
-        (mm/memory.c, vma_needs_copy). Locks are not inherited.
+        dup_mmap copies the tables only of VMAs with an anon_vma; faults fill the others again
+        (mm/memory.c, vma_needs_copy). The child does not inherit locks.
         """
         child = SpecifiedProcess(levels=self.tables.levels, switch_back=self.tables.switch_back)
         child._break = self._break

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The races that the RFC's documentation draws, as threads to be run in every order.
+"""The races in the RFC's documentation, as threads that run in every order.
 
-- a page table walker, MADV_DONTNEED and a page fault, which all take mmap_lock for
-  reading and so do not exclude each other: the walker breaks unless it holds the
-  PTE page (pte_tryget);
-- a walker and munmap, which takes the write lock: they exclude each other;
-- fast GUP, which takes no reference but has interrupts off: right because the
-  PTE page is freed by call_rcu, wrong if it were freed at once;
-- and one that it does not draw: two MADV_DONTNEED and a fault. free_user_pte looks
-  at the PMD entry only, so a caller that was held up takes the new PTE page that a
-  fault has made since, while the fault holds it or has filled it. So it is in the
-  series as posted; where the page and its count are checked again under the PMD
-  lock there is no such order.
+- A page table walker, MADV_DONTNEED and a page fault all take mmap_lock for reading, so
+  they do not exclude each other. The walker breaks unless it holds the PTE page
+  (pte_tryget).
+- A walker and munmap exclude each other, because munmap takes the write lock.
+- Fast GUP takes no reference but has interrupts off. It is correct because call_rcu frees
+  the PTE page; it would be wrong if the kernel freed the page at once.
+- The documentation lacks one race: two MADV_DONTNEED and a fault. free_user_pte checks
+  only the PMD entry. So a delayed caller takes the new PTE page of a later fault, while
+  the fault holds that page or has filled it. The posted series has this race. If
+  free_user_pte checks the page and its count again under the PMD lock, no order breaks.
 
 `python -m shadow.pte_ref.races` explores all and prints the shortest break of each.
 """
@@ -40,7 +39,7 @@ _INDEX = 3
 
 
 class _AtOnce(Rcu):
-    """What a kernel would have that frees without waiting for readers."""
+    """The RCU of a kernel that frees without waiting for readers."""
 
     def call(self, callback: Callable[[], None]) -> None:
         """Do not wait."""
@@ -74,7 +73,7 @@ class _World:
 
 
 def _fault(mm: Mm, *, huge: bool, recheck: bool = False) -> Steps[None]:
-    """A page fault: a huge page or a PTE page where there is none, then the entry."""
+    """A page fault: maps a huge page, or allocates a missing PTE page and sets the entry."""
     yield "pmd_none"
     if _SLOT not in mm.pmds:
         if huge:
@@ -86,7 +85,7 @@ def _fault(mm: Mm, *, huge: bool, recheck: bool = False) -> Steps[None]:
         mm.nr_ptes += 1
     held = yield from pte_tryget_map_lock(mm, _SLOT, recheck=recheck)
     if held is None:
-        return  # the fault is tried again by the CPU
+        return  # the CPU retries the fault
     track_pte_set(mm, held, _INDEX, Entry.PRESENT)
     pte_put(held)
 
@@ -103,7 +102,7 @@ def _dontneed(mm: Mm, *, recheck: bool = False) -> Steps[None]:
 
 
 def _walk(mm: Mm, page: PtePage) -> None:
-    """Look at entries of a page that is taken to be the one in the tree."""
+    """Access the entries of a page, on the assumption that it is in the tree."""
     if page.freed:
         raise KernelBugError("the walker reads a PTE page that was freed")
     if mm.pmds.get(_SLOT) is not page:
@@ -111,7 +110,7 @@ def _walk(mm: Mm, page: PtePage) -> None:
 
 
 def _walker_unguarded(mm: Mm) -> Steps[None]:
-    """A walker of before the series: it trusts the PMD entry that it has checked."""
+    """A walker before the series: it trusts the PMD entry after one check."""
     yield "pmd_trans_unstable"
     if not isinstance(mm.pmds.get(_SLOT), PtePage):
         return
@@ -124,7 +123,7 @@ def _walker_unguarded(mm: Mm) -> Steps[None]:
 
 
 def _walker(mm: Mm) -> Steps[None]:
-    """A walker of the series: it holds the PTE page."""
+    """A walker with the series: it holds the PTE page."""
     page = yield from pte_tryget_map_lock(mm, _SLOT)
     if page is None:
         return
@@ -134,7 +133,7 @@ def _walker(mm: Mm) -> Steps[None]:
 
 
 def _munmap(mm: Mm) -> Steps[None]:
-    """free_pgtables takes the PTE page, whatever its count."""
+    """Munmap: free_pgtables frees the PTE page, whatever its count."""
     yield "free_pgtables"
     page = mm.pmds.pop(_SLOT, None)
     if isinstance(page, PtePage):
@@ -159,12 +158,12 @@ def _fast_gup(mm: Mm) -> Steps[None]:
 
 @dataclass(frozen=True)
 class Race:
-    """Threads to be run in every order.
+    """Threads to run in every order.
 
     Attributes:
-        name: what is examined.
-        breaks: whether there is an order that breaks the kernel.
-        world: builds the threads anew.
+        name: the race to examine.
+        breaks: whether an order breaks the kernel.
+        world: builds new threads.
     """
 
     name: str
@@ -225,7 +224,7 @@ RACES = (
 
 
 def outcome(race: Race) -> tuple[int, Broken | None]:
-    """How many orders there are, and the shortest that breaks the kernel, if any."""
+    """The number of orders, and the shortest one that breaks the kernel, if any."""
     orders, shortest = 0, None
     for broken in explore(race.world):
         orders += 1

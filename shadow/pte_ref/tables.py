@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The page tables of one address space under each policy, as plainly as it can be said.
+"""The page tables of one address space under each policy, in the simplest form.
 
-Entries are the same under all policies: what differs is which tables are there.
-Under `none` and `pt_reclaim` the PTE pages are a set of slots; under `pte_ref` they
-are an `Mm` that nothing but the ten helpers touch. Which helper a kernel path calls,
-and with which `switch_back`, is the RFC's patches 11 to 15 (docs/reference/semantics.md A3
-and A4). The tables above the PTE pages are named by (level, first address): a PMD
-page is of level 2.
+Entries are the same under all policies; only the tables differ. Under `none` and
+`pt_reclaim` the PTE pages are a set of slots. Under `pte_ref` they are an `Mm`, which only
+the ten helpers change. The RFC's patches 11 to 15 define which helper a kernel path calls,
+and with which `switch_back` (docs/reference/semantics.md A3 and A4). The key of a table
+above the PTE pages is (level, first address); a PMD page has level 2.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -43,20 +42,20 @@ def slot_of(page: int) -> int:
 
 
 class Tables:
-    """What is there, and what was done to get there.
+    """The tables, entries and counters of one address space.
 
     Args:
-        levels: of the page table.
-        switch_back: whether a failed attempt of pte_ref goes back to percpu mode,
-            as the series was posted; otherwise as its author corrected it.
+        levels: levels of the page table.
+        switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as in the
+            posted series; otherwise it stays in atomic mode, as in the author's correction.
 
     Attributes:
         mm: the PTE pages of pte_ref.
         kept: slots with a PTE page under `none` and `pt_reclaim`.
-        upper: the tables above them, but the PGD.
-        entries: pages that have an entry, by number, and which are lazyfree.
-        freed: PTE pages that each policy freed, other than by free_pgtables.
-        attempts: how often each policy looked.
+        upper: the tables above the PTE pages, except the PGD.
+        entries: the entries that are not none, by page number.
+        freed: number of PTE pages that each policy freed, other than by free_pgtables.
+        attempts: number of attempts of each policy.
         grace_periods: RCU grace periods that switches to atomic mode waited for.
     """
 
@@ -75,11 +74,11 @@ class Tables:
         return set(self.mm.pmds) if policy is Policy.PTE_REF else self.kept[policy]
 
     def empty(self, policy: Policy) -> set[int]:
-        """Those of `slots` that map nothing."""
+        """The `slots` that map nothing."""
         return self.slots(policy) - {slot_of(page) for page in self.entries}
 
     def chunks(self, pages: range) -> Iterator[tuple[int, range]]:
-        """What a walker over these pages comes by: slots with a PTE page, and its part of each."""
+        """The slots with a PTE page that a walker over `pages` visits, with its pages in each."""
         for slot in sorted(self.slots(Policy.NONE)):
             first = slot // PAGE
             part = range(max(first, pages.start), min(first + PAGES, pages.stop))
@@ -87,14 +86,14 @@ class Tables:
                 yield slot, part
 
     def visit(self, slot: int) -> PtePage | None:
-        """A walker enters under pte_ref; what it frees on the way is counted."""
+        """Let a walker enter under pte_ref, and count the PTE pages that it frees."""
         before = self.mm.freed
         page = alone(pte_tryget_map_lock(self.mm, slot))
         self.freed[Policy.PTE_REF] += self.mm.freed - before
         return page
 
     def _enter(self, slot: int) -> PtePage:
-        """The same, with a new PTE page where there is none (pte_alloc)."""
+        """Enter like `visit`, but allocate a missing PTE page (pte_alloc)."""
         held = self.visit(slot)
         if held is None:
             new = PtePage()
@@ -106,12 +105,12 @@ class Tables:
         return held
 
     def _grow(self, policy: Policy, slot: int, down_to: int = 2) -> None:
-        """The tables from the PGD down to this level."""
+        """Add the missing tables from the PGD down to this level."""
         for level in range(down_to, self.levels):
             self.upper[policy].add((level, slot // covers(level) * covers(level)))
 
     def fill(self, page: int, entry: Entry = Entry.PRESENT) -> None:
-        """A fault at this page, or what populates it, sets its entry."""
+        """Set the entry of this page, as a fault or a populating call does."""
         slot = slot_of(page)
         held = self._enter(slot)
         track_pte_set(self.mm, held, page % ENTRIES, entry)
@@ -123,11 +122,11 @@ class Tables:
         self.entries[page] = entry
 
     def marks(self, pages: range) -> set[int]:
-        """Those of these pages that have a guard marker."""
+        """The pages among `pages` that have a guard marker."""
         return {page for page in pages if self.entries.get(page) is Entry.MARKER}
 
     def clear(self, slot: int, pages: Collection[int]) -> None:
-        """These pages of one slot become none."""
+        """Clear the entries of these pages, all in one slot."""
         held = self.visit(slot)
         for page in pages:
             self.entries.pop(page, None)
@@ -137,7 +136,7 @@ class Tables:
             pte_put(held)
 
     def mark_lazy(self, slot: int, pages: range) -> bool:
-        """MADV_FREE over these pages of one slot; returns whether it marked any."""
+        """Apply MADV_FREE to these pages, all in one slot; return whether it marked any."""
         held = self.visit(slot)
         marked = (self.entries.keys() & set(pages)) - self.marks(pages)
         for page in marked:
@@ -149,14 +148,14 @@ class Tables:
         return bool(marked)
 
     def reclaim(self, slot: int) -> None:
-        """pt_reclaim's look at a slot that one DONTNEED has covered as a whole."""
+        """Apply the rule of pt_reclaim to a slot that one MADV_DONTNEED covered completely."""
         if slot in self.kept[Policy.PT_RECLAIM]:
             self.attempts[Policy.PT_RECLAIM] += 1
             self.freed[Policy.PT_RECLAIM] += 1
             self.kept[Policy.PT_RECLAIM].discard(slot)
 
     def attempt(self, slot: int, *, switch_back: bool) -> None:
-        """pte_ref's look at a slot; `switch_back` as this path has it in the posted series."""
+        """Make an attempt of pte_ref at a slot; `switch_back` is that of this path as posted."""
         page = self.mm.pmds.get(slot)
         if not isinstance(page, PtePage):
             return
@@ -168,7 +167,7 @@ class Tables:
         self.grace_periods += counted.grace_periods - waited
 
     def free_between(self, gone: list[range], mapped: Callable[[int, int], object]) -> None:
-        """free_pgtables: tables over what is `gone`, where nothing over their span is mapped."""
+        """free_pgtables: free the tables over `gone` whose whole span is unmapped."""
 
         def goes(first: int, span: int) -> bool:
             over = any(p.start * PAGE < first + span and first < p.stop * PAGE for p in gone)
@@ -180,7 +179,7 @@ class Tables:
             self.upper[policy] -= {t for t in self.upper[policy] if goes(t[1], covers(t[0]))}
 
     def _take(self, policy: Policy, slot: int) -> None:
-        """No PTE page there any more, other than by an attempt."""
+        """Remove the PTE page of a slot, without an attempt."""
         if policy is Policy.PTE_REF:
             del self.mm.pmds[slot]
             self.mm.nr_ptes -= 1
@@ -188,7 +187,7 @@ class Tables:
             self.kept[policy].discard(slot)
 
     def move_pud_entry(self, old: int, new: int) -> None:
-        """A PMD page goes from `old` to `new` with all below it (move_normal_pud)."""
+        """Move a PMD page from `old` to `new` with everything below it (move_normal_pud)."""
         for upper in self.upper.values():
             if (2, old) in upper:
                 upper.remove((2, old))
@@ -200,7 +199,7 @@ class Tables:
             self._move_pmd_entry(slot, slot - old + new)
 
     def _move_pmd_entry(self, old: int, new: int) -> None:
-        """A PTE page goes from slot `old` to `new` with all its entries (move_normal_pmd)."""
+        """Move a PTE page from slot `old` to `new` with all its entries (move_normal_pmd)."""
         for policy in Policy:
             if old in self.slots(policy):
                 self._grow(policy, new)
@@ -244,7 +243,7 @@ class Tables:
             pte_put(held)
 
     def copy_from(self, parent: "Tables", pages: range) -> None:
-        """copy_page_range: what the parent has over these pages, empty PTE pages included."""
+        """copy_page_range: copy the parent's tables over these pages, including empty PTE pages."""
         start, end = pages.start * PAGE, pages.stop * PAGE
         for policy in Policy:
             for level, first in parent.upper[policy]:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """VMAs: how they split, and when they merge again.
 
-Two neighbours merge when they are alike in everything that a VMA says of its
-pages, continue each other in page offset, and have no two anon_vmas. Alike means
-also VM_ACCOUNT, which mprotect drops from memory that was never written to and may
-not be any more (mm/mprotect.c, mprotect_fixup). The anon_vma is given at the first
-write and shared with a neighbour where that is possible; one that came by fork has
-parents, and merges with nothing that lacks one (mm/vma.c, find_mergeable_anon_vma,
+Two neighbours merge if they agree in all properties of their pages, continue each other in
+page offset, and do not have two different anon_vmas. The properties include VM_ACCOUNT,
+which mprotect drops from memory that was never written and becomes read-only
+(mm/mprotect.c, mprotect_fixup). A VMA gets its anon_vma at the first write, and shares it
+with a neighbour if possible. An anon_vma from a fork has parents, and its VMA does not
+merge with one that lacks an anon_vma (mm/vma.c, find_mergeable_anon_vma,
 is_mergeable_anon_vma, vma_had_uncowed_parents).
 
-All places are page numbers.
+All positions are page numbers.
 """
 
 from collections.abc import Iterator
@@ -24,16 +24,16 @@ class Vma:
     """Pages [start, end).
 
     Attributes:
-        start: its first page.
-        end: the page after its last.
-        shared: which shared memory it maps, by number; 0: it is private.
-        shift: its page offset less its first page: 0 unless it was moved.
-        anon: its anon_vma, by number.
-        forked: that anon_vma has parents.
-        hints: what madvise, mseal and userfaultfd set of its flags, by name.
-        name: given by prctl(PR_SET_VMA_ANON_NAME); 0: none.
-        policy: of memory, given by mbind; 0: the default one.
-        key: its protection key.
+        start: first page.
+        end: page after the last one.
+        shared: number of the mapped shared memory; 0: private memory.
+        shift: page offset minus first page; 0 unless the VMA was moved.
+        anon: number of the anon_vma.
+        forked: whether the anon_vma has parents.
+        hints: names of the flags that madvise, mseal and userfaultfd have set.
+        name: name from prctl(PR_SET_VMA_ANON_NAME); 0: none.
+        policy: memory policy from mbind; 0: the default policy.
+        key: protection key.
     """
 
     start: int
@@ -52,11 +52,11 @@ class Vma:
     key: int = 0
 
     def part(self, start: int, end: int) -> range:
-        """Its pages in [start, end)."""
+        """The pages of the VMA in [start, end)."""
         return range(max(self.start, start), min(self.end, end))
 
     def alike(self, other: "Vma", **but: Any) -> bool:
-        """Whether it differs from `other` in nothing but place, anon_vma and these."""
+        """Whether it differs from `other` only in position, anon_vma and the fields in `but`."""
         place = {"start": 0, "end": 0, "anon": None, "forked": False, **but}
         return replace(self, **place) == replace(other, **place)
 
@@ -65,7 +65,7 @@ class Vmas:
     """The VMAs of a process, ascending.
 
     Args:
-        numbers: up to which anon_vmas and shared memory are numbered already.
+        numbers: the highest number already used for an anon_vma or shared memory.
     """
 
     def __init__(self, numbers: int = 0) -> None:
@@ -73,20 +73,20 @@ class Vmas:
         self._numbers = numbers
 
     def number(self) -> int:
-        """A number that no anon_vma and no shared memory of this process had before."""
+        """A number that no anon_vma and no shared memory of this process has used."""
         self._numbers += 1
         return self._numbers
 
     def over(self, start: int, end: int) -> list[Vma]:
-        """Those that overlap [start, end)."""
+        """The VMAs that overlap [start, end)."""
         return [vma for vma in self.all if vma.start < end and start < vma.end]
 
     def at(self, page: int) -> Vma | None:
-        """The one that holds this page."""
+        """The VMA that contains this page."""
         return next(iter(self.over(page, page + 1)), None)
 
     def first_hole(self, start: int, end: int) -> int:
-        """Where the VMAs that begin at `start` without a hole end, at most `end`."""
+        """The first page from `start` on without a VMA, at most `end`."""
         while start < end and (vma := self.at(start)):
             start = vma.end
         return min(start, end)
@@ -99,7 +99,7 @@ class Vmas:
                 return
 
     def _merge(self, at: int) -> None:
-        """Let the VMAs that meet at page `at` be one, if they can."""
+        """Merge the VMAs that meet at page `at`, if possible."""
         for left, right in zip(self.all, self.all[1:], strict=False):
             if left.end == right.start == at and left.alike(right) and _mergeable(left, right):
                 left.end = right.end
@@ -109,7 +109,7 @@ class Vmas:
                 return
 
     def add(self, vma: Vma) -> None:
-        """A new one, where there is none."""
+        """Add a VMA over a range that has none."""
         self.all.append(vma)
         self.all.sort(key=lambda each: each.start)
         start, end = vma.start, vma.end
@@ -117,13 +117,13 @@ class Vmas:
         self._merge(end)
 
     def unmap(self, start: int, end: int) -> None:
-        """No VMA is left in [start, end)."""
+        """Remove all VMAs from [start, end)."""
         self._cut(start)
         self._cut(end)
         self.all = [vma for vma in self.all if not (start <= vma.start < end)]
 
     def pieces(self, start: int, end: int) -> Iterator[Vma]:
-        """Each VMA in [start, end) in turn, cut to that range, and merged again afterwards."""
+        """Yield each VMA in [start, end), cut to that range, and merge it afterwards."""
         for vma in self.over(start, end):
             part = vma.part(start, end)
             self._cut(part.start)
@@ -134,7 +134,7 @@ class Vmas:
             self._merge(part.stop)
 
     def write(self, page: int) -> bool:
-        """A write fault; returns whether it is allowed."""
+        """Apply a write fault; return whether it is allowed."""
         vma = self.at(page)
         if vma is None or not vma.writable:
             return False
@@ -142,7 +142,7 @@ class Vmas:
         return True
 
     def prepare(self, vma: Vma) -> None:
-        """anon_vma_prepare: the next one's anon_vma, or the one before's, or a new one."""
+        """anon_vma_prepare: share the anon_vma of the next or previous VMA, or get a new one."""
         if vma.shared or vma.anon is not None:
             return
         for page in (vma.end, vma.start - 1):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Many traces, on this machine's processors or on a Dask cluster; the same results anywhere.
+"""Replay of many traces, on the local processors or on a Dask cluster, with equal results.
 
-Each trace is replayed by itself, in one process, by the same code; only where
-that happens differs. Results come in the order of the traces.
+Either way, the same code replays each trace separately, in one process. Results come in
+the order of the traces.
 """
 
 import re
@@ -38,13 +38,13 @@ _SCHEDULER = re.compile(r"([a-z]+://)?[^\s/]+:\d{1,5}")
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be known of each trace.
+    """The question to answer for each trace.
 
     Attributes:
-        at: seconds after its beginning; None: at its end.
-        policy: whose PTE pages; None: those of the kernel that it ran on.
-        slots: whether the empty slots are to be listed.
-        max_memory: what the trace may make its shadows take, bytes.
+        at: moment in seconds after the beginning of the trace; None: its end.
+        policy: the policy to show; None: that of the recorded kernel.
+        slots: whether to list the empty slots.
+        max_memory: limit on the memory of the shadows, bytes.
     """
 
     at: float | None = None
@@ -58,9 +58,9 @@ class Followed:
     """One process of a trace.
 
     Attributes:
-        host: where it ran.
-        wall_ns: end of its window, since the epoch; 0: not known.
-        snapshot: what was known then.
+        host: the host on which the process ran.
+        wall_ns: end of the window, ns since the epoch; 0: unknown.
+        snapshot: the state at that time.
     """
 
     host: str
@@ -70,13 +70,13 @@ class Followed:
 
 @dataclass(frozen=True)
 class TraceResult:
-    """One trace, replayed.
+    """The result of one trace.
 
     Attributes:
         url: the trace.
-        followed: its processes.
-        problem: why that is not everything; None: it is.
-        status: exit status that goes with the problem.
+        followed: the processes in it.
+        problem: why the result is incomplete; None: it is complete.
+        status: the exit status of the problem.
     """
 
     url: str
@@ -86,7 +86,7 @@ class TraceResult:
 
 
 def result_of(url: str, replay: Replay, question: Question) -> TraceResult:
-    """What a replay that has run says to a question."""
+    """The answer of a finished replay to a question."""
     snapshots = replay.snapshots(slots=question.slots, policy=question.policy)
     followed = []
     for engine, snapshot in zip(replay.engines.values(), snapshots, strict=True):
@@ -100,7 +100,7 @@ def result_of(url: str, replay: Replay, question: Question) -> TraceResult:
 
 
 def replay_one(url: str, question: Question) -> TraceResult:
-    """Replay one trace; a problem with it is part of the outcome."""
+    """Replay one trace; the result includes any problem."""
     try:
         with open_trace(url, question.max_memory) as reader:
             replay = Replay(reader, at=question.at, max_memory=question.max_memory)
@@ -111,11 +111,11 @@ def replay_one(url: str, question: Question) -> TraceResult:
 
 
 def _result(url: str, wait: Callable[[], TraceResult]) -> TraceResult:
-    """What a worker says, or why it says nothing: it ended, or has no ptescope."""
+    """The result from a worker, or why there is none: the worker died, or lacks ptescope."""
     try:
         return wait()
     except Exception as error:
-        return TraceResult(url, problem=f"{url} could not be replayed: {error!r}.", status=1)
+        return TraceResult(url, problem=f"{url} cannot be replayed: {error!r}.", status=1)
 
 
 def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterator[TraceResult]:
@@ -123,16 +123,16 @@ def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterat
 
     Args:
         urls: the traces.
-        question: what to ask of each.
-        jobs: processes to use.
+        question: the question for each trace.
+        jobs: number of processes to use.
 
     Yields:
-        The outcome of each trace, in order.
+        The result of each trace, in order.
     """
     if jobs == 1:
         yield from (replay_one(url, question) for url in urls)
         return
-    # Not forked: this process may have threads by now, of Arrow for instance.
+    # No fork: this process may already have threads, for instance those of Arrow.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         with _sigint_ignored():
             futures = [pool.submit(replay_one, url, question) for url in urls]
@@ -148,7 +148,7 @@ def replay_all(urls: Sequence[str], question: Question, jobs: int = 1) -> Iterat
 
 @contextmanager
 def _sigint_ignored() -> Iterator[None]:
-    """Processes started in this block leave Ctrl-C to this one, which ends them."""
+    """Let processes started in this block ignore Ctrl-C; this process ends them."""
     if current_thread() is not main_thread():
         yield
         return
@@ -162,36 +162,38 @@ def _sigint_ignored() -> Iterator[None]:
 def replay_on_cluster(
     urls: Sequence[str], question: Question, address: str
 ) -> Iterator[TraceResult]:
-    """Replay traces on a Dask cluster that is there already.
+    """Replay traces on an existing Dask cluster.
 
-    What a lost worker was at is done again by another. The workers must be able
-    to open the traces, and have ptescope installed.
+    Dask retries the work of a lost worker on another one. The workers need ptescope and
+    access to the traces.
 
     Args:
         urls: the traces.
-        question: what to ask of each.
+        question: the question for each trace.
         address: the scheduler, such as tcp://host:8786.
 
     Yields:
-        The outcome of each trace, in order.
+        The result of each trace, in order.
 
     Raises:
-        UsageError: distributed is not installed, or there is no scheduler there.
+        UsageError: distributed is not installed, or no scheduler answers at the address.
     """
     if not _SCHEDULER.fullmatch(address):
-        raise UsageError(f"{address!a} is no address of a Dask scheduler, as tcp://host:8786 is.")
+        raise UsageError(
+            f"{address!a} is not the address of a Dask scheduler; give one such as tcp://host:8786."
+        )
     try:
         from distributed import Client
     except ImportError as error:
         raise UsageError(
-            "Dask clusters need the package distributed: pip install 'ptescope[cluster]'."
+            "Dask clusters need the package distributed; run pip install 'ptescope[cluster]'."
         ) from error
     try:
         client: Any = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UsageError(f"There is no Dask scheduler at {address}: {error}.") from error
     with client:
-        # pure=False: a trace of the same name may have other contents by now.
+        # pure=False: a trace of the same name may have different contents now.
         futures = client.map(replay_one, urls, question=question, pure=False)
         for url, future in zip(urls, futures, strict=True):
             yield _result(url, future.result)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces in the forms of other tools: Parquet, and counters for the Perfetto UI."""
+"""Export of traces to other tools: Parquet, and counters for the Perfetto UI."""
 
 import json
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ _NS_PER_US = 1e3
 
 
 def to_parquet(reader: TraceReader, file: BinaryIO) -> DamagedTraceError | None:
-    """All rows of a trace, as `shadow.trace.layout` has them.
+    """Write all rows of a trace, in the layout of `shadow.trace.layout`.
 
     Args:
         reader: the trace.
-        file: where to.
+        file: the output.
 
     Returns:
-        Why these are not all, if they are not.
+        The damage that makes the output incomplete, if any.
 
     Raises:
         OSError: the file cannot be written.
@@ -50,7 +50,7 @@ def to_parquet(reader: TraceReader, file: BinaryIO) -> DamagedTraceError | None:
 
 
 def _counters(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    """The counters of one moment: Trace Event Format, phase C."""
+    """The counters at one moment: Trace Event Format, phase C."""
     common = {"ph": "C", "pid": snapshot.process.pid, "ts": snapshot.window.end_ns / _NS_PER_US}
     outcomes = {policy.label: snapshot.policies[policy.label] for policy in POLICIES}
     pages = {label: outcome.pte_pages for label, outcome in outcomes.items()}
@@ -63,18 +63,19 @@ def _counters(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
 def to_perfetto(
     reader: TraceReader, file: TextIO, interval: float, max_memory: int = MAX_MEMORY
 ) -> DamagedTraceError | None:
-    """Counter tracks over time, in the Trace Event Format that the Perfetto UI opens.
+    """Write counter tracks over time, in the Trace Event Format that the Perfetto UI opens.
 
-    Per process and policy: PTE pages and empty ones; and entries.
+    Each process has a track for its entries, and per policy one for its PTE pages and one
+    for the empty ones.
 
     Args:
         reader: the trace.
-        file: where to, as JSON.
+        file: the output, JSON.
         interval: seconds between two values.
-        max_memory: what the trace may make its shadows take, bytes.
+        max_memory: limit on the memory of the shadows, bytes.
 
     Returns:
-        Why this is not all of the trace, if it is not.
+        The damage that makes the output incomplete, if any.
 
     Raises:
         OSError: the file cannot be written.

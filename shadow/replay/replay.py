@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A trace through the engine that live following runs, process by process."""
+"""Replay of a trace through the same engine that follows live processes."""
 
 from collections.abc import Callable
 
@@ -21,18 +21,18 @@ __all__ = ("Replay",)
 
 _MOST_ROWS = 1_000_000
 _LONGEST = 1e9
-"""Seconds; more than any trace."""
+"""Seconds; longer than any trace."""
 _FOREVER = (1 << 63) - 1
 
 
 def _time_of(record: Record) -> int:
-    """When a record other than events came about, ns."""
+    """The time of a record other than events, ns."""
     assert not isinstance(record, Events)
     return record.told_ns or record.start_ns if isinstance(record, Facts) else record.time
 
 
 def _until(latest: npt.NDArray[np.uint64], time: int) -> int:
-    """How many events come before the first one later than `time`.
+    """The number of events before the first one later than `time`.
 
     Args:
         latest: (n,) the latest time up to each event.
@@ -42,17 +42,17 @@ def _until(latest: npt.NDArray[np.uint64], time: int) -> int:
 
 
 class Replay:
-    """All processes of one trace.
+    """The replay of all processes of one trace.
 
     Args:
         reader: the trace.
-        at: seconds after its beginning at which to stop; None: its end.
+        at: moment in seconds after the beginning at which to stop; None: the end.
         interval: seconds between two calls of `row` for a process.
-        row: is given the number of a process and a snapshot of it, each `interval`.
-        progress: is given the bytes read so far, now and then.
-        tee: is given the number of a process when it begins, and makes what is to be
-            told of all that its shadow takes over.
-        max_memory: what the shadows may take, bytes.
+        row: called every `interval` with the number of a process and its snapshot.
+        progress: called from time to time with the number of bytes read.
+        tee: called with the number of a process at its beginning; returns the function that
+            receives every record the engine of the process applies.
+        max_memory: limit on the memory of the shadows, bytes.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Replay:
         self._ticks: dict[int, int] = {}
         """When the next row of each process is due, ns."""
         self._past: set[int] = set()
-        """Processes that have come to the limit."""
+        """Processes that have reached the limit."""
         self.engines: dict[int, Engine] = {}
         self.damage: DamagedTraceError | None = None
-        """Why it did not come to the end of the trace."""
+        """Why the replay did not reach the end of the trace."""
 
     def run(self) -> None:
-        """Apply everything, up to the end, the limit or the damage."""
+        """Apply all records up to the end, the limit or the damage."""
         try:
             for entry in self._reader:
                 self._take(entry.process, entry.record)
@@ -88,7 +88,7 @@ class Replay:
         except DamagedTraceError as error:
             self.damage = error
         except NoRoomError as error:
-            self.damage = self._reader.damage(f"{error} (--max-memory takes more)")
+            self.damage = self._reader.damage(f"{error} (--max-memory allows more)")
         for process in self.engines:
             self._show(process, self.end_of(process))
 
@@ -110,7 +110,10 @@ class Replay:
 
     def _begin(self, process: int, record: Record) -> None:
         if not isinstance(record, Facts):
-            raise DamagedTraceError(f"Process {process} of the trace has no beginning.")
+            raise DamagedTraceError(
+                f"Process {process} of the trace does not begin with its facts. Everything before "
+                "that is intact, and is reported."
+            )
         if not self.engines and self._at is not None:
             self._limit = record.start_ns + round(min(self._at, _LONGEST) * NS)
         if record.start_ns > self._limit:
@@ -136,22 +139,22 @@ class Replay:
         engine.apply(Events(events[done:end]))
 
     def _bear_with(self, process: int, time: int) -> None:
-        """Whether the rows that are due up to `time` are not too many.
+        """Check that the number of rows due up to `time` is acceptable.
 
         Raises:
-            UsageError: they are.
+            UsageError: there would be too many rows.
         """
         if self._interval is None:
             return
         silent = (time - self._ticks[process]) / NS
         if silent > _MOST_ROWS * self._interval:
             raise UsageError(
-                f"The trace is silent for {silent:,.0f} s at a time: that would be "
-                f"{silent / self._interval:,.0f} rows. Give -i a longer interval."
+                f"The trace has a gap of {silent:,.0f} s, which would give "
+                f"{silent / self._interval:,.0f} rows. Use a longer interval with -i."
             )
 
     def _show(self, process: int, time: int) -> None:
-        """The rows of a process that are due up to `time`."""
+        """Emit the rows of a process that are due up to `time`."""
         if self._interval is None:
             return
         self._bear_with(process, time)
@@ -160,7 +163,7 @@ class Replay:
             self._ticks[process] = tick + self._step
 
     def end_of(self, process: int) -> int:
-        """The end of its window, or the last that is known of it, or the limit."""
+        """The end of the process's window or else its latest time, at most the limit, ns."""
         if process in self._past:
             return self._limit
         engine = self.engines[process]
@@ -168,11 +171,11 @@ class Replay:
         return min(engine.facts.end_ns or last, self._limit)
 
     def snapshots(self, *, slots: bool = False, policy: Policy | None = None) -> list[Snapshot]:
-        """What is known of each process where the replay has come to.
+        """A snapshot of each process at the current position of the replay.
 
         Args:
             slots: whether to list the empty slots.
-            policy: whose PTE pages to show instead of those of the kernel it ran on.
+            policy: the policy to show; None: that of the recorded kernel.
         """
         return [
             engine.snapshot(self.end_of(process), slots=slots, policy=policy)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where traces lie: files, folders, patterns, here or at any URL that fsspec opens."""
+"""Finds and opens traces: files, folders and patterns, local or at any fsspec URL."""
 
 import stat
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from shadow.memory_limit import MAX_MEMORY
 from shadow.trace import SUFFIX, TraceReader
 
 _PARTS = 4
-"""A record is there in several forms for a moment: packed, as columns, as a map, as shadow."""
+"""A record briefly exists in several forms: compressed, as columns, as a map, as a shadow."""
 
 __all__ = ("find_traces", "open_trace")
 
@@ -34,16 +34,16 @@ def find_traces(places: Sequence[str]) -> list[str]:
         places: files, folders (their *.arrows), patterns, or fsspec URLs of these.
 
     Raises:
-        UsageError: there is none at one of them.
+        UsageError: one of the places has no trace, or cannot be read.
     """
     found: dict[str, None] = {}
     for place in places:
         try:
             here = _find(place)
         except (OSError, ValueError, ImportError) as error:
-            raise UsageError(f"{place} cannot be looked at: {error}.") from error
+            raise UsageError(f"{place} cannot be read: {error}.") from error
         if not here:
-            raise UsageError(f"There is no trace at {place}.")
+            raise UsageError(f"There is no trace at {place}; check the path or the pattern.")
         found |= dict.fromkeys(here)
     return list(found)
 
@@ -58,7 +58,7 @@ _SPECIAL = {
 
 
 def _refuse_special(url: str, mode: int) -> None:
-    """Raise UsageError for what is no file; opening a FIFO would wait for a writer."""
+    """Raise UsageError unless this is a regular file; opening a FIFO would wait for a writer."""
     if kind := _SPECIAL.get(stat.S_IFMT(mode)):
         raise UsageError(f"{url} is {kind}; a trace is a regular file.")
 
@@ -67,12 +67,12 @@ def open_trace(url: str, max_memory: int = MAX_MEMORY) -> TraceReader:
     """Open one trace.
 
     Args:
-        url: where it is.
-        max_memory: bytes that its replay may take; a record may take a part of that.
+        url: path or URL of the trace.
+        max_memory: limit on the memory of the replay, bytes; a record may take a part of it.
 
     Raises:
-        UsageError: it cannot be opened, or a later version made it.
-        DamagedTraceError: it is no trace.
+        UsageError: the trace cannot be opened, or a later version wrote it.
+        DamagedTraceError: the file is not a trace.
     """
     try:
         system, path = url_to_fs(url)

@@ -15,7 +15,7 @@ __all__ = ("render_advice", "render_family_advice")
 
 _WIDTH = 87
 _SHORT = 2
-"""Lines of a change that are shown without being asked for."""
+"""The number of lines of a change that are shown without --detail."""
 
 
 _LITTLE = ("nothing_to_do", "little_to_save")
@@ -52,7 +52,7 @@ def _finding(number: int, finding: Finding, *, detail: bool) -> list[str]:
 
 
 def _part(name: str, sentences: list[str]) -> list[str]:
-    """The sentences in lines of their own, the first one under its name."""
+    """The wrapped sentences; the name of the part precedes the first line."""
     lines = [
         part
         for sentence in sentences
@@ -62,7 +62,7 @@ def _part(name: str, sentences: list[str]) -> list[str]:
 
 
 def _margin(name: str, sentences: list[str]) -> list[str]:
-    """The sentences under the head of the report."""
+    """The wrapped sentences; the name of the part precedes the first line."""
     lines = [part for sentence in sentences for part in wrap(sentence, _WIDTH - 3)]
     return [f"  {'' if i else name:<13} {line}" for i, line in enumerate(lines)]
 
@@ -72,16 +72,16 @@ def _trust(evidence: Evidence) -> str:
     seconds = (window.end_ns - window.start_ns) / NS
     kept = len(evidence.future.events) if evidence.future else 0
     lost = f", {window.lost:,} lost" if window.lost else ""
-    seen = f"{seconds:.1f} s, {kept:,} events kept{lost}"
+    seen = f"{seconds:.1f} s, {kept:,} events recorded{lost}"
     if evidence.baseline is not None:
-        return f"{seen}; run again they lead to the {evidence.baseline.pte_pages:,} PTE pages"
+        return f"{seen}; replay reproduces the {evidence.baseline.pte_pages:,} PTE pages"
     if evidence.future is not None and evidence.future.missing:
-        return f"{seen}: nothing is predicted, {evidence.future.missing}"
+        return f"{seen}; nothing is predicted, {evidence.future.missing}"
     if not kept:
-        return f"{seen}: nothing is predicted"
+        return f"{seen}; nothing is predicted"
     return (
-        f"{seen}; run again they do not lead to what there is (lost events, exec, or changes "
-        "that no event tells): nothing is predicted"
+        f"{seen}; nothing is predicted, because replay does not reproduce the PTE pages (lost "
+        "events, exec, or changes without an event)"
     )
 
 
@@ -90,8 +90,8 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
     """All findings.
 
     Args:
-        evidence: what they were found in.
-        findings: ranked.
+        evidence: the evidence for the findings.
+        findings: the findings, ranked.
         detail: whether to show everything.
     """
     snapshot = evidence.snapshot

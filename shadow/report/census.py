@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A census as text: one process in full, or many as a table."""
+"""A census as text: one process in full, or a table of many."""
 
 from shadow.escape import reporter
 from shadow.report.format import occupancy_lines, origin_lines, share, size
@@ -13,17 +13,19 @@ _NS_PER_MS = 1e6
 
 
 def _sum_line(snapshot: Snapshot, reading: Reading) -> str:
-    """The sum of all tables against the kernel's own figure."""
+    """Compares the sum of all tables with the VmPTE that the kernel reports."""
     now = snapshot.now
     stated, found = now.vm_pte_kib or 0, now.vm_pte_predicted_kib
     if not reading.exact:
-        return f"  VmPTE         {stated:,} kB stated by the kernel, and counted from"
+        return f"  VmPTE         {stated:,} kB reported by the kernel, used for the counts above"
     if stated == found and not reading.unstable:
         tries = f" (reading {reading.tries})" if reading.tries > 1 else ""
-        return f"  VmPTE         {stated:,} kB stated by the kernel, the sum of the above{tries}"
+        return (
+            f"  VmPTE         {stated:,} kB reported by the kernel, equal to the sum above{tries}"
+        )
     return (
-        f"  VmPTE         {stated:,} kB stated by the kernel, NOT the {found:,} kB read: the "
-        f"process changed its tables during each of {reading.tries} readings"
+        f"  VmPTE         {stated:,} kB reported by the kernel, but {found:,} kB READ: "
+        f"the process changed its tables during each of {reading.tries} readings"
     )
 
 
@@ -60,7 +62,7 @@ def render_census(snapshot: Snapshot) -> str:
     if snapshot.empty_slots is not None:
         lines += [
             "",
-            "  empty slots     mapped there" if snapshot.empty_slots else "  no empty slots",
+            "  empty slots     mapping" if snapshot.empty_slots else "  no empty slots",
         ]
         named = zip(snapshot.empty_slots, snapshot.empty_slot_vmas or [], strict=True)
         lines += [f"  {slot:#014x}  {name}" for slot, name in named]
@@ -82,7 +84,7 @@ _TABLE = TextTable(
 
 @reporter
 def census_table(snapshots: list[Snapshot]) -> str:
-    """A row for each process: `sum` is ok where all tables together are VmPTE."""
+    """A row for each process; `sum` is ok if the sum of all tables equals VmPTE."""
     return "\n".join(_TABLE.lines(map(_cells, snapshots)))
 
 

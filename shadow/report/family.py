@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes that belong together, as text: their sums, and what they map in common."""
+"""Groups of processes as text: their sums, and the files that they share."""
 
 from shadow.escape import reporter
 from shadow.family import CommonMapping, Family
@@ -14,7 +14,7 @@ __all__ = ("common_line", "families_table", "render_family")
 
 _SHOWN = 3
 _WORTH_A_LINE = 1 << 20
-"""Bytes of page tables for one file from which it is named below a table of families."""
+"""The table of families names a shared file below it if its page tables take this many bytes."""
 
 
 def _bytes(number: int) -> str:
@@ -22,13 +22,13 @@ def _bytes(number: int) -> str:
 
 
 def common_line(common: CommonMapping) -> str:
-    """What several processes map in common, in a sentence."""
+    """A sentence on a file that several processes map."""
     least, most = round(common.least), round(common.most)
     each = counted(most, "PTE page") if least == most else f"{least:,} to {most:,} PTE pages"
     return (
         f"{counted(common.processes, 'process')} map the same {_bytes(common.common_kib << 10)} "
-        f"of {mapping_name(common.kind, common.name)}; each has {each} for it, "
-        f"{_bytes(common.bytes)} together"
+        f"of {mapping_name(common.kind, common.name)}; each uses {each} for it, "
+        f"{_bytes(common.bytes)} in total"
     )
 
 
@@ -40,23 +40,23 @@ def render_family(family: Family) -> str:
         f"{family.key}: {counted(number, 'process')}, {family.pte_pages:,} PTE pages, "
         f"{size(family.pte_pages)}; {family.empty:,} empty, "
         f"{share(family.empty, family.pte_pages)}",
-        f"  VmPTE         {family.vm_pte_kib:,} kB together, "
+        f"  VmPTE         {family.vm_pte_kib:,} kB in total, "
         f"{family.vm_pte_kib // max(number, 1):,} kB each on average",
         f"  upper levels  {family.pmd_pages:,} PMD pages, {family.pud_pages:,} PUD pages, "
         f"{family.thp_deposits:,} deposited under huge pages",
     ]
     if family.unnamed:
         lines.append(
-            f"  not in it     the mappings of {counted(family.unnamed, 'process')} are not known"
+            f"  incomplete    the mappings of {counted(family.unnamed, 'process')} are unknown"
         )
     lines += mapping_lines(family.mappings or None)
     shared = family.common[:_SHOWN]
-    lines += ["", "  in common"] * bool(shared)
+    lines += ["", "  shared"] * bool(shared)
     lines += [f"    {common_line(common)}" for common in shared]
     if len(family.common) > _SHOWN:
         rest = family.common[_SHOWN:]
         total = sum(common.bytes for common in rest)
-        lines.append(f"    {len(rest):,} more, {_bytes(total)} together")
+        lines.append(f"    {len(rest):,} more, {_bytes(total)} in total")
     return "\n".join(lines)
 
 
@@ -73,7 +73,7 @@ _TABLE = TextTable(
 
 @reporter
 def families_table(families: list[Family]) -> str:
-    """A row for each group, and below what costs most of what they map in common."""
+    """A row for each group, and below it the most expensive shared file of each group."""
     rows = [
         (
             f"{len(family.pids):,}",

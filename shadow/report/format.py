@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Parts that several reports share."""
+"""Text that several reports share."""
 
 import re
 from shlex import quote
@@ -16,7 +16,7 @@ _BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512)
 
 
 def size(pages: float) -> str:
-    """PTE pages as bytes, in a unit that leaves few digits."""
+    """The size of PTE pages, in a unit that needs few digits."""
     kib = pages * 4.0
     for unit in ("KiB", "MiB", "GiB"):
         if kib < 1024 or unit == "GiB":
@@ -26,19 +26,19 @@ def size(pages: float) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A percentage, or a dash where the whole is 0."""
+    """A percentage, or a dash if the whole is 0."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def _setting(variable: str, value: str) -> str:
-    """Quoted for a shell: people paste such lines, and the process wrote this one."""
+    """A setting, quoted for a shell: users paste it, and its text comes from the target."""
     if _VARIABLE.fullmatch(variable):
         return f"{variable}={quote(value)}"
     return quote(f"{variable}={value}")
 
 
 def origin_lines(process: Process, kernel: Kernel) -> list[str]:
-    """The allocator of a process and the kernel under it."""
+    """The allocator of a process, and its kernel."""
     lines = []
     allocator = process.allocator
     if allocator:
@@ -46,13 +46,13 @@ def origin_lines(process: Process, kernel: Kernel) -> list[str]:
         settings = " ".join(_setting(*pair) for pair in allocator.settings.items())
         lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
     lines.append(
-        f"  kernel        {kernel.release}, {kernel.levels} levels, frees by {kernel.policy}"
+        f"  kernel        {kernel.release}, {kernel.levels} levels, policy {kernel.policy}"
     )
     return lines
 
 
 def occupancy_lines(occupancy: list[int]) -> list[str]:
-    """How many PTE pages have how many entries, as bars."""
+    """A histogram of PTE pages by their number of entries."""
     total = sum(occupancy)
     rows = []
     for low, high in ((0, 0), *_BANDS):
@@ -68,16 +68,16 @@ def _times(count: int) -> str:
 
 
 def compared_lines(audit: Audit) -> list[str]:
-    """How much of the PTE pages the last audit compared."""
+    """The number of audits, and how many PTE pages the last one compared."""
     if not audit.runs:
-        partly = f"; read in part {_times(audit.rereads)}" if audit.rereads else ""
-        return [f"  checked       never as a whole{partly}"]
+        partly = f"; in part {_times(audit.rereads)}" if audit.rereads else ""
+        return [f"  checked       never in full{partly}"]
     pages = audit.compared + audit.not_compared
     how_often = f"  checked       {_times(audit.runs)} against {_TRUTHS[audit.method]}"
-    lines = [f"{how_often}, {audit.compared:,} of {pages:,} PTE pages compared at last"]
+    lines = [f"{how_often}, {audit.compared:,} of {pages:,} PTE pages in the last check"]
     if not audit.complete:
         lines.append(
             f"  NOT CHECKED   {audit.not_compared:,} PTE pages ({share(audit.not_compared, pages)})"
-            " changed whenever they were read: nothing vouches for them"
+            " changed during every reading and could not be compared"
         )
     return lines

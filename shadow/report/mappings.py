@@ -12,7 +12,7 @@ _KIB = 1024
 
 
 def _count(tables: float) -> str:
-    """Tables; of parts of one, one digit."""
+    """A number of tables; fractions have one digit."""
     if tables == int(tables):
         return f"{int(tables):,}"
     return f"{tables:,.1f}" if tables >= 0.05 else "<0.1"
@@ -51,12 +51,12 @@ def _row(name: str, use: MappingUse) -> list[str]:
 def mapping_lines(
     uses: list[MappingUse] | None, *, named: bool = True, shown: int = _SHOWN
 ) -> list[str]:
-    """The rows that own most, and one for the rest.
+    """The largest rows, and one row for the rest.
 
     Args:
-        uses: ranked; None: not known.
-        named: whether their names were read.
-        shown: how many rows.
+        uses: the rows, largest first; None: unknown.
+        named: whether the names of mappings were read.
+        shown: the number of rows to show.
     """
     if uses is None:
         return []
@@ -67,5 +67,5 @@ def mapping_lines(
         rows.append(_row(f"{len(rest):,} more", summed_up(rest, everything)))
     lines = ["", *_TABLE.lines(rows)]
     if not named:
-        lines.append("  names of files and of named memory were not recorded")
+        lines.append("  the names of files and named memory were not recorded")
     return lines

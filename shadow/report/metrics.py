@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A host as metrics for Prometheus and OpenMetrics.
 
-The largest processes and cgroups have a series each. The series "other" is the sum of the rest,
-so the number of series is bounded. Sums are gauges, because processes end and move between their
-own series and "other". Only totals of one process or of ptescope itself are counters.
+Each of the largest processes and cgroups has its own series. The series "other" is the sum of the
+rest, so the number of series is bounded. Sums are gauges, because processes end and move between
+their own series and "other". Only totals of one process or of ptescope itself are counters.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,14 +27,14 @@ _LABELS = [policy.label for policy in POLICIES]
 
 
 def _reclaimable(snapshot: Snapshot, policy: str) -> int:
-    """Bytes of PTE pages that the process has now and would not have under this policy."""
+    """Bytes of PTE pages that exist now and would not exist under this policy."""
     fewer = snapshot.now.pte_pages - snapshot.policies[policy].pte_pages
     return max(fewer, 0) * PAGE
 
 
 @dataclass(frozen=True)
 class _Gauge:
-    """A metric of each followed process that can be summed."""
+    """A metric of followed processes that can be summed."""
 
     name: str
     text: str
@@ -55,7 +55,7 @@ _SUMMED = (
 def _groups(
     processes: Iterable[HostProcess], key: Callable[[HostProcess], tuple[str, ...]], top: int
 ) -> list[tuple[tuple[str, ...], list[HostProcess]]]:
-    """Processes by key: the largest `top` groups, and one group of the rest unless it is empty."""
+    """Group processes by key: the largest `top` groups, and one group for the rest, if any."""
     grouped: dict[tuple[str, ...], list[HostProcess]] = {}
     for process in processes:
         grouped.setdefault(key(process), []).append(process)
@@ -72,7 +72,7 @@ def _summed(
     labels: list[str],
     groups: list[tuple[tuple[str, ...], list[HostProcess]]],
 ) -> Iterator[Metric]:
-    """All metrics that can be summed; a process that is not followed has only its VmPTE."""
+    """All metrics that can be summed; processes that are not followed have VmPTE only."""
     size = GaugeMetricFamily(
         f"ptescope_{what}_page_table_bytes", "VmPTE as reported by the kernel.", labels=labels
     )
@@ -99,7 +99,7 @@ def _summed(
 
 
 def _by_kind(processes: Iterable[HostProcess]) -> Iterator[Metric]:
-    """Whose the page tables of all followed processes are, by kind of mapping."""
+    """The page tables of all followed processes, by the kind of mapping that owns them."""
     kinds = combined((use for process in processes for use in process.by_kind), names=False)
     for name, text, value in (
         ("page_table_bytes", "Page tables of followed processes, all levels.", _bytes_of),
@@ -121,7 +121,7 @@ def _own(process: HostProcess) -> tuple[str, ...]:
 
 
 def _counters(processes: list[HostProcess], labels: list[str]) -> Iterator[Metric]:
-    """Totals of each of these processes since ptescope started to follow it."""
+    """Totals of each process since ptescope started to follow it."""
     freed, again, saved, audited, lost = (
         CounterMetricFamily(f"ptescope_process_{name}", text, labels=[*labels, *more])
         for name, text, more in (

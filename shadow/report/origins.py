@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What left the empty PTE pages behind, and who made them, in a few lines of text."""
+"""What emptied the empty PTE pages, and who made them, in a few lines of text."""
 
 from shadow.origins import Origin, Origins
+from shadow.report.mappings import mapping_name
 from shadow.units import NS
 
 __all__ = ("origins_lines",)
 
 _LINES = 8
-"""At most so many in all; what is left is one more line of its part."""
+"""Most lines of both parts. The last line of a part sums up the origins without a line."""
 _MADE = 3
 
 
@@ -38,7 +39,8 @@ def _when(origin: Origin, end_ns: int) -> str:
 
 def _line(origin: Origin, total: int, end_ns: int) -> str:
     thread = f" by {origin.thread}" if origin.thread else ""
-    what = f"{origin.call}{_size(origin)}{thread}{_when(origin, end_ns)}"
+    where = f" in {mapping_name(origin.kind, origin.name)}" if origin.kind else ""
+    what = f"{origin.call}{_size(origin)}{thread}{where}{_when(origin, end_ns)}"
     return f"{origin.pte_pages:10,} of {total:,}   {what}"
 
 
@@ -53,11 +55,11 @@ def _part(title: str, origins: list[Origin], most: int, end_ns: int) -> list[str
 
 
 def origins_lines(origins: Origins | None, end_ns: int) -> list[str]:
-    """What emptied the empty PTE pages, and who made them; nothing where none is empty.
+    """What emptied the empty PTE pages, and who made them; no lines if none is empty.
 
     Args:
-        origins: see `Snapshot.origins`; None: not known.
-        end_ns: the moment that ages count from, CLOCK_MONOTONIC.
+        origins: see `Snapshot.origins`; None: unknown.
+        end_ns: the time for which ages are computed, CLOCK_MONOTONIC.
     """
     if origins is None or not origins.emptied:
         return []

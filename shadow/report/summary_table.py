@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Many processes as one table: a row for each, as text or as columns for Parquet."""
+"""A table of many processes, one row each, as text or for Parquet."""
 
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -17,13 +17,13 @@ __all__ = ("as_row", "summary_table", "write_parquet")
 
 
 def as_row(snapshot: Snapshot, *, trace: str, host: str, wall_ns: int) -> dict[str, Any]:
-    """A process as one row; counts are PTE pages.
+    """One process as a row; counts are PTE pages.
 
     Args:
-        snapshot: what is known of it.
-        trace: where that is from.
-        host: where it ran.
-        wall_ns: the end of its window, since the epoch; 0: not known.
+        snapshot: the snapshot of the process.
+        trace: the trace that has the process.
+        host: the name of its host.
+        wall_ns: the end of its window, since the epoch; 0: unknown.
     """
     process, now = snapshot.process, snapshot.now
     allocator = process.allocator
@@ -95,6 +95,6 @@ def write_parquet(rows: list[dict[str, Any]], file: BinaryIO) -> None:
     """Write rows of `as_row` as Parquet.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the file cannot be written.
     """
     parquet.write_table(pa.Table.from_pylist(valid(rows), schema=_SCHEMA), file)

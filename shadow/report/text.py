@@ -20,14 +20,14 @@ from shadow.units import NS
 __all__ = ("interval_header", "interval_row", "live_line", "render")
 
 _POLICY_TEXT = {
-    Policy.NONE.label: "none        frees at munmap and exit only",
-    Policy.PT_RECLAIM.label: "pt_reclaim  one DONTNEED over the whole slot",
-    Policy.PTE_REF.label: "pte_ref     when nothing is mapped any more",
+    Policy.NONE.label: "none        only at munmap and exit",
+    Policy.PT_RECLAIM.label: "pt_reclaim  when one DONTNEED covers the slot",
+    Policy.PTE_REF.label: "pte_ref     when its last entry is gone",
 }
 
 
 def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: int) -> str:
-    """The line that is rewritten during a run."""
+    """The status line, which is updated during a run."""
     return (
         f"{elapsed:7.1f} s  {events:,} events  {pte_pages:,} PTE pages  "
         f"{empty:,} empty ({share(empty, pte_pages)})  {lost:,} lost"
@@ -43,7 +43,7 @@ _INTERVALS = TextTable(
     right("lost", 6),
 )
 _POLICIES = TextTable(
-    left("  policy", 48),
+    left("  policy      frees a PTE page", 48),
     right("PTE pages", 10),
     right("empty", 7),
     right("peak", 8),
@@ -54,13 +54,13 @@ _POLICIES = TextTable(
 
 
 def interval_header() -> str:
-    """The heading over `interval_row`."""
+    """The heading above the rows of `interval_row`."""
     return _INTERVALS.heading()
 
 
 @reporter
 def interval_row(snapshot: Snapshot) -> str:
-    """One row of a run with intervals."""
+    """One row for one interval of a run."""
     window, now = snapshot.window, snapshot.now
     return _INTERVALS.row(
         f"{(window.end_ns - window.start_ns) / NS:.1f}",
@@ -92,17 +92,18 @@ def _tables(snapshot: Snapshot) -> list[str]:
     ]
     if now.unplaced:
         lines.append(
-            f"                {now.unplaced:10,}   of them from before: counted, addresses unknown"
+            f"                {now.unplaced:10,}   of these predate the window: addresses unknown"
         )
     lines += [
-        f"  lazyfree only {now.lazyfree_only or 0:10,}   empty once reclaim takes their pages",
+        f"  lazyfree only {now.lazyfree_only or 0:10,}   "
+        "become empty when reclaim frees their pages",
         f"  sparse        {now.sparse:10,}   fewer than {SPARSE_BELOW} entries",
-        f"  entries       {now.refs:10,}   none of them in the empty ones",
+        f"  entries       {now.refs:10,}   that are not none",
         f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "
         f"{now.thp_deposits} deposited under huge pages",
     ]
     predicted = f"{now.vm_pte_predicted_kib:,} kB predicted"
-    stated = f", {now.vm_pte_kib:,} kB stated by the kernel" if now.vm_pte_kib else ""
+    stated = f", {now.vm_pte_kib:,} kB reported by the kernel" if now.vm_pte_kib else ""
     lines.append(f"  VmPTE         {predicted}{stated}")
     return lines
 
@@ -122,17 +123,19 @@ def _policies(snapshot: Snapshot) -> list[str]:
         for outcome in (snapshot.policies[label],)
     ]
     lines = ["", *_POLICIES.lines(rows)]
-    lines.append("  * this kernel; pte_ref is taken to have freed what was empty before the window")
+    lines.append(
+        "  * policy of this kernel; pte_ref counts PTE pages empty before the window as freed"
+    )
     for label in ("pt_reclaim", "pte_ref"):
         outcome = snapshot.policies[label]
         waits = f", {outcome.mode_switches:,} waits for RCU" if outcome.mode_switches else ""
         lines.append(
             f"  {label:<13} {outcome.saved_page_seconds:10,.0f} page-seconds less than none, "
-            f"for {outcome.attempts:,} attempts{waits}"
+            f"in {outcome.attempts:,} attempts{waits}"
         )
     inferred = {label: snapshot.policies[label].inferred for label in ("pt_reclaim", "pte_ref")}
     lines += [
-        f"  {label:<13} {count:10,} of the freed ones were found gone or emptied by a reading"
+        f"  {label:<13} {count:10,} freed PTE pages were inferred from a reading, not from events"
         for label, count in inferred.items()
         if count
     ]
@@ -140,27 +143,27 @@ def _policies(snapshot: Snapshot) -> list[str]:
 
 
 _SEEDS = {
-    "census": "seeded from the page tables as they were, then followed by events",
-    "counted": "seeded from pagemap and VmPTE, then followed by events",
-    "none": "never seeded: from events alone, so what was there before is missing",
+    "census": "read all page tables at the start, then followed events",
+    "counted": "read pagemap and VmPTE at the start, then followed events",
+    "none": "followed events only: page tables from before the window are missing",
 }
 
 
 def _checked(audit: Audit) -> list[str]:
-    """How much the shadow differed from the real page tables."""
+    """The differences between the shadow and the real page tables."""
     lines = compared_lines(audit)
     if audit.runs + audit.rereads:
         vmas = f"{audit.vmas_diff:,}" if audit.vmas_runs or audit.vmas_diff else "not compared"
         lines.append(
-            f"                PTE pages off by {audit.pte_pages_diff:,}, empty missing "
+            f"                PTE pages wrong {audit.pte_pages_diff:,}, empty missing "
             f"{audit.empty_missing:,}, extra {audit.empty_extra:,}, entries wrong "
             f"{audit.refs_diff:,}, VMAs {vmas}"
         )
     if audit.repaired:
         lines.append(f"                {audit.repaired:,} PTE pages corrected")
-        for what, sums in (("entries", audit.causes), ("empty ones", audit.empty_causes)):
+        for what, sums in (("entries", audit.causes), ("empty pages", audit.empty_causes)):
             causes = ", ".join(f"{name} {count:,}" for name, count in sums.items())
-            lines += [f"                {what} wrong by cause: {causes}"] if causes else []
+            lines += [f"                wrong {what} by cause: {causes}"] if causes else []
     return lines
 
 
@@ -168,16 +171,16 @@ _NAMED = 4
 
 
 def _few(names: list[str]) -> str:
-    """The names, or their number if they are many."""
-    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} sources of events"
+    """The names, or their number if there are many."""
+    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} sources"
 
 
 def _seen(window: Window) -> list[str]:
-    """The PTE pages that the kernel made and freed, where its functions can be traced."""
+    """PTE pages that the kernel allocated and freed, if its functions can be traced."""
     made, freed = (window.events.get(kind, 0) for kind in ("pte_alloc", "pte_free"))
     if not made + freed:
         return []
-    return [f"  kernel        {made:,} PTE pages made, {freed:,} freed, seen where it does so"]
+    return [f"  kernel        {made:,} PTE pages allocated, {freed:,} freed (traced in the kernel)"]
 
 
 def _trust(snapshot: Snapshot) -> list[str]:
@@ -186,14 +189,13 @@ def _trust(snapshot: Snapshot) -> list[str]:
     lines = ["", f"  events        {kinds or 'none'}"]
     if snapshot.kernel.probes:
         ways = (f"{way} ({_few(names)})" for way, names in snapshot.kernel.probes.items())
-        lines.append(f"  taken by      {', '.join(ways)}")
+        lines.append(f"  probes        {', '.join(ways)}")
     lines += _seen(window)
     lines.append(f"  how           {_SEEDS[snapshot.kernel.seed]}")
     lines += _checked(audit)
     if window.lost:
         lines.append(
-            f"  LOST          {window.lost:,} events did not reach the ring; "
-            "the page tables were read again after that"
+            f"  LOST          {window.lost:,} events; ptescope then read the page tables again"
         )
     lines += [f"  note          {note}" for note in snapshot.notes]
     return lines

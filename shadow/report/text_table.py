@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Tables as plain text: rich lays them out, without markup, colours or wrapping.
 
-Columns have the same width wherever the text goes, unless a cell needs more. rich counts
-the columns of a terminal that a character takes, which len() does not.
+The width of a column depends on its cells and its minimum width, not on the output device. rich
+measures the terminal columns that a character takes; len() does not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,16 @@ from rich.text import Text
 __all__ = ("TextTable", "left", "right")
 
 _WIDEST = 1 << 16
-"""No line of a table is as wide, so rich never wraps or cuts a cell."""
+"""Wider than any line of a table, so rich never wraps or cuts a cell."""
 
 
 def left(heading: str, width: int = 0) -> Column:
-    """A column of texts, at least `width` wide."""
+    """A left-aligned text column, at least `width` wide."""
     return _column(heading, width, "left")
 
 
 def right(heading: str, width: int = 0) -> Column:
-    """A column of numbers, at least `width` wide."""
+    """A right-aligned number column, at least `width` wide."""
     return _column(heading, width, "right")
 
 
@@ -33,22 +33,22 @@ def _column(heading: str, width: int, justify: JustifyMethod) -> Column:
 
 
 class TextTable:
-    """The columns of a table.
+    """A table with fixed columns.
 
     Args:
-        columns: from left to right; see `left` and `right`.
-        gap: blanks between columns.
+        columns: the columns from left to right; see `left` and `right`.
+        gap: the number of spaces between columns.
     """
 
     def __init__(self, *columns: Column, gap: int = 1) -> None:
         self._columns, self._gap = columns, gap
 
     def lines(self, rows: Iterable[Sequence[str]], *, heading: bool = True) -> list[str]:
-        """The table, a line for each row.
+        """The lines of the table, one for each row.
 
         Args:
-            rows: a text for each column; texts are escaped already (`shadow.escape`).
-            heading: whether the first line names the columns.
+            rows: the cells of each row; the caller has escaped them (`shadow.escape`).
+            heading: whether to add a first line with the names of the columns.
         """
         table = Table(
             *(replace(column, _cells=[]) for column in self._columns),
@@ -64,11 +64,11 @@ class TextTable:
         return ["".join(segment.text for segment in line).rstrip() for line in rendered]
 
     def heading(self) -> str:
-        """The first line alone, for a table whose rows come one at a time."""
+        """The heading alone, for a table whose rows arrive one at a time."""
         (line,) = self.lines([])
         return line
 
     def row(self, *cells: str) -> str:
-        """One row alone."""
+        """A single row."""
         (line,) = self.lines([cells], heading=False)
         return line

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A reading of real page tables takes the place of what the shadow had.
+"""Replaces the content of the shadow by a reading of the real page tables.
 
-`shadow.table.seed` has the compiled part.
+`shadow.table.seed` is the compiled part.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ _EVERYWHERE = 1 << 62
 
 
 def adopt(space: GrowingState, real: Pages, now: int) -> None:
-    """Take over what was read at time `now` (ns); see `Table.adopt`."""
+    """Adopt a reading of time `now` (ns); see `Table.adopt`."""
     advance(space.state, now)
     note_reading(space.state)
     drain(space.state, len(real.slots), real.within is None)
@@ -42,7 +42,7 @@ def adopt(space: GrowingState, real: Pages, now: int) -> None:
     if real.within:
         gone = gone[overlapping(gone, real.within)]
     drop_pages(space.state, gone, real.exact)
-    if not len(known):  # a seed: as many as there are, and not a quarter more
+    if not len(known):  # a seed: exactly as many as exist, not a quarter more
         used = space.counter(Counter.RECORDS_USED)
         space.lengthen(records=used + len(real.slots) + FIRST_GROWTH)
     space.run(
@@ -57,7 +57,7 @@ def adopt(space: GrowingState, real: Pages, now: int) -> None:
 
 
 def _adopt_guards(space: GrowingState, guards: Ranges, within: Ranges | None) -> None:
-    """Take over the guard markers of the ranges that were read."""
+    """Adopt the guard markers of the ranges that were read."""
     if within is None:
         within = np.zeros(1, np.int64), np.full(1, _EVERYWHERE)
     more = len(guards[0]) + len(within[0]) + FIRST_GROWTH
@@ -70,7 +70,7 @@ def adopt_upper_levels(
     pmd_bases: npt.NDArray[np.int64] | None,
     pud_bases: npt.NDArray[np.int64] | None,
 ) -> None:
-    """Take over the PMD and PUD pages, where they were read; see `Pages`."""
+    """Adopt the PMD and PUD pages, if they were read; see `Pages`."""
     for bases, level in ((pmd_bases, PMD_LEVEL), (pud_bases, PUD_LEVEL)):
         if bases is not None:
             _adopt_level(space, bases, level)

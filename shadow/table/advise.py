@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""madvise that is no zap: flags of VMAs, guards, MADV_PAGEOUT and MADV_COLLAPSE.
+"""madvise calls that are not zaps: VMA flags, guards, MADV_PAGEOUT and MADV_COLLAPSE.
 
 Source: mm/madvise.c (madvise_vma_behavior).
 """
@@ -100,7 +100,7 @@ def _flags_of(advice: int) -> tuple[int, int]:
 
 @compiled
 def advise(s: State, start: int, end: int, advice: int) -> None:
-    """Apply advice that is no zap to [start, end)."""
+    """Apply advice that is not a zap to [start, end)."""
     clear, add = _flags_of(advice)
     if clear | add:
         but = NOT_MERGEABLE if add & VmaFlag.MERGEABLE else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The 512-bit maps of a PTE page: ranges set, cleared and counted.
+"""The 512-bit maps of a PTE page: set, clear and count ranges.
 
 A map is one row of 8 words of 64 bits; entry i is bit i % 64 of word i // 64.
 """
@@ -34,7 +34,7 @@ def _ones(word: np.uint64) -> int:
 
 @compiled
 def _mask(word: int, low: int, high: int) -> np.uint64:
-    """Bits of this word that lie in [low, high) of the whole map."""
+    """The bits of this word that lie in [low, high) of the whole map."""
     first = max(low - 64 * word, 0)
     last = min(high - 64 * word, 64)
     if first == 0 and last == 64:
@@ -50,7 +50,7 @@ def is_set(row: Map, index: int) -> bool:
 
 @inlined
 def set_bit(row: Map, index: int) -> bool:
-    """Set entry `index`; returns whether it was not set before."""
+    """Set entry `index`; return whether it was not set before."""
     bit = _1 << np.uint64(index & 63)
     was = row[index >> 6] & bit
     row[index >> 6] |= bit
@@ -59,7 +59,7 @@ def set_bit(row: Map, index: int) -> bool:
 
 @compiled
 def set_range(row: Map, low: int, high: int) -> int:
-    """Set entries [low, high); returns how many were not set before."""
+    """Set entries [low, high); return how many were not set before."""
     added = 0
     for word in range(low >> 6, (high + 63) >> 6):
         new = _mask(word, low, high) & ~row[word]
@@ -70,7 +70,7 @@ def set_range(row: Map, low: int, high: int) -> int:
 
 @compiled
 def copy_range(row: Map, source: Map, low: int, high: int) -> int:
-    """Set those entries of [low, high) that `source` has; returns how many were new."""
+    """Set the entries of [low, high) that `source` has; return how many were not set before."""
     added = 0
     for word in range(low >> 6, (high + 63) >> 6):
         new = _mask(word, low, high) & source[word] & ~row[word]
@@ -81,7 +81,7 @@ def copy_range(row: Map, source: Map, low: int, high: int) -> int:
 
 @compiled
 def clear_range(row: Map, low: int, high: int) -> int:
-    """Clear entries [low, high); returns how many were set before."""
+    """Clear entries [low, high); return how many were set before."""
     removed = 0
     for word in range(low >> 6, (high + 63) >> 6):
         old = _mask(word, low, high) & row[word]
@@ -92,7 +92,7 @@ def clear_range(row: Map, low: int, high: int) -> int:
 
 @compiled
 def count_range(row: Map, low: int, high: int) -> int:
-    """How many entries of [low, high) are set."""
+    """The number of entries of [low, high) that are set."""
     total = 0
     for word in range(low >> 6, (high + 63) >> 6):
         total += _ones(_mask(word, low, high) & row[word])

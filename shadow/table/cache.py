@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The folder in which machine code is kept.
+"""The folder of the machine code cache.
 
 ptescope runs the code in this folder, so only root and the account itself may have write
 access to it and to all folders above it. Root ignores $HOME and $XDG_CACHE_HOME, because
@@ -27,7 +27,7 @@ def _places() -> Iterator[Path]:
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if me != 0 and xdg.startswith("/"):
         yield Path(xdg) / "ptescope"
-    with suppress(KeyError):  # an account without an entry, as containers have
+    with suppress(KeyError):  # an account without an entry, as in containers
         yield Path(pwd.getpwuid(me).pw_dir) / ".cache" / "ptescope"
     if me == 0:
         yield Path("/var/cache/ptescope")
@@ -51,7 +51,7 @@ def _problem(folder: Path) -> str | None:
 
 
 def _made(folder: Path) -> Path:
-    """The folder, made if it is not there; raises OSError if it is not usable."""
+    """Create the folder if necessary; raise OSError if it is not usable."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = folder.resolve()
     if problem := _problem(folder):
@@ -62,10 +62,10 @@ def _made(folder: Path) -> Path:
 
 
 def cache_folder(name: str) -> tuple[Path | None, list[str]]:
-    """Find the folder for machine code, and make it.
+    """Find the folder for machine code, and create it.
 
     Args:
-        name: identifies what is compiled; a folder within the one that is found.
+        name: identifies the compiled code; the name of the subfolder.
 
     Returns:
         The folder, or None if no safe folder can be written; and why each better candidate

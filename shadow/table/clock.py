@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Time: the PTE pages of each policy integrated over it.
+"""The integral of the PTE pages of each policy over time.
 
-`State.area` is complete up to the counter NOW. Events and readings move NOW on. Between
-them nothing changes, so the integral up to any later moment follows from the counts at NOW.
+`State.area` is complete up to the counter NOW. Events and readings advance NOW. Nothing
+changes between them, so the counts at NOW determine the integral up to any later moment.
 """
 
 import numpy as np
@@ -19,10 +19,10 @@ _POLICIES = len(POLICIES)
 
 @inlined
 def advance_clock(s: State, time: int) -> None:
-    """Move NOW on to `time` (ns) and integrate over the time passed.
+    """Advance NOW to `time` (ns) and integrate over the elapsed time.
 
-    Events of different CPUs may be out of order by less than a microsecond;
-    time never runs back here. Time before the first event or seed is not observed.
+    Events of different CPUs may be out of order by less than a microsecond, but NOW never
+    decreases. The time before the first event or seed does not count as observed.
     """
     now = s.counters[Counter.NOW]
     if time <= now:
@@ -37,15 +37,15 @@ def advance_clock(s: State, time: int) -> None:
 
 @compiled
 def advance(s: State, time: int) -> None:
-    """The same, for callers outside the loop over events."""
+    """`advance_clock` for callers outside the loop over events."""
     advance_clock(s, time)
 
 
 def area_until(s: State, time: int) -> npt.NDArray[np.float64]:
-    """`State.area` as it is at `time` (ns) if no event comes before; the state stays as it is.
+    """`State.area` at `time` (ns) if no event comes before it; the state does not change.
 
-    A snapshot is taken by this, so that how often somebody looks does not change a
-    float by rounding: a replay gives the same bits as the live run.
+    Snapshots use this function, so the number of snapshots does not change the rounding of
+    a float, and a replay gives the same bits as the live run.
     """
     area = s.area.copy()
     now = int(s.counters[Counter.NOW])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the arrays of an address space hold, selected from them."""
+"""Selections from the arrays of an address space."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ("huge_pages", "pte_pages", "upper_bases")
 
 
 def pte_pages(s: State, policy: int) -> npt.NDArray[Any]:
-    """(n,) of RECORD: those that have a PTE page under a policy, in no order."""
+    """(n,) of RECORD: the records with a PTE page under a policy, unordered."""
     return s.records[(s.records["live"] >> policy) & 1 != 0]
 
 

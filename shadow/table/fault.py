@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faults and what else makes entries not none: populate, mlock.
+"""Faults and the other calls that set entries: populate, mlock.
 
-The probe fires when a fault begins. Whether it will end in an entry follows
-from the VMA: none there, or against its protection, means a signal.
+The probe fires when a fault begins. The VMA determines whether the fault sets an entry:
+without a VMA, or against its protection, the process gets a signal.
 
 Sources: mm/memory.c (handle_mm_fault, do_anonymous_page, do_huge_pmd_anonymous_page),
 arch/x86/mm/fault.c (access_error, expand_stack).
@@ -23,7 +23,7 @@ __all__ = ("ALL_POLICIES", "fault", "fill", "populate", "table_for")
 
 _ERROR_WRITE = 2
 _ERROR_EXEC = 16
-_ERROR_NOT_A_READ = 3  # a write, or an entry that is present already
+_ERROR_NOT_A_READ = 3  # a write, or an entry that is already present
 _FAULT_AROUND = 16
 """Pages: fault_around_bytes is 64 KiB unless debugfs says otherwise (mm/memory.c)."""
 _ANY_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
@@ -35,12 +35,12 @@ ALL_POLICIES = (1 << _POLICIES) - 1
 
 @inlined
 def table_for(s: State, address: int, policies: int) -> int:
-    """The PTE page record for an entry to be set (pte_alloc).
+    """The PTE page record for an entry that the caller will set (pte_alloc).
 
     Args:
         s: the address space.
-        address: of the entry.
-        policies: which policies need the PTE page, as the bits of `live`.
+        address: address of the entry.
+        policies: the policies that need the PTE page, as the bits of `live`.
     """
     real = (policies >> s.counters[Counter.RUNNING]) & 1 != 0
     record = find_or_create(s, address, real)
@@ -59,7 +59,7 @@ def table_for(s: State, address: int, policies: int) -> int:
 
 @compiled
 def _may_be_huge(s: State, v: int, slot: int) -> bool:
-    """Whether a first fault in `slot` would be served by a THP, which may be."""
+    """Whether the kernel may serve a first fault in `slot` with a THP."""
     flags = s.vmas[v].flags
     if flags & VmaFlag.NOHUGEPAGE:
         return False
@@ -72,7 +72,7 @@ def _may_be_huge(s: State, v: int, slot: int) -> bool:
 
 @inlined
 def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
-    """One page of VMA `v` (-1: unknown) gets its entry; with `around` its neighbours too."""
+    """Set the entry of one page of VMA `v` (-1: unknown); with `around` also its neighbours'."""
     slot = address & -SLOT
     if s.counters[Counter.THP] and v >= 0 and _may_be_huge(s, v, slot):
         record = find(s, slot)
@@ -98,10 +98,10 @@ def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
 
 @compiled
 def _map_around(s: State, v: int, record: int, slot: int, entry: int) -> None:
-    """A read of a file maps the cached pages around it too (do_fault_around).
+    """Map the cached pages around a read of a file (do_fault_around).
 
-    Which of them are in the page cache is not known; they are taken to be, as
-    those of programs and libraries that run nearly always are.
+    It is unknown which of them are in the page cache. The shadow assumes that all are,
+    because those of running programs and libraries nearly always are.
     """
     low = entry & -_FAULT_AROUND
     first = max(low, (s.vmas[v].start - slot) >> PAGE_SHIFT)
@@ -111,9 +111,10 @@ def _map_around(s: State, v: int, record: int, slot: int, entry: int) -> None:
 
 @compiled
 def _map_folio(s: State, v: int, record: int, slot: int, entry: int) -> None:
-    """A first write maps the largest folio that is allowed, fits the VMA and finds no entry.
+    """Map, at a first write, the largest allowed folio that fits the VMA and has no entry yet.
 
-    mm/memory.c, alloc_anon_folio, which also takes a smaller one where memory is short.
+    This follows alloc_anon_folio (mm/memory.c), which also takes a smaller folio if memory is
+    short.
     """
     flags = s.vmas[v].flags
     if s.vmas[v].file or flags & (VmaFlag.SHARED | VmaFlag.NOHUGEPAGE):
@@ -135,7 +136,7 @@ def _map_folio(s: State, v: int, record: int, slot: int, entry: int) -> None:
 
 @inlined
 def _vma_for_fault(s: State, address: int) -> int:
-    """The VMA at `address`, a stack being expanded down to it; -1: none."""
+    """The VMA at `address`, after expanding a stack down to it; -1: none."""
     v = first_overlap(s, address)
     if v == s.counters[Counter.VMAS]:
         return -1
@@ -150,7 +151,7 @@ def _vma_for_fault(s: State, address: int) -> int:
 
 @compiled
 def _wait_for_userfaultfd(s: State, v: int, address: int) -> None:
-    """A first fault gets its PTE page and no entry, which a FILL brings (do_anonymous_page)."""
+    """Allocate the PTE page of a first fault; a later FILL sets the entry (do_anonymous_page)."""
     slot = address & -SLOT
     if s.vmas[v].anon == 0:
         give_anon_vma(s, v)
@@ -161,7 +162,7 @@ def _wait_for_userfaultfd(s: State, v: int, address: int) -> None:
 
 @compiled
 def fill(s: State, start: int, end: int) -> None:
-    """Every mapped page of [start, end) gets an entry, whatever its protection."""
+    """Set the entry of every mapped page of [start, end), whatever its protection."""
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
         first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
@@ -178,7 +179,7 @@ def fill(s: State, start: int, end: int) -> None:
 
 @inlined
 def fault(s: State, address: int, error: int) -> None:
-    """A fault at `address` with the x86 error code `error`."""
+    """Apply a fault at `address` with the x86 error code `error`."""
     if s.counters[Counter.VMAS_KNOWN] == 0:
         _touch(s, -1, address, False, False)
         return
@@ -209,10 +210,10 @@ def fault(s: State, address: int, error: int) -> None:
 
 @compiled
 def populate(s: State, start: int, end: int, strict: bool) -> None:
-    """Every accessible page of [start, end) gets an entry (mm/gup.c, __mm_populate).
+    """Set the entry of every accessible page of [start, end) (mm/gup.c, __mm_populate).
 
-    With `strict` it ends at the first hole, VMA without access or guard, as mlock and
-    MADV_POPULATE_* do; otherwise it goes on with the next VMA.
+    With `strict`, stop at the first hole, guard or VMA without access, like mlock and
+    MADV_POPULATE_*; otherwise continue with the next VMA.
     """
     v = first_overlap(s, start)
     at = start

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Calls that fill what they map: how many slots an event may claim.
+"""A limit on the slots that calls fill, such as populating calls.
 
-A fault makes one PTE page, so the number of faults bounds what faults make. One call that
-populates or locks can claim 2^26 PTE pages, whether or not the kernel has found the memory:
-mmap does not say how far MAP_POPULATE came. So fills go into a leaky bucket. It holds
+A fault creates one PTE page, so the number of faults bounds their PTE pages. One call that
+populates or locks can claim 2^26 PTE pages, whether or not the kernel found the memory:
+mmap does not report how far MAP_POPULATE came. So fills go into a leaky bucket. It holds
 `Counter.FILLS_MOST` slots, leaks `_EACH` with each event, and is empty after a
 reading of everything. The loop refuses a fill that does not fit. Live, the reading that
 follows such a call anyway finds its entries (`shadow.events.UNFILLED`); a trace with such a
@@ -31,7 +31,7 @@ _KINDS = 32
 
 @compiled
 def pending_of(s: State, tid: int) -> int:
-    """The row of the call that thread `tid` has entered and not left yet, or -1."""
+    """The row of the unfinished call of thread `tid`, or -1."""
     for row in range(s.counters[Counter.PENDING]):
         if s.pending[row, Pending.TID] == tid:
             return row
@@ -40,7 +40,7 @@ def pending_of(s: State, tid: int) -> int:
 
 @compiled
 def _slots_with(s: State, start: int, end: int, mask: int, flags: int) -> int:
-    """Slots under the VMAs in [start, end) with these `flags` of `mask`; `_ANY`: one of it."""
+    """Slots under the VMAs in [start, end) whose `mask` flags equal `flags` (`_ANY`: any set)."""
     slots = 0
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
@@ -67,7 +67,7 @@ def _grown_by_move(s: State, tid: int, length: int) -> int:
 
 @compiled
 def fills_of(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> int:
-    """The most slots that a call can fill."""
+    """An upper bound on the slots that a call can fill."""
     end = start + length
     if aux & UNFILLED:
         return 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""fork: the address space that a child starts with.
+"""fork: the initial address space of a child.
 
-What has an anon_vma is copied, empty PTE pages included (semantics D3, 38-40 and 62);
-what else was mapped comes back by faults.
+fork copies the tables of VMAs with an anon_vma, including empty PTE pages (semantics D3,
+38-40 and 62); faults fill the other VMAs again.
 
 Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 """
@@ -39,7 +39,7 @@ _INHERITED = (
 
 @compiled
 def _copy_upper(parent: State, child: State, start: int, end: int) -> None:
-    """The upper tables over [start, end), those that have nothing below them too."""
+    """Copy the upper tables over [start, end), including those with nothing below them."""
     for level in range(PMD_LEVEL, parent.counters[Counter.LEVELS]):
         span = table_span(level)
         at = next_table(parent, start & -span, end, level)
@@ -51,9 +51,9 @@ def _copy_upper(parent: State, child: State, start: int, end: int) -> None:
 
 @compiled
 def _copy_record(parent: State, child: State, source: int, start: int, end: int) -> None:
-    """The part [start, end) of one slot."""
+    """Copy the part [start, end) of one slot."""
     if parent.records[source].huge:
-        # A file's is left to faults (copy_huge_pmd).
+        # Faults map a file's huge page again (copy_huge_pmd).
         if parent.records[source].huge == HUGE_ANON and end - start == SLOT:
             make_huge(child, find_or_create(child, start, True), HUGE_ANON)
         return
@@ -90,7 +90,7 @@ def _copy_guards(parent: State, child: State, start: int, end: int) -> None:
 
 @compiled
 def copy_address_space(parent: State, child: State) -> None:
-    """dup_mmap: fill the new address space `child`, whose arrays are as long as the parent's."""
+    """dup_mmap: fill the new address space `child`; its arrays are as long as the parent's."""
     for counter in _INHERITED:
         child.counters[counter] = parent.counters[counter]
     note_call(child, Kind.FORK, 0, 0, 0)

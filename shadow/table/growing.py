@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The arrays of one address space, lengthened when compiled code runs out of room.
+"""The arrays of one address space, which Python lengthens for compiled code.
 
-Compiled functions allocate nothing. They stop where the arrays are too short and return how
+Compiled functions allocate nothing. If the arrays are too short, they stop and return how
 far they came; Python lengthens the arrays and calls them again.
 """
 
@@ -20,11 +20,11 @@ FIRST_GROWTH = 16
 
 
 class GrowingState:
-    """An address space whose arrays grow.
+    """An address space with growing arrays.
 
     Args:
-        state: the arrays at first.
-        room: the memory that they may take; None: as much as they need.
+        state: the initial arrays.
+        room: limit on their memory; None: no limit.
     """
 
     def __init__(self, state: State, room: Room | None = None) -> None:
@@ -33,7 +33,7 @@ class GrowingState:
         self._most_mappings = room.mappings if room else None
 
     def counter(self, counter: int) -> int:
-        """One number of `Counter` (add a `Policy` for those kept per policy)."""
+        """The value of a `Counter` (add a `Policy` for counters per policy)."""
         return int(self.state.counters[counter])
 
     def vmas(self) -> npt.NDArray[np.void]:
@@ -54,7 +54,7 @@ class GrowingState:
         while done < count:
             self._grow(spare)
             before, done = done, advance(done)
-            # One event alone may need more than that.
+            # A single event may need more than that.
             spare = FIRST_GROWTH if done > before else spare * 2
 
     def _grow(self, spare: int) -> None:
@@ -62,7 +62,7 @@ class GrowingState:
         if self._room:
             self._room.claim(self, self._used_bytes())
         if self._most_mappings is not None and self.counter(Counter.VMAS) > self._most_mappings:
-            raise NoRoomError(f"its process has more than {self._most_mappings:,} mappings")
+            raise NoRoomError(f"the process has more than {self._most_mappings:,} mappings")
         self.lengthen(
             tables=self.counter(Counter.TABLES_USED) + spare // 8,  # 2 KiB each
             records=self.counter(Counter.RECORDS_USED) + spare,
@@ -71,7 +71,7 @@ class GrowingState:
         )
 
     def _used_bytes(self) -> int:
-        """Bytes of the places in use; the rest of the arrays takes no memory yet."""
+        """Bytes of the array elements in use; the others take no memory yet."""
         used: tuple[tuple[int, npt.NDArray[Any]], ...] = (
             (self.counter(Counter.RECORDS_USED), self.state.records),
             (self.counter(Counter.TABLES_USED), self.state.upper),

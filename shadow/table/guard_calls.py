@@ -41,7 +41,7 @@ def _maps_anything(s: State, start: int, end: int) -> bool:
 
 @compiled
 def _install(s: State, v: int, start: int, end: int) -> None:
-    """In one VMA: what is there is zapped, without pt_reclaim's look, and replaced by markers."""
+    """In one VMA: zap the entries, without the rule of pt_reclaim, and set markers."""
     if _maps_anything(s, start, end):
         zap_piece(s, start, end, False)
     if s.vmas[v].flags & VmaFlag.SHARED == 0:
@@ -56,7 +56,7 @@ def _install(s: State, v: int, start: int, end: int) -> None:
 
 @compiled
 def _remove(s: State, start: int, end: int) -> None:
-    """In one VMA: markers become none, PTE pages stay."""
+    """In one VMA: clear the markers; PTE pages stay."""
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
         record = find(s, slot)
@@ -68,7 +68,7 @@ def _remove(s: State, start: int, end: int) -> None:
 
 @compiled
 def guard(s: State, start: int, end: int, advice: int) -> None:
-    """Either call, VMA by VMA, up to the first that refuses."""
+    """Apply either call, VMA by VMA, up to the first VMA that refuses."""
     refuses = VmaFlag.HUGETLB | (VmaFlag.LOCKED if advice == MADV_GUARD_INSTALL else 0)
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:

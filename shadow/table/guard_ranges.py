@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guard markers: entries that map nothing, are not none, and that only their removal takes.
+"""Guard markers: entries that map nothing but are not none.
 
-MADV_GUARD_INSTALL zaps its range and puts a marker into every entry of it;
-MADV_GUARD_REMOVE makes those none again and frees no table. Any other zap but munmap
-leaves markers where they are, and a slot in which one is left is not reclaimed.
-
-Which entries are markers is kept as ranges, since guards are few and short.
+MADV_GUARD_INSTALL zaps its range and puts a marker into every entry of it.
+MADV_GUARD_REMOVE clears the markers and frees no table. All other zaps except munmap keep
+the markers, and the kernel does not reclaim a slot that still has one. The shadow stores
+markers as ranges, because guards are few and short.
 
 Sources: mm/madvise.c (madvise_guard_install, is_valid_guard_vma), mm/memory.c
 (zap_nonpresent_ptes, zap_drop_markers); since v6.13.
@@ -44,7 +43,7 @@ def guard_after(s: State, address: int) -> int:
 
 @compiled
 def end_of_guard(s: State, address: int) -> int:
-    """Where the guard that `address` lies in ends; `address` if it lies in none."""
+    """The end of the guard range that contains `address`; `address` itself if none does."""
     g = guard_after(s, address)
     if g < s.counters[Counter.GUARDS] and s.guards[g, 0] <= address:
         return s.guards[g, 1]
@@ -62,7 +61,7 @@ def next_guard(s: State, start: int, end: int) -> int:
 
 @compiled
 def drop_guards(s: State, start: int, end: int) -> None:
-    """No guard is left in [start, end); the entries are somebody else's."""
+    """Remove the guard ranges in [start, end), without a change of the entries."""
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
         first, last = s.guards[g, 0], s.guards[g, 1]
@@ -84,7 +83,7 @@ def drop_guards(s: State, start: int, end: int) -> None:
 
 @compiled
 def add_guard(s: State, start: int, end: int) -> None:
-    """[start, end) is a guard range; it overlaps none, and there is room."""
+    """Add the guard range [start, end), which overlaps no other; the array has room."""
     at = guard_after(s, start)
     for later in range(s.counters[Counter.GUARDS], at, -1):
         s.guards[later, 0] = s.guards[later - 1, 0]
@@ -95,7 +94,7 @@ def add_guard(s: State, start: int, end: int) -> None:
 
 @compiled
 def move_guards(s: State, start: int, end: int, by: int) -> None:
-    """The guards of [start, end) go with their entries (mremap)."""
+    """Move the guard ranges of [start, end) with their entries (mremap)."""
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
         first, last = max(s.guards[g, 0], start), min(s.guards[g, 1], end)
@@ -106,7 +105,7 @@ def move_guards(s: State, start: int, end: int, by: int) -> None:
 
 @compiled
 def unmark_guards(s: State, record: int, start: int, end: int) -> None:
-    """The markers in [start, end), in one slot, are not lazyfree."""
+    """Clear the lazyfree bits of the markers in [start, end), in one slot."""
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
         low = (max(s.guards[g, 0], start) & (SLOT - 1)) >> PAGE_SHIFT
@@ -117,7 +116,7 @@ def unmark_guards(s: State, record: int, start: int, end: int) -> None:
 
 @compiled
 def clear_guards(s: State, record: int, start: int, end: int) -> None:
-    """The markers in [start, end), in one slot, become none."""
+    """Clear the markers in [start, end), in one slot."""
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
         low = (max(s.guards[g, 0], start) & (SLOT - 1)) >> PAGE_SHIFT
@@ -128,7 +127,7 @@ def clear_guards(s: State, record: int, start: int, end: int) -> None:
 
 @compiled
 def clear_but_guards(s: State, record: int, start: int, end: int) -> bool:
-    """Clear the entries of [start, end), in one slot, but markers; returns whether any is left."""
+    """Clear the entries of [start, end), in one slot, but not markers; return if any is left."""
     left = False
     at = start
     slot = start & -SLOT

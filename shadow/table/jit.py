@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The decorators that compile the table's functions.
 
-Machine code is cached, so only the first run on a machine pays for the compiler. The
-name of the cache folder is a digest of all that is compiled, and of the modules whose
-constants it uses. numba checks only the file of the outermost function, and an edit of a
-callee must not leave stale code behind.
+Machine code is cached, so only the first run on a machine pays for the compiler. The name
+of the cache folder is a digest of all compiled modules, and of the modules with constants
+that they use. numba itself checks only the file of the outermost function, so it would use
+stale code after an edit of a callee.
 
-Decorating a function touches no file and no setting. The folder is found and made when
-the first function is compiled or loaded.
+The decorators touch no file and no setting. The first compilation or load of a function
+finds and creates the folder.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 signed = cast(Callable[[Any], int], np.int64)
-"""An unsigned number as a signed one: numba makes a float of a mixture of both."""
+"""Convert an unsigned number to a signed one, because numba turns a mixture into a float."""
 
 
 _SHADOW = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ SOURCES = (
     *sorted((_SHADOW / "whatif").rglob("*.py")),
     *(_SHADOW / name for name in _CONSTANTS),
 )
-"""All that is compiled, and what it takes its constants from."""
+"""All compiled modules, and the modules with constants that they use."""
 
 
 def _digest() -> str:
@@ -59,15 +59,15 @@ def _digest() -> str:
 
 @cache
 def _place() -> tuple[Path | None, list[str]]:
-    """The folder of the machine code, and why better ones were refused; see `cache_folder`."""
+    """The folder of the machine code, and why each better one was refused; see `cache_folder`."""
     return cache_folder(_digest())
 
 
 class _LazyCache:
-    """numba's cache of one function, opened when numba first looks into it.
+    """numba's cache of one function, opened when numba first accesses it.
 
     Args:
-        function: what is compiled.
+        function: the function to compile.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -80,7 +80,7 @@ class _LazyCache:
             return NullCache()
         config: Any = numba.config
         before = config.CACHE_DIR
-        config.CACHE_DIR = str(folder)  # numba takes the folder from nowhere else
+        config.CACHE_DIR = str(folder)  # numba has no other way to set the folder
         try:
             return _function_cache(self._function)
         finally:
@@ -100,7 +100,7 @@ class _LazyCache:
         return self._opened.load_overload(signature, target)
 
     def save_overload(self, signature: Any, code: Any) -> None:
-        """Keep machine code; on a full disk only the next start pays for it."""
+        """Save machine code; if the disk is full, the next start compiles again."""
         try:
             self._opened.save_overload(signature, code)
         except OSError as error:
@@ -121,7 +121,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def inlined(function: _Function) -> _Function:
-    """Compile `function` and inline it into its callers; for what nearly every event runs.
+    """Compile `function` and inline it into its callers; for code that nearly every event runs.
 
     A call passes some 60 words, the descriptions of eight arrays, so calls dominate the
     cost of an event: 65 ns with them, 15 ns without. Inlining doubles the compiler's time
@@ -139,32 +139,32 @@ def _with(function: _Function, **options: bool) -> _Function:
 
 @cache
 def _not_kept(why: str) -> None:
-    """Warn once that machine code is not kept."""
+    """Warn once that the cache cannot save machine code."""
     _log.warning(
-        "ptescope: %s cannot take what is compiled: %s. The next start compiles again; make "
-        "room there, or set %s to another folder.", _place()[0], why, VARIABLE,
+        "ptescope: cannot save compiled code in %s: %s. The next start compiles again; free "
+        "space there, or set %s to another folder.", _place()[0], why, VARIABLE,
     )  # fmt: skip
 
 
 class _Announcement(event.Listener):
-    """Logs that something is being compiled, when numba compiles the first function.
+    """Logs a message when numba compiles the first function.
 
     Args:
-        what: what is compiled, and how long that takes.
+        what: the code to compile, and the time that this takes.
     """
 
     def __init__(self, what: str) -> None:
         self._what, self._said = what, False
 
     def on_start(self, event: object) -> None:  # noqa: ARG002
-        """numba starts to compile a function that the cache does not have."""
+        """numba begins to compile a function that is not in the cache."""
         if self._said:
             return
         self._said = True
         folder, refused = _place()
-        kept = f"It is kept in {folder}, so later starts take a second."
+        kept = f"Saved in {folder}, so later starts take a second."
         if folder is None:
-            kept = f"No folder can keep it ({'; '.join(refused)}): set {VARIABLE} to one."
+            kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
         _log.warning("ptescope: compiling %s. %s", self._what, kept)
 
     def on_end(self, event: object) -> None:
@@ -173,12 +173,12 @@ class _Announcement(event.Listener):
 
 @contextmanager
 def compiling(what: str) -> Iterator[None]:
-    """Log it if this block compiles anything, and let SIGINT and SIGTERM end it at once.
+    """Log a message if this block compiles, and let SIGINT and SIGTERM end the process at once.
 
     A handler in Python would wait until the compiler returns.
 
     Args:
-        what: what is compiled, and how long that takes.
+        what: the code to compile, and the time that this takes.
     """
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -194,7 +194,7 @@ def compiling(what: str) -> Iterator[None]:
 
 
 def forget_compiling() -> None:
-    """Free what numba keeps of each function for callers compiled later: 28 MiB.
+    """Free the 28 MiB that numba keeps for callers compiled later.
 
     Nothing new can be compiled afterwards. numba has no function for this.
     """

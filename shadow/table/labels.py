@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What VMAs must agree in to merge, beyond access and file: flags, names, policies, keys.
+"""Properties in which VMAs must agree to merge, apart from access and file.
 
-A call over part of a VMA splits it; one that makes neighbours alike again merges them.
-The whole-slot rule of pt_reclaim stops at those borders.
+These are flags, names, memory policies and protection keys. A call over a part of a VMA
+splits it; a call that makes neighbours equal again merges them. The whole-slot rule of
+pt_reclaim stops at these boundaries.
 
 Sources: mm/vma.c (vma_modify, is_mergeable_vma), mm/madvise.c (madvise_update_vma,
 madvise_set_anon_name), mm/mempolicy.c (mbind_range), mm/mseal.c, mm/userfaultfd.c, mm/ksm.c.
@@ -20,14 +21,14 @@ _MODES = 3
 _MODE_BITS = (1 << _MODES) - 1
 _UFFD_SHIFT = 21
 NOT_MERGEABLE = VmaFlag.SHARED | VmaFlag.HUGETLB | VmaFlag.SPECIAL
-"""What KSM does not touch (vma_ksm_compatible, mm/ksm.c)."""
+"""Flags of VMAs that KSM does not merge (vma_ksm_compatible, mm/ksm.c)."""
 _FIRST_MODE = 1 << _UFFD_SHIFT
 assert _FIRST_MODE * _MODE_BITS == UFFD_FLAGS
 
 
 @compiled
 def _isolate(s: State, v: int, start: int, end: int) -> int:
-    """Cut VMA `v` where [start, end) ends in it; returns the index of the part inside."""
+    """Cut VMA `v` at the ends of [start, end); return the index of the part inside."""
     if s.vmas[v].start < start:
         cut(s, start)
         v += 1
@@ -74,7 +75,7 @@ def _set_labels(s: State, start: int, end: int, first: int, after: int, value: i
 
 @compiled
 def _name(s: State, start: int, end: int, value: int) -> None:
-    """A name for anonymous memory, VMA by VMA up to the first that maps a file."""
+    """Name anonymous memory, VMA by VMA up to the first that maps a file."""
     v = first_overlap(s, start)
     stop = start
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
@@ -88,7 +89,7 @@ def _name(s: State, start: int, end: int, value: int) -> None:
 
 @compiled
 def _merge_any(s: State, on: int) -> None:
-    """KSM may merge all private memory, present and future, or none (ksm_add_vma)."""
+    """Let KSM merge all private memory, present and future, or none (ksm_add_vma)."""
     s.counters[Counter.MERGE_ANY] = on
     for v in range(s.counters[Counter.VMAS]):
         if s.vmas[v].flags & NOT_MERGEABLE == 0:
@@ -100,7 +101,7 @@ def _merge_any(s: State, on: int) -> None:
 
 @compiled
 def label(s: State, start: int, end: int, aux: int) -> None:
-    """A LABEL event."""
+    """Apply a LABEL event."""
     which, value = aux >> LABEL_BITS, aux & _VALUE
     if which == Label.NAME:
         _name(s, start, end, value)

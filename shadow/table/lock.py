@@ -27,7 +27,7 @@ def _lock_vmas(s: State, start: int, end: int, on_fault: bool) -> None:
 
 @compiled
 def lock_fills(length: int, flags: int) -> bool:
-    """Whether an mlock (mlockall where the length is 0) fills what it locks at once."""
+    """Whether an mlock (mlockall if the length is 0) fills the locked range at once."""
     if flags & UNFILLED:
         return False
     if length:
@@ -57,7 +57,7 @@ def lock_all(s: State, flags: int) -> None:
 
 @compiled
 def unlock(s: State, start: int, end: int, aux: int) -> None:
-    """munlock over a range, or munlockall where the range is empty."""
+    """munlock over a range, or munlockall if the range is empty."""
     if aux & PARTLY:
         end = first_hole(s, start, end)
         if start == end:

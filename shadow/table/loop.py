@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The compiled loop: events applied to the address space, in order.
+"""The compiled loop, which applies events to the address space in order.
 
-The loop applies a call when it has returned, with one exception: munmap releases its
-range before it returns, and another thread may have mapped it again by then.
-So the loop notes a munmap when it is entered. A mapping that overlaps a noted
-range proves that the munmap has happened, so the loop applies the munmap first.
+The loop applies a call at its return, with one exception: munmap releases its range before
+it returns, and another thread may map the range again before that return. So the loop notes
+the entry of each munmap. A mapping that overlaps a noted range proves that the munmap has
+happened, so the loop applies the munmap first.
 """
 
 from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
@@ -73,7 +73,7 @@ def _settle_unmaps(s: State, start: int, end: int) -> None:
 
 @compiled
 def _file_of(s: State, tid: int) -> tuple[int, int]:
-    """The open file that this thread maps now, and the offset in it in pages; 0: not known."""
+    """The open file that this thread maps now, and the offset in pages; 0: unknown."""
     row = pending_of(s, tid)
     if row < 0 or s.pending[row, Pending.KIND] != Kind.FILE:
         return 0, 0
@@ -94,7 +94,7 @@ def _fits(s: State, records: int, upper: int, vmas: int) -> bool:
 
 @compiled
 def _has_room_for(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> bool:
-    """Whether a call that is no zap may be applied: the arrays are long enough for it."""
+    """Whether the arrays are long enough for a call that is not a zap."""
     fills = fills_of(s, kind, start, length, tid, aux)
     if not may_fill(s, fills):
         return False
@@ -113,7 +113,7 @@ def _has_room_for(s: State, kind: int, start: int, length: int, tid: int, aux: i
 
 @inlined
 def _has_room(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> bool:
-    """Whether the arrays are long enough for whatever this event may add."""
+    """Whether the arrays are long enough for everything that this event may add."""
     if kind <= Kind.TRUNCATE:
         return _fits(s, 2, _UPPER_SPARE, _VMA_SPARE)
     return _has_room_for(s, kind, start, length, tid, aux)
@@ -137,7 +137,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         if row >= 0:
             _forget_pending(s, row)
             unmap(s, start, end)
-        # No note: a mapping came before and settled it.
+        # Without a note, an earlier mapping has already settled it.
     elif kind == Kind.REMAP_TO:
         row = pending_of(s, tid)
         if row >= 0:
@@ -188,8 +188,8 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
 def run(s: State, events: EventBatch, first: int) -> int:
     """Apply `events` from index `first` on.
 
-    Returns the index of the first event not applied: the number of events, or
-    less when the arrays must grow before that event.
+    Returns the index of the first event that is not applied: the number of events, or less if
+    the arrays must grow before that event.
     """
     for i in range(first, len(events)):
         event = events[i]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""mmap: a new mapping in place of what was there.
+"""mmap: a new mapping, which replaces existing ones in its range.
 
 Source: mm/mmap.c (do_mmap).
 """
@@ -31,7 +31,7 @@ _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 
 @compiled
 def populates(s: State, aux: int) -> bool:
-    """Whether an mmap with this `aux` fills what it maps at once."""
+    """Whether an mmap with this `aux` fills its range at once."""
     map_flags = aux >> MAP_FLAGS_SHIFT
     if aux & UNFILLED:
         return False
@@ -42,10 +42,10 @@ def populates(s: State, aux: int) -> bool:
 
 @compiled
 def _flags_of(s: State, aux: int) -> int:
-    """The flags of the VMA that an mmap with this `aux` makes."""
+    """The flags of the VMA that an mmap with this `aux` creates."""
     flags = aux & _ACCESS
     map_flags = aux >> MAP_FLAGS_SHIFT
-    if map_flags & MAP_SHARED:  # MAP_SHARED_VALIDATE has this bit, too
+    if map_flags & MAP_SHARED:  # MAP_SHARED_VALIDATE also has this bit
         flags |= VmaFlag.SHARED
     if map_flags & MAP_GROWSDOWN:
         flags |= VmaFlag.GROWSDOWN
@@ -68,15 +68,15 @@ def _flags_of(s: State, aux: int) -> int:
 
 @compiled
 def map_range(s: State, start: int, end: int, aux: int, file: int, pgoff: int) -> None:
-    """mmap returned [start, end), in place of whatever was there.
+    """Apply an mmap that returned [start, end), and unmap the range first.
 
     Args:
         s: the address space.
         start: first address.
         end: the address after the last.
-        aux: of the event.
-        file: identity of the open file; 0: not known, or there is none.
-        pgoff: offset in it, pages.
+        aux: the `aux` of the event.
+        file: identity of the open file; 0: unknown or none.
+        pgoff: offset in the file, pages.
     """
     unmap(s, start, end)
     flags = _flags_of(s, aux)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Origins: who made a PTE page, and which call took its last entry.
+"""Origins: the event that created a PTE page, and the call that cleared its last entry.
 
-The loop notes each event before it applies it. Whatever allocates a PTE page or clears its
-last entry meanwhile is charged to that event: its kind, the size of the call, the thread.
-A reading has no event; what it finds made or emptied has the code `READING`.
+The loop notes each event before it applies it. If a PTE page is allocated or loses its last
+entry in the meantime, its origin is that event: kind, size of the call, and thread. A
+reading has no event; its changes have the code `READING`.
 """
 
 from shadow.events import Kind
@@ -26,9 +26,9 @@ __all__ = (
 )
 
 READING = 0
-"""The code of what no event showed."""
+"""The code of a change without an event."""
 KIND_BITS = 5
-"""A code is the event's `Kind` in the low bits, and a variant of it above them.
+"""A code has the event's `Kind` in the low bits, and its variant above them.
 
 For TRUNCATE the variant is the event's `aux`: MADV_REMOVE, `FILE_TRUNCATED` or `FILE_HOLE`.
 """
@@ -57,7 +57,7 @@ def _variant(kind: int, aux: int) -> int:
 
 @inlined
 def note_call(s: State, kind: int, length: int, tid: int, aux: int) -> None:
-    """This event is applied next."""
+    """Note the event that the loop applies next."""
     s.counters[Counter.CALL] = kind
     s.counters[Counter.CALL_TID] = tid
     if kind != Kind.FAULT:
@@ -67,7 +67,7 @@ def note_call(s: State, kind: int, length: int, tid: int, aux: int) -> None:
 
 @compiled
 def note_reading(s: State) -> None:
-    """A reading is adopted next."""
+    """Note that the shadow adopts a reading next."""
     s.counters[Counter.CALL] = READING
     s.counters[Counter.CALL_TID] = 0
     s.counters[Counter.CALL_LENGTH] = 0
@@ -75,7 +75,7 @@ def note_reading(s: State) -> None:
 
 @compiled
 def note_made(s: State, record: int) -> None:
-    """The running kernel has this PTE page from now on."""
+    """Store the origin of a PTE page that the running kernel now has."""
     s.records[record].made = s.counters[Counter.NOW]
     s.records[record].made_by = s.counters[Counter.CALL_TID]
     s.records[record].made_call = s.counters[Counter.CALL]
@@ -83,7 +83,7 @@ def note_made(s: State, record: int) -> None:
 
 @compiled
 def note_emptied(s: State, record: int) -> None:
-    """The last entry of this PTE page went."""
+    """Store which event cleared the last entry of this PTE page."""
     s.records[record].emptied = s.counters[Counter.NOW]
     s.records[record].emptied_by = s.counters[Counter.CALL_TID]
     s.records[record].emptied_call = s.counters[Counter.CALL]

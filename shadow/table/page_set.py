@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""PTE pages as arrays, however they were read: a shadow is seeded and compared with them."""
+"""PTE pages as arrays, from any kind of reading, to seed a shadow or compare one with."""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ Ranges = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 def overlapping(
     addresses: npt.NDArray[np.int64], ranges: Ranges, span: int = SLOT
 ) -> npt.NDArray[np.bool_]:
-    """Which of [address, address + span) overlap any of the ranges; by default, slots."""
+    """(n,) whether each [address, address + span), by default a slot, overlaps any range."""
     starts, ends = ranges
     if len(starts) == 0:
         return np.zeros(len(addresses), np.bool_)
@@ -43,14 +43,14 @@ class Pages:
 
     Attributes:
         slots: (n,) int64, ascending: first addresses of the slots with a PTE page.
-        present: (n, 8) uint64: their maps of entries that are not none.
+        present: (n, 8) uint64: maps of the entries that are not none, one row per slot.
         huge: (m,) int64, ascending: first addresses of leaf PMDs.
         huge_kind: (m,) uint8: HUGE_ANON or HUGE_FILE.
-        exact: the empty PTE pages are among them; otherwise only those with entries.
-        pmd_bases: (k,) int64, ascending: first addresses of what PMD pages map.
-        pud_bases: (l,) the same of PUD pages; both None where upper levels were not read.
+        exact: whether `slots` includes empty PTE pages; otherwise only those with entries.
+        pmd_bases: (k,) int64, ascending: first addresses that PMD pages map.
+        pud_bases: (l,) the same for PUD pages; both None if the upper levels were not read.
         within: the ranges that were read; None: everything.
-        guards: guard markers in them, each range in one slot; None: they were not looked for.
+        guards: guard markers in these ranges, each in one slot; None: they were not read.
     """
 
     slots: npt.NDArray[np.int64]
@@ -71,11 +71,11 @@ class Pages:
         return np.bitwise_count(self.present).sum(axis=1, dtype=np.int64)
 
     def entries_by_slot(self) -> dict[int, int]:
-        """The same by the first address that each maps."""
+        """The number of entries of each PTE page, by the first address of its slot."""
         return dict(zip(self.slots.tolist(), self.entries().tolist(), strict=True))
 
     def restricted(self, within: Ranges) -> "Pages":
-        """The part of it in slots that overlap these ranges."""
+        """The part in slots that overlap these ranges."""
         pages, huge = overlapping(self.slots, within), overlapping(self.huge, within)
         guards = self.guards
         if guards is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""All compiled functions made ready before time matters."""
+"""Prepares all compiled functions before time matters."""
 
 from dataclasses import replace
 

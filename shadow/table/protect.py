@@ -21,7 +21,7 @@ _NOT_ACCOUNTABLE = VmaFlag.SHARED | VmaFlag.NORESERVE | VmaFlag.HUGETLB
 
 @compiled
 def protect(s: State, start: int, end: int, aux: int) -> None:
-    """mprotect over [start, end), or up to the first hole; locked memory may be filled."""
+    """mprotect over [start, end), or up to the first hole; it may fill locked memory."""
     if aux & PARTLY:
         end = first_hole(s, start, end)
     if start >= end:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""PTE page records: their entries, and which policies have the PTE page.
+"""PTE page records: their entries, and the policies that have the PTE page.
 
-Every change of `refs`, `live` and `lazies` goes through here, so that the
-counters per policy (PTE pages, empty ones, peak) are right after every event
-without a pass over the records.
+All changes of `refs`, `live` and `lazies` use these functions. So the counters per policy
+(PTE pages, empty ones, peak) are correct after every event without a pass over the records.
 """
 
 from shadow.geometry import ENTRIES
@@ -62,7 +61,7 @@ def release(s: State, record: int, policy: int) -> None:
 
 @compiled
 def give_all_policies(s: State, record: int) -> None:
-    """Let every policy that lacks it have this PTE page."""
+    """Allocate this PTE page under every policy that lacks it."""
     for policy in range(_POLICIES):
         if not has(s, record, policy):
             allocate(s, record, policy)
@@ -70,7 +69,7 @@ def give_all_policies(s: State, record: int) -> None:
 
 @compiled
 def drop_all_policies(s: State, record: int) -> None:
-    """Let no policy have this PTE page any more."""
+    """Free this PTE page under every policy that has it."""
     for policy in range(_POLICIES):
         if has(s, record, policy):
             release(s, record, policy)
@@ -94,7 +93,7 @@ def _count_added(s: State, record: int, added: int) -> None:
 
 @compiled
 def set_entries(s: State, record: int, low: int, high: int) -> None:
-    """Entries [low, high) are not none from now on, and not lazyfree."""
+    """Set entries [low, high), not lazyfree."""
     added = set_range(s.records[record].present, low, high)
     if s.records[record].lazies:
         s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
@@ -103,7 +102,7 @@ def set_entries(s: State, record: int, low: int, high: int) -> None:
 
 @compiled
 def copy_entries(s: State, record: int, present: Map, lazy: Map, low: int, high: int) -> None:
-    """Entries [low, high) that `present` has are not none from now on, lazyfree as in `lazy`."""
+    """Set the entries of [low, high) that `present` has, lazyfree as in `lazy`."""
     added = copy_range(s.records[record].present, present, low, high)
     s.records[record].lazies += copy_range(s.records[record].lazy, lazy, low, high)
     _count_added(s, record, added)
@@ -111,7 +110,7 @@ def copy_entries(s: State, record: int, present: Map, lazy: Map, low: int, high:
 
 @inlined
 def set_entry(s: State, record: int, entry: int) -> None:
-    """One entry, as `set_entries` does many: what nearly every event is."""
+    """Set one entry, which nearly every event does; see `set_entries`."""
     if s.records[record].lazies:
         s.records[record].lazies -= clear_range(s.records[record].lazy, entry, entry + 1)
     if set_bit(s.records[record].present, entry):
@@ -123,7 +122,7 @@ def set_entry(s: State, record: int, entry: int) -> None:
 
 @compiled
 def clear_entries(s: State, record: int, low: int, high: int) -> None:
-    """Entries [low, high) are none from now on."""
+    """Clear entries [low, high)."""
     removed = clear_range(s.records[record].present, low, high)
     if s.records[record].lazies:
         s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
@@ -137,7 +136,7 @@ def clear_entries(s: State, record: int, low: int, high: int) -> None:
 
 @compiled
 def forget_entries(s: State, record: int) -> None:
-    """Empty the record that is about to be freed, or that becomes huge."""
+    """Clear all entries of a record that becomes free or huge."""
     clear_entries(s, record, 0, ENTRIES)
     for word in range(WORDS):
         s.records[record].lazy[word] = 0
@@ -147,7 +146,7 @@ def forget_entries(s: State, record: int) -> None:
 
 @compiled
 def replace_entries(s: State, record: int, source: Map) -> None:
-    """The entries that are not none are those of `source` from now on."""
+    """Replace the map of entries that are not none by `source`."""
     was = s.records[record].refs
     for word in range(WORDS):
         s.records[record].present[word] = source[word]
@@ -165,7 +164,7 @@ def replace_entries(s: State, record: int, source: Map) -> None:
 
 @compiled
 def make_huge(s: State, record: int, kind: int) -> None:
-    """The PMD entry maps a huge page from now on; no policy has a PTE page in the tree."""
+    """Turn the PMD entry into a huge page; no policy then has a PTE page in the tree."""
     forget_entries(s, record)
     drop_all_policies(s, record)
     s.records[record].atomic = 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The upper levels: from an address to its PTE page record, and back to none.
+"""The upper levels: find, create and free PTE page records and tables by address.
 
-The walk is the kernel's: PGD, (P4D,) PUD, PMD, each indexed by 9 bits of the
-address. `next_slot` skips absent subtrees at every level, so a range costs what
-it populates, not what it spans.
+The walk is that of the kernel: PGD, (P4D,) PUD, PMD, each indexed by 9 bits of the
+address. `next_slot` skips absent subtrees at every level, so the cost of a range depends
+on its populated slots, not on its length.
 """
 
 from shadow.geometry import (
@@ -95,9 +95,9 @@ def find(s: State, address: int) -> int:
 
 @compiled
 def create_upper(s: State, address: int, target: int, real: bool) -> int:
-    """The table of level `target` over `address`, made with all above it if absent.
+    """The table of level `target` over `address`; creates it and those above if absent.
 
-    With `real` the running kernel makes them too.
+    With `real`, the running kernel has these tables too.
     """
     table = 0
     for level in range(s.counters[Counter.LEVELS], target, -1):
@@ -182,7 +182,7 @@ def next_table(s: State, address: int, end: int, target: int) -> int:
             level -= 1
         if level == target:
             return address
-        # Nothing below this entry: go on at the next entry that is not none,
+        # Nothing is below this entry: go on at the next entry that is not none,
         # or past the table.
         index = _index(address, level) + 1
         while index < ENTRIES and s.upper[table].child[index] == 0:
@@ -194,13 +194,13 @@ def next_table(s: State, address: int, end: int, target: int) -> int:
 
 @compiled
 def next_slot(s: State, address: int, end: int) -> int:
-    """The same for slots that have a record."""
+    """First slot with a record at or after `address`; -1 if there is none below `end`."""
     return next_table(s, address, end, PTE_LEVEL)
 
 
 @inlined
 def has_room(s: State, records: int, upper: int) -> bool:
-    """Whether so many records and upper tables can be added without growing."""
+    """Whether the arrays have room for this many more records and upper tables."""
     return s.counters[Counter.RECORDS_USED] + records <= len(s.records) and s.counters[
         Counter.TABLES_USED
     ] + upper <= len(s.upper)
@@ -208,7 +208,7 @@ def has_room(s: State, records: int, upper: int) -> bool:
 
 @compiled
 def _free_table(s: State, above: int, address: int, level: int) -> None:
-    """Clear the entry in `above` of the table of `level` over `address`."""
+    """Free the table of `level` over `address`, and clear its entry in `above`."""
     table = s.upper[above].child[_index(address, level + 1)]
     s.upper[above].child[_index(address, level + 1)] = 0
     s.upper[above].used -= 1
@@ -220,7 +220,7 @@ def _free_table(s: State, above: int, address: int, level: int) -> None:
 
 @compiled
 def drop_upper(s: State, address: int, level: int) -> None:
-    """The running kernel does not have the table of `level` over `address`."""
+    """Record that the running kernel lacks the table of `level` over `address`."""
     table = upper_table(s, address, level)
     if table and s.upper[table].used == 0:
         _free_table(s, upper_table(s, address, level + 1), address, level)
@@ -233,9 +233,9 @@ def drop_upper(s: State, address: int, level: int) -> None:
 def drop_empty_upper(s: State, address: int, floor: int, ceiling: int) -> None:
     """Free the upper tables over `address` that free_pgd_range would free.
 
-    Such a table goes when its span lies within [floor, ceiling), the end of the
-    VMA before and the start of the VMA after what was unmapped; then nothing is
-    left below it (mm/memory.c, free_pmd_range and free_pud_range).
+    free_pgd_range frees a table if its span lies within [floor, ceiling), from the end of the
+    previous VMA to the start of the next one. Nothing is then left below it (mm/memory.c,
+    free_pmd_range and free_pud_range).
     """
     for level in range(PMD_LEVEL, s.counters[Counter.LEVELS]):
         above = upper_table(s, address, level + 1)

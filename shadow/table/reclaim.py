@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel does to entries by itself: reclaim, huge pages made and split.
+"""Changes that the kernel makes by itself: reclaim, and collapse and split of huge pages.
 
 Sources: mm/rmap.c (try_to_unmap_one), mm/khugepaged.c (collapse_huge_page), mm/huge_memory.c
-(__split_huge_pmd). No tracepoint tells of it; where functions can be traced, events do.
+(__split_huge_pmd). No tracepoint reports them; probes on functions do, where available.
 """
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
@@ -21,7 +21,7 @@ __all__ = ("collapse", "collapse_slot", "page_out", "reclaim", "split_slot")
 
 @compiled
 def page_out(s: State, record: int, start: int, end: int) -> None:
-    """Reclaim discards lazyfree pages; the rest goes to swap and stays not none."""
+    """Reclaim a range: discard lazyfree pages; the others become swap entries."""
     walker_visits(s, record)
     low = (start & (SLOT - 1)) >> PAGE_SHIFT
     for entry in range(low, low + ((end - start) >> PAGE_SHIFT)):
@@ -47,14 +47,14 @@ def _unmap_folio(s: State, record: int, start: int, end: int, discarded: bool) -
         if s.records[record].lazies:
             s.counters[Counter.CALL] |= LAZYFREE << KIND_BITS
         clear_entries(s, record, low, high)
-    else:  # written to again since MADV_FREE
+    else:  # written again since MADV_FREE
         s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
     walker_visits(s, record)
 
 
 @compiled
 def reclaim(s: State, start: int, end: int, discarded: bool) -> None:
-    """One folio was unmapped from [start, end); `discarded`: its entries are none now."""
+    """Unmap one folio from [start, end); `discarded`: its entries become none."""
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
         _unmap_folio(s, find(s, slot), max(slot, start), min(slot + SLOT, end), discarded)
@@ -63,14 +63,14 @@ def reclaim(s: State, start: int, end: int, discarded: bool) -> None:
 
 @compiled
 def collapse(s: State, record: int) -> None:
-    """The PTE page is deposited under a huge page (collapse_huge_page)."""
+    """Deposit the PTE page under a huge page (collapse_huge_page)."""
     if has(s, record, Policy.NONE):
         make_huge(s, record, HUGE_ANON)
 
 
 @compiled
 def collapse_slot(s: State, slot: int) -> None:
-    """The pages of a slot became a huge page, unless it is one already."""
+    """Turn the pages of a slot into a huge page, unless it is one already."""
     record = find(s, slot)
     if record and s.records[record].huge == 0:
         collapse(s, record)
@@ -78,7 +78,7 @@ def collapse_slot(s: State, slot: int) -> None:
 
 @compiled
 def split_slot(s: State, slot: int) -> None:
-    """The huge page of a slot was split, unless that was seen already."""
+    """Split the huge page of a slot, unless an earlier event already did."""
     record = find(s, slot)
     if record and s.records[record].huge:
         split_huge(s, record)

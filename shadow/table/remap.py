@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """mremap and brk: mappings that move, grow and shrink.
 
-A move takes whole PTE pages where source and destination are both slot aligned
-and the destination has none; else it moves entry by entry, and then the source
-keeps its PTE page until its VMA goes (semantics D3, 33-37 and 63-65).
+mremap moves a whole PTE page if source and destination are slot aligned and the destination
+has none. Otherwise it moves entry by entry, and the source keeps its PTE page until its VMA
+goes (semantics D3, 33-37 and 63-65).
 
 Sources: mm/mremap.c (mremap_to, move_vma, move_page_tables, try_realign_addr),
 mm/mmap.c (brk).
@@ -37,11 +37,11 @@ __all__ = ("brk", "remap")
 
 @compiled
 def _move_entries(s: State, source: int, old: int, new: int, extent: int) -> None:
-    """move_ptes: [old, old + extent) of record `source` goes to `new`."""
+    """move_ptes: move [old, old + extent) of record `source` to `new`."""
     walker_visits(s, source)
     if s.records[source].live == 0:
         return
-    # Only a kernel that still has the source's PTE page makes one at the target.
+    # Only a kernel that still has the source's PTE page allocates one at the target.
     target = table_for(s, new, s.records[source].live)
     low = (old & (SLOT - 1)) >> PAGE_SHIFT
     to = (new & (SLOT - 1)) >> PAGE_SHIFT
@@ -57,7 +57,7 @@ def _move_entries(s: State, source: int, old: int, new: int, extent: int) -> Non
 
 @compiled
 def _can_align_down(s: State, address: int) -> bool:
-    """can_align_down: the VMA begins at `address` and its slot holds no other before it."""
+    """can_align_down: a VMA begins at `address`, and no other VMA precedes it in its slot."""
     v = vma_at(s, address)
     if v < 0 or s.vmas[v].start != address:
         return False
@@ -102,23 +102,23 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
         old += extent
         new += extent
         if (old | new) & (PMD_SPAN - 1) == 0 and old - PMD_SPAN >= first:
-            # A whole PMD page moved with its PUD entry (move_normal_pud).
+            # The kernel moves a whole PMD page with its PUD entry (move_normal_pud).
             drop_empty_upper(s, old - PMD_SPAN, old - PMD_SPAN, old)
 
 
 @compiled
 def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool, fills: bool) -> None:
-    """Move the part [old, old + length) of one VMA to `new`, `grown` bytes long there.
+    """Move the part [old, old + length) of one VMA to `new`, with `grown` bytes there.
 
-    Where several VMAs are moved at once, what lies at the target of a hole
-    between them stays (mm/mremap.c, remap_move, in v6.17).
+    If a call moves several VMAs, mappings at the target of a hole between them stay
+    (mm/mremap.c, remap_move, in v6.17).
     """
     v = vma_at(s, old)
     flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
     pgoff = s.vmas[v].pgoff + ((old - s.vmas[v].start) >> PAGE_SHIFT)
     if file == 0 and anon == 0:
         pgoff = new >> PAGE_SHIFT
-    unmap(s, new, new + grown)  # MREMAP_FIXED; else there is nothing
+    unmap(s, new, new + grown)  # MREMAP_FIXED; otherwise the range is unmapped already
     insert(s, new, new + grown, flags & ~LEFT_BEHIND, file, pgoff, anon)
     _move_tables(s, old, new, length)
     if s.counters[Counter.GUARDS]:
@@ -139,7 +139,7 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool, fil
 def remap(
     s: State, old: int, old_length: int, new: int, new_length: int, flags: int, fills: bool
 ) -> None:
-    """mremap that returned `new`; lengths in bytes, page aligned; `fills` locked memory it adds."""
+    """mremap that returned `new`; page-aligned bytes; `fills`: fill added locked memory."""
     if s.counters[Counter.VMAS_KNOWN] == 0 or old_length == 0 or vma_at(s, old) < 0:
         return
     if new == old:
@@ -156,9 +156,9 @@ def remap(
                     populate(s, start, end, False)
         return
     if old < new + new_length and new < old + old_length:
-        return  # the kernel refuses that (check_mremap_params); no such event is real
+        return  # the kernel refuses such a call (check_mremap_params)
     if new_length < old_length:
-        unmap(s, new, new + new_length)  # as mremap_to: first the target, then what is left over
+        unmap(s, new, new + new_length)  # like mremap_to: first the target, then the excess
         unmap(s, old + new_length, old + old_length)
         old_length = new_length
     keep = flags & MREMAP_DONTUNMAP != 0
@@ -178,7 +178,7 @@ def remap(
 
 @compiled
 def brk(s: State, address: int, fills: bool) -> None:
-    """The program break is at `address` now; whether it `fills` locked memory that it adds."""
+    """Move the program break to `address`; `fills`: fill added locked memory."""
     before = (s.counters[Counter.BRK] + PAGE - 1) & -PAGE
     after = (address + PAGE - 1) & -PAGE
     known = s.counters[Counter.BRK] != 0

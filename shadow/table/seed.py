@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real page tables adopted by the shadow, the compiled part: seeds and repairs.
+"""Adoption of real page tables by the shadow, the compiled part: seeds and repairs.
 
-A PTE page with entries exists under every policy. No event showed what emptied a PTE page
-that is empty and new to the shadow: it exists under `none` and `pt_reclaim`, and `pte_ref`
-has freed it.
+A PTE page with entries exists under every policy. If an empty PTE page is new to the
+shadow, no event showed what emptied it. Then it exists under `none` and `pt_reclaim`, and
+`pte_ref` has freed it.
 
-A call that no event showed cleared the entries that a repair finds gone. Nearly all
-such calls are zaps or reclaim, so each is an attempt of `pte_ref`. If the PTE page is gone,
-too, the running kernel's rule freed it where its slot is still mapped, and munmap
-freed it under every policy where it is not. FREED counts what a policy frees this way, and
-INFERRED counts it separately.
+If a repair finds entries gone, a call without an event cleared them. Nearly all such calls
+are zaps or reclaim, so each is an attempt of `pte_ref`. If the PTE page is gone too, there
+are two cases: if its slot is still mapped, the running kernel's rule freed it; otherwise
+munmap freed it under every policy. FREED includes the PTE pages that a policy frees this
+way, and INFERRED counts them separately.
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ __all__ = (
 Slots = npt.NDArray[np.int64]
 
 _UPPER_SPARE = 8
-"""Upper tables that one record may need, and more."""
+"""More than the upper tables that one record may need."""
 
 
 @compiled
@@ -71,7 +71,7 @@ def _record_for_pages(s: State, slot: int) -> int:
 
 @compiled
 def _loses_entries(s: State, record: int, entries: Map) -> bool:
-    """Whether the record has an entry that `entries` has not."""
+    """Whether the record has an entry that `entries` lacks."""
     gone = np.uint64(0)
     for word in range(WORDS):
         gone |= s.records[record].present[word] & ~entries[word]
@@ -80,7 +80,7 @@ def _loses_entries(s: State, record: int, entries: Map) -> bool:
 
 @compiled
 def _infer_attempt(s: State, record: int) -> None:
-    """No event showed what cleared entries of this PTE page: pte_ref frees it at 0."""
+    """Infer an attempt of pte_ref: no event showed what cleared entries of this PTE page."""
     if s.counters[Counter.RUNNING] == Policy.PTE_REF:
         return  # the reading itself shows what that kernel freed
     freed = s.counters[Counter.FREED + Policy.PTE_REF]
@@ -92,20 +92,20 @@ def _infer_attempt(s: State, record: int) -> None:
 
 @compiled
 def _add_empty(s: State, record: int) -> None:
-    """An empty PTE page that is new to the shadow."""
+    """Add an empty PTE page that is new to the shadow."""
     allocate(s, record, Policy.NONE)
     allocate(s, record, Policy.PT_RECLAIM)
-    if s.counters[Counter.VMAS_KNOWN]:  # no seed: it was made and emptied in the window
+    if s.counters[Counter.VMAS_KNOWN]:  # not a seed: the page was created and emptied in the window
         allocate(s, record, Policy.PTE_REF)
         _infer_attempt(s, record)
 
 
 @compiled
 def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: int) -> int:
-    """These PTE pages exist with these entries.
+    """Record that these PTE pages exist with these entries.
 
     Returns:
-        Index of the first slot that found no room, as `run` does.
+        Index of the first slot without room in the arrays, as `run` does.
     """
     for i in range(first, len(slots)):
         if not has_room(s, 1, _UPPER_SPARE):
@@ -127,7 +127,7 @@ def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: 
 
 @compiled
 def adopt_huge(s: State, slots: Slots, kinds: npt.NDArray[np.uint8], first: int) -> int:
-    """These slots are leaf PMDs; returns as `adopt_pages` does."""
+    """Record that these slots are leaf PMDs; returns the same as `adopt_pages`."""
     for i in range(first, len(slots)):
         if not has_room(s, 1, _UPPER_SPARE):
             return i
@@ -151,9 +151,9 @@ def _is_mapped(s: State, slot: int) -> bool:
 
 @compiled
 def drop_pages(s: State, slots: Slots, exact: bool) -> None:
-    """These slots have no PTE page with entries and no leaf PMD.
+    """Record that these slots have no PTE page with entries and no leaf PMD.
 
-    With `exact` they have no PTE page at all under the running policy.
+    With `exact`, they have no PTE page at all under the running policy.
     """
     running = s.counters[Counter.RUNNING]
     for slot in slots:
@@ -171,7 +171,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
         if running == Policy.NONE or not _is_mapped(s, slot):
             free_record(s, record)
             continue
-        # Whatever the running kernel frees, a policy that frees more often frees too.
+        # A policy that frees more often than the running kernel frees these pages too.
         for policy in range(running, Policy.PTE_REF + 1):
             if has(s, record, policy):
                 s.counters[Counter.ATTEMPTS + policy] += 1
@@ -186,9 +186,9 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
 
 @compiled
 def forget_unmapped(s: State) -> None:
-    """No policy keeps a PTE page outside all VMAs: munmap frees it (free_pgtables).
+    """Free the PTE pages outside all VMAs under every policy, as munmap does (free_pgtables).
 
-    Those that the running kernel has were read; the others are here for another policy.
+    The reading includes those of the running kernel; other policies have the rest.
     """
     for record in range(1, s.counters[Counter.RECORDS_USED]):
         slot = s.records[record].slot
@@ -200,7 +200,7 @@ def forget_unmapped(s: State) -> None:
 
 @compiled
 def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
-    """The tables of this level over these addresses exist; returns as `adopt_pages` does."""
+    """Record that these tables of this level exist; returns the same as `adopt_pages`."""
     for i in range(first, len(bases)):
         if not has_room(s, 1, _UPPER_SPARE):
             return i
@@ -210,7 +210,7 @@ def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
 
 @compiled
 def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
-    """The tables of this level over these addresses do not exist."""
+    """Record that these tables of this level do not exist."""
     for base in bases:
         drop_upper(s, base, level)
 
@@ -232,7 +232,7 @@ def _has_entries(s: State, start: int, end: int) -> bool:
 def adopt_guards(
     s: State, starts: Slots, ends: Slots, guard_starts: Slots, guard_ends: Slots
 ) -> None:
-    """The slots of these ranges have these guard markers and no others; there is room for them."""
+    """Replace the guard markers in the slots of these ranges by these; the array has room."""
     for i in range(len(starts)):
         drop_guards(s, starts[i] & -SLOT, (ends[i] + SLOT - 1) & -SLOT)
     for g in range(len(guard_starts)):
@@ -242,9 +242,9 @@ def adopt_guards(
 
 @compiled
 def forget_untouched(s: State, first: int) -> None:
-    """VMAs without an entry have no anon_vma: the first page brings one.
+    """Remove the anon_vma of VMAs without entries, because the first page brings one.
 
-    This concerns only VMAs whose anon_vma was guessed: numbers from `first` on.
+    This applies only to VMAs with a guessed anon_vma: numbers from `first` on.
     """
     for v in range(s.counters[Counter.VMAS]):
         if s.vmas[v].anon >= first and not _has_entries(s, s.vmas[v].start, s.vmas[v].end):
@@ -253,17 +253,17 @@ def forget_untouched(s: State, first: int) -> None:
 
 @compiled
 def set_runs(s: State, starts: Slots, ends: Slots, huge: npt.NDArray[np.uint8], first: int) -> int:
-    """Runs of entries are not none, or huge, in an address space made for it.
+    """Set runs of entries, or huge pages, in a new address space.
 
     Args:
         s: the address space.
         starts: (n,) first address of each run, bytes.
         ends: (n,) end address of each run.
         huge: (n,) 0, HUGE_ANON or HUGE_FILE.
-        first: the run to begin with.
+        first: index of the first run to apply.
 
     Returns:
-        Index of the first run not applied, as `run` does.
+        Index of the first run that is not applied, as `run` does.
     """
     for i in range(first, len(starts)):
         records = ((ends[i] - starts[i]) >> SLOT_SHIFT) + 2

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The arrays that a shadow page table consists of, and how they grow.
+"""The arrays of a shadow page table, and how they grow.
 
-The upper levels are one array of 512-entry tables: an entry of `child` is the
-next table below, at the PMD level the number of a PTE page record, and 0 where
-it is none. Table 0 is the PGD and record 0 is never used, so 0 can mean
-none. Records and tables are recycled through free lists, and everything is
-addressed by number: the arrays may be replaced by longer ones between events.
+The upper levels are one array of 512-entry tables. An entry of `child` is the number of
+the table below, or at the PMD level the number of a PTE page record; 0 means none. Table 0
+is the PGD, and record 0 is never used. Free lists recycle records and tables. All
+references are numbers, so that longer arrays can replace the arrays between events.
 
-A record lives as long as the policy `none` keeps its PTE page, which is the
-longest of the three; `live` says which policies have it now. A record whose
-`huge` is not 0 stands for a leaf PMD instead and has no PTE page.
+A record lives as long as the policy `none` keeps its PTE page, which is longer than under
+the other policies; `live` has the policies with the PTE page. A record whose `huge` is not
+0 stands for a leaf PMD and has no PTE page.
 """
 
 from enum import IntEnum
@@ -49,9 +48,9 @@ WORDS = ENTRIES // 64
 """64-bit words in the map of one PTE page."""
 
 HUGE_ANON = 1
-"""`huge`: an anonymous THP, which keeps a deposited PTE page."""
+"""Value of `huge`: an anonymous THP, which keeps a deposited PTE page."""
 HUGE_FILE = 2
-"""`huge`: a file or shmem THP; x86 deposits nothing for those."""
+"""Value of `huge`: a file or shmem THP, for which x86 deposits no PTE page."""
 
 _P = len(POLICIES)
 
@@ -60,7 +59,7 @@ class Counter(IntEnum):
     """Places in `State.counters` (int64)."""
 
     TABLES_USED = 0
-    """Upper tables ever taken from `child`, table 0 included."""
+    """Upper tables ever used, including table 0."""
     TABLES_FREE = 1
     RECORDS_USED = 2
     RECORDS_FREE = 3
@@ -68,18 +67,18 @@ class Counter(IntEnum):
     PENDING = 5
     LEVELS = 6
     RUNNING = 7
-    """The policy of the kernel that the events come from."""
+    """The policy of the kernel that produced the events."""
     THP = 8
     """Where anonymous faults may be huge: 0 never, 1 in VM_HUGEPAGE VMAs, 2 everywhere."""
     VMAS_KNOWN = 9
-    """0 while no VMA is known: then every fault and zap takes effect."""
+    """0 while no VMA is known; every fault and zap then takes effect."""
     NOW = 10
     """Time of the newest event, ns."""
     BRK = 11
     ANON_VMAS = 12
-    """anon_vma numbers given out."""
+    """The highest anon_vma number in use."""
     FILES = 13
-    """Identities given to file mappings."""
+    """The number of identities given to file mappings."""
     REFS = 14
     PMD_PAGES = 15
     PUD_PAGES = 16
@@ -87,26 +86,26 @@ class Counter(IntEnum):
     DEPOSITS = 18
     HUGE = 19
     NO_EFFECT = 20
-    """Faults outside any VMA or against its protection: a signal, no entry."""
+    """Faults outside all VMAs or against their protection, which cause a signal and no entry."""
     LOST = 21
     UNMAPPED = 22
-    """PTE pages that free_pgtables took."""
+    """PTE pages that free_pgtables freed."""
     LOCK_FUTURE = 23
     POSTED_SWITCH_BACK = 24
-    """1: pte_ref goes back to percpu mode after a failed attempt, as the RFC was posted."""
+    """1: pte_ref goes back to percpu mode after a failed attempt, as in the posted RFC."""
     PAGES_ALWAYS = 25
-    """Sizes of multi-size THP in pages, each a power of two, added up."""
+    """The sum of the sizes of multi-size THP in pages, each a power of two."""
     PAGES_MADVISE = 26
-    """Those in VM_HUGEPAGE VMAs only."""
+    """The same for sizes in VM_HUGEPAGE VMAs only."""
     GUARDS = 27
     FILLED = 28
     """Slots that calls have filled lately (`shadow.table.fills`)."""
     FILLED_AT = 29
-    """How many events there were when FILLED was looked at."""
+    """The number of events at the last update of FILLED."""
     FILLS_MOST = 30
-    """The most that FILLED may be."""
+    """The limit on FILLED."""
     REFUSED = 31
-    """1: the event at which the loop stopped would fill more."""
+    """1: the loop stopped at an event that would exceed FILLS_MOST."""
     TABLES = 32
     EMPTY = TABLES + _P
     FREED = EMPTY + _P
@@ -117,9 +116,9 @@ class Counter(IntEnum):
     MERGE_ANY = SWITCHES + 1
     """1: KSM may merge all private memory (PR_SET_MEMORY_MERGE)."""
     INFERRED = MERGE_ANY + 1
-    """Part of FREED: concluded from a reading, because no event showed what emptied them."""
+    """The part of FREED inferred from readings, because no event showed what emptied the pages."""
     CALL = INFERRED + _P
-    """The event that is applied: its code (`shadow.table.origin`), thread, and length."""
+    """The current event: its code (`shadow.table.origin`), thread, and length."""
     CALL_TID = CALL + 1
     CALL_LENGTH = CALL + 2
     EVENTS = CALL + 3
@@ -128,7 +127,7 @@ class Counter(IntEnum):
 
 
 AREA_SIZE = _P + 1
-"""`State.area`: per policy PTE pages x ns up to NOW, and last the ns observed (float64)."""
+"""Size of `State.area`: per policy PTE pages x ns up to NOW, and last the ns observed (float64)."""
 
 
 class VmaFlag(IntEnum):
@@ -149,9 +148,9 @@ class VmaFlag(IntEnum):
     ACCOUNT = 4096
     NORESERVE = 8192
     CACHED = 16384
-    """A regular file: its pages are likely to be in the page cache."""
+    """A regular file, whose pages are likely to be in the page cache."""
     FORKED = 32768
-    """Its anon_vma came by fork and has parents (vma_had_uncowed_parents)."""
+    """The anon_vma comes from a fork and has parents (vma_had_uncowed_parents)."""
     DONTDUMP = 1 << 16
     MERGEABLE = 1 << 17
     RANDOM = 1 << 18
@@ -161,22 +160,22 @@ class VmaFlag(IntEnum):
     UFFD_WP = 1 << 22
     UFFD_MINOR = 1 << 23
     SPECIAL = 1 << 24
-    """A device's, or SysV shared memory: merges with nothing."""
+    """Device memory or SysV shared memory, which never merges."""
 
 
 UFFD_FLAGS = VmaFlag.UFFD_MISSING | VmaFlag.UFFD_WP | VmaFlag.UFFD_MINOR
 NOT_COMPARED = VmaFlag.FORKED | VmaFlag.CACHED
-"""What VMAs that merge may differ in: the kernel's flags do not have them."""
+"""Flags in which VMAs that merge may differ, because the kernel's flags lack them."""
 
 KNOWN_FILE = 1 << 32
-"""Set in the `file` of a VMA that names an open file by its identity."""
+"""Bit in the `file` of a VMA that holds the identity of an open file."""
 
 NO_ANON = -1
-"""`anon` of a VMA that was read and has no anon_vma; 0 where the reading does not say it."""
+"""`anon` of a VMA that has no anon_vma according to a reading; 0 if the reading lacks it."""
 
 
 class LabelPart(IntEnum):
-    """Where the parts of a VMA's label begin, in `flags`; each ends where the next one begins."""
+    """First bits of the parts of a VMA's label in `flags`; each part ends where the next begins."""
 
     PKEY = 25
     NAME = PKEY + PKEY_BITS
@@ -190,11 +189,11 @@ ALL_FLAGS = (1 << LabelPart.PKEY) - 1
 
 
 LEFT_BEHIND = UFFD_FLAGS | (1 << LabelPart.END) - (1 << LabelPart.USERFAULT)
-"""What a VMA loses with its userfaultfd, where it is moved or forked."""
+"""Bits of the userfaultfd, which a VMA loses when it is moved or forked."""
 
 
 class Pending(IntEnum):
-    """Columns of `State.pending`: calls that were entered and did not return yet."""
+    """Columns of `State.pending`, which has the calls that have not returned yet."""
 
     TID = 0
     KIND = 1
@@ -218,11 +217,11 @@ RECORD = np.dtype(
         ("live", "u1"),  # bit p: policy p has this PTE page
         ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
         ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
-        ("made_call", "u1"),  # by which event the running kernel got it; see `shadow.table.origin`
-        ("made", "<i8"),  # when, ns
-        ("made_by", "<i4"),  # by which thread; 0: not known
-        ("emptied_by", "<i4"),  # the thread that took the last entry; 0: not known
-        ("emptied_pages", "<u4"),  # the size of its call
+        ("made_call", "u1"),  # event that created it, see `shadow.table.origin`
+        ("made", "<i8"),  # time of creation, ns
+        ("made_by", "<i4"),  # thread that created it; 0: unknown
+        ("emptied_by", "<i4"),  # thread that cleared the last entry; 0: unknown
+        ("emptied_pages", "<u4"),  # size of its call, pages
         ("emptied_call", "u1"),
         ("padding", "u1", 3),
     ],
@@ -232,8 +231,8 @@ RECORD = np.dtype(
 UPPER = np.dtype([("child", "<u4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
 """A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
 
-`real` is 1 where the running kernel has it: a table can also be here for the
-sake of an empty PTE page that only another policy still keeps.
+`real` is 1 if the running kernel has the table. Other tables are here because another policy
+still keeps an empty PTE page below them.
 """
 
 VMA = np.dtype(
@@ -250,7 +249,7 @@ VMA = np.dtype(
 
 
 class State(NamedTuple):
-    """One address space: arrays only, few, since each call passes them all."""
+    """One address space: only a few arrays, because each call passes them all."""
 
     upper: npt.NDArray[np.void]
     """(tables,) of UPPER"""
@@ -273,12 +272,12 @@ class State(NamedTuple):
 
 
 class HugePages(NamedTuple):
-    """Where an anonymous fault maps more than a page.
+    """The settings under which an anonymous fault maps more than a page.
 
     Attributes:
-        thp: a whole slot: 0 never, 1 in VMAs under MADV_HUGEPAGE, 2 wherever not forbidden.
-        always: sizes of multi-size THP used wherever not forbidden: pages of each, added up.
-        madvise: sizes used under MADV_HUGEPAGE only.
+        thp: whole slots: 0 never, 1 in VMAs under MADV_HUGEPAGE, 2 wherever not forbidden.
+        always: sum of the multi-size THP sizes in pages that are used wherever not forbidden.
+        madvise: sum of the sizes in pages that are used under MADV_HUGEPAGE only.
     """
 
     thp: int = 0
@@ -287,7 +286,7 @@ class HugePages(NamedTuple):
 
 
 def new_state(levels: int, running: int, huge: HugePages) -> State:
-    """An address space of which nothing is known yet."""
+    """Create an address space about which nothing is known yet."""
     counters = np.zeros(Counter.SIZE, np.int64)
     counters[Counter.LEVELS] = levels
     counters[Counter.RUNNING] = running
@@ -318,10 +317,10 @@ def _longer(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
 
 
 def grown(state: State, tables: int = 0, records: int = 0, vmas: int = 0, guards: int = 0) -> State:
-    """The same address space with at least these many places of each sort.
+    """The same address space with arrays of at least these lengths.
 
-    An array that is long enough is kept; a longer one is at least a quarter
-    longer, so that growing costs a constant share of time and of memory.
+    An array that is long enough stays. A new array is at least a quarter longer, so that
+    growing costs a constant share of time and memory.
     """
     return state._replace(
         upper=_longer(state.upper, tables),

@@ -27,9 +27,9 @@ __all__ = ("Table",)
 
 _FILLS = 1 << 18
 """Slots that calls of a live process may fill without a reading: 512 GiB. A `Room` of the
-usual size allows more, so a recorded trace can be replayed."""
+default size allows more, so a recorded trace can be replayed."""
 _TRIAL = 1 << 18
-"""The most mappings under a change: four times vm.max_map_count."""
+"""Limit on the mappings in a simulation: four times the default vm.max_map_count."""
 _COUNTED_ONCE = (
     Counter.NOW,
     Counter.LOST,
@@ -53,11 +53,11 @@ class Table(GrowingState):
 
     Args:
         levels: page-table levels, 4 or 5.
-        running: the policy of the kernel that the events come from.
-        huge: where anonymous faults map more than a page.
-        switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as
-            the RFC was posted; by default as its author corrected it.
-        room: the memory that it may take, where its records are untrusted.
+        running: the policy of the kernel that produced the events.
+        huge: the settings under which anonymous faults map more than a page.
+        switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as in the
+            posted RFC; by default it stays in atomic mode, as in the author's correction.
+        room: limit on the memory, for untrusted records.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Table(GrowingState):
 
     @property
     def running(self) -> Policy:
-        """The policy of the kernel that the events come from."""
+        """The policy of the kernel that produced the events."""
         return self._running
 
     def reset(self) -> None:
-        """Forget the address space (exec); counts stay."""
+        """Forget the address space (exec), but keep the counts."""
         old = self.state
         self.state = self._new_state()
         counted = slice(Counter.EVENTS, Counter.EVENTS + 32)
@@ -117,7 +117,7 @@ class Table(GrowingState):
         return child
 
     def trial(self) -> "Table":
-        """A copy for trying a change; it raises NoRoomError where mappings become too many."""
+        """A copy to simulate a change; it raises NoRoomError if it gets too many mappings."""
         table = copy.deepcopy(self)
         table._room, table._most_mappings = None, _TRIAL
         return table
@@ -125,11 +125,11 @@ class Table(GrowingState):
     def feed(self, events: EventBatch) -> None:
         """Apply a batch of events, in order.
 
-        EXEC resets the address space; a caller that can should seed it then. Calls that
-        claim to fill too much become `UNFILLED`, in the batch, too.
+        EXEC resets the address space; the caller should then seed it, if possible. Calls that
+        claim to fill too much become `UNFILLED`, also in the batch.
 
         Raises:
-            NoRoomError: they would take more memory than the `room` has.
+            NoRoomError: the events would take more memory than the `room` has.
         """
         begin = 0
         for at in np.flatnonzero(events["kind"] == Kind.EXEC).tolist():
@@ -142,7 +142,7 @@ class Table(GrowingState):
         def leave_unfilled(at: int) -> None:
             self.state.counters[Counter.REFUSED] = 0
             if self._room:
-                raise NoRoomError("a call fills more than so short a trace can show")
+                raise NoRoomError("a call fills more than a trace of this length can show")
             events["aux"][at] |= UNFILLED
 
         def advance(first: int) -> int:
@@ -158,8 +158,8 @@ class Table(GrowingState):
         """Replace the known VMAs by these; the entries must be known already.
 
         Args:
-            vmas: (n,) of `VMA`, sorted; `anon` is a number, NO_ANON, or 0: not set.
-            brk: the program break, bytes; 0: not known.
+            vmas: (n,) of `VMA`, sorted; `anon` is a number, NO_ANON, or 0 if it is not set.
+            brk: address of the program break; 0: unknown.
         """
         seed_vmas(self, vmas, brk)
 
@@ -167,13 +167,13 @@ class Table(GrowingState):
         """How many VMAs differ from the real ones in boundaries or flags.
 
         Args:
-            real: (n,) of `VMA`; where `anon` is not set, they were read from /proc, which
-                shows no flags but the access.
+            real: (n,) of `VMA`; those without a set `anon` come from /proc, which shows no
+                flags except the access.
         """
         return vmas_wrong(self.vmas(), real)
 
     def merges_wrong(self, real: npt.NDArray[np.void]) -> bool:
-        """Whether the shadow's VMAs, equal to the real ones, would merge in other ways."""
+        """Whether the shadow's VMAs, equal to the real ones, would merge differently."""
         return merges_wrong(self.vmas(), real)
 
     @classmethod
@@ -183,7 +183,7 @@ class Table(GrowingState):
         ends: npt.NDArray[np.int64],
         huge: npt.NDArray[np.uint8],
     ) -> "Table":
-        """The page tables that hold these runs of entries that are not none, and no more.
+        """Page tables with exactly these runs of entries that are not none.
 
         Args:
             starts: (n,) first address of each run, bytes.
@@ -195,7 +195,7 @@ class Table(GrowingState):
         return table
 
     def pages(self, *, exact: bool = True) -> Pages:
-        """The PTE pages and leaf PMDs of the running kernel; `exact` as `Pages` has it."""
+        """The PTE pages and leaf PMDs of the running kernel; for `exact` see `Pages`."""
         pages = self._pte_pages()
         pages = pages[np.argsort(pages["slot"])]
         huge = huge_pages(self.state)
@@ -212,7 +212,7 @@ class Table(GrowingState):
         advance(self.state, now)
 
     def page_ns(self, until: int) -> npt.NDArray[np.float64]:
-        """PTE pages integrated over time, if nothing comes before `until` (ns).
+        """The integral of PTE pages over time up to `until` (ns), if no event comes before.
 
         Returns:
             (policies + 1,) PTE pages x ns of each `Policy`, and last the ns observed.
@@ -220,9 +220,9 @@ class Table(GrowingState):
         return area_until(self.state, until)
 
     def seed(self, real: Pages, now: int) -> None:
-        """Adopt what was read at `now` (ns) and observe from then on.
+        """Adopt a reading of time `now` (ns) and observe from then on.
 
-        Nobody observed the time since the last event, so it counts for no policy.
+        The time since the last event was not observed, so it counts for no policy.
         """
         self.state.counters[Counter.NOW] = max(self.state.counters[Counter.NOW], now)
         self.adopt(real, now)
@@ -230,9 +230,9 @@ class Table(GrowingState):
         records["made"][records["made_call"] == READING] = 0  # before the window
 
     def adopt(self, real: Pages, now: int) -> None:
-        """Replace what was known by what was read at time `now` (ns).
+        """Replace the content by a reading of time `now` (ns).
 
-        What `real` does not cover stays, and so do lazyfree entries that still exist.
+        Parts that `real` does not cover stay, and so do lazyfree entries that still exist.
         """
         adopt(self, real, now)
 
@@ -241,7 +241,7 @@ class Table(GrowingState):
         pmd_bases: npt.NDArray[np.int64] | None,
         pud_bases: npt.NDArray[np.int64] | None,
     ) -> None:
-        """Take over the PMD and PUD pages, where they were read; see `Pages`."""
+        """Adopt the PMD and PUD pages, if they were read; see `Pages`."""
         adopt_upper_levels(self, pmd_bases, pud_bases)
 
     def upper_bases(self, level: int) -> npt.NDArray[np.int64]:
@@ -249,12 +249,12 @@ class Table(GrowingState):
         return upper_bases(self.state, level)
 
     def guards(self) -> Ranges:
-        """Where guard markers are, each range in one slot."""
+        """The ranges of guard markers, each in one slot."""
         known = self.state.guards[: self.counter(Counter.GUARDS)]
         return in_slots(known[:, 0], known[:, 1])
 
     def _pte_pages(self, policy: Policy | None = None) -> npt.NDArray[Any]:
-        """(n,) of RECORD: those that have a PTE page, by default under the running kernel."""
+        """(n,) of RECORD: the records with a PTE page (default: under the running kernel)."""
         return pte_pages(self.state, self._running if policy is None else policy)
 
     def slots_of(self, policy: Policy) -> npt.NDArray[np.int64]:
@@ -262,15 +262,15 @@ class Table(GrowingState):
         return np.sort(self._pte_pages(policy)["slot"])
 
     def occupancy(self, policy: Policy | None = None) -> npt.NDArray[np.int64]:
-        """(513,) how many PTE pages (default: the running kernel's) have 0, 1 ... 512 entries."""
+        """(513,) numbers of PTE pages (default: the running kernel's) with 0, 1 ... 512 entries."""
         return np.bincount(self._pte_pages(policy)["refs"], minlength=ENTRIES + 1)
 
     def lazyfree_only(self, policy: Policy | None = None) -> int:
-        """PTE pages (by default of the running kernel) whose every entry is lazyfree."""
+        """The number of PTE pages (default: the running kernel's) with lazyfree entries only."""
         pages = self._pte_pages(policy)
         return int(np.count_nonzero((pages["refs"] > 0) & (pages["refs"] == pages["lazies"])))
 
     def empty_slots(self, policy: Policy | None = None) -> npt.NDArray[np.int64]:
-        """(n,) sorted first addresses of the slots whose PTE page is empty now."""
+        """(n,) sorted first addresses of the slots with an empty PTE page."""
         pages = self._pte_pages(policy)
         return np.sort(pages["slot"][pages["refs"] == 0])

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""munmap and what replaces a mapping: entries cleared, tables freed between neighbours.
+"""munmap and calls that replace a mapping: clear entries, free tables between neighbours.
 
-free_pgtables may free a table only when its whole span is free of the VMAs
-that remain: from the end of the VMA before the range (floor) to the start of
-the VMA after it (ceiling). So an empty PTE page can stay beside a neighbour
-(semantics D3, 27).
+free_pgtables may free a table only if no remaining VMA overlaps its span, that is, if the
+span lies between the end of the previous VMA (floor) and the start of the next one
+(ceiling). So an empty PTE page can stay beside a neighbour (semantics D3, 27).
 
 Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
@@ -33,7 +32,7 @@ _NO_CEILING = 1 << 62
 
 @compiled
 def _zap_slots(s: State, start: int, end: int) -> None:
-    """unmap_vmas for one VMA: no attempt, but a walker that visits."""
+    """unmap_vmas for one VMA: a walker visits, but makes no attempt."""
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
         record = find(s, slot)
@@ -54,7 +53,7 @@ def _zap_slots(s: State, start: int, end: int) -> None:
 
 @compiled
 def _free_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
-    """free_pgtables for one VMA: the PTE pages that lie between the neighbours."""
+    """free_pgtables for one VMA: free the PTE pages that lie between the neighbours."""
     slot = next_slot(s, start & -SLOT, end)
     while slot >= 0:
         if floor <= slot and slot + SLOT <= ceiling:
@@ -105,17 +104,17 @@ def unmap(s: State, start: int, end: int) -> None:
 
 @inlined
 def _in_place(s: State, v: int, address: int) -> bool:
-    """Whether VMA v is where a mapping of its file from `address` on would have it."""
+    """Whether VMA v is at the position that a mapping of its file from `address` on gives it."""
     offset = (s.vmas[v].start - address) >> PAGE_SHIFT
     return s.vmas[v].flags & VmaFlag.SPECIAL != 0 and s.vmas[v].pgoff == offset
 
 
 @compiled
 def detach(s: State, address: int) -> None:
-    """shmdt or io_destroy: what was mapped at `address`, as far as it is still in its place.
+    """shmdt or io_destroy: unmap the mapping at `address`, as far as it has not moved.
 
-    The parts of it that calls have cut apart go, too; what has been moved away stays
-    (ipc/shm.c, ksys_shmdt).
+    This includes parts that calls have split off; parts that have moved stay (ipc/shm.c,
+    ksys_shmdt).
     """
     v = first_overlap(s, address)
     while v < s.counters[Counter.VMAS] and not _in_place(s, v, address):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""VMAs as they were read: taken over, and compared with those of the shadow."""
+"""Readings of VMAs: adopts them, and compares them with those of the shadow."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ __all__ = ("merges_wrong", "seed_vmas", "vmas_wrong")
 
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _NOT_READ = VmaFlag.SPECIAL | VmaFlag.UFFD_MINOR
-"""Flags that a reading has only in part: SPECIAL stands for more than VM_SPECIAL."""
+"""Flags that a reading shows only partly: SPECIAL covers more than VM_SPECIAL."""
 
 _Vmas = npt.NDArray[np.void]
 
@@ -30,9 +30,9 @@ _Vmas = npt.NDArray[np.void]
 def seed_vmas(space: GrowingState, vmas: _Vmas, brk: int) -> None:
     """Replace the known VMAs; see `Table.seed_vmas`.
 
-    /proc does not show which VMAs share an anon_vma, and so may merge. Where `anon` is not
-    set, this guesses: neighbours that differ in access alone nearly always share one
-    (mm/vma.c, reusable_anon_vma); alike ones do not, or they would be one VMA.
+    /proc does not show which VMAs share an anon_vma and so may merge. If `anon` is not set,
+    this function guesses: neighbours that differ only in access nearly always share one
+    (mm/vma.c, reusable_anon_vma); equal neighbours do not, or they would be one VMA.
     """
     count, before = len(vmas), _anon_vmas_before(space, vmas)
     space.lengthen(vmas=count + FIRST_GROWTH)
@@ -54,7 +54,7 @@ def seed_vmas(space: GrowingState, vmas: _Vmas, brk: int) -> None:
 
 
 def _shares_none(vmas: _Vmas) -> npt.NDArray[np.bool_]:
-    """Which VMAs are guessed to have another anon_vma than the one before them."""
+    """Guess which VMAs have a different anon_vma than the VMA before them."""
     others = vmas["flags"] & ~(_ACCESS | VmaFlag.ACCOUNT)
     apart = np.ones(len(vmas), np.bool_)
     apart[1:] = (vmas["start"][1:] != vmas["end"][:-1]) | (others[1:] != others[:-1])
@@ -63,10 +63,10 @@ def _shares_none(vmas: _Vmas) -> npt.NDArray[np.bool_]:
 
 
 def _anon_vmas_before(space: GrowingState, vmas: _Vmas) -> npt.NDArray[np.int64]:
-    """The `anon` of these VMAs, with those that events have brought since they were read.
+    """The `anon` of these VMAs, including those that came with events since the reading.
 
-    An anon_vma comes with a fault and goes with its VMA. So a reading without one
-    is older than a shadow that has one.
+    A VMA gets its anon_vma at a fault and keeps it. So if the shadow has an anon_vma that a
+    reading lacks, the reading is older.
     """
     anon = vmas["anon"].astype(np.int64)
     known = space.vmas()
@@ -80,7 +80,7 @@ def _anon_vmas_before(space: GrowingState, vmas: _Vmas) -> npt.NDArray[np.int64]
 
 
 def _described(vmas: npt.NDArray[Any], flags: int) -> set[tuple[int, int, int]]:
-    """VMAs as places and these of their flags."""
+    """VMAs as tuples of boundaries and the given flags."""
     columns = (vmas["start"].tolist(), vmas["end"].tolist(), (vmas["flags"] & flags).tolist())
     return set(zip(*columns, strict=True))
 
@@ -94,20 +94,20 @@ def vmas_wrong(known: _Vmas, real: _Vmas) -> int:
 
 
 def merges_wrong(known: _Vmas, real: _Vmas) -> bool:
-    """Whether VMAs with equal boundaries would merge in other ways; see `Table.merges_wrong`."""
+    """Whether VMAs with equal boundaries would merge differently; see `Table.merges_wrong`."""
     if not real["anon"].all():
         return False
     labels_differ = (known["flags"] ^ real["flags"]) & ~ALL_FLAGS != 0
     touching = real["end"][:-1] == real["start"][1:]
     files_differ = _alike(known, "file") != _alike(real, "file")
     anons_differ = _alike(known, "anon") != _alike(real, "anon")
-    # One without an anon_vma may have got its own since it was read.
+    # A VMA without an anon_vma may have got one since the reading.
     has_anon = real["anon"] != NO_ANON
     anons_differ &= has_anon[:-1] & has_anon[1:]
     return bool(labels_differ.any() or ((files_differ | anons_differ) & touching).any())
 
 
 def _alike(vmas: _Vmas, column: str) -> npt.NDArray[np.bool_]:
-    """Which VMAs agree in a column with the next one."""
+    """Whether each VMA agrees with the next one in a column."""
     alike: npt.NDArray[np.bool_] = vmas[column][:-1] == vmas[column][1:]
     return alike

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The VMAs of the address space: found, split, merged, inserted, removed.
+"""The VMAs of the address space: find, split, merge, insert and remove them.
 
-One sorted array. The kernel's rules that matter here are those that
-move boundaries, since the whole-slot rule of pt_reclaim stops at them: VMAs
-merge when they touch, agree in flags and file, are continuous in page offset
-and do not have two different anon_vmas (mm/vma.c, is_mergeable_vma and
-can_vma_merge_before/after; mm/rmap.c, anon_vma_prepare).
+The VMAs are one sorted array. The relevant rules of the kernel are those that move
+boundaries, because the whole-slot rule of pt_reclaim stops at boundaries. VMAs merge if
+they touch, agree in flags and file, are continuous in page offset and do not have two
+different anon_vmas (mm/vma.c, is_mergeable_vma and can_vma_merge_before/after; mm/rmap.c,
+anon_vma_prepare).
 """
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
@@ -33,7 +33,7 @@ _NOT_SHARED_BY = (
     | (1 << LabelPart.POLICY) - (1 << LabelPart.NAME)
     | (1 << LabelPart.END) - (1 << LabelPart.USERFAULT)
 )
-"""What VMAs that share an anon_vma may differ in (mm/vma.c, anon_vma_compatible)."""
+"""Flags in which VMAs that share an anon_vma may differ (mm/vma.c, anon_vma_compatible)."""
 
 
 @inlined
@@ -51,7 +51,7 @@ def first_overlap(s: State, address: int) -> int:
 
 @compiled
 def vma_at(s: State, address: int) -> int:
-    """Index of the VMA that holds `address`, or -1."""
+    """Index of the VMA that contains `address`, or -1."""
     v = first_overlap(s, address)
     if v < s.counters[Counter.VMAS] and s.vmas[v].start <= address:
         return v
@@ -60,7 +60,7 @@ def vma_at(s: State, address: int) -> int:
 
 @compiled
 def first_hole(s: State, start: int, end: int) -> int:
-    """Where the first hole in [start, end) begins, or `end`."""
+    """The start of the first hole in [start, end), or `end`."""
     v = first_overlap(s, start)
     while start < end and v < s.counters[Counter.VMAS] and s.vmas[v].start <= start:
         start = s.vmas[v].end
@@ -90,10 +90,10 @@ def _remove(s: State, at: int, number: int) -> None:
 
 @compiled
 def split_huge(s: State, record: int) -> bool:
-    """A leaf PMD is split (__split_huge_pmd); returns whether a PTE page is there now.
+    """Split a leaf PMD (__split_huge_pmd); return whether the slot has a PTE page now.
 
-    An anonymous one becomes its deposited PTE page, with 512 entries. One of a
-    file is only cleared: its pages come back by faults.
+    An anonymous huge page becomes its deposited PTE page, with 512 entries. The kernel only
+    clears the PMD of a file's huge page, and faults map its pages again.
     """
     s.counters[Counter.HUGE] -= 1
     if s.records[record].huge != HUGE_ANON:
@@ -108,7 +108,7 @@ def split_huge(s: State, record: int) -> bool:
 
 @compiled
 def cut(s: State, address: int) -> None:
-    """Split the VMA that spans `address` there (split_vma), if one does."""
+    """Split the VMA that spans `address` (split_vma), if one does."""
     v = vma_at(s, address)
     if v < 0 or s.vmas[v].start == address:
         return
@@ -140,7 +140,7 @@ def _continues(s: State, v: int, access: bool) -> bool:
 
 @compiled
 def merge_around(s: State, start: int, end: int) -> None:
-    """Merge what can be merged at the boundaries in [start, end]."""
+    """Merge VMAs at the boundaries in [start, end], where possible."""
     v = max(first_overlap(s, start - 1), 0)
     while v + 1 < s.counters[Counter.VMAS] and s.vmas[v + 1].start <= end:
         a, b = s.vmas[v].anon, s.vmas[v + 1].anon
@@ -163,7 +163,7 @@ def _lends(s: State, v: int) -> bool:
 
 @compiled
 def give_anon_vma(s: State, v: int) -> None:
-    """anon_vma_prepare: a VMA without one shares a neighbour's or gets its own."""
+    """anon_vma_prepare: let a VMA without an anon_vma share a neighbour's or get its own."""
     if s.vmas[v].anon:
         return
     if v + 1 < s.counters[Counter.VMAS] and _lends(s, v + 1) and _continues(s, v, True):
@@ -177,7 +177,7 @@ def give_anon_vma(s: State, v: int) -> None:
 
 @compiled
 def insert(s: State, start: int, end: int, flags: int, file: int, pgoff: int, anon: int) -> None:
-    """Add a VMA over a range that holds none, and merge it with its neighbours."""
+    """Add a VMA over an unmapped range, and merge it with its neighbours."""
     s.counters[Counter.VMAS_KNOWN] = 1
     at = first_overlap(s, start)
     _shift_right(s, at)
@@ -192,7 +192,7 @@ def insert(s: State, start: int, end: int, flags: int, file: int, pgoff: int, an
 
 @compiled
 def remove_range(s: State, start: int, end: int) -> None:
-    """Remove the VMAs of a range whose ends were cut."""
+    """Remove the VMAs of a range; the caller has cut them at its ends."""
     first = first_overlap(s, start)
     last = first_overlap(s, end)
     _remove(s, first, last - first)

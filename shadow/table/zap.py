@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """MADV_DONTNEED, MADV_FREE and file truncation: zaps that may free PTE pages.
 
-The running kernel's rule and the RFC's are applied side by side. A zap works
-through the VMAs of its range in order and within each through the slots that
-have a PTE page; what it clears in one slot is a *chunk*.
+These functions apply the rules of all policies together. A zap walks the VMAs of its range
+in order, and in each VMA the slots with a PTE page. The part of a zap in one slot is a
+*chunk*.
 
 Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
 (zap_pte_range), mm/pt_reclaim.c; for pte_ref patches 14 and 15 of the RFC.
@@ -45,10 +45,10 @@ def count_freed(s: State, record: int, policy: int) -> None:
 
 @inlined
 def walker_visits(s: State, record: int) -> None:
-    """A page-table walker enters (pte_tryget).
+    """Let a page-table walker enter (pte_tryget).
 
-    In atomic mode with a count of 0 the tryget fails, and the walker itself
-    frees the PTE page; in percpu mode a 0 cannot be seen.
+    In atomic mode with a count of 0, the tryget fails and the walker itself frees the PTE
+    page. In percpu mode, a count of 0 is not visible.
     """
     if s.records[record].atomic and s.records[record].refs == 0 and has(s, record, Policy.PTE_REF):
         count_freed(s, record, Policy.PTE_REF)
@@ -57,7 +57,7 @@ def walker_visits(s: State, record: int) -> None:
 
 @compiled
 def attempt_pte_ref(s: State, record: int, switch_back: bool) -> None:
-    """try_to_free_user_pte: to atomic mode, look, free at 0."""
+    """try_to_free_user_pte: switch to atomic mode, check the count, free at 0."""
     if not has(s, record, Policy.PTE_REF):
         return
     s.counters[Counter.ATTEMPTS + Policy.PTE_REF] += 1
@@ -73,7 +73,7 @@ def attempt_pte_ref(s: State, record: int, switch_back: bool) -> None:
 
 @compiled
 def free_huge(s: State, record: int) -> None:
-    """A leaf PMD is cleared; the deposited PTE page goes with it."""
+    """Clear a leaf PMD and free its deposited PTE page."""
     if s.records[record].huge == HUGE_ANON:
         s.counters[Counter.DEPOSITS] -= 1
     s.counters[Counter.HUGE] -= 1
@@ -117,9 +117,8 @@ def zap_piece(s: State, start: int, end: int, reclaim: bool) -> None:
 def dontneed(s: State, start: int, end: int, advice: int) -> None:
     """MADV_DONTNEED or MADV_DONTNEED_LOCKED over [start, end).
 
-    The VMAs are zapped in order up to the first that refuses (locked), which
-    is what the kernel has done when it returns EINVAL; holes are passed over,
-    which is what it has done when it returns ENOMEM.
+    The kernel zaps the VMAs in order up to the first that refuses (locked), and then returns
+    EINVAL. It skips holes, and then returns ENOMEM.
     """
     if s.counters[Counter.VMAS_KNOWN] == 0:
         zap_piece(s, start, end, True)
@@ -136,7 +135,7 @@ def dontneed(s: State, start: int, end: int, advice: int) -> None:
 
 @compiled
 def _file_lost(s: State, start: int, end: int, private: bool) -> None:
-    """unmap_mapping_range: mappings of a file lose pages; `private`: their own copies, too."""
+    """unmap_mapping_range: mappings of a file lose pages; `private`: private copies too."""
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
         flags = s.vmas[v].flags
@@ -147,10 +146,10 @@ def _file_lost(s: State, start: int, end: int, private: bool) -> None:
 
 @compiled
 def truncate(s: State, start: int, end: int, aux: int) -> None:
-    """MADV_REMOVE, or a file was cut: the pages go, and pt_reclaim does not look (semantics C3).
+    """MADV_REMOVE or a truncated file: free pages without the rule of pt_reclaim (semantics C3).
 
-    MADV_REMOVE goes VMA by VMA, up to the first that refuses (madvise_remove). Of a hole
-    in a file it is not known which pages a private mapping has as its own copies.
+    MADV_REMOVE goes VMA by VMA, up to the first that refuses (madvise_remove). For a hole in
+    a file, the shadow does not know which pages of a private mapping are private copies.
     """
     if aux:
         _file_lost(s, start, end, aux == FILE_TRUNCATED)
@@ -172,7 +171,7 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
     high = low + ((end - start) >> PAGE_SHIFT)
     if s.records[record].huge:
         if high - low == ENTRIES:
-            return  # stays huge; reclaim decides later
+            return  # the page stays huge; reclaim decides later
         if not split_huge(s, record):
             return
     walker_visits(s, record)
@@ -189,7 +188,8 @@ def _free_chunk(s: State, record: int, start: int, end: int) -> None:
 def free_lazily(s: State, start: int, end: int) -> None:
     """MADV_FREE over [start, end): anonymous entries become lazyfree.
 
-    The kernel refuses file mappings and locked ones with EINVAL after the VMAs before them.
+    The kernel refuses file mappings and locked ones with EINVAL, after it has processed the
+    VMAs before them.
     """
     v = first_overlap(s, start)
     known = s.counters[Counter.VMAS_KNOWN]

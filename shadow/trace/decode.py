@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The Arrow record batches of a trace as records again.
+"""Decodes the Arrow record batches of a trace to records.
 
-Their bytes are as they were written, but not everybody who writes traces means
-well: whatever they hold, what comes of it is a record or an error.
+The seal proves that the bytes are unchanged, not that ptescope wrote them: traces are
+untrusted input. Whatever the batches contain, decoding returns a record or raises an error.
 """
 
 from collections.abc import Sequence
@@ -41,11 +41,11 @@ def _events(batch: pa.RecordBatch, limit: int) -> EventBatch:
     for name in COLUMNS:
         events[name] = batch.column(name).to_numpy()
     if len(events) and not 0 < events["kind"].min() <= events["kind"].max() < _KINDS:
-        raise ValueError("an event of no known kind")
+        raise ValueError("an event of an unknown kind")
     if outside(events, limit).any():
         raise ValueError("an event outside user space")
     if events["length"][events["kind"] == Kind.LOSS].max(initial=0) > _MOST_LOST:
-        raise ValueError("a loss of more events than there can be")
+        raise ValueError("a loss of impossibly many events")
     _time(int(events["time"].max(initial=0)))
     return events
 
@@ -59,7 +59,7 @@ class _Ranges:
 
 
 class _Rows:
-    """The rows of a reading, by their kind."""
+    """The rows of a reading, by kind."""
 
     def __init__(self, batches: Sequence[pa.RecordBatch], limit: int) -> None:
         self._limit = limit
@@ -67,7 +67,7 @@ class _Rows:
             batch.validate(full=True)
         kinds = [batch.column("kind").to_numpy() for batch in batches]
         if any((kind != kind[0]).any() for kind in kinds if len(kind)):
-            raise ValueError("rows of several kinds in a batch")
+            raise ValueError("a batch with rows of several kinds")
         self._batches = {
             row: [b for b, kind in zip(batches, kinds, strict=True) if len(kind) and kind[0] == row]
             for row in Row
@@ -81,14 +81,14 @@ class _Rows:
         addresses = self.column(row, "address")
         wrong = (addresses % span).any() or (np.diff(addresses) <= 0).any()
         if wrong or ((addresses < 0) | (addresses >= self._limit)).any():
-            raise ValueError(f"addresses of {row.name} that are none")
+            raise ValueError(f"invalid addresses in {row.name} rows")
         return addresses
 
     def ranges(self, row: Row) -> _Ranges:
         starts, lengths = self.column(row, "address"), self.column(row, "length")
         wrong = (starts < 0) | (lengths <= 0) | (lengths > self._limit - starts)
         if wrong.any() or (starts[1:] < (starts + lengths)[:-1]).any():
-            raise ValueError(f"ranges of {row.name} that are none")
+            raise ValueError(f"invalid ranges in {row.name} rows")
         return _Ranges(starts, starts + lengths)
 
     def payload(self, row: Row) -> bytes:
@@ -100,7 +100,7 @@ class _Rows:
         ranges, guards = self.ranges(Row.RANGE), self.ranges(Row.GUARD)
         slots, kinds = self.slots(Row.PTE_PAGE), self.column(Row.HUGE, "aux")
         if not np.isin(kinds, (HUGE_ANON, HUGE_FILE)).all():
-            raise ValueError("a huge page of no known kind")
+            raise ValueError("a huge page of an unknown kind")
         maps = np.frombuffer(bytearray(self.payload(Row.PTE_PAGE)), "<u8")
         pmds, puds = self.upper(what)
         return Pages(
@@ -130,29 +130,29 @@ class _Rows:
         vmas["flags"] = self.column(Row.VMA, "aux")
         payload = self.payload(Row.VMA)
         whole = len(payload) == WHOLE.itemsize * len(vmas)
-        told = np.frombuffer(payload, WHOLE if whole else FILE).reshape(len(vmas))
-        vmas["file"], vmas["pgoff"] = told["file"], told["pgoff"]
+        stored = np.frombuffer(payload, WHOLE if whole else FILE).reshape(len(vmas))
+        vmas["file"], vmas["pgoff"] = stored["file"], stored["pgoff"]
         if whole:
-            vmas["anon"] = told["anon"]
-            vmas["flags"] |= told["label"] << LabelPart.PKEY
+            vmas["anon"] = stored["anon"]
+            vmas["flags"] |= stored["label"] << LabelPart.PKEY
         if (vmas["anon"] < NO_ANON).any() or (vmas["anon"] > _MOST_ANON_VMAS).any():
-            raise ValueError("anon_vmas that have no number")
+            raise ValueError("invalid numbers of anon_vmas")
         if (vmas["flags"] < 0).any():
-            raise ValueError("flags of VMAs that are none")
+            raise ValueError("invalid flags of VMAs")
         return vmas
 
 
 def decode(name: str, batches: Sequence[pa.RecordBatch], limit: int) -> Record:
-    """The record that these batches hold.
+    """Decode the record in these batches.
 
     Args:
-        name: its sort, from the seals.
-        batches: all its batches, one or several.
-        limit: the first address above its process's user space.
+        name: the kind of the record, from the seals.
+        batches: all batches of the record, one or several.
+        limit: the first address above the user space of the process.
 
     Raises:
-        ValueError, LookupError, TypeError, ArithmeticError, RecursionError: it is none;
-            nobody who writes traces made it.
+        ValueError, LookupError, TypeError, ArithmeticError, RecursionError: the batches have
+            no valid record, so no recorder wrote them.
     """
     if name in ("events", "counted"):
         parts = [_events(batch, limit) for batch in batches]
@@ -172,4 +172,4 @@ def decode(name: str, batches: Sequence[pa.RecordBatch], limit: int) -> Record:
         return Repair(time, rows.pages(what))
     if name == "seed":
         return Seed(time, rows.pages(what), rows.vmas(), int(brk), rows.names(what))
-    raise ValueError(f"no record is called {name!r}")
+    raise ValueError(f"a record of an unknown kind {name!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Records as the Arrow record batches of a trace."""
+"""Encodes records as the Arrow record batches of a trace."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ _Addresses = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of one kind, with payloads of one width or none."""
+    """Rows of one kind, either all with payloads of the same width or all without."""
 
     rows: EventBatch
     payload: _Bytes | None = None
@@ -89,7 +89,7 @@ def _upper_parts(pmds: _Addresses | None, puds: _Addresses | None) -> Iterator[_
 
 
 def _what(pages: Pages) -> Read:
-    """What a reading of page tables has."""
+    """The parts that a reading of page tables has."""
     what = Read.PAGES
     if pages.exact:
         what |= Read.EXACT
@@ -123,7 +123,7 @@ def _reading(record: Seed | Repair | Mappings) -> Iterator[_Part]:
 
 
 def encode(record: Record, pid: int) -> Iterator[pa.RecordBatch]:
-    """The batches of a record of the process `pid`, one or several."""
+    """Encode a record of the process `pid` as one or several batches."""
     parts: Iterable[_Part]
     if isinstance(record, Events):
         parts = [_Part(record.batch)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Facts out of a trace: their types are those of the dataclasses, their values in range.
+"""Decodes the facts in a trace, and checks the types and ranges of their values.
 
-msgspec checks every field against the type hints of `shadow.records.Facts` and what it is
-made of, so a field that is added there is checked here. Fields that this version does not
-know are passed over: later ones may add more.
+msgspec checks every field against the type hints of `shadow.records.Facts` and of the
+dataclasses in it, so it also checks fields added there later. It ignores unknown fields,
+because later versions may add some.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from shadow.snapshot import METHODS, SEEDS
 __all__ = ("MOST", "decode_facts", "decode_names")
 
 MOST = 1 << 62
-"""No count, size or time (ns: 146 years) of a trace is as large."""
+"""All counts, sizes and times (ns: 146 years) of a trace are smaller."""
 _MOST_BYTES = 4 << 20
 _PIDS = range(1, (1 << 22) + 1)
 _LONGEST_NAME = 64
 _MOST_THREADS = 1 << 16
 _SIZES = 1 << 9
-"""Pages of sizes of multi-size THP, added up: each is less than a PMD maps."""
+"""Limit on the sum of the sizes of multi-size THP in pages; each is smaller than a PMD maps."""
 _decode = msgspec.json.Decoder(Facts).decode
 _decode_names = msgspec.json.Decoder(MappingNames).decode
 _MOST_NAME_BYTES = 32 << 20
@@ -35,7 +35,7 @@ _MOST_NAME_BYTES = 32 << 20
 
 
 def _numbers(data: Any) -> Iterator[int | float]:
-    """All numbers in data, which are counts, sizes and times."""
+    """All numbers in data: counts, sizes and times."""
     if isinstance(data, int | float):
         yield data
     elif is_dataclass(data):
@@ -49,7 +49,7 @@ def _numbers(data: Any) -> Iterator[int | float]:
 
 
 def _problem(facts: Facts) -> str | None:
-    """What cannot be so."""
+    """What is impossible in these facts; None: nothing."""
     process, kernel, huge, audit = facts.process, facts.kernel, facts.huge, facts.audit
     checks = (
         (all(0 <= number < MOST for number in _numbers(facts)), "a number out of range"),
@@ -57,8 +57,8 @@ def _problem(facts: Facts) -> str | None:
         (len(process.comm) <= _LONGEST_NAME, f"a name of {len(process.comm)} characters"),
         (kernel.levels in (4, 5), f"page tables of {kernel.levels} levels"),
         (kernel.page_size == PAGE, f"pages of {kernel.page_size} bytes"),
-        (kernel.seed in SEEDS, "a seed of no known kind"),
-        (audit.method in METHODS, "an audit by no known method"),
+        (kernel.seed in SEEDS, "a seed of an unknown kind"),
+        (audit.method in METHODS, "an audit by an unknown method"),
         (not audit.runs or audit.method != "none", "audits without a method"),
         (huge.thp in (0, 1, 2), f"transparent huge pages set to {huge.thp}"),
         (len(facts.threads) <= _MOST_THREADS, f"names of {len(facts.threads):,} threads"),
@@ -70,11 +70,11 @@ def _problem(facts: Facts) -> str | None:
 
 
 def decode_facts(text: bytes) -> Facts:
-    """The facts in a payload.
+    """Decode the facts in a payload.
 
     Raises:
-        ValueError: they are none.
-        RecursionError: likewise.
+        ValueError: the facts are invalid.
+        RecursionError: the JSON is nested too deeply.
     """
     if len(text) > _MOST_BYTES:
         raise ValueError(f"facts of {len(text):,} bytes")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The bytes of a trace: a record becomes sealed messages, and these go to the file.
+"""Writes records to a trace file as sealed messages.
 
-`shadow.trace.encode` makes Arrow batches of a record, `Encoder` makes a message of each, and
-`TraceFile` appends it, so that the file always ends with a whole message.
+`shadow.trace.encode` turns a record into Arrow batches, `Encoder` turns each batch into a
+message, and `TraceFile` appends it, so that the file always ends with a complete message.
 """
 
 import io
@@ -43,7 +43,7 @@ class _Sink(io.RawIOBase):
 
 
 class Encoder:
-    """Makes the sealed messages of one trace, in order."""
+    """Produces the sealed messages of one trace, in order."""
 
     def __init__(self) -> None:
         self._sink = _Sink()
@@ -55,7 +55,7 @@ class Encoder:
         self._writer = pa.ipc.new_stream(
             pa.PythonFile(self._sink, "w"), self._schema, options=options
         )
-        self._writer.write_batch(_EMPTY)  # its schema comes before its first batch
+        self._writer.write_batch(_EMPTY)  # Arrow writes the schema before the first batch
         self._sink.message.clear()
 
     def schema(self) -> bytearray:
@@ -82,12 +82,12 @@ class TraceFile:
     """A new trace; as a context manager, it deletes the file if the block raises.
 
     Args:
-        path: where; mode 0600.
-        force: whether to replace a file that is there.
+        path: the file; its mode is 0600.
+        force: whether to replace an existing file.
 
     Raises:
-        UsageError: it exists already, or cannot be made.
-        OutputError: not even its first bytes can be written.
+        UsageError: the file exists already, or cannot be created.
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
@@ -108,7 +108,7 @@ class TraceFile:
             while len(view):
                 view = view[os.write(self._place.fd, view) :]
         except OSError:
-            os.ftruncate(self._place.fd, self.size)  # the file ends with a whole message
+            os.ftruncate(self._place.fd, self.size)  # the file ends with a complete message
             raise
         self.size += len(message)
 
@@ -116,12 +116,12 @@ class TraceFile:
         """Append a record, as one sealed message for each of its Arrow batches.
 
         Args:
-            process: number of its process within the trace, from 1.
-            pid: its process.
-            record: what happened.
+            process: number of the process within the trace, from 1.
+            pid: pid of the process.
+            record: the record.
 
         Raises:
-            OSError: the record cannot be written; the file still ends with a whole message.
+            OSError: the record cannot be written; the file still ends with a complete message.
         """
         batches = list(encode(record, pid))
         for number, batch in enumerate(batches, 1):
@@ -135,10 +135,10 @@ class TraceFile:
             self.events += len(record.batch)
 
     def end(self, dropped: int = 0) -> None:
-        """Append the trailer, which says that the trace is complete.
+        """Append the trailer, which marks the trace as complete.
 
         Args:
-            dropped: events that are missing because writing was too slow.
+            dropped: number of events that are missing because writing was too slow.
 
         Raises:
             OSError: the trailer cannot be written.
@@ -146,16 +146,16 @@ class TraceFile:
         self._put(self._encoder.trailer(events=self.events, dropped=dropped))
 
     def publish(self) -> None:
-        """Move the file to its place, where it can be read from now on.
+        """Move the file to its final path, so that others can open it.
 
         Raises:
-            UsageError: another file is there by now.
-            OutputError: it cannot be moved there.
+            UsageError: another file has appeared at that path.
+            OutputError: the file cannot be moved there.
         """
         self._place.publish()
 
     def close(self) -> None:
-        """Close the file, and move it to its place.
+        """Close the file, and move it to its final path.
 
         Raises:
             UsageError, OutputError: see `publish`.
@@ -164,7 +164,7 @@ class TraceFile:
         self.publish()
 
     def discard_unpublished(self) -> None:
-        """Delete the file, unless it is at its place already."""
+        """Delete the file, unless it is at its final path already."""
         self._place.discard()
 
     def __enter__(self) -> "TraceFile":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How records lie in a trace: one Arrow schema, and what its rows mean.
+"""The layout of records in a trace: one Arrow schema, and the meaning of its rows.
 
 The columns are those of `EVENT` and `payload`. The rows of a batch belong to one
-record; its seal says of which sort and of which process. Events are rows as they
-are. A reading of page tables begins with a row `Row.READING`, and has a row for each
-thing that was read. Facts are one row whose payload is JSON.
+record, and the seal names its kind and its process. Each event is a row. A reading of
+page tables begins with a row `Row.READING` and has a row for each object that was read.
+Facts are one row with a JSON payload.
 """
 
 from enum import IntEnum, IntFlag
@@ -31,7 +31,7 @@ __all__ = (
 
 VERSION = 1
 SUFFIX = ".arrows"
-"""What the Arrow project recommends for streams."""
+"""The suffix that the Arrow project recommends for streams."""
 
 COLUMNS = EVENT.names or ()
 SCHEMA = pa.schema(
@@ -41,29 +41,29 @@ SCHEMA = pa.schema(
     ]
 )
 MOST_ROWS = 1 << 20
-"""Rows of a batch; a longer record is several batches."""
+"""Most rows of a batch; a longer record takes several batches."""
 MAP_BYTES = 64
-"""Payload of a PTE page."""
+"""Size of the payload of a PTE page."""
 FILE = np.dtype([("file", "<i8"), ("pgoff", "<i8")])
-"""Payload of a VMA of which no more is known, as in traces of before."""
+"""Payload of a VMA in older traces, which have no more data."""
 WHOLE = np.dtype([*FILE.descr, ("anon", "<i8"), ("label", "<i8")])
-"""Payload of a VMA: as in `shadow.table.VMA`; label: its `flags` above `VmaFlag`."""
+"""Payload of a VMA: the fields of `shadow.table.VMA`; label: its `flags` above `VmaFlag`."""
 
 
 class Row(IntEnum):
-    """What a row is that is no event: values of `kind`, part of the format."""
+    """Values of `kind` for rows that are not events; part of the trace format."""
 
     READING = 64
-    """time: when; address: the program break; aux: what was read."""
+    """time: time of the reading; address: the program break; aux: `Read`."""
     PTE_PAGE = 65
-    """address: its slot; payload: the 512-bit map of its entries that are not none."""
+    """address: its slot; payload: the 512-bit map of the entries that are not none."""
     HUGE = 66
-    """A leaf PMD; address: its slot; aux: 1 anonymous, 2 file."""
+    """A leaf PMD; address: its slot; aux: 1 if anonymous, 2 if a file."""
     PMD_PAGE = 67
-    """address: the first that it maps."""
+    """address: the first address that it maps; PUD_PAGE likewise."""
     PUD_PAGE = 68
     RANGE = 69
-    """What the reading covered, where that is not everything: address and length."""
+    """A range that a partial reading covered: address and length."""
     VMA = 70
     """address, length; aux: `VmaFlag`; payload: `WHOLE`, or in older traces `FILE`."""
     FACTS = 71
@@ -75,7 +75,7 @@ class Row(IntEnum):
 
 
 class Read(IntFlag):
-    """What a reading has; nothing found is not the same as not looked for."""
+    """The parts of a reading; distinguishes parts that are empty from parts that were not read."""
 
     PAGES = 1
     EXACT = 2
@@ -90,7 +90,7 @@ _NAMES: dict[type, str] = {Facts: "facts", Seed: "seed", Repair: "repair", Mappi
 
 
 def name_of(record: Record) -> str:
-    """The sort of a record, as its batches' seals have it."""
+    """The kind of a record, as in the seals of its batches."""
     if isinstance(record, Events):
         return "counted" if record.counted else "events"
     return _NAMES[type(record)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reading a trace: record after record, up to its end or its damage."""
+"""Reads a trace record by record, up to its end or its damage."""
 
 import struct
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _FEWEST_LEVELS = 4
 _MOST_PROCESSES = 1 << 31
 _DAMAGE = (
     BrokenSealError,
-    OSError,  # Arrow's word for what cannot be decompressed, too
+    OSError,  # Arrow raises it also for data that cannot be decompressed
     MemoryError,
     ValueError,
     LookupError,
@@ -34,11 +34,11 @@ _DAMAGE = (
     struct.error,
     pa.ArrowException,
 )
-"""What may come of bytes that cannot be read, or were made by somebody who means harm."""
+"""Exceptions that damaged or malicious bytes can cause."""
 
 
 def _opened(head: bytes, body: bytes) -> Any:
-    """Arrow's view of a message."""
+    """Parse a message with Arrow."""
     return pa.ipc.read_message(pa.py_buffer(head + body))
 
 
@@ -48,7 +48,7 @@ class TraceEntry:
 
     Attributes:
         process: number of the process within the trace, from 1.
-        record: what happened to it.
+        record: a record of that process.
     """
 
     process: int
@@ -59,13 +59,13 @@ class TraceReader:
     """A trace, from its beginning to its end, in constant memory.
 
     Args:
-        file: an Arrow file or anything readable and binary.
-        name: what messages call it.
-        most_bytes: of a record, as it is in memory.
+        file: an Arrow file or any readable binary file.
+        name: the name of the trace in messages.
+        most_bytes: limit on the size of a record in memory, bytes.
 
     Raises:
-        DamagedTraceError: it does not begin as a trace does.
-        UsageError: a later version made it.
+        DamagedTraceError: the file does not begin like a trace.
+        UsageError: a later version wrote the trace.
     """
 
     def __init__(self, file: Any, name: str, most_bytes: int = 128 << 20) -> None:
@@ -73,37 +73,37 @@ class TraceReader:
         self._name = name
         self.size: int = self._file.size()
         self.position = 0
-        """Bytes read and found to be whole."""
+        """Number of bytes read and verified."""
         self._sequence = 0
         self._most_bytes = most_bytes
         self._waiting = 0
-        """Bytes of batches whose records are not complete."""
+        """Size in memory of the batches whose records are not complete yet."""
         try:
             fields, *message = self._message()
             if fields["version"] > VERSION:
                 raise UsageError(
-                    f"{name} has format {fields['version']}, made by a later ptescope; this one "
-                    f"reads up to {VERSION}."
+                    f"{name} has format {fields['version']} of a later ptescope; this version "
+                    f"reads formats up to {VERSION}. Upgrade ptescope."
                 )
             self._schema = pa.ipc.read_schema(_opened(*message))
             if self._schema.remove_metadata() != SCHEMA:
                 raise BrokenSealError("its columns are not those of a trace")
         except _DAMAGE as error:
             raise DamagedTraceError(
-                f"{name} is no trace of ptescope, or is damaged at its very beginning: {error}."
+                f"{name} is not a ptescope trace, or is damaged at its beginning: {error}."
             ) from error
 
     def _read(self, count: int) -> bytes:
         left = self.size - self._file.tell()
         if count > left:
-            raise BrokenSealError(f"the file ends {count - left} bytes too early")
+            raise BrokenSealError(f"the file ends {count - left} bytes too soon")
         data: bytes = self._file.read(count)
         if len(data) < count:
-            raise BrokenSealError("the file ends too early")
+            raise BrokenSealError("the file ends too soon")
         return data
 
     def _message(self) -> tuple[dict[str, Any], bytes, bytes]:
-        """The next message: what its seal says, prefix and metadata, and the body."""
+        """Read the next message: the fields of its seal, prefix and metadata, and the body."""
         prefix = self._read(_PREFIX)
         head = prefix + self._read(length_of(prefix))
         fields, length = opened(head)
@@ -124,7 +124,7 @@ class TraceReader:
         if not 0 <= rows <= MOST_ROWS or self._waiting > self._most_bytes:
             raise BrokenSealError(
                 f"a record of more than {MOST_ROWS:,} rows in a batch, or of more than "
-                f"{self._most_bytes >> 20:,} MiB (--max-memory takes more)"
+                f"{self._most_bytes >> 20:,} MiB (--max-memory allows more)"
             )
         return fields, pa.ipc.read_record_batch(_opened(head, body), self._schema)
 
@@ -132,10 +132,10 @@ class TraceReader:
         """The records in order.
 
         Yields:
-            Each record that is whole.
+            Each intact record.
 
         Raises:
-            DamagedTraceError: at the first thing that is not as it was written.
+            DamagedTraceError: at the first damaged message.
         """
         parts: dict[int, list[pa.RecordBatch]] = {}
         limits: dict[int, int] = {}
@@ -143,20 +143,20 @@ class TraceReader:
             place = self._place = self.position
             try:
                 if place == self.size:
-                    raise BrokenSealError("it has no trailer; its recorder did not come to an end")
+                    raise BrokenSealError("it has no trailer, because its recorder did not finish")
                 fields, batch = self._batch()
                 if fields["record"] == "end":
                     break
                 process = fields["process"]
                 if type(process) is not int or not 0 < process < _MOST_PROCESSES:
-                    raise BrokenSealError("a record of no process")
+                    raise BrokenSealError("a record with an invalid process number")
                 parts.setdefault(process, []).append(batch)
                 if fields.get("more"):
                     continue
                 limit = limits.get(process, user_address_limit(_FEWEST_LEVELS))
                 record = decode(fields["record"], parts.pop(process), limit)
                 if isinstance(record, Facts):
-                    # The first counts, as for the shadow that is made by it.
+                    # The first facts count, as for the engine that they create.
                     limits.setdefault(process, user_address_limit(record.kernel.levels))
                 if not parts:
                     self._waiting = 0
@@ -164,16 +164,16 @@ class TraceReader:
                 raise DamagedTraceError(self._damage(place, str(error))) from error
             yield TraceEntry(process, record)
         if self._file.read(len(END) + 1) != END:
-            raise DamagedTraceError(self._damage(self.position, "its end is not as written"))
+            raise DamagedTraceError(self._damage(self.position, "its end mark was altered"))
 
     def damage(self, what: str) -> DamagedTraceError:
-        """That the record which was read last cannot be so, as an error."""
+        """An error that reports the last record as damaged."""
         return DamagedTraceError(self._damage(self._place, what))
 
     def _damage(self, place: int, what: str) -> str:
         return (
             f"{self._name} is damaged at byte {place:,} of {self.size:,} (batch {self._sequence}): "
-            f"{what}. What precedes it is whole, and is reported."
+            f"{what}. Everything before that is intact, and is reported."
         )
 
     def close(self) -> None:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces to be given away: no names of files or hosts, no environment, other addresses.
+"""Redacts traces for sharing: no file names, host names or environment, and new addresses.
 
-Mappings are rebased in *windows*: stretches of the address space that are used,
-each with 256 GiB of room to grow on both sides, or less where another follows. A
-window is moved as a whole, by a multiple of 1 GiB, to the next free place. So
-what page tables look like is kept: slots, PTE pages and PMD pages come out the
-same, and so do all answers about them. Of a randomised address the lower 30 bits
-remain, because the tables depend on them. PUD pages are counted in the new place,
-where there can be one more or less for a window.
+The redactor moves mappings in *windows*: used stretches of the address space, each with
+256 GiB of room on both sides, or less if another window follows. It moves a whole window,
+by a multiple of 1 GiB, to the next free place. This preserves the shape of the page
+tables: slots, PTE pages and PMD pages stay the same, and so do all results about them. A
+randomised address keeps its lower 30 bits, because the tables depend on them. PUD pages
+are counted at the new place, so a window can have one more or one less.
 
-A range that reaches beyond its window is cut there.
+The redactor cuts a range at the end of its window.
 """
 
 from bisect import bisect_right
@@ -28,11 +27,11 @@ from shadow.table import Pages
 __all__ = ("Redactor",)
 
 _NOT_SETTINGS = {"default", "memory"}
-"""Sources of an option's value that are the program's own."""
+"""Sources of option values that come from the program itself, not from settings."""
 
 _ROOM = PUD_SPAN // 2
 _LONGEST = 32 << 40
-"""The longest range that is kept whole."""
+"""The longest range that the redactor does not cut."""
 _LIMIT = np.uint64(user_address_limit(5))
 _EVERYWHERE = (Kind.LOCK, Kind.UNLOCK, Kind.DOUBT, Kind.LABEL)
 _NOT_ADDRESSES = (
@@ -50,7 +49,7 @@ _Addresses = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Window:
-    """[start, end) of the old addresses, and what is added to get the new ones."""
+    """[start, end) in old addresses, and the shift to the new ones."""
 
     start: int
     end: int
@@ -58,16 +57,16 @@ class _Window:
 
 
 class _Windows:
-    """The windows of one process, ascending and apart from each other."""
+    """The windows of one process, ascending and disjoint."""
 
     def __init__(self) -> None:
         self._windows: list[_Window] = []
         self._free = PUD_SPAN
-        """Where the next window goes."""
+        """The new address of the next window."""
         self._arrays = tuple(np.empty(0, np.int64) for _ in range(3))
 
     def cover(self, starts: _Addresses, ends: _Addresses) -> None:
-        """Make windows for ranges (bytes, ascending) that begin in none."""
+        """Create windows for ranges (bytes, ascending) that begin outside all windows."""
         spans: list[list[int]] = []
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             if spans and start - spans[-1][1] < 2 * _ROOM:
@@ -88,13 +87,13 @@ class _Windows:
         self._arrays = tuple(np.array(column, np.int64) for column in columns)
 
     def _at(self, addresses: _Addresses) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """The window of each address, and whether it is in one."""
+        """The index of the window of each address, and whether the address is in a window."""
         starts, ends, _ = self._arrays
         at = np.searchsorted(starts, addresses, side="right") - 1
         return at, (at >= 0) & (addresses < ends[at]) if len(starts) else at >= 0
 
     def moved(self, starts: _Addresses, ends: _Addresses) -> tuple[_Addresses, _Addresses]:
-        """Where ranges are now, making windows for those that have none."""
+        """The new ranges for old ones; creates windows for ranges without one."""
         at, inside = self._at(starts)
         if not inside.all():
             order = np.flatnonzero(~inside)[np.argsort(starts[~inside])]
@@ -104,19 +103,19 @@ class _Windows:
         return starts + shifts[at], np.minimum(ends, limits[at]) + shifts[at]
 
     def places(self, starts: _Addresses) -> _Addresses:
-        """Where addresses are now."""
+        """The new addresses for old ones."""
         return self.moved(starts, starts + 1)[0]
 
 
 class Redactor:
-    """Makes of the records of one process those that may be given away."""
+    """Redacts the records of one process."""
 
     def __init__(self) -> None:
         self._windows = _Windows()
         self._files: dict[FileName, int] = {}
 
     def __call__(self, record: Record) -> Record:
-        """The record without what is not to be told."""
+        """The redacted record."""
         match record:
             case Facts():
                 process = _nameless(record.process)
@@ -138,7 +137,7 @@ class Redactor:
                 )
 
     def _names(self, names: MappingNames | None) -> MappingNames | None:
-        """Names that tell files apart, and nothing else of them."""
+        """Replace names by numbers that only distinguish files."""
         if names is None:
             return None
         return MappingNames(
@@ -170,7 +169,7 @@ class Redactor:
     def _vmas(self, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
         vmas = vmas.copy()
         vmas["start"], vmas["end"] = self._windows.moved(vmas["start"], vmas["end"])
-        # The page offset of anonymous memory is where it was mapped first.
+        # The page offset of anonymous memory is the address of its first mapping.
         anonymous = (vmas["file"] == 0) & (vmas["pgoff"] != 0)
         first = vmas["pgoff"][anonymous] << PAGE_SHIFT
         vmas["pgoff"][anonymous] = self._windows.places(first) >> PAGE_SHIFT
@@ -211,7 +210,7 @@ class Redactor:
 
 
 def _nameless(process: Process) -> Process:
-    """A process without paths and settings; the names of its allocators stay."""
+    """The process without paths and settings; the names of its allocators stay."""
     return replace(
         process,
         exe=None,
@@ -221,7 +220,7 @@ def _nameless(process: Process) -> Process:
 
 
 def _unset(allocator: Allocator) -> Allocator:
-    """An allocator without what it was told by settings, which may say anything."""
+    """The allocator without its settings, which may contain any text."""
     return replace(
         allocator,
         linked=allocator.linked.split(":")[0] if allocator.linked else None,

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Seals: what makes every byte of a trace accountable.
+"""Seals: checksums that cover every byte of a trace.
 
 An Arrow IPC stream is a sequence of encapsulated messages: FFFFFFFF, the length
 of the metadata, the metadata (a flatbuffer), the body (Arrow, "IPC streaming
 format"). The custom metadata of each message of a trace has one JSON object
-that begins with a CRC-32 and a length, of the whole message with the digits of
-the CRC taken as 0. So a message is known to be whole before any of it is
-parsed, and its length does not have to be believed before it is checked.
+that begins with a CRC-32 and a length. Both cover the whole message, with the digits
+of the CRC taken as 0. So a reader verifies a message before it parses any of it, and
+never trusts a length before it has verified it.
 
 The stream ends with FFFFFFFF 00000000, after the trailer.
 """
@@ -32,11 +32,11 @@ _SEAL = re.compile(rb'\{"crc32":"([0-9a-f]{8})","bytes":"([0-9]{12})",[^{}]*\}')
 
 
 class BrokenSealError(Exception):
-    """These bytes are not a message as it was written; says what is wrong with them."""
+    """A message is damaged; the text of the exception states how."""
 
 
 def blank(**fields: Any) -> bytes:
-    """A seal to be filled in once the message around it is there."""
+    """An empty seal, which `seal` fills in when the message is complete."""
     return _BLANK + json.dumps(fields, separators=(",", ":")).encode()[1:]
 
 
@@ -49,10 +49,10 @@ def seal(message: bytearray) -> None:
 
 
 def length_of(prefix: bytes) -> int:
-    """Bytes of the metadata that follow a prefix of 8 bytes.
+    """The length in bytes of the metadata after a prefix of 8 bytes.
 
     Raises:
-        BrokenSealError: no message begins so.
+        BrokenSealError: the prefix is not that of a message.
     """
     continues, length = _PREFIX.unpack(prefix)
     if continues != _CONTINUES or not 0 < length <= _MOST_METADATA:
@@ -61,9 +61,9 @@ def length_of(prefix: bytes) -> int:
 
 
 def opened(head: bytes) -> tuple[dict[str, Any], int]:
-    """What the seal in prefix and metadata says, and the length of the whole message.
+    """The fields of the seal in prefix and metadata, and the length of the whole message.
 
-    Nothing of it holds before `check`.
+    They are unverified until `check`.
 
     Raises:
         BrokenSealError: there is no seal.
@@ -78,14 +78,14 @@ def opened(head: bytes) -> tuple[dict[str, Any], int]:
 
 
 def check(head: bytes, body: bytes) -> None:
-    """Hold a message with a seal against the CRC in it.
+    """Verify the CRC of a message with a seal.
 
     Raises:
-        BrokenSealError: it is not as it was written.
+        BrokenSealError: the message was altered.
     """
     match = _SEAL.search(head)
     assert match
     begin, end = match.span(1)
     crc = zlib.crc32(head[end:], zlib.crc32(_NO_CRC, zlib.crc32(head[:begin])))
     if zlib.crc32(body, crc) != int(match[1], 16):
-        raise BrokenSealError("it is not as it was written (CRC)")
+        raise BrokenSealError("it was altered (wrong CRC)")

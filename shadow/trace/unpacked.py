@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a message would take when it is unpacked, told before it is.
+"""Computes the memory that a message will take, before Arrow decompresses it.
 
-A few bytes of zstd can claim to be gigabytes, and Arrow allocates what they claim. The
-claim stands uncompressed before each buffer (Arrow, "IPC buffer compression"), and where
-the buffers lie in the message's metadata, a flatbuffer (format/Message.fbs).
+A few bytes of zstd can claim to be gigabytes, and Arrow allocates the claimed size. The
+claim is stored uncompressed before each buffer (Arrow, "IPC buffer compression"). The
+metadata of the message, a flatbuffer (format/Message.fbs), has the offsets of the buffers.
 """
 
 import struct
@@ -11,14 +11,14 @@ import struct
 __all__ = ("unpacked_rows_and_bytes",)
 
 _HEADER, _LENGTH, _BUFFERS = 2, 0, 2
-"""Places of fields: Message.header, RecordBatch.length, RecordBatch.buffers."""
+"""Indices of the fields Message.header, RecordBatch.length and RecordBatch.buffers."""
 _MOST_BUFFERS = 64
 _AS_IT_IS = -1
-"""The claim of a buffer that was not compressed after all."""
+"""The claim of a buffer that is stored uncompressed."""
 
 
 def _field(data: bytes, table: int, place: int) -> int:
-    """Where a field of a table lies; 0 if the table lacks it."""
+    """The offset of a field of a table; 0 if the table lacks it."""
     vtable = table - _at("<i", data, table)
     if 4 + 2 * place + 2 > _at("<H", data, vtable):
         return 0
@@ -28,7 +28,7 @@ def _field(data: bytes, table: int, place: int) -> int:
 
 def _at(form: str, data: bytes, at: int) -> int:
     if at < 0:
-        raise ValueError("a message that points out of itself")
+        raise ValueError("a message with an offset outside itself")
     (value,) = struct.unpack_from(form, data, at)
     return int(value)
 
@@ -38,15 +38,15 @@ def _target(data: bytes, at: int) -> int:
 
 
 def unpacked_rows_and_bytes(metadata: bytes, body: bytes) -> tuple[int, int]:
-    """Rows and bytes that a record batch claims to have.
+    """The rows and bytes that a record batch claims to have.
 
     Args:
-        metadata: the flatbuffer of its message.
-        body: what follows that.
+        metadata: the flatbuffer of the message.
+        body: the body of the message.
 
     Raises:
-        ValueError: it is no record batch.
-        struct.error: likewise.
+        ValueError: the message is not a record batch.
+        struct.error: the message is too short.
     """
     message = _target(metadata, 0)
     header = _field(metadata, message, _HEADER)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writing a trace while events come in: a thread of its own, behind a bounded queue.
+"""Writes a trace while events arrive, in a separate thread behind a bounded queue.
 
-The way of a record, in the order of this file: an engine hands it to `TraceWriter.tee`. That
-puts it into the queue, and never waits. The thread takes it out, gathers the events of each
-process into batches, and writes them and all other records to the `TraceFile`.
+An engine hands each record to the function from `TraceWriter.tee`, which puts it into the
+queue and never waits. The thread takes it out, gathers the events of each process into
+batches, and writes the batches and all other records to the `TraceFile`.
 
-The thread writes a batch at the latest a second after its first event, so that is what
-a killed recorder loses. When the disk is too slow, the queue is full and records
-are dropped. The trace then has a LOSS event with their number, followed by
-a new seed, taken from the shadow.
+The thread writes a batch at most a second after its first event, so a killed recorder loses
+the last second. When the disk is too slow, the queue is full and the writer drops records.
+The trace then has a LOSS event with their number, followed by a new seed from the shadow.
 """
 
 import queue
@@ -32,9 +31,9 @@ from shadow.trace.file import TraceFile
 __all__ = ("TraceWriter",)
 
 _BATCH = 1 << 16
-"""Events of a batch."""
+"""Most events of a batch."""
 _SECONDS = 1.0
-"""The longest that an event waits to be written."""
+"""The longest time that an event waits for its batch."""
 _QUEUE_BYTES = 256 << 20
 _FIXED_BYTES = 4096
 """Assumed size of a record without its arrays."""
@@ -55,14 +54,14 @@ class _TracedProcess:
 
     Attributes:
         number: from 1.
-        change: what is made of records before they are written.
-        engine: its shadow, once there is one.
+        change: the function that changes records before they are written.
+        engine: the engine of the process, once there is one.
         gap: whether the last record was dropped.
-        missing: events dropped in this gap.
-        dropped: events dropped in all.
-        batches: events that wait for their batch to be full; only the thread uses them.
-        waiting: the number of these events.
-        since: when the first of them came.
+        missing: number of events dropped in this gap.
+        dropped: number of events dropped in total.
+        batches: events that wait until their batch is full; only the thread uses them.
+        waiting: the number of waiting events.
+        since: when the first waiting event arrived.
     """
 
     number: int
@@ -85,17 +84,17 @@ def _same() -> Callable[[Record], Record]:
 
 
 class TraceWriter:
-    """Writes the records of one process or several, as their shadows apply them.
+    """Writes the records of one or several processes, when their engines apply them.
 
     Args:
         path: the new file.
-        force: whether to replace an existing one.
-        change: makes, for each process, the function that changes its records before they
+        force: whether to replace an existing file.
+        change: returns, for each process, the function that changes its records before they
             are written.
-        queue_bytes: how much may wait to be written.
+        queue_bytes: limit on the size of the queue.
 
     Raises:
-        UsageError: the file exists already, or cannot be made.
+        UsageError: the file exists already, or cannot be created.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class TraceWriter:
     ) -> None:
         self.file = TraceFile(path, force=force)
         self.problem: Exception | None = None
-        """Why nothing is written any more."""
+        """Why writing has stopped."""
         self._change = change
         self._limit, self._queued = queue_bytes, 0
         self._lock = threading.Lock()
@@ -118,20 +117,20 @@ class TraceWriter:
 
     @property
     def dropped(self) -> int:
-        """Events that the trace lacks because writing was too slow."""
+        """Number of events that the trace lacks because writing was too slow."""
         return sum(process.dropped for process in self._processes)
 
     def publish(self) -> None:
-        """Move the file to its place, which may need rights that are dropped later.
+        """Move the file to its final path, which may need rights that the process drops later.
 
         Raises:
-            UsageError: another file is there by now.
-            OutputError: it cannot be moved there.
+            UsageError: another file has appeared at that path.
+            OutputError: the file cannot be moved there.
         """
         self.file.publish()
 
     def start(self) -> None:
-        """Begin to write; until then records wait, because a thread has its maker's rights."""
+        """Start the thread; records wait until then, because a thread keeps its maker's rights."""
         self.publish()
         self._thread.start()
 
@@ -142,7 +141,7 @@ class TraceWriter:
         return partial(self._take, process)
 
     def _take(self, process: _TracedProcess, engine: Engine, record: Record) -> None:
-        """Queue a record, or drop it where the queue is full."""
+        """Queue a record, or drop it if the queue is full."""
         process.engine = engine
         if not process.gap and self._queued <= self._limit:
             self._put(process, record)
@@ -154,7 +153,7 @@ class TraceWriter:
             self._bridge(process, engine)
 
     def _bridge(self, process: _TracedProcess, engine: Engine) -> None:
-        """After a gap: record its size, and continue from the shadow."""
+        """After a gap, record its size and continue from the shadow."""
         process.dropped += process.missing
         seed, pid = engine.restated(), engine.facts.process.pid
         loss = np.array([(seed.time, 0, process.missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
@@ -165,14 +164,14 @@ class TraceWriter:
     def _put(self, process: _TracedProcess, record: Record) -> None:
         if isinstance(record, Facts) and process.dropped:
             lacking = counted(process.dropped, "event")
-            note = f"The trace lacks {lacking}: the disk was too slow for them."
+            note = f"The trace lacks {lacking}, because the disk was too slow."
             record = replace(record, notes=(*record.notes, note))
         with self._lock:
             self._queued += _size(record)
         self._queue.put((process, record))
 
     def _run(self) -> None:
-        """The thread: write until `close`; after a problem, only empty the queue."""
+        """The body of the thread: write until `close`; after a problem, only empty the queue."""
         more = True
         while more:
             with self._noting_problem():
@@ -182,7 +181,7 @@ class TraceWriter:
 
     @contextmanager
     def _noting_problem(self) -> Iterator[None]:
-        """Keep the first exception of the thread, of whatever kind, for `close` to report."""
+        """Keep the first exception of the thread, of any kind, so that `close` can report it."""
         try:
             yield
         except Exception as error:
@@ -241,10 +240,10 @@ class TraceWriter:
             self.file.write(process.number, process.engine.facts.process.pid, record)
 
     def close(self) -> None:
-        """Write what waits, and the trailer.
+        """Write all waiting records and the trailer.
 
         Raises:
-            TraceWriteError: not everything could be written.
+            TraceWriteError: some records could not be written.
         """
         if self._thread.ident is None:
             self.start()
@@ -258,19 +257,19 @@ class TraceWriter:
             why = getattr(self.problem, "strerror", None) or repr(self.problem)
             raise TraceWriteError(
                 f"{self.file.path} could not be written to its end ({why}): it ends after "
-                f"{counted(self.file.events, 'event')}, and what is in it can be replayed."
+                f"{counted(self.file.events, 'event')}, and replay can read that part."
             )
 
     def discard_unpublished(self) -> None:
-        """Delete the file, unless it is at its place already."""
+        """Delete the file, unless it is at its final path already."""
         self.file.discard_unpublished()
 
     def summary(self) -> str:
-        """What was written, in a sentence."""
+        """A sentence about the written trace."""
         size, events = self.file.size, self.file.events
         sentence = f"{self.file.path}: {counted(events, 'event')}, {size / 1e6:,.1f} MB"
         if events:
             sentence += f", {size / events:.1f} bytes an event"
         if self.dropped:
-            sentence += f"; {are(self.dropped, 'event')} missing, the disk was too slow"
+            sentence += f"; {are(self.dropped, 'event')} missing, because the disk was too slow"
         return sentence

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What would have become of the page tables, had the process purged otherwise.
+"""Simulates the page tables of a process that purges in a different way.
 
-A change is a transform: events in, the events of the changed process out. Both run
-through the shadow table from the same seed, so the difference is that of the change
-and not of the model. What no transform can tell is where another allocator would have
-put its blocks; predictions say so.
+A change is a transform from events to the events of the changed process. Both histories
+run through the shadow table from the same seed, so their difference is due to the change
+and not to the model. No transform can show where another allocator would place its
+blocks; predictions state that.
 """
 
 from collections.abc import Callable
@@ -39,20 +39,20 @@ __all__ = (
 )
 
 _LOST = 0.001
-"""The share of events that may be missing: fewer than a prediction is wrong by anyway."""
+"""The share of events that may be missing; the error of a prediction is larger anyway."""
 
 Transform = Callable[[EventBatch], EventBatch]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Page tables of the running kernel at the end of a run.
+    """The page tables at the end of a simulation.
 
     Attributes:
-        pte_pages: PTE pages there are.
-        empty: those of them that map nothing.
-        vmas: mappings.
-        refs: entries that are not none.
+        pte_pages: number of PTE pages.
+        empty: number of PTE pages that map nothing.
+        vmas: number of mappings.
+        refs: number of entries that are not none.
     """
 
     pte_pages: int
@@ -63,12 +63,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Future:
-    """What was kept of a process: where it began, and what it did.
+    """The history of a process that simulations use: its beginning and its events.
 
     Attributes:
-        seed: the shadow at the beginning; it is not changed.
+        seed: the shadow at the beginning; simulations do not change it.
         events: (n,) of `EVENT` since then, in order.
-        missing: why these are not all events up to the end of the window, if so.
+        missing: why events up to the end of the window are missing; None: none are.
     """
 
     seed: Table
@@ -77,29 +77,29 @@ class Future:
 
     @property
     def lost(self) -> int:
-        """Events that are missing in it."""
+        """The number of events that were lost."""
         return int(self.events["length"][self.events["kind"] == Kind.LOSS].sum())
 
     def usable(self) -> bool:
         """Whether one history leads from the seed to the end: no execve, hardly any loss."""
         if self.missing or not len(self.events):
             return False
-        begun_anew = (self.events["kind"] == Kind.EXEC).any()
-        return not begun_anew and self.lost <= len(self.events) * _LOST
+        replaced = (self.events["kind"] == Kind.EXEC).any()
+        return not replaced and self.lost <= len(self.events) * _LOST
 
 
 def unchanged(events: EventBatch) -> EventBatch:
-    """The transform that leaves all as it was."""
+    """The transform that changes nothing."""
     return events
 
 
 def simulate(future: Future, change: Transform, policy: Policy | None = None) -> Outcome:
-    """Run the process under a change.
+    """Simulate a process under a change.
 
     Args:
-        future: what the process did.
-        change: what it would have done instead.
-        policy: that of another kernel; None: that of the kernel the events come from.
+        future: the history of the process.
+        change: the transform of its events.
+        policy: the policy of another kernel; None: that of the recorded kernel.
     """
     table = future.seed.trial()
     events = change(future.events)
@@ -119,6 +119,6 @@ def prepare() -> None:
     """Compile the transforms, or load them from the cache, before time matters."""
     purge = np.zeros(1, EVENT)
     purge["kind"], purge["length"] = Kind.DONTNEED, PAGE
-    with compiling("the changes to be predicted, some ten seconds"):
+    with compiling("the simulated changes, which takes some ten seconds"):
         delayed_purge(purge, 1)
         munmap_for_purge(purge)

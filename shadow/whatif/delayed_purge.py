@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What-if: purges held back for a while, as jemalloc holds freed memory for its decay time.
+"""What-if: delayed purges, as jemalloc delays them by its decay time.
 
-Freed memory waits. Memory that is used again in the meantime is not purged. When the time
-is over, what is left is purged together with all free neighbours. When neighbours merge,
-their time starts again (jemalloc 5.3, src/extent.c: extents coalesce while they are dirty,
-and a merged one goes to the young end of the list that decay works off). They do not merge
-across the beginning of a mapping (`extent_neighbor_head_state_mergeable`), and one that has
-grown to oversize_threshold is purged at once (`extent_record`).
+Freed memory waits. The transform does not purge memory that the process reuses in the
+meantime. After the delay, it purges the rest together with all free neighbours. When
+neighbours merge, their delay starts again (jemalloc 5.3, src/extent.c: extents coalesce
+while they are dirty, and a merged one goes to the young end of the list that decay works
+off). Extents do not merge across the beginning of a mapping
+(`extent_neighbor_head_state_mergeable`), and jemalloc purges an extent at once when it
+reaches oversize_threshold (`extent_record`).
 
-This is the most that waiting can gain. jemalloc purges in steps before the time is over
+The result is the upper bound on the gain. jemalloc purges in steps during the delay
 (src/decay.c): the pages freed at each moment have a limit, which falls along a curve from
-all of them to none. With `steps`, what exceeds that limit is purged, oldest first, as soon as
-it is enough to wake the background thread. How much that is depends on how fast memory is
-freed, and a process that purges at once frees more slowly than it will under the change.
-All arenas count as one.
+all of them to none. With `steps`, the transform purges the excess over that limit, oldest
+first, as soon as it suffices to wake the background thread. The size of the excess depends
+on how fast the process frees memory, and a process that purges at once frees more slowly
+than it will under the change. All arenas count as one.
 """
 
 import numpy as np
@@ -27,9 +28,9 @@ from shadow.whatif.waiting import At, Curve, Waiting, free, nothing_waits, take_
 __all__ = ("FOREVER", "delayed_purge")
 
 FOREVER = 1 << 62
-"""A time to wait: until the process is idle."""
+"""A delay that lasts until the process is idle."""
 _END = (1 << 63) - 1
-"""A time after all that waits."""
+"""A time after the delay of all waiting memory."""
 _STEPS = 200
 _SHORTEST_STEP_NS = 1_000_000
 _BATCH_PAGES = 1024
@@ -38,7 +39,7 @@ _BATCH_PAGES = 1024
 
 @compiled
 def _step(w: Waiting) -> int:
-    """One step of the curve; returns how many pages may wait (decay_backlog_update)."""
+    """Do one step of the curve; return how many pages may wait (decay_backlog_update)."""
     for i in range(_STEPS - 1):
         w.backlog[i] = w.backlog[i + 1]
     w.backlog[_STEPS - 1] = max(w.numbers[At.HELD] - w.numbers[At.UNPURGED], 0)
@@ -50,7 +51,7 @@ def _step(w: Waiting) -> int:
 
 @compiled
 def _decay(w: Waiting, now: int) -> None:
-    """All steps up to `now`."""
+    """Do all steps up to `now`."""
     interval = w.numbers[At.INTERVAL]
     while w.numbers[At.HELD] and w.numbers[At.EPOCH] + interval <= now:
         w.numbers[At.EPOCH] += interval
@@ -67,7 +68,7 @@ def _decay(w: Waiting, now: int) -> None:
 
 @inlined
 def _purge_due(w: Waiting, now: int) -> None:
-    """Purge whatever has waited long enough by `now`."""
+    """Purge all memory whose delay is over at `now`."""
     if w.numbers[At.INTERVAL] and w.numbers[At.EPOCH] + w.numbers[At.INTERVAL] <= now:
         _decay(w, now)
     while w.numbers[At.HEAD] < w.numbers[At.TAIL]:
@@ -79,7 +80,7 @@ def _purge_due(w: Waiting, now: int) -> None:
 
 @compiled
 def _hold(w: Waiting, events: EventBatch) -> None:
-    """Write `events` to `w.out`, their purges later."""
+    """Write `events` to `w.out`, with delayed purges."""
     for i in range(len(events)):
         event = events[i]
         now, kind, begin = signed(event.time), signed(event.kind), signed(event.address)
@@ -102,7 +103,7 @@ def _hold(w: Waiting, events: EventBatch) -> None:
 
 
 def _smootherstep() -> Curve:
-    """The share of pages that may still wait, of the oldest first (smoothstep.h)."""
+    """The share of pages that may still wait, by age, oldest first (smoothstep.h)."""
     x = np.arange(1, _STEPS + 1) / _STEPS
     curve: Curve = 6 * x**5 - 15 * x**4 + 10 * x**3
     return curve
@@ -111,16 +112,16 @@ def _smootherstep() -> Curve:
 def delayed_purge(
     events: EventBatch, wait_ns: int, limit_bytes: int = 0, *, steps: bool = False
 ) -> EventBatch:
-    """The events of the same process, had it purged `wait_ns` later.
+    """The events of the process with each purge delayed by `wait_ns`.
 
-    At the end everything that still waits is purged: the process is assumed to be idle
-    until then.
+    At the end, the transform purges all memory that still waits: it assumes that the process
+    is idle until then.
 
     Args:
         events: (n,) of `EVENT`, in order.
-        wait_ns: how much longer freed memory is held, or `FOREVER`.
-        limit_bytes: a free range of this size is purged at once; 0: none is.
-        steps: whether some of it is purged before its time is over.
+        wait_ns: additional delay of purges, or `FOREVER`.
+        limit_bytes: size at which a free range is purged at once; 0: no such limit.
+        steps: whether to purge a part in steps during the delay.
 
     Returns:
         (m,) of `EVENT`, m at most 2 n.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What-if: MADV_DONTNEED in place of MADV_FREE, so pages go at once."""
+"""What-if: MADV_DONTNEED instead of MADV_FREE, which frees pages at once."""
 
 from shadow.events import EventBatch, Kind
 from shadow.uapi import MADV_DONTNEED

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Purges made munmap, as jemalloc's retain:false does.
+"""What-if: munmap instead of purges, as with jemalloc's retain:false.
 
-What is used again later must be mapped again first: a mapping of that page is put in
-before the fault. The kernel would choose the place anew, so addresses are those of the
-history and the number of VMAs is a bound from above for scattered ones.
+Before a fault in unmapped memory, the transform inserts a mapping of that page. The real
+kernel would choose new addresses, but the transform keeps those of the history. So the
+number of VMAs is an upper bound if reuse is scattered.
 """
 
 import numpy as np
@@ -58,7 +58,7 @@ def _return(
 
 
 def munmap_for_purge(events: EventBatch) -> EventBatch:
-    """What a process would have done that unmaps what it purges.
+    """The events of the process if it unmapped memory instead of purging it.
 
     Args:
         events: (n,) of `EVENT`, in order.

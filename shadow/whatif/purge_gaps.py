@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How closely purge followed purge: what tells whether purging held a process up."""
+"""The gaps between purges, which show whether purging slowed a process down."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from shadow.events import EventBatch, Kind
 __all__ = ("share_of_close_purges",)
 
 _PAUSE_NS = 100_000
-"""A thread that purges again within this time did little else in between."""
+"""A thread that purges again within this time did little else in the meantime."""
 
 
 def share_of_close_purges(events: EventBatch) -> float:
-    """The share of purges, 0 to 1, that followed another of their thread without a pause.
+    """The share of purges, 0 to 1, that followed a purge of the same thread without a pause.
 
     Args:
         events: (n,) of `EVENT`, in order.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The pages that a process purges, numbered, so that a transform can mark each.
+"""Numbers the pages that a process purges, so that a transform can mark each.
 
-Purges come back to the same places, so their union is far smaller than their sum.
+Purges return to the same places, so their union is far smaller than their sum.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 class Purged(NamedTuple):
-    """Disjoint ranges, ascending; the pages of a range are numbered from `first` on."""
+    """Disjoint ranges, ascending; `first` is the number of the first page of each range."""
 
     start: Numbers
     end: Numbers
@@ -28,7 +28,7 @@ class Purged(NamedTuple):
 
 
 def purged_by(events: EventBatch) -> Purged:
-    """The union of all MADV_DONTNEED in `events`; ranges that touch are one."""
+    """The union of all MADV_DONTNEED ranges in `events`; adjacent ranges are merged."""
     purges = events[events["kind"] == Kind.DONTNEED]
     start = purges["address"].astype(np.int64)
     order = np.argsort(start, kind="stable")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Freed memory that waits to be purged: its state, and what happens to it.
+"""Freed memory that waits for its purge: the state, and the operations on it.
 
 Compiled functions pass the state to each other.
 """
@@ -26,25 +26,25 @@ class At(IntEnum):
     """Places in `Waiting.numbers`."""
 
     WAIT = 0
-    """How much longer memory is held, ns."""
+    """Additional delay of purges, ns."""
     LIMIT = 1
-    """A free range of this many pages is purged at once."""
+    """Pages at which a free range is purged at once."""
     INTERVAL = 2
     """Time between steps, ns; 0: no steps."""
     TGID = 3
     LAST = 4
-    """The end of the history, ns: what is purged later is purged then."""
+    """The end of the history, ns; later purges happen then."""
     OUT = 5
-    """Events written."""
+    """Number of events written."""
     HEAD = 6
-    """The oldest row of the queue that is still to be handled."""
+    """The oldest row of the queue that is not handled yet."""
     TAIL = 7
     HELD = 8
-    """Pages that wait."""
+    """Number of pages that wait."""
     UNPURGED = 9
-    """Pages that waited after the last step, or were allowed to."""
+    """Number of pages that waited, or were allowed to, after the last step."""
     EPOCH = 10
-    """When the last step was, ns."""
+    """Time of the last step, ns."""
     COUNT = 11
 
 
@@ -56,11 +56,11 @@ class Waiting(NamedTuple):
     end: Numbers
     first: Numbers
     address: Numbers
-    """(pages,) of each page"""
+    """(pages,) the address of each page"""
     barrier: Flags
     """(pages,) whether a mapping begins here"""
     freed: Numbers
-    """(pages,) since when it waits, ns; 0: it does not"""
+    """(pages,) when each page began to wait, ns; 0: it does not wait"""
     queue: Numbers
     """(purges, 3) time, first page, page after the last; in order"""
     out: EventBatch
@@ -69,12 +69,12 @@ class Waiting(NamedTuple):
     backlog: Numbers
     """(steps,) pages freed in each of the last intervals"""
     curve: Curve
-    """(steps,) the share of them that may still wait"""
+    """(steps,) the share of each interval's pages that may still wait"""
 
 
 @inlined
 def _continues(w: Waiting, page: int) -> bool:
-    """Whether `page` and the one before it lie in one free range, if both are free."""
+    """Whether `page` and the page before it belong to one free range, if both are free."""
     return not w.barrier[page] and w.address[page] - w.address[page - 1] == PAGE
 
 
@@ -95,7 +95,7 @@ def _end_of_run(w: Waiting, page: int) -> int:
 
 @inlined
 def _purge(w: Waiting, low: int, high: int, time: int) -> None:
-    """One MADV_DONTNEED over the pages from `low` to `high`."""
+    """Write one MADV_DONTNEED over the pages [low, high)."""
     for page in range(low, high):
         w.freed[page] = 0
     w.numbers[At.HELD] -= high - low
@@ -113,13 +113,13 @@ def _purge(w: Waiting, low: int, high: int, time: int) -> None:
 
 @inlined
 def take_oldest(w: Waiting, time: int) -> None:
-    """Purge what the oldest row of the queue freed, unless it has merged with younger memory."""
+    """Purge the memory of the oldest queue row, unless it has merged with younger memory."""
     head = w.numbers[At.HEAD]
     w.numbers[At.HEAD] = head + 1
     when = w.queue[head, 0]
     page = w.queue[head, 1]
     while page < w.queue[head, 2]:
-        if w.freed[page] != when:  # used again, purged already, or freed again later
+        if w.freed[page] != when:  # reused, already purged, or freed again later
             page += 1
             continue
         low = _first_of_run(w, page)
@@ -134,7 +134,7 @@ def take_oldest(w: Waiting, time: int) -> None:
 
 @inlined
 def free(w: Waiting, begin: int, length: int, now: int) -> None:
-    """The process frees a range, which waits from now on."""
+    """Free a range, which waits from now on."""
     page = number_of(w.start, w.end, w.first, begin)
     beyond = page + (length >> PAGE_SHIFT)
     for number in range(page, beyond):
@@ -154,7 +154,7 @@ def free(w: Waiting, begin: int, length: int, now: int) -> None:
 
 @inlined
 def use(w: Waiting, address: int) -> None:
-    """The process uses a page again."""
+    """Reuse a page, which does not wait any longer."""
     page = number_of(w.start, w.end, w.first, address & -PAGE)
     if page >= 0 and w.freed[page]:
         w.freed[page] = 0

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Fuzzers: run by hand, on demand."""
+"""Fuzzers, to be run by hand."""

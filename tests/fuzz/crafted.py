@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Fuzz replay and advice with sealed traces of hostile content: python -m tests.fuzz.crafted.
 
-What `tests.fuzz.trace` leaves out: here every checksum and sequence number is right, and
-facts, events and readings hold whatever an attacker likes. Each trace is replayed and
-reported in every form; that has to end in 5 s and 1 GiB with a report, or the status of a
-damaged trace, and with output that moves no cursor.
+In contrast to `tests.fuzz.trace`, every checksum and sequence number is right here, and facts,
+events and readings have hostile values. The fuzzer replays each trace and makes every form of
+report. That must end within 5 s and 1 GiB, with a report or the status of a damaged trace, and
+the output must not move the cursor.
 
 Needs `pip install 'ptescope[fuzz]'`; arguments are those of libFuzzer.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import atheris
 
-from shadow.table import prepare  # before: compiled code cannot be instrumented
+from shadow.table import prepare  # imported first: compiled code cannot be instrumented
 
 with atheris.instrument_imports(include=["shadow"]):
     from shadow.advice import advise
@@ -70,7 +70,7 @@ _RECORDS = records()[2:]
 
 
 class _Input:
-    """What the fuzzer gives, as choices."""
+    """The fuzzer's input as choices."""
 
     def __init__(self, data: bytes) -> None:
         self._data = atheris.FuzzedDataProvider(data)
@@ -99,7 +99,7 @@ class _Input:
 
 
 def _changed(plain: Any, given: _Input) -> Any:
-    """The same document with something else somewhere in it."""
+    """The document with one changed value."""
     if isinstance(plain, dict) and plain and given.below(6):
         key = given.one_of(sorted(plain))
         return plain | {key: _changed(plain[key], given)}

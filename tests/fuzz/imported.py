@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Fuzz import with texts of all formats: python -m tests.fuzz.imported [-max_total_time=60].
 
-Lines of real texts (tests/shadow/perf_import/golden) are cut, joined, repeated and changed; each
-text is imported, and the trace replayed. That has to end in 5 s and 1 GiB, with a trace and
-a report, or with an error of ptescope's own. Odd lines are counted, not stumbled over.
+The fuzzer cuts, joins, repeats and changes lines of real texts (tests/shadow/perf_import/golden).
+It imports each text and replays the trace. That must end within 5 s and 1 GiB, with a trace and a
+report, or with a PtescopeError. The import counts invalid lines and continues.
 
 Needs `pip install 'ptescope[fuzz]'`; arguments are those of libFuzzer.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import atheris
 
-from shadow.table import prepare  # before: compiled code cannot be instrumented
+from shadow.table import prepare  # imported first: compiled code cannot be instrumented
 
 with atheris.instrument_imports(include=["shadow"]):
     from shadow.errors import PtescopeError

@@ -53,7 +53,7 @@ _RECORDS, _ENDS, _ = _read(_WHOLE)
 
 
 def _sealed(message: bytearray) -> bytes:
-    """A message with a seal that fits it, if it still has a place for one."""
+    """The message with a matching seal, if it still has a place for one."""
     at = message.find(_SEAL)
     if at < 0 or at + _LENGTH + 12 > len(message):
         return bytes(message)
@@ -64,7 +64,7 @@ def _sealed(message: bytearray) -> bytes:
 
 
 def _change(data: bytearray, provider: atheris.FuzzedDataProvider) -> int:
-    """Put a few bytes somewhere; returns where."""
+    """Overwrite a few bytes; returns their offset."""
     at: int = provider.ConsumeIntInRange(0, len(data) - 1)
     put = provider.ConsumeBytes(provider.ConsumeIntInRange(1, 8))
     data[at : at + len(put)] = put
@@ -76,7 +76,7 @@ def _harm(provider: atheris.FuzzedDataProvider) -> None:
     message = bytearray(_WHOLE[_ENDS[which] : _ENDS[which + 1]])
     (head,) = struct.unpack_from("<4xi", message)
     while provider.remaining_bytes() > 2:
-        # In the metadata as often as in the body, which is mostly larger.
+        # Change the metadata as often as the body, which is usually larger.
         part = message[: 8 + head] if provider.ConsumeBool() else message[8 + head :]
         if part:
             at = _change(part, provider)
@@ -92,7 +92,7 @@ def _damage(provider: atheris.FuzzedDataProvider) -> None:
         return
     found, _, damaged = _read(bytes(data))
     assert damaged
-    # What was put may be what was there.
+    # The new bytes may equal the old ones.
     assert len(found) >= sum(end <= first for end in _ENDS)
     assert found == _RECORDS[: len(found)]
 

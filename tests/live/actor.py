@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A child process that changes its page tables on command.
 
-Run as a program it reads one action per line from stdin, makes the system calls with the
-given arguments, and prints the result of each.
+As a program, it reads one action per line from stdin, makes the system calls with the given
+arguments, and prints each result.
 """
 
 import ctypes
@@ -59,7 +59,7 @@ def _advise_many(advice: int, *ranges: int) -> int:
 
 
 def _map_file(address: int, length: int, prot: int) -> int:
-    """A private mapping of a file that is nowhere else."""
+    """Map a new, unlinked file privately."""
     with tempfile.TemporaryFile() as file:
         file.truncate(length)
         flags = mmap.MAP_PRIVATE | _MAP_FIXED
@@ -67,7 +67,7 @@ def _map_file(address: int, length: int, prot: int) -> int:
 
 
 def _fork() -> int:
-    """A child that does nothing until it is killed with its parent's pipe."""
+    """Fork a child that waits until the pipe of its parent closes."""
     child = os.fork()
     if child == 0:
         signal.pause()
@@ -91,12 +91,12 @@ def _main() -> None:
 
 
 class Actor:
-    """The child, seen from the test.
+    """The test's side of the child.
 
     Each method returns the system call's result, or minus its errno.
 
     Args:
-        main_thread_ends: whether another thread does the work, and the main thread has ended.
+        main_thread_ends: whether the main thread ends and another thread does the work.
     """
 
     def __init__(self, *, main_thread_ends: bool = False) -> None:
@@ -111,16 +111,16 @@ class Actor:
             text=True,
         )
         self.pid = self._process.pid
-        self.do("munmap", _PAGE, 0)  # it is up when it answers
+        self.do("munmap", _PAGE, 0)  # an answer shows that it is ready
 
     def begin(self, name: str, *numbers: int) -> None:
-        """Have one action begun that gives no answer."""
+        """Start an action that gives no answer."""
         assert self._process.stdin
         self._process.stdin.write(" ".join([name, *map(str, numbers)]) + "\n")
         self._process.stdin.flush()
 
     def do(self, name: str, *numbers: int) -> int:
-        """Have one action done."""
+        """Do one action; returns its result."""
         assert self._process.stdout
         self.begin(name, *numbers)
         return int(self._process.stdout.readline())
@@ -134,16 +134,16 @@ class Actor:
         *,
         fixed: bool = True,
     ) -> int:
-        """Map anonymous memory, in place of whatever is there."""
+        """Map anonymous memory in place of any existing mapping."""
         flags |= mmap.MAP_ANONYMOUS | (_MAP_FIXED if fixed else 0)
         return self.do("mmap", address, length, prot, flags, 2**64 - 1, 0)
 
     def touch(self, address: int, length: int, step: int = _PAGE) -> None:
-        """Write one byte a `step`."""
+        """Write one byte per `step`."""
         self.do("touch", address, length, step)
 
     def read(self, address: int, length: int, step: int = _PAGE) -> None:
-        """Read one byte a `step`."""
+        """Read one byte per `step`."""
         self.do("read", address, length, step)
 
     def advise(self, address: int, length: int, advice: int) -> int:

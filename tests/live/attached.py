@@ -34,7 +34,7 @@ class Attacher:
     reader: Reader
 
     def __call__(self, pid: int, tee: Tee | None = None) -> Session:
-        """Its session; `tee` is handed what it is made of."""
+        """Make a session; `tee` receives its records."""
         self.probes.add(pid)
         session = Session(open_target(pid), self.probes, self.kernel, self.reader, tee)
         session.seed()
@@ -49,7 +49,7 @@ def attached(
     exact: bool = True,
     tee: Tee | None = None,
 ) -> Iterator[Session]:
-    """A seeded session for a running process; unless `exact`, page tables are counted."""
+    """A seeded session of a running process; unless `exact`, page tables are counted."""
     with watching(ring_bytes=ring_bytes, exact=exact) as attach:
         yield attach(pid, tee)
 
@@ -61,7 +61,7 @@ def watching(
     exact: bool = True,
     backend: Backend | None = None,
 ) -> Iterator[Attacher]:
-    """Attached probes, and what makes a seeded session of a pid with them."""
+    """Attached probes, and a function that makes a seeded session of a pid."""
     prepare()
     kernel = kernel_facts()
     probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes, backend=backend)
@@ -76,13 +76,13 @@ def watching(
 
 
 def hardly_any_lost(report: Snapshot) -> bool:
-    """Whether the ring took all, but for what its lock refuses (see bpf/probes/stream.c)."""
+    """Whether the ring lost no events but the few that its lock refuses (bpf/probes/stream.c)."""
     return report.window.lost <= sum(report.window.events.values()) / 100_000
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What /proc says, without any probe (reference: anchors, 0.9)."""
+    """The page tables according to /proc, without probes (reference: anchors, 0.9)."""
 
     pte_pages: int
     empty: int
@@ -92,9 +92,8 @@ class Truth:
 def truth(pid: int) -> Truth:
     """VmPTE less upper levels, and the slots with an entry in pagemap.
 
-    Its own reading of /proc, entry by entry, on purpose: nothing is shared with
-    what it judges. Upper levels are those over the entries; huge pages are not
-    expected.
+    This reads /proc entry by entry and, on purpose, shares no code with the shadow that it
+    checks. It derives the upper levels from the entries, and expects no huge pages.
     """
     slots: set[int] = set()
     entries = 0
@@ -117,7 +116,7 @@ def truth(pid: int) -> Truth:
 
 
 def quiet_truth(session: Session, seconds: float = 10.0) -> Truth:
-    """The truth at a moment with no event before or after, the session up to date.
+    """The truth at a moment without events, with an up-to-date session.
 
     Raises:
         AssertionError: there was no such moment.
@@ -130,4 +129,4 @@ def quiet_truth(session: Session, seconds: float = 10.0) -> Truth:
         time.sleep(0.01)
         if not session.pump():
             return found
-    raise AssertionError("the process never was quiet")
+    raise AssertionError("the process was never quiet")

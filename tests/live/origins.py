@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A program that makes and empties PTE pages by known calls of named threads.
+"""A script that makes and empties PTE pages with known calls of named threads.
 
-It prints the first address of its memory and then waits for a line before each step, so that
-whoever follows it knows what must be known. Run as a script.
+It prints the first address of its memory. It then waits for a line of input before each step, so
+that a test can compare every step with what ptescope reports.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ def _slots(base: int, name: str) -> range:
 
 
 def _map(base: int) -> int:
-    """Private anonymous memory without huge pages, and a memfd in the puncher's slots."""
+    """Map private anonymous memory without huge pages, and a memfd in the slots of the puncher."""
     size = FIRST_SLOTS["end"] * SLOT
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000  # MAP_FIXED_NOREPLACE
     prot = mmap.PROT_READ | mmap.PROT_WRITE
@@ -84,7 +84,7 @@ def _mover(base: int) -> None:
 
 
 def _in_thread(name: str, act: Callable[[], None]) -> None:
-    """Run it in a thread of this name, which has ended when this returns."""
+    """Run `act` in a thread with this name, and wait for the thread to end."""
 
     def run() -> None:
         _LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
@@ -98,7 +98,7 @@ def _in_thread(name: str, act: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    """Map, fill, and empty, a step a line of input."""
+    """Map, fill and empty memory: one step for each line of input."""
     base = 0x1000_0000_0000
     file = _map(base)
     print(base, flush=True)

@@ -39,7 +39,7 @@ def _memfd(length: int) -> int:
 
 
 def _file(length: int) -> int:
-    """A file on a disk that is nowhere else, as long, with its pages in the page cache."""
+    """A new, unlinked file of this length on a disk, with its pages in the page cache."""
     with tempfile.NamedTemporaryFile(delete=False, dir="/var/tmp") as file:
         file.write(b"x" * length)
         Path(file.name).unlink()
@@ -65,7 +65,7 @@ def _uffd(start: int, length: int, modes: int, features: int) -> int:
 
 
 def _ioctl(fd: int, command: int, *words: int) -> int:
-    """An ioctl with a structure of these words, and one more that it may set."""
+    """An ioctl with a structure of these words, and one more word for a result."""
     given = _words(*words, 0)
     return _call(_IOCTL, fd, command, ctypes.addressof(given))
 
@@ -103,7 +103,7 @@ def _mbind(address: int, length: int, mode: int) -> int:
 
 
 def _name(address: int, length: int, name: int) -> int:
-    """Name memory by a number; 0: no name any more."""
+    """Name memory by a number; 0 removes the name."""
     text = ctypes.create_string_buffer(str(name).encode())
     return _call(_PRCTL, _PR_SET_VMA, 0, address, length, ctypes.addressof(text) if name else 0)
 
@@ -123,7 +123,7 @@ def _int80(number: int, *arguments: int) -> int:
 
 
 def _uring_madvise(address: int, length: int, advice: int) -> int:
-    """One IORING_OP_MADVISE, waited for; returns its result."""
+    """Submit an IORING_OP_MADVISE and wait; returns its result."""
     parameters = (ctypes.c_uint32 * 30)()
     fd = _call(_IO_URING_SETUP, 4, ctypes.addressof(parameters))
     if fd < 0:
@@ -162,4 +162,4 @@ RARE_CALLS: Mapping[str, Callable[..., int]] = {
     "int80": _int80,
     "uring_madvise": _uring_madvise,
 }
-"""By name; each answers with its result, or minus its errno."""
+"""Actions by name; each returns its result, or minus its errno."""

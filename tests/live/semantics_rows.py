@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Experiments on PTE pages, as rows: an action, its outcome, and pte_ref's verdict.
 
-The rows are those of the observed experiments D1 to D5 (docs/reference/semantics.md) that a
-single process can cause and with an outcome that calls and faults decide. Left out,
-with the reason:
+These are the rows of the observed experiments D1 to D5 (docs/reference/semantics.md) that a single
+process can cause and that have an outcome which only calls and faults decide. Other rows are left
+out for these reasons:
 
-- 84, two threads that race: no one outcome; tests/live/test_threads.py has it;
-- 82, 83, swap: no event shows which pages a PAGEOUT has swapped; an audit does;
-- 66, 68, 69 and most of 90, files: how many entries a fault makes is up to the page
-  cache, and a truncation by ftruncate is no call on the mapping;
-- 71 to 73, userfaultfd: its markers are set by ioctl, which no probe sees;
-- 58b, a child that writes to a forked huge page: it is the child's history;
-- 81, multi-size THP: needs the host's settings changed; tools/accuracy does that;
-- 80, khugepaged: no event, 75 s; 97: another process's madvise is refused by the kernel.
+- 84, two threads that race: the outcome varies; tests/live/test_threads.py tests it;
+- 82, 83, swap: only an audit, and no event, shows the pages that a PAGEOUT has swapped;
+- 66, 68, 69 and most of 90, files: the page cache decides how many entries a fault makes, and a
+  truncation by ftruncate is not a call on the mapping;
+- 71 to 73, userfaultfd: an ioctl sets its markers, which no probe sees;
+- 58b, a child that writes to a forked huge page: it belongs to the child's history;
+- 81, multi-size THP: it needs other settings of the host; tools/accuracy changes them;
+- 80, khugepaged: no event, 75 s; 97: the kernel refuses the madvise for another process.
 """
 
 import mmap
@@ -26,7 +26,7 @@ __all__ = ("BASE", "FAR", "FORKS", "ROWS", "SLOTS", "SemanticsRow")
 BASE = 0x10_0000_0000
 SLOTS = 16
 FAR = 64
-"""The slot, counted from BASE, from which on moved mappings go."""
+"""The first slot of the destination of moves, counted from BASE."""
 _PAGE = 4096
 _HALF = SLOT // 2
 _DONTNEED, _FREE, _REMOVE, _HUGEPAGE = 4, 8, 9, 14
@@ -42,9 +42,9 @@ class SemanticsRow:
     """One experiment.
 
     Attributes:
-        number: in the reference.
-        act: what the process does; slots are counted from BASE.
-        kernel: entries of each PTE page that Linux 6.14 and later leaves, by slot.
+        number: its number in the reference.
+        act: the action of the process; slots are counted from BASE.
+        kernel: entries of each PTE page that remains on Linux 6.14 and later, by slot.
         pte_ref: slots with a PTE page under pte_ref.
         huge: slots with a leaf PMD.
     """
@@ -61,7 +61,7 @@ def _at(slot: float) -> int:
 
 
 def _mapped(actor: Actor, slots: float = SLOTS) -> Actor:
-    """Private anonymous memory of so many slots, without THP."""
+    """Map private anonymous memory of this number of slots, without THP."""
     actor.map(BASE, int(slots * SLOT))
     actor.advise(BASE, int(slots * SLOT), mmap.MADV_NOHUGEPAGE)
     return actor
@@ -166,7 +166,7 @@ def _shared(actor: Actor) -> Actor:
 
 
 def _private_file(actor: Actor) -> Actor:
-    """A private mapping of a file, written to: a page of its own at each fault."""
+    """Map a file privately and write to it, so that each fault makes one anonymous page."""
     assert actor.do("map_file", BASE, 2 * SLOT, _RW) == BASE
     actor.touch(BASE, 2 * SLOT)
     return actor
@@ -279,7 +279,7 @@ ROWS = (
         {0, FAR, FAR + 1},
     ),
     # The reference has no empty PTE page at the destination; move_page_tables makes
-    # one for whatever the source has, empty or not (mm/mremap.c).
+    # one for every PTE page of the source, empty or not (mm/mremap.c).
     SemanticsRow("63", _move_off_the_grid, {FAR: 256, FAR + 1: 256, FAR + 2: 0}, {FAR, FAR + 1}),
     SemanticsRow(
         "30, 31",
@@ -327,4 +327,4 @@ FORKS = (
     SemanticsRow("40b", _not_for_children(_WIPEONFORK)),
     SemanticsRow("62", lambda a: _mapped(a).read(BASE, SLOT)),
 )
-"""What a process does before it forks, and the PTE pages that its child then has."""
+"""Actions before a fork, and the resulting PTE pages of the child."""

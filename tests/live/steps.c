@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Always the same: waits for a byte, makes and empties PTE pages in every way, answers, waits.
+// Deterministic: waits for a byte, makes and empties PTE pages in many ways, answers, waits.
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +23,7 @@ int main(void) {
     mmap(BASE, 64 * SLOT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     madvise(BASE, 64 * SLOT, MADV_NOHUGEPAGE);
     touch(BASE, 32 * SLOT, 8 * 4096);
-    if (read(ends[0], BASE + 33 * SLOT, 1) != 1)  // the kernel is the one that faults
+    if (read(ends[0], BASE + 33 * SLOT, 1) != 1)  // a fault in kernel mode
         return 1;
     madvise(BASE, SLOT, MADV_DONTNEED);
     for (unsigned long i = 0; i < 4; i++)

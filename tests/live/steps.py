@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The snapshot of a deterministic program, with each back end forced."""
+"""Follow a deterministic program with a forced back end."""
 
 import subprocess
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ FUNCTIONS_ONLY = ("pte_alloc", "pte_free", "split", "collapse", "reclaim")
 def _program() -> str:
     program = str(Path(mkdtemp()) / "steps")
     subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_suffix(".c")], check=True)
-    # From now on its file and its libraries are in the page cache, where faults look around.
+    # This brings the program and its libraries into the page cache, for fault-around.
     subprocess.run(["setarch", "-R", program], input=b"xx", capture_output=True, check=True)
     return program
 
 
 @dataclass(frozen=True)
 class Known:
-    """Of the program: its PTE pages before it began, and the snapshot's document at the end.
+    """PTE pages of the program before its start, and the document of the snapshot at its end.
 
-    The document is without who it was and when, and without `taken`: the sources by back end.
+    The document lacks the identity, the times, and `taken`, the sources by back end.
     """
 
     before: int
@@ -40,7 +40,7 @@ class Known:
 
 
 def what_is_known(backend: Backend) -> Known:
-    """Follow the program from its beginning to its end."""
+    """Follow the program from start to end."""
     with subprocess.Popen(
         ["setarch", "-R", _program()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:

@@ -44,7 +44,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _waiting(program: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The program, before it begins to work."""
+    """The program, which waits before it works."""
     command = [str(program), "2", str(_MIB), "65536", "1048576", "0", "0.5"]
     with subprocess.Popen(
         command,
@@ -76,7 +76,7 @@ def _until_it_follows(advising: subprocess.Popen[str]) -> None:
 
 
 def _worked(waiting: subprocess.Popen[str], *arguments: str) -> str:
-    """What advise prints of a program that works while it is followed."""
+    """The output of advise for a program that works while advise follows it."""
     advising = _advise(waiting.pid, "-d", "8", *arguments)
     _until_it_follows(advising)
     assert waiting.stdin
@@ -101,7 +101,7 @@ def test_the_findings_of_a_jemalloc_that_purges_at_once(program: Path) -> None:
     assert found["immediate_purge"]["change"]["how"] == [
         "MALLOC_CONF=dirty_decay_ms:10000,background_thread:true"
     ]
-    assert "retain" not in found  # one change at a time: each free would be a munmap
+    assert "retain" not in found  # alone, this change would make each free a munmap
     empty = json.loads(output)["processes"][0]["now"]["empty"]
     assert 0 < len(found["own_call"]["slots"]) <= empty
 
@@ -136,7 +136,7 @@ def test_advice_on_a_process_that_ends_uses_its_last_state(program: Path) -> Non
     assert advising.returncode == 0, errors
     found = _findings(output)
     assert "immediate_purge" in found
-    assert "own_call" not in found  # nobody is there to make it
+    assert "own_call" not in found  # no process is left to change
     (process,) = json.loads(output)["processes"]
     assert process["advice_limits"][0].startswith("The process has ended")
 
@@ -162,19 +162,19 @@ def _fill_and_flush(server: Redis) -> None:
 
 
 def test_a_trace_gives_the_same_advice_as_the_live_process(tmp_path: Path) -> None:
-    """The advice is equal to the byte; a redacted or truncated trace gives advice on the rest."""
+    """The advice is equal byte for byte; a redacted or truncated trace gives advice on its rest."""
     whole, redacted = tmp_path / "whole.arrows", tmp_path / "redacted.arrows"
     plain, nameless = TraceWriter(whole), TraceWriter(redacted, change=Redactor)
     kept = HistoryStore().process()
     tees = kept, plain.tee(), nameless.tee()
 
-    def tell_all(engine: Engine, record: Record) -> None:
+    def record_all(engine: Engine, record: Record) -> None:
         for tee in tees:
             tee(engine, record)
 
     with (
         private_redis(MALLOC_CONF="dirty_decay_ms:0") as server,
-        attached(server.pid, tee=tell_all) as session,
+        attached(server.pid, tee=record_all) as session,
     ):
         worker = threading.Thread(target=_fill_and_flush, args=(server,))
         worker.start()

@@ -33,7 +33,7 @@ def _file(package: str) -> str:
 
 
 def _mimalloc_delay() -> str:
-    """What the libmimalloc of this machine's distribution calls its option."""
+    """The name of the delay option in the libmimalloc of this distribution."""
     with Image(_file("libmimalloc2.0")) as image:
         return "purge_delay" if image.says(b"purge_delay\0") else "decommit_delay"
 
@@ -74,7 +74,10 @@ def test_redis_runs_on_a_shared_jemalloc_set_by_its_environment() -> None:
     assert options["dirty_decay_ms"] == ("0", "MALLOC_CONF")
     assert options["retain"] == ("false", "MALLOC_CONF")
     assert options["muzzy_decay_ms"] == ("0", "default")
-    assert options["background_thread"] == ("true", "its threads run")  # Redis starts them
+    assert options["background_thread"] == (
+        "true",
+        "its threads run",
+    )  # Redis starts background threads
     assert [other.serves for other in others] == ["not malloc"]
 
 
@@ -122,7 +125,7 @@ def test_a_preloaded_allocator_serves_malloc(
     assert _named(others, "glibc").serves == "not malloc"
 
 
-def test_a_jemalloc_with_a_prefix_lives_beside_the_malloc_of_glibc() -> None:
+def test_a_prefixed_jemalloc_is_found_in_addition_to_the_malloc_of_glibc() -> None:
     folder = Path(_file("duckdb")).parent
     code = f"import sys; sys.path.insert(0, {str(folder)!r}); import _duckdb; {_SLEEP}"
     with _running(sys.executable, "-c", code, ready="_duckdb") as pid:
@@ -147,7 +150,7 @@ def test_linked_in_jemalloc_and_its_live_options(tmp_path: Path) -> None:
     assert first.page_size == 4096
     options = _sources(first)
     assert options["retain"] == ("false", "memory")
-    assert options["narenas"] == ("2", "memory")  # the environment goes over the program's own
+    assert options["narenas"] == ("2", "memory")  # the environment overrides the program's settings
     assert options["dirty_decay_ms"] == ("10000", "memory")
     assert not any("live options" in sentence for sentence in first.unknown)
     assert _named(others, "glibc").serves == "not malloc"
@@ -191,8 +194,8 @@ def test_a_statically_linked_allocator_is_found(
 
 
 @pytest.mark.parametrize(("choice", "first"), [("default", "glibc"), ("mimalloc", "mimalloc")])
-def test_the_mimalloc_of_cpython_counts_where_it_is_chosen(choice: str, first: str) -> None:
-    if sys.version_info < (3, 13):  # CPython has no mimalloc in it
+def test_the_mimalloc_of_cpython_counts_only_if_it_is_selected(choice: str, first: str) -> None:
+    if sys.version_info < (3, 13):  # this CPython contains no mimalloc
         choice, first = "default", "glibc"
     with _running(sys.executable, "-c", _SLEEP, ready="libc.so", PYTHONMALLOC=choice) as pid:
         found = find_allocators(pid)
@@ -203,7 +206,7 @@ def test_the_mimalloc_of_cpython_counts_where_it_is_chosen(choice: str, first: s
 
 
 def test_a_program_in_a_container_is_examined(tmp_path: Path) -> None:
-    """Another root, with its own /etc/malloc.conf, and no file of ours to be seen."""
+    """Another root with its own /etc/malloc.conf, and without the files of the host."""
     root = tmp_path / "root"
     for file in ("/usr/bin/cat", _JEMALLOC, *_needed("/usr/bin/cat"), *_needed(_JEMALLOC)):
         (root / file[1:]).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Changes without events are found by reading again, and repaired."""
+"""New readings find changes without events, and repair the shadow."""
 
 import ctypes
 import mmap
@@ -30,7 +30,7 @@ def _pump(session: Session, seconds: float) -> None:
 
 
 def _settle(session: Session) -> None:
-    """Repair whatever the seed could not know, and make sure that it is right now."""
+    """Repair what the seed could not know, and check that the shadow is right."""
     session.audit()
     before = session.audits
     session.audit()
@@ -38,7 +38,7 @@ def _settle(session: Session) -> None:
 
 
 def test_the_seed_is_exact_for_any_earlier_state() -> None:
-    """Empty PTE pages from before the attach are known with their addresses."""
+    """The shadow has the addresses of empty PTE pages from before the attach."""
     actor = Actor()
     try:
         actor.map(_BASE, 8 * SLOT)
@@ -58,7 +58,7 @@ def test_the_seed_is_exact_for_any_earlier_state() -> None:
 
 
 def test_pages_taken_by_another_process_are_found_by_drift_and_repaired(tmp_path: Path) -> None:
-    """process_madvise(MADV_PAGEOUT) by somebody else: the target itself does nothing."""
+    """Another process calls process_madvise(MADV_PAGEOUT); the target does nothing."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(32 << 20))
     program = subprocess.Popen(
@@ -83,18 +83,18 @@ def test_pages_taken_by_another_process_are_found_by_drift_and_repaired(tmp_path
             before, mapped = session.audits, _mapped(session)
             _page_out(program.pid, start, 32 << 20)
             _pump(session, 2.5)
-            # By small entries or by huge ones, as the file system has them.
+            # Small or huge entries, depending on the file system.
             assert _mapped(session) < mapped - 4000
             assert session.audits.repaired >= before.repaired + 16
             assert session.audits.causes.keys() & {"file mapping", "thp"}
-            assert session.audits.runs == before.runs  # not by an audit that was asked for
+            assert session.audits.runs == before.runs  # no requested audit ran
     finally:
         program.kill()
         program.communicate()
 
 
 def _mapped(session: Session) -> int:
-    """Pages that the shadow has as mapped."""
+    """Number of entries in the shadow."""
     table = session.table
     return table.counter(Counter.REFS) + 512 * table.counter(Counter.HUGE)
 
@@ -135,7 +135,7 @@ def test_pages_populated_without_faults_are_counted(how: str, tmp_path: Path) ->
 
 
 def test_after_losses_the_tables_are_read_again() -> None:
-    """A ring of 64 KiB, while events come faster than they are read."""
+    """The ring has only 64 KiB, and events arrive faster than they are read."""
     actor = Actor()
     try:
         with attached(actor.pid, ring_bytes=1 << 16) as session:
@@ -159,7 +159,7 @@ def test_after_losses_the_tables_are_read_again() -> None:
 
 
 def test_pages_that_always_change_count_as_not_compared() -> None:
-    """Sixteen slots touched and discarded without a pause, and a rest that stands still."""
+    """The process touches and discards sixteen slots without a pause; the others are idle."""
     actor = Actor()
     busy = subprocess.Popen([sys.executable, "-c", _NEVER_AT_REST, str(_BASE), str(16 * SLOT)])
     try:

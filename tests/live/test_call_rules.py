@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The BPF probes make of every call what `shadow.call_rules` says."""
+"""The BPF probes turn every call into the events of `shadow.call_rules`."""
 
 from collections.abc import Iterator
 
@@ -37,9 +37,9 @@ def actor(probes: Probes) -> Iterator[Actor]:
 
 
 def _seen(probes: Probes, actor: Actor, expected: list[CallEvent]) -> list[CallEvent]:
-    """Events of calls in the area, and those elsewhere that are expected.
+    """Events of calls in the area, and expected events elsewhere.
 
-    The actor's interpreter makes calls of its own elsewhere.
+    The actor's interpreter makes other calls outside the area.
     """
     parts = [probes.read(actor.pid)]
     while len(parts[-1]):

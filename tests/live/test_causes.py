@@ -58,7 +58,7 @@ fcntl.ioctl(uffd, UFFDIO_ZEROPAGE, struct.pack("<QQQq", start, 16 << 20, 0, 0))
 
 @contextmanager
 def _program(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Ready to do it when a line comes."""
+    """A program that waits for a line before it acts."""
     end = '\nprint("done", flush=True)\nsys.stdin.readline()\n'
     child = subprocess.Popen(
         [sys.executable, "-c", _COMMON + script + end, *arguments],
@@ -77,7 +77,7 @@ def _program(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """16 MiB on a file system that takes O_DIRECT."""
+    """A file of 16 MiB on a file system that supports O_DIRECT."""
     path = tmp_path / "data"
     path.write_bytes(bytes(range(256)) * (64 << 10))
     return path

@@ -68,7 +68,7 @@ def test_the_sum_is_vm_pte_in_two_hundred_busy_processes() -> None:
 
 
 def test_processes_may_end_during_a_census() -> None:
-    """Each is read while another thread ends it, at a random moment."""
+    """Another thread ends each process at a random moment during its reading."""
     ended = 0
     chance = random.Random(7)
     with _reader() as reader:
@@ -105,7 +105,7 @@ def test_it_agrees_with_pagemap_on_a_quiet_process() -> None:
     refs = sum(count * int(pages) for count, pages in enumerate(found.occupancy))
     assert found.pte_pages == counted.pte_pages == expected.pte_pages
     assert int(found.occupancy[0]) == int(counted.occupancy[0]) == expected.empty == 22
-    # pagemap does not show what has no struct page, such as the vvar page.
+    # pagemap does not show pages without a struct page, such as the vvar page.
     assert 0 <= refs - expected.entries <= 4
     assert found.empty_slots is not None
     assert found.empty_slots.tolist() == [_BASE + slot * SLOT for slot in range(0, 64, 3)]
@@ -145,7 +145,7 @@ def test_swapped_entries_are_distinguished_from_present_ones(tmp_path: Path) -> 
     subprocess.run(["/sbin/mkswap", swapfile], check=True, capture_output=True)
     on = subprocess.run(["/sbin/swapon", swapfile], check=False, capture_output=True, text=True)
     if on.returncode:
-        pytest.xfail(f"this file system or kernel takes no swap file: {on.stderr}")
+        pytest.xfail(f"this file system or kernel supports no swap file: {on.stderr}")
     actor = Actor()
     try:
         actor.map(_BASE, SLOT)
@@ -192,7 +192,7 @@ def test_the_command_names_the_empty_slots_and_what_is_mapped_there() -> None:
 
 
 def test_all_processes_largest_first() -> None:
-    """Sizes were taken before the readings, so only steps by a few pages are excused."""
+    """Sizes are from before the readings, so the order may be off by a few pages."""
     programs = [subprocess.Popen(["/bin/sleep", "60"]) for _ in range(20)]
     try:
         found = _census("--all")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A whole host: real programs side by side, a storm of forks, limits, an end on SIGTERM."""
+"""The daemon on a whole host: real programs, a storm of forks, limits, an end on SIGTERM."""
 
 import json
 import mmap
@@ -37,7 +37,7 @@ _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _BASE = 0x10_0000_0000
 _NORESERVE = 0x4000  # MAP_NORESERVE, which Python 3.11 does not name
 _SECONDS = float(os.environ.get("PTESCOPE_SOAK", "15"))
-"""How long the programs run side by side."""
+"""Seconds for which the programs run side by side."""
 _FORKS = """
 import os, time
 end = time.monotonic() + {seconds}
@@ -89,7 +89,7 @@ def _hosted(selection: Selection, *, room: int = 1 << 30, cpu: float = 2.0) -> I
     kernel = kernel_facts()
     prepare()
     probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
-    give_back()  # as the command does, so that the host does not get more room than given
+    give_back()  # as the command does, so that the host has no more room than given
     limits = Limits(memory_bytes() + room, cpu)
     host = Host(probes, kernel, reader, selection=selection, limits=limits)
     try:
@@ -113,7 +113,7 @@ def _for(seconds: float) -> Callable[[], bool]:
 
 
 def _assert_equals_its_census(session: Session) -> None:
-    """PTE pages, and which of them are empty; the process is quiet."""
+    """Compare the PTE pages, and the empty ones; the process must be quiet."""
     while session.take():
         pass
     census = session.reader.census(session.target)
@@ -125,7 +125,7 @@ def _assert_equals_its_census(session: Session) -> None:
 
 
 def _backends(host: Host, parent: int) -> list[int]:
-    """Those of its children that are followed."""
+    """Pids of the followed children of a process."""
     children = {child.pid for child in psutil.Process(parent).children()}
     return [pid for pid in host.sessions if pid in children]
 
@@ -172,12 +172,12 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
                     memory.append(memory_bytes())
                 programs[-1].kill()
                 _watch(host, _for(4.0))
-                # Only what served pgbench may have ended.
+                # Only the backends of pgbench may have ended.
                 assert {redis.pid, pg.pid, *(p.pid for p in programs[:-1])} <= host.sessions.keys()
                 for pid in mine & host.sessions.keys():
                     _assert_equals_its_census(host.sessions[pid])
                 view = host.view()
-                assert view.cost.events > 100_000  # how many is a matter of the machine
+                assert view.cost.events > 100_000  # the number depends on the machine
                 assert view.cost.sees_events
                 assert memory[-1] < memory[len(memory) // 2] * 1.1
     finally:
@@ -232,8 +232,8 @@ def test_beyond_the_cpu_limit_the_busiest_process_is_sampled_and_then_exact_agai
         program.wait()
 
 
-def test_storms_of_forks_and_faults_are_survived_and_counted() -> None:
-    # A thousand that live at once and fork in turn, faults on all processors, one sudden end.
+def test_the_daemon_survives_and_counts_storms_of_forks_and_faults() -> None:
+    # A thousand processes that fork, faults on all CPUs, and a sudden end of all.
     forks = (
         "import os,time\n"
         "for _ in range(999):\n"
@@ -317,7 +317,7 @@ def test_the_command_serves_records_and_ends(tmp_path: Path) -> None:
             actor.close()
     assert daemon.returncode == 0, errors
     assert took < 20  # a service manager kills it after 90 s
-    assert _told(manager) == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
+    assert _messages(manager) == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
     (process,) = [p for p in json.loads(out)["processes"] if p["process"]["pid"] == actor.pid]
     assert process["now"]["empty"] >= 1
     assert process["audit"]["empty_missing"] == process["audit"]["empty_extra"] == 0
@@ -330,7 +330,7 @@ def test_the_command_serves_records_and_ends(tmp_path: Path) -> None:
     assert replayed[actor.pid]["now"]["empty"] == process["now"]["empty"]
 
 
-def _told(manager: socket.socket) -> list[bytes]:
+def _messages(manager: socket.socket) -> list[bytes]:
     """The messages of a service to its manager, without repetitions."""
     received: list[bytes] = []
     manager.setblocking(False)
@@ -347,7 +347,7 @@ def _get(address: str) -> str:
 
 
 def _healthy(address: str) -> str:
-    """What /healthz says, once it is well."""
+    """The answer of /healthz once the daemon is healthy."""
     for _ in range(50):
         try:
             return _get(address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`ptescope doctor` on this host, which has everything."""
+"""`ptescope doctor` on a host where all checks pass."""
 
 import subprocess
 import sys

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Changes of page tables without events show in VmPTE and RSS, and lead to a reading.
 
-Another process makes the changes, through /proc/PID/mem and the file that is mapped, so none
-of them is an event of the process that is followed.
+Another process makes the changes through /proc/PID/mem and the mapped file, so the followed
+process has no events of them.
 """
 
 import json
@@ -27,7 +27,7 @@ from tracer.procfs import vm_pte_kib
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _SECONDS = 8.0
-"""Patience on a busy machine; `tools.bench.drift` holds the bar of 2 s."""
+"""Long enough for a busy machine; `tools.bench.drift` checks the limit of 2 s."""
 
 
 @pytest.fixture(params=[False, True], ids=["idle", "busy"], name="victim")
@@ -39,10 +39,10 @@ def _victim(request: pytest.FixtureRequest) -> Iterator[Victim]:
 def _until(
     step: Callable[[], object], known: Callable[[], bool], seconds: float = _SECONDS
 ) -> float:
-    """How long it takes until it is known.
+    """Seconds until the condition is true.
 
     Raises:
-        AssertionError: longer than that.
+        AssertionError: the condition stays false for too long.
     """
     begin = time.monotonic()
     while not known():
@@ -60,7 +60,7 @@ def _for(step: Callable[[], object], seconds: float) -> None:
 
 
 def _slots(found: Snapshot, victim: Victim) -> int:
-    """How many slots of the mapping have an empty PTE page."""
+    """Number of slots of the mapping with an empty PTE page."""
     assert found.empty_slots is not None
     inside = range(victim.address, victim.address + SLOTS * SLOT)
     return sum(slot in inside for slot in found.empty_slots)
@@ -83,7 +83,7 @@ def test_a_session_reads_again_within_two_seconds(victim: Victim, exact: bool) -
 
 
 def test_drift_of_vm_pte_alone_leads_to_a_reading(victim: Victim) -> None:
-    """Populated and emptied between two looks, RSS is what it was."""
+    """Memory is populated and emptied between two looks, so RSS is unchanged."""
     with attached(victim.pid) as session:
         _for(session.pump, 1.0)
         victim.populate(range(SLOTS))
@@ -136,7 +136,7 @@ def test_the_daemon_shows_current_numbers(victim: Victim) -> None:
 def test_commands_notice_drift_before_they_end(
     victim: Victim, command: str, tmp_path: Path
 ) -> None:
-    """Two seconds after the change is before the end; the trace says when it was known."""
+    """They end two seconds after the change; the trace has the time of the reading."""
     trace = tmp_path / "drift.arrows"
     arguments = [_PTESCOPE, command, "-p", str(victim.pid), "-d", "9"]
     arguments += [] if command == "advise" else ["-o", str(trace)]
@@ -177,4 +177,4 @@ def test_the_shadow_equals_the_page_tables_after_the_reading(victim: Victim) -> 
         inside = range(victim.address, victim.address + SLOTS * SLOT)
         pages = session.table.pages().entries_by_slot()
         assert sum(refs for slot, refs in pages.items() if slot in inside) >= 3 * SLOTS // 2 - 3
-        assert abs(found.now.pte_pages - known.pte_pages) <= 2  # where it faults meanwhile
+        assert abs(found.now.pte_pages - known.pte_pages) <= 2  # the process faults there meanwhile

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A live process with terminal escapes in its name, in every command."""
+"""Every command on a live process with terminal escapes in its name."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.shadow.hostile import is_harmless
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _COMM = b"\x1b]0;[/x]\n\x9b\xff\xe2\x80\xae"
-"""15 bytes: OSC, markup, a line end, C1, no UTF-8, a bidi override."""
+"""15 bytes: OSC, markup, a line end, C1, invalid UTF-8, a bidi override."""
 _SHOWN = "\\x1b]0;[/x]\\n"
 _PROGRAM = """
 import ctypes, mmap, os, sys, time
@@ -188,17 +188,19 @@ def test_the_daemon_escapes_hostile_names_in_metrics(process: int) -> None:
         daemon.wait()
     assert is_harmless(err.decode())
     comms = [found["process"]["comm"] for found in json.loads(out)["processes"]]
-    assert all(comm.startswith("\x1b]0;[/x]") for comm in comms)  # where it was followed by then
+    assert all(
+        comm.startswith("\x1b]0;[/x]") for comm in comms
+    )  # if the daemon follows the process by then
 
 
 def _read(fd: int) -> bytes:
-    """What comes within a tenth of a second."""
+    """The output within a tenth of a second."""
     ready, _, _ = select.select([fd], [], [], 0.1)
     return os.read(fd, 65536) if ready else b""
 
 
 def test_top_escapes_hostile_names(process: int) -> None:
-    """On a terminal of its own: what `top` writes there has its own escapes, not the process's."""
+    """On a terminal, `top` writes its own escapes but not those of the process."""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ.update(TERM="xterm-256color", COLUMNS="160", LINES="40")

@@ -43,5 +43,5 @@ def test_live_documents_are_valid(command: str, pid: int) -> None:
     document = json.loads(said.stdout)
     _CLOSED.validate(document)
     pids = [process["process"]["pid"] for process in document["processes"]]
-    # The daemon follows a whole host, of which it may not have come to this process yet.
+    # The daemon follows a whole host, and may not have reached this process yet.
     assert pids if command.startswith("daemon") else pid in pids

@@ -27,7 +27,7 @@ def _attach(*arguments: str, timeout: float = 60) -> dict[str, Any]:
         timeout=timeout,
         check=True,
     )
-    # A program that was launched shares our stdout; the document is the last line.
+    # A launched program shares the test's stdout; the document is the last line.
     document = json.loads(done.stdout.splitlines()[-1])
     (process,) = document["processes"]
     assert isinstance(process, dict)
@@ -35,20 +35,20 @@ def _attach(*arguments: str, timeout: float = 60) -> dict[str, Any]:
 
 
 def test_a_launched_program_is_seen_from_its_first_instruction() -> None:
-    """The dynamic linker's first steps are among the events, and the exit."""
+    """The events include the first steps of the dynamic linker and the exit."""
     found = _attach("--", "/bin/ls", "/")
     events = found["window"]["events"]
     assert found["process"]["comm"] == "ls"
     assert found["kernel"]["seed"] == "census"
     assert found["now"]["unplaced"] == 0
     assert events["exit"] == 1
-    # Each library is mapped in several pieces, the first before anything else.
+    # The dynamic linker maps each library in several pieces.
     assert events["map"] > 10
     assert events["fault"] > 50
 
 
 def test_a_launched_program_behaves_as_without_ptescope(tmp_path: Path) -> None:
-    """Exact: a known number of pages is touched and purged."""
+    """The program touches and purges a known number of pages."""
     script = tmp_path / "pages.py"
     script.write_text(
         textwrap.dedent(
@@ -67,7 +67,7 @@ def test_a_launched_program_behaves_as_without_ptescope(tmp_path: Path) -> None:
     found = _attach("--", sys.executable, str(script))
     assert found["window"]["lost"] == 0
     assert found["window"]["events"]["dontneed"] == 256
-    # 128 or 129 slots, at the end of the run still there, all empty.
+    # 128 or 129 slots, which still exist at the end of the run, all empty.
     assert 128 <= found["now"]["empty"] <= 130
     assert found["policies"]["pte_ref"]["empty"] <= 1
 
@@ -135,7 +135,7 @@ def test_after_fork_the_parent_is_exact_and_the_child_is_not_followed() -> None:
 
 
 def test_vfork_children_use_the_parents_page_tables() -> None:
-    """posix_spawn: the child's faults before its exec are the parent's."""
+    """posix_spawn: faults of the child before its exec belong to the parent."""
     program = subprocess.Popen(
         [
             sys.executable,
@@ -166,7 +166,7 @@ def test_vfork_children_use_the_parents_page_tables() -> None:
         program.communicate()
 
 
-def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
+def test_the_report_of_an_ended_target_has_its_last_state() -> None:
     actor = Actor()
     actor.map(_BASE, 8 * SLOT)
     actor.touch(_BASE, 8 * SLOT, SLOT)
@@ -184,7 +184,7 @@ def test_the_report_of_a_target_that_ends_keeps_what_was_known() -> None:
 
 
 def _followed_with_children(program: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """What a Python program printed, and what is known of it and of its children."""
+    """The output of a Python program, and the documents of it and its children."""
     done = subprocess.run(
         [_PTESCOPE, "attach", "-f", "--json", "--", sys.executable, "-c", program],
         capture_output=True,
@@ -252,7 +252,7 @@ print(first, second)
 
 
 def test_a_reused_pid_is_another_process() -> None:
-    for _ in range(5):  # somebody else's process may take the pid
+    for _ in range(5):  # an unrelated process may take the pid
         printed, processes = _followed_with_children(_SAME_PID_TWICE)
         first, second = map(int, printed[0].split())
         if first == second:
@@ -261,7 +261,7 @@ def test_a_reused_pid_is_another_process() -> None:
     one, other = [each for each in processes if each["process"]["pid"] == first]
     assert one["process"]["start_time"] < other["process"]["start_time"]
     peaks = [each["policies"]["none"]["peak"] for each in (one, other)]
-    assert 30 < peaks[1] - peaks[0] < 45, "each is its own"
+    assert 30 < peaks[1] - peaks[0] < 45, "each process has its own history"
 
 
 _ENDS_EARLY = """
@@ -292,7 +292,7 @@ sys.exit(main([command, "-p", pid, *more]))
 def test_a_process_that_ends_before_it_is_read_gives_no_report(
     tmp_path: Path, command: str, moment: str
 ) -> None:
-    """And a trace of before stays."""
+    """An existing trace stays."""
     place = tmp_path / "t.arrows"
     place.write_text("before")
     more = [] if command == "advise" else ["-o", str(place), "--force"]

@@ -42,7 +42,7 @@ def _await_end_of_main_thread(pid: int) -> None:
 
 @pytest.fixture
 def actor() -> Iterator[Actor]:
-    """Its main thread has ended; a PTE page in each of eight slots, six of them in use."""
+    """An actor without a main thread, with PTE pages in eight slots, six of them in use."""
     actor = Actor(main_thread_ends=True)
     try:
         _await_end_of_main_thread(actor.pid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whose the page tables are, on real programs, against VmPTE, pagemap and smaps."""
+"""Owners of the page tables of real programs, compared with VmPTE, pagemap and smaps."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from tools.workloads.owners import (
 from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import private_redis
 from tracer.census import open_reader
-from tracer.commands.census import take_census
+from tracer.census.take import take_census
 from tracer.kernel import kernel_facts
 from tracer.process.target import open_target
 
@@ -42,7 +42,7 @@ _NOT_NONE = np.uint64(0b11 << 62)
 _PTESCOPE = [sys.executable, "-m", "tracer"]
 _BACKENDS = 8
 _HELD_PROCESSES = 7
-"""Of one program; a held trace has at most 200 kB."""
+"""Most processes of one program in a stored trace, which has at most 200 kB."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _redis() -> Iterator[Program]:
 
 @contextmanager
 def _postgres() -> Iterator[Program]:
-    """A server under load; yields when its backends are there, and stops them then."""
+    """Run a server under load; wait for its backends and stop them before the `with` block."""
     with private_postgres() as server:
         load = server.load(_BACKENDS, 120)
         try:
@@ -64,7 +64,7 @@ def _postgres() -> Iterator[Program]:
                 time.sleep(0.5)
                 backends = tuple(_backends_of(server.pid))
             time.sleep(5)
-            for pid in backends:  # at rest, so that all sources see the same
+            for pid in backends:  # stopped, so that all readings are the same
                 os.kill(pid, 19)
             time.sleep(0.2)
             yield Program(server.pid, backends)
@@ -100,7 +100,7 @@ def _census(*pids: int) -> list[Snapshot]:
 
 
 def _entries_by_slot(pid: int) -> dict[int, dict[str, int]]:
-    """Entries of pagemap by slot and name in maps; its own reading of /proc, on purpose."""
+    """Entries in pagemap by slot and name in maps, read independently of the code under test."""
     found: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -109,7 +109,7 @@ def _entries_by_slot(pid: int) -> dict[int, dict[str, int]]:
             start, end = (int(part, 16) for part in fields[0].split("-"))
             if start >= 1 << 47:
                 continue
-            for low in range(start, end, 1 << 30):  # a piece at a time: ASan has 15 TiB
+            for low in range(start, end, 1 << 30):  # in pieces, because ASan maps 15 TiB
                 length = min(1 << 30, end - low) // PAGE
                 if end - start > 1 << 36 and not _resident(pid, start):
                     break
@@ -121,7 +121,7 @@ def _entries_by_slot(pid: int) -> dict[int, dict[str, int]]:
 
 
 def _resident(pid: int, start: int) -> bool:
-    """Whether smaps has anything of the mapping that begins there."""
+    """Whether smaps shows resident pages of the mapping that starts at `start`."""
     wanted = f"{start:08x}-" if start < 1 << 32 else f"{start:x}-"
     text = Path(f"/proc/{pid}/smaps").read_text()
     mine = text[text.index(f"\n{wanted}" if not text.startswith(wanted) else wanted) :]
@@ -130,7 +130,7 @@ def _resident(pid: int, start: int) -> bool:
 
 
 def _check_sums(snapshot: Snapshot) -> None:
-    """All tables are charged, to the byte, and the sum is the kernel's."""
+    """Check that all tables are charged to the byte, and that the sum equals VmPTE."""
     uses, now = snapshot.mappings, snapshot.now
     assert uses
     assert snapshot.reading
@@ -152,7 +152,7 @@ def test_tables_of_real_programs_are_charged_whole(name: str) -> None:
         for pid, snapshot in zip(pids, _census(*pids), strict=True):
             _check_sums(snapshot)
             if name == "asan":
-                continue  # pagemap of 15 TiB takes minutes; its kinds are looked at below
+                continue  # reading pagemap for 15 TiB takes minutes; another test checks the kinds
             truth = _entries_by_slot(pid)
             charged: dict[str, float] = defaultdict(float)
             entries: dict[str, int] = defaultdict(int)
@@ -165,17 +165,17 @@ def test_tables_of_real_programs_are_charged_whole(name: str) -> None:
             for use in files:
                 assert use.name
                 assert abs(use.entries - entries[use.name]) <= 2, use
-                # A slot with an entry that pagemap does not show ([vvar]) is cut otherwise.
+                # pagemap does not show entries of [vvar], so shares of such a slot differ.
                 found = use.pte_pages - use.empty
                 assert found == pytest.approx(charged[use.name], abs=0.05), use
 
 
-def test_a_memfd_is_charged_by_its_name_and_its_sparse_ones_are_told() -> None:
+def test_a_memfd_is_charged_by_its_name_and_has_sparse_pte_pages() -> None:
     with memfd_user() as program:
         (snapshot,) = _census(program.pid)
     by_name = {use.name: use for use in snapshot.mappings or [] if use.kind == "memfd"}
     cache, index = (by_name[f"/memfd:{name} (deleted)"] for name in ("cache", "index"))
-    # Of the second look there is one entry; where a mapping begins in a slot it takes one more.
+    # The second mapping has one entry. A mapping that starts inside a slot takes one more PTE page.
     assert cache.entries == 48 * 256 + 1
     assert 24 < cache.pte_pages <= 26
     assert cache.mappings == 2
@@ -194,7 +194,7 @@ def test_asan_pays_for_its_shadow_and_for_upper_levels() -> None:
     assert (shadow.kind, heap.kind) == ("sanitizer", "allocator")
     assert heap.entries * PAGE > sum(1 << (i % 16) for i in range(4000))
     assert shadow.pte_pages >= 8
-    # Its regions are 2^36 bytes apart: each has PMD pages of its own.
+    # The regions of the heap are 2^36 bytes apart, so each has its own PMD pages.
     assert heap.pmd_pages >= 8
     assert shadow.share + heap.share > 0.5
 
@@ -205,7 +205,7 @@ def test_backends_of_postgres_map_the_same_buffers() -> None:
         rss = [_shared_pages(pid) for pid in program.workers]
     common = {each.name: each for each in family.common}["/dev/zero (deleted)"]
     assert len(program.workers) == _BACKENDS == common.processes
-    # 64 MB of shared buffers, and what else the server shares.
+    # 64 MB of shared buffers, and other shared memory of the server.
     assert 64 << 10 <= common.common_kib < 160 << 10
     assert common.kind == "shared_anonymous"
     (use,) = [each for each in family.mappings if each.name == "/dev/zero (deleted)"]
@@ -215,7 +215,7 @@ def test_backends_of_postgres_map_the_same_buffers() -> None:
 
 
 def _shared_pages(pid: int) -> int:
-    """Pages of shared anonymous memory that are mapped, by smaps."""
+    """The number of mapped pages of shared anonymous memory, from smaps."""
     found, ours = 0, False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if "-" in line.split(maxsplit=1)[0]:
@@ -266,7 +266,7 @@ def _hostless(record: Record) -> Record:
 
 @pytest.mark.parametrize("name", _PROGRAMS)
 def test_live_and_replay_and_census_agree(name: str, tmp_path: Path) -> None:
-    """With PTESCOPE_UPDATE=1 the trace takes the place of the held one."""
+    """With PTESCOPE_UPDATE=1 the test replaces the stored trace."""
     trace = tmp_path / "t.arrows"
     writer = TraceWriter(trace, change=lambda: _hostless)
     with _PROGRAMS[name]() as program, watching() as attach:

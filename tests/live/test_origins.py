@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Origins of a program that knows what it did, live, by the command, and in a replay."""
+"""Origins of a program with known calls: in a live session, a command and a replay."""
 
 import json
 import subprocess
@@ -26,9 +26,9 @@ _EXPECTED = {
     "mover": ("mremap", 4096, 1),
     "puncher": ("fallocate(PUNCH_HOLE)", 2 * SLOT, 2),
 }
-"""By step: the call, its bytes, and how many PTE pages it left empty."""
+"""By step: the call, its size in bytes, and the number of PTE pages that it empties."""
 _NO_THREAD = {"puncher": None}
-"""The event of a hole in a file has the inode in place of the thread."""
+"""The event of a hole in a file has an inode instead of a thread."""
 
 
 @contextmanager
@@ -64,12 +64,12 @@ def _thread(step: str) -> str | None:
 
 
 def _empty_by(step: str, row: dict[str, Any]) -> bool:
-    """Whether this PTE page is empty, and the thread of this step took its last entry."""
+    """Whether this PTE page is empty and the thread of this step removed its last entry."""
     return bool(row["empty"]) and row["emptied_by"] == _thread(step)
 
 
 def test_each_pte_page_names_its_call_its_size_and_its_threads(tmp_path: Path) -> None:
-    """Threads have ended when the snapshot is taken."""
+    """The threads end before the snapshot."""
     with _program() as program:
         base = _base(program)
         with attached(program.pid) as session:

@@ -31,7 +31,7 @@ def test_an_imported_recording_equals_the_live_run(tmp_path: Path) -> None:
     data, script, trace = (tmp_path / name for name in ("perf.data", "script.txt", "t.arrows"))
     actor = Actor()
     try:
-        actor.map(_BASE, 8 * SLOT)  # before anybody looks: perf knows it from what is touched
+        actor.map(_BASE, 8 * SLOT)  # before perf starts: perf infers it from faults
         actor.advise(_BASE, 8 * SLOT, mmap.MADV_NOHUGEPAGE)
         with attached(actor.pid) as session:
             with _perf_record(actor.pid, data):
@@ -63,20 +63,20 @@ def test_an_imported_recording_equals_the_live_run(tmp_path: Path) -> None:
     assert found.snapshot.kernel.release == live.kernel.release
     assert found.snapshot.kernel.seed == "none"
     assert found.snapshot.kernel.policy == live.kernel.policy
-    assert any("VMAs of before are not known" in note for note in found.snapshot.notes)
+    assert any("VMAs are unknown" in note for note in found.snapshot.notes)
     assert _within(live.empty_slots) == _within(found.snapshot.empty_slots) != []
 
 
 @contextmanager
 def _perf_record(pid: int, data: Path) -> Iterator[None]:
-    """What the process does in this block is recorded by perf, and all is on disk after it."""
+    """Record the process with perf during this block; the recording is complete after it."""
     control, to_perf = os.pipe()
     answer, from_perf = os.pipe()
     perf = subprocess.Popen(
         [
-            # perf mounts tracefs where there is none; a namespace of its own keeps that to itself.
-            # For build IDs it would enter the mount namespace of the process, which takes it out
-            # of a chroot, and there it aborts.
+            # perf mounts tracefs if it is not mounted; a mount namespace hides that mount.
+            # For build IDs, perf would enter the mount namespace of the process, leave a chroot
+            # by that, and abort.
             *("unshare", "--mount", "perf", "record", "-q", "--no-buildid"),
             *("-c", "1", "-D", "-1", "-o", str(data), "-e", _EVENTS),
             *(f"--control=fd:{control},{from_perf}", "-p", str(pid)),
@@ -84,7 +84,7 @@ def _perf_record(pid: int, data: Path) -> Iterator[None]:
         pass_fds=(control, from_perf),
     )
     for end in (control, from_perf):
-        os.close(end)  # perf's own: if perf fails, the pipes end and nobody waits for it
+        os.close(end)  # if perf fails, its pipes close and nothing waits for it
     os.write(to_perf, b"enable\n")
     assert os.read(answer, 5).startswith(b"ack")
     yield

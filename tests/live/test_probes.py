@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Known events, counted exactly; and a ring that is far too small."""
+"""Exact counts of known events, and a ring that is far too small."""
 
 import mmap
 import os
@@ -60,7 +60,7 @@ def test_a_prime_number_of_each_event_is_counted_exactly() -> None:
 
 
 def test_failed_calls_change_nothing() -> None:
-    """But those that fail at a hole have zapped what lies around it."""
+    """Calls that fail at a hole are an exception: they zap the memory around it."""
     actor = Actor()
     probes = Probes(levels=kernel_facts().levels)
     try:
@@ -93,9 +93,9 @@ def test_every_event_that_does_not_fit_is_accounted_for() -> None:
             events = _drain(probes, actor.pid)
             seen += int((events["kind"] != Kind.LOSS).sum())
             lost += int(events["length"][events["kind"] == Kind.LOSS].sum())
-        # Room again: the next event carries the loss before it.
+        # With room in the ring, the next event reports the loss first.
         actor.advise(_BASE, 4096, mmap.MADV_DONTNEED)
-        events = np.concatenate([_drain(probes, actor.pid), probes.untold_loss(actor.pid, 1)])
+        events = np.concatenate([_drain(probes, actor.pid), probes.unreported_loss(actor.pid, 1)])
         lost += int(events["length"][events["kind"] == Kind.LOSS].sum())
         seen += int((events["kind"] != Kind.LOSS).sum())
         total = _count_without_loss(actor)
@@ -103,13 +103,13 @@ def test_every_event_that_does_not_fit_is_accounted_for() -> None:
         probes.close()
         actor.close()
     assert lost > 7 * _PRIME
-    # The child makes a few faults of its own in both runs.
+    # The child makes a few other faults in both runs.
     assert abs(seen + lost - total) <= 0.01 * total
     assert seen + lost >= 8 * _PRIME + 2
 
 
 def _count_without_loss(actor: Actor) -> int:
-    """The same actions once more, with room for all."""
+    """Repeat the same actions with a ring that is large enough."""
     probes = Probes(levels=kernel_facts().levels)
     try:
         probes.add(actor.pid)

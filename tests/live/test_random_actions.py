@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Random system calls in a child: after each, shadow and kernel agree.
 
-VmPTE is predicted to the byte, every entry of pagemap is right, and the VMAs
-have the kernel's boundaries: after mmap, munmap, mprotect, mremap, mlock,
-DONTNEED, FREE, reads and writes, on and around the edges of slots. In the second
-test also after what is rarer: other advice, memory policies, files that are mapped
-and cut, SysV shared memory, userfaultfd, pages that are pinned.
+The shadow predicts VmPTE exactly, its entries equal pagemap, and its VMAs have the kernel's
+boundaries. The actions are mmap, munmap, mprotect, mremap, mlock, DONTNEED, FREE, reads and
+writes, on and around the edges of slots. The second test adds rarer actions: other advice, memory
+policies, mapped and truncated files, SysV shared memory, userfaultfd, pinned pages.
 """
 
 import random
@@ -75,7 +74,7 @@ class _Chance:
         return start, unit * self._random.randrange(1, most)
 
     def target(self, start: int) -> int:
-        """Where to move a mapping: anywhere, or with the same offset in its slot."""
+        """A destination for a mapping: any, or one with the same offset in its slot."""
         if self._random.random() < 0.5:
             far = self.choice([0, 0, 1 << 30])
             return _BASE + far + self._random.randrange(_SLOTS * SLOT // 4096) * 4096
@@ -84,18 +83,18 @@ class _Chance:
 
 
 def _mapped(session: Session, start: int, end: int, right: str) -> Iterator[tuple[int, int]]:
-    """The parts of [start, end) that may be touched, and will not wait for a userfaultfd."""
+    """The parts of [start, end) that can be touched without a wait for a userfaultfd."""
     for vma in session.reader.vmas(session.target):
         low, high = max(int(vma["start"]), start), min(int(vma["end"]), end)
         wanted = VmaFlag.READ | (VmaFlag.WRITE if right == "rw" else 0)
         flags = int(vma["flags"]) & (wanted | VmaFlag.UFFD_MISSING)
-        # How many pages of a file a read maps is up to the page cache.
+        # The page cache decides how many pages of a file a read maps.
         if low < high and flags == wanted and (right == "rw" or vma["file"] == 0):
             yield low, high - low
 
 
 def _act(name: str, chance: _Chance, actor: Actor, session: Session) -> str:
-    """Do one thing; returns what was done, for the message of a failure."""
+    """Do one action; returns its description for the message of a failure."""
     start, length = chance.range()
     result = 0
     more = ""
@@ -123,7 +122,7 @@ def _act(name: str, chance: _Chance, actor: Actor, session: Session) -> str:
 
 
 class _Rarer:
-    """The rarer actions, with the file, and the userfaultfd, that they are about."""
+    """The rarer actions, with their file and their userfaultfd."""
 
     def __init__(self, chance: _Chance, actor: Actor, session: Session) -> None:
         self._chance, self._actor, self._session = chance, actor, session
@@ -155,7 +154,7 @@ class _Rarer:
         return self._actor.do("call", _FALLOCATE, self._file, _PUNCH_HOLE, first, length)
 
     def cut(self, _start: int, _length: int) -> int:
-        """And made longer again, or the next write would end the actor."""
+        """Truncate the file and extend it again, because SIGBUS would end the actor at a write."""
         shorter = self._page_of_file() + self._chance.choice([0, 100])
         result = self._actor.do("call", _FTRUNCATE, self._file, shorter)
         return result or self._actor.do("call", _FTRUNCATE, self._file, _FILE)
@@ -168,7 +167,7 @@ class _Rarer:
         return result
 
     def vmsplice(self, start: int, length: int) -> int:
-        """Of anonymous memory: of a file, pages around come too, as many as are cached."""
+        """Pin anonymous memory; pages of a file would bring cached neighbours along."""
         results = [
             self._actor.do("vmsplice", low, min(size, 8 * 4096))
             for low, size in _mapped(self._session, start, start + length, "r")
@@ -189,7 +188,7 @@ class _Rarer:
 
 def _assert_same(session: Session, step: int, last: str) -> None:
     if last.endswith(("-0xe']", "-0xc']")):
-        # A call that failed has done what nobody knows: it is read again, after a moment.
+        # The effect of a failed call is unknown, so its range is read again after a moment.
         until = time.monotonic() + 0.4
         while time.monotonic() < until:
             session.pump()

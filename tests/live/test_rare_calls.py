@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Every call that changes page tables or VMAs, other than mmap and madvise, is followed.
 
-After each act the shadow must equal a reading of the page tables. Where an event says only that
-something happened, it must be equal after the reading that follows at once.
+After each act the shadow must equal a reading of the page tables. If an event shows only that
+something has changed, the shadow must be equal after the immediate new reading.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from tracer.follow.session import Session
 
 _BASE, _PAGE = 0x10_0000_0000, 4096
 _LOW = 0x2000_0000
-"""Within reach of 32-bit calls."""
+"""An address below 4 GiB, for 32-bit calls."""
 _SLOTS = 4
 _LENGTH = _SLOTS * SLOT
 _RW, _SHARED, _FIXED, _NO_FD = 3, 1, 0x10, 2**64 - 1
@@ -49,12 +49,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Act:
-    """One thing that a process does, or that is done to it.
+    """One action of a process, or on it.
 
     Attributes:
-        name: of the test.
-        act: does it.
-        by_events: whether events alone show its effect; otherwise a reading follows.
+        name: name of the test.
+        act: the function that acts.
+        by_events: whether events alone show the effect; else a reading follows.
     """
 
     name: str
@@ -74,7 +74,7 @@ def _anonymous(actor: Actor, at: int = _BASE, *, touched: bool = True) -> None:
 
 
 def _cut(how: str, *numbers: int) -> Callable[[Actor], None]:
-    """A file that is mapped and touched, and then cut in a way; numbers follow its descriptor."""
+    """An act that maps and touches a file, then cuts it; `numbers` follow its descriptor."""
 
     def act(actor: Actor) -> None:
         fd = actor.do("memfd", _LENGTH)
@@ -115,7 +115,7 @@ def _hole_by_another(actor: Actor) -> None:
 
 
 def _mapped_twice(actor: Actor) -> None:
-    """A hole leaves both mappings of the file, at other offsets, too."""
+    """A hole removes pages from both mappings of the file, which have different offsets."""
     fd = actor.do("memfd", _LENGTH)
     _mapped(actor, fd)
     second = _BASE + 64 * SLOT
@@ -153,9 +153,9 @@ def _shmdt_in_parts(actor: Actor) -> None:
 
 
 def _split(split: Callable[[Actor, int, int], int]) -> Callable[[Actor], None]:
-    """A page in the middle of the second slot is made unlike the rest, and all is purged.
+    """An act that changes a page in the middle of the second slot, and purges all.
 
-    Where the kernel or the processor refuses the call, it has to change nothing.
+    If the kernel or the CPU refuses the call, nothing may change.
     """
 
     def act(actor: Actor) -> None:
@@ -169,7 +169,7 @@ def _split(split: Callable[[Actor, int, int], int]) -> Callable[[Actor], None]:
 def _and_back(
     there: Callable[[Actor, int, int], int], back: Callable[[Actor, int, int], int]
 ) -> Callable[[Actor], None]:
-    """The same, and made alike again, before all is purged."""
+    """As `_split`, but the act reverts the change before it purges all."""
 
     def act(actor: Actor) -> None:
         _anonymous(actor)
@@ -224,7 +224,7 @@ def _uffd_copies(actor: Actor) -> None:
 
 
 def _uffd_copies_in_part(actor: Actor) -> None:
-    """The second copy meets a page that is there, and stops."""
+    """The second copy stops at an existing page."""
     uffd, source = _registered(actor, _MISSING, 0), _source(actor)
     actor.do("ioctl", uffd, _UFFDIO["copy"], _BASE + 9 * _PAGE, source, _PAGE, 0)
     assert actor.do("ioctl", uffd, _UFFDIO["copy"], _BASE, source, SLOT, 0) < 0
@@ -269,7 +269,7 @@ def _pins(name: str) -> Callable[[Actor], None]:
         _anonymous(actor, touched=False)
         result = actor.do(name, _BASE + SLOT - 4 * _PAGE, 8 * _PAGE)
         if result == -22:
-            pytest.skip("this file system knows no O_DIRECT")
+            pytest.skip("this file system does not support O_DIRECT")
         assert result == 8 * _PAGE
 
     return act
@@ -346,7 +346,7 @@ ACTS = (
     Act("hole by another", _hole_by_another),
     Act("shmat", _shmat),
     Act("shmdt", _shmdt),
-    Act("shmdt of what was cut", _shmdt_in_parts),
+    Act("shmdt of a segment with a hole", _shmdt_in_parts),
     Act("DONTDUMP", _split(_advice(_DONTDUMP))),
     Act("DODUMP", _and_back(_advice(_DONTDUMP), _advice(_DODUMP))),
     Act("RANDOM", _split(_advice(_RANDOM))),
@@ -386,7 +386,7 @@ def attach() -> Iterator[Attacher]:
 
 
 def _differences(session: Session) -> dict[str, int]:
-    """Against the page tables and the VMAs as they are now."""
+    """Differences to the current page tables and VMAs."""
     while session.take():
         pass
     vmas = session.reader.vmas(session.target)

@@ -31,14 +31,14 @@ def _run(*command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 def _document(text: str) -> dict[str, Any]:
-    # A program that was launched shares our stdout; the document is the last line.
+    # A launched program shares the test's stdout; the document is the last line.
     document = json.loads(text.splitlines()[-1])
     assert isinstance(document, dict)
     return document
 
 
-def test_without_rights_or_bcc_a_replay_says_what_attach_said(tmp_path: Path) -> None:
-    """Forked processes too: two processes, one trace, the same document."""
+def test_a_replay_without_rights_or_bcc_gives_the_document_of_attach(tmp_path: Path) -> None:
+    """Two processes, one of them forked, in one trace give the same document."""
     trace = tmp_path / "t.arrows"
     script = (
         "import mmap,os,time\n"
@@ -95,11 +95,11 @@ def test_record_says_what_it_wrote_and_overwrites_nothing(tmp_path: Path) -> Non
     assert trace.stat().st_mode & 0o777 == 0o600
     before = trace.read_bytes()
     again = _run(_PTESCOPE, "record", "-o", str(trace), "--", "/bin/true", status=2)
-    assert again.stderr == (f"ptescope: {trace} is there already (--force replaces it).\n")
+    assert again.stderr == (f"ptescope: {trace} exists already (--force replaces it).\n")
     assert trace.read_bytes() == before
 
 
-def test_a_report_in_a_file_is_apart_from_what_the_program_prints(tmp_path: Path) -> None:
+def test_a_report_in_a_file_does_not_contain_the_output_of_the_program(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = (_PTESCOPE, "attach", "--json", "--report", str(report))
     done = _run(*command, "--", "/bin/echo", "of the program")
@@ -133,7 +133,7 @@ def test_a_redacted_trace_has_no_names(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_a_recording(tmp_path: Path) -> None:
-    """A file system of 64 KiB."""
+    """The trace is on a file system of 64 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     _run("mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk))

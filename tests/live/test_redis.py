@@ -28,7 +28,7 @@ def _work(redis: Redis) -> None:
 
 
 def test_empty_pte_pages_equal_the_truth_and_a_replay_says_the_same(tmp_path: Path) -> None:
-    # A steady purge in many small steps, so that slots are emptied piece by piece.
+    # jemalloc purges steadily in many small steps, so slots become empty piece by piece.
     settings = f"dirty_decay_ms:{_DECAY_MS}"
     writer = TraceWriter(tmp_path / "redis.arrows")
     writer.start()

@@ -67,7 +67,7 @@ def test_the_capabilities_of_the_unit_are_enough(other_users_pid: int) -> None:
 
 @pytest.mark.parametrize("missing", ["bpf", "perfmon"])
 def test_without_bpf_and_perfmon_the_daemon_ends_with_status_4(missing: str) -> None:
-    # CAP_SYS_ADMIN stands for both, as it did before they were split off it.
+    # CAP_SYS_ADMIN implies both, which were once parts of it.
     status, _ = _daemon(_needed() - {missing, "sys_admin"})
     assert status == 4
 
@@ -95,7 +95,7 @@ def test_without_sys_admin_page_tables_are_counted(other_users_pid: int) -> None
 def test_rights_are_checked_before_anything_is_compiled(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """As a user without rights, who may read root's home, where ptescope may be installed."""
+    """The user has no rights but may read root's home, where ptescope may be installed."""
     done = subprocess.run(
         [
             *(*_NOBODY, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),

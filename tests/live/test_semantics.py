@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Each experiment of the semantics page repeated: the kernel, the table, and pte_ref's verdict."""
+"""Repeat each experiment of the semantics page: the kernel, the table, and pte_ref."""
 
 import mmap
 import os
@@ -24,7 +24,7 @@ _WINDOW = np.array([BASE]), np.array([BASE + (FAR + SLOTS) * SLOT])
 
 
 def _numbers(slots: npt.NDArray[np.int64]) -> set[int]:
-    """Slots in the window, counted from BASE."""
+    """Numbers of the slots in the window, counted from BASE."""
     inside = slots[(slots >= _WINDOW[0]) & (slots < _WINDOW[1])]
     return set(((inside - BASE) // SLOT).tolist())
 
@@ -49,7 +49,7 @@ def test_kernel_and_table_do_the_same(row: SemanticsRow, attach: Callable[[int],
     if kernel_facts().policy is not Policy.PT_RECLAIM:
         pytest.fail("the rows are those of Linux 6.14 and later")
     actor = Actor()
-    # New pages wait for the LRU on their CPU, where MADV_PAGEOUT of another does not find
+    # New pages wait on their CPU for the LRU, where MADV_PAGEOUT on another CPU cannot find
     # them (mm/swap.c, cpu_fbatches).
     os.sched_setaffinity(actor.pid, {min(os.sched_getaffinity(actor.pid))})
     try:
@@ -74,7 +74,7 @@ def test_kernel_and_table_do_the_same(row: SemanticsRow, attach: Callable[[int],
 def test_a_forked_child_has_what_the_kernel_copies(
     row: SemanticsRow, attach: Callable[[int], Session]
 ) -> None:
-    """As read from the child, and as copied from the parent's shadow, which stays right."""
+    """A reading of the child equals the copy of the parent's shadow, which stays right."""
     actor = Actor()
     try:
         session = attach(actor.pid)
@@ -99,7 +99,7 @@ def test_a_forked_child_has_what_the_kernel_copies(
 def test_a_pmd_page_outlives_its_pte_pages_until_munmap(
     attach: Callable[[int], Session],
 ) -> None:
-    """Row 93: a GiB touched, purged, moved with nothing but its PMD page, unmapped."""
+    """Row 93: touch, purge, move (only the PMD page is left) and unmap a GiB."""
     actor, gib = Actor(), 512 * SLOT
     try:
         session = attach(actor.pid)

@@ -24,7 +24,7 @@ _NOT_THERE = Method(
 
 
 def _with_methods(name: str, *methods: Method) -> tuple[Source, ...]:
-    """All sources, one of them with these ways."""
+    """All sources, one of them with these methods."""
     return tuple(
         replace(source, methods=methods) if source.name == name else source for source in SOURCES
     )
@@ -49,7 +49,7 @@ def test_a_silent_source_falls_back_to_the_next_method(
         attached.close()
     assert "madvise" in outcome.seen
     assert attachment.backend is Backend.RAW_TRACEPOINT
-    assert attachment.refused[Backend.FENTRY] == "attached, but silent"
+    assert attachment.refused[Backend.FENTRY].endswith(": it is attached, but reports no events")
     assert "no_such_call" in attachment.refused[Backend.KPROBE]
 
 
@@ -59,7 +59,7 @@ def test_a_source_silent_with_every_method_is_an_error_that_names_it(
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("munmap", _NEVER_CALLED))
     attached = Probes(levels=kernel_facts().levels)
     try:
-        with pytest.raises(UnsupportedHostError, match=r"munmap.*silent"):
+        with pytest.raises(UnsupportedHostError, match=r"munmap.*reports no events"):
             verify_or_fall_back(attached)
     finally:
         attached.close()
@@ -96,7 +96,7 @@ def test_each_back_end_gives_the_same_snapshot() -> None:
 def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None:
     for backend in (Backend.FENTRY, Backend.KPROBE):
         with pytest.raises(
-            PtescopeError, match=f"page fault.*{backend} was asked for.*handle_mm_fault"
+            PtescopeError, match=f"page fault.*{backend} was requested.*handle_mm_fault"
         ):
             Probes(levels=kernel_facts().levels, backend=backend)
 
@@ -104,3 +104,16 @@ def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None
 def test_a_refusal_to_root_is_reported_as_a_kernel_policy() -> None:
     with pytest.raises(NotPermittedError, match=r"fexit handle_mm_fault.*in spite of CAP_SYS"):
         Probes(levels=kernel_facts().levels, backend=Backend.FENTRY)
+
+
+def test_every_refusal_names_its_place_and_its_reason() -> None:
+    attached = Probes(levels=kernel_facts().levels)
+    attached.close()
+    refusals = [
+        why for each in attached.attachments.by_source.values() for why in each.refused.values()
+    ]
+    assert refusals
+    for why in refusals:
+        place, _, reason = why.partition(": ")
+        assert place
+        assert reason

@@ -14,8 +14,8 @@ from tests.live.attached import hardly_any_lost, quiet_truth, watching
 from tracer.follow.session import Session
 
 _LIBRARY = "libjemalloc.so.2"
-# Two background threads purge while four others fault; no THP, so that pagemap
-# alone is the truth.
+# Two background threads purge while four others fault. THP is off, so that pagemap
+# shows all entries.
 _SETTINGS = "background_thread:true,dirty_decay_ms:300,muzzy_decay_ms:0"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tracepoint back end where tracefs is mounted and where it is not, as on a fresh machine."""
+"""The tracepoint back end with tracefs, and without it, as on a freshly booted machine."""
 
 import subprocess
 import sys

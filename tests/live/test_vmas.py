@@ -78,7 +78,7 @@ def _audits_while_it_runs(pid: int, seconds: int) -> Session:
 
 
 def test_threads_that_come_and_go() -> None:
-    """Their stacks are mapped with MAP_STACK, which keeps them apart from what lies beside."""
+    """MAP_STACK mappings do not merge with their neighbours."""
     with _running(sys.executable, "-c", _THREADS) as pid:
         session = _audits_while_it_runs(pid, 5)
     assert session.audits.runs == 5
@@ -108,7 +108,7 @@ def _same(session: Session) -> bool:
 
 
 def test_settings_from_before_the_attach_are_read() -> None:
-    """Flags and policies that split a VMA go on doing so, and let it merge when they go."""
+    """Flags and policies keep a VMA split, and it merges when they are removed."""
     actor = Actor()
     try:
         actor.map(BASE, 8 * SLOT)
@@ -164,7 +164,7 @@ def test_guard_markers_from_before_the_attach_are_read_and_kept() -> None:
 
 
 def test_a_reading_and_events_give_the_same_names_policies_and_files() -> None:
-    """So that what was before the attach and what comes later can merge."""
+    """Only then can VMAs from before the attach merge with later ones."""
     actor = Actor()
     try:
         actor.map(BASE, 4 * SLOT)

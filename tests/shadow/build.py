@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Short ways to write events and address spaces in tests."""
+"""Helpers that build events and address spaces."""
 
 import mmap
 
@@ -39,7 +39,7 @@ class EventScript:
         return self.add(Kind.MAP, start, length, flags << MAP_FLAGS_SHIFT | prot)
 
     def touch(self, start: int, length: int, step: int = PAGE) -> "EventScript":
-        """A write fault a `step`."""
+        """A write fault at every `step`."""
         for address in range(start, start + length, step):
             self.add(Kind.FAULT, address, 0, _WRITE_FAULT)
         return self
@@ -49,7 +49,7 @@ class EventScript:
         return self.add(Kind.DONTNEED, start, length, DONTNEED)
 
     def protect(self, start: int, length: int, prot: int = 0) -> "EventScript":
-        """Mprotect, which ends at the first hole."""
+        """Mprotect, which stops at the first hole."""
         return self.add(Kind.PROTECT, start, length, PARTLY | prot)
 
     def free(self, start: int, length: int) -> "EventScript":
@@ -57,16 +57,16 @@ class EventScript:
         return self.add(Kind.FREE, start, length, FREE)
 
     def unmap(self, start: int, length: int) -> "EventScript":
-        """Munmap, entered and returned."""
+        """Munmap: its entry and its return."""
         return self.add(Kind.UNMAP_BEGIN, start, length).add(Kind.UNMAP, start, length)
 
     def remap(self, old: int, length: int, new: int, new_length: int, flags: int) -> "EventScript":
-        """Mremap, entered and returned."""
+        """Mremap: its entry and its return."""
         self.add(Kind.REMAP_FROM, old, length, flags)
         return self.add(Kind.REMAP_TO, new, new_length)
 
     def label(self, start: int, length: int, label: Label, value: int) -> "EventScript":
-        """A name, a policy, a seal ..."""
+        """A LABEL event: a name, a policy, a seal ..."""
         return self.add(Kind.LABEL, start, length, label << LABEL_BITS | value)
 
     def batch(self) -> EventBatch:
@@ -75,7 +75,7 @@ class EventScript:
 
 
 def pages_read(slots: int, entries: int, *, exact: bool = True) -> Pages:
-    """A reading: the first slots from BASE on have a PTE page each, with so many entries."""
+    """A reading: each of the first slots from BASE on has a PTE page with this many entries."""
     bits = np.zeros((slots, 512), np.uint8)
     bits[:, :entries] = 1
     return Pages(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Random histories of processes: each call is applied to a table and to the specification.
+"""Random histories of processes, applied call by call to a table and to the specification.
 
 Calls that the kernel would refuse are left out, those that it carries out in part are not.
 """
@@ -55,7 +55,7 @@ _HINTS: tuple[tuple[int, Hint, bool], ...] = (
     (2, "sequential", True),
     (0, "random", False),
 )
-"""madvise values, and what they set or clear."""
+"""madvise values, and the hints that they set or clear."""
 _MAP_LOCKED, _MAP_POPULATE = 0x2000, 0x8000
 _MCL_FUTURE, _MLOCK_ONFAULT = 2, 1
 _DONTNEED, _DONTNEED_LOCKED, _POPULATE_WRITE, _PAGEOUT = 4, 24, 23, 21
@@ -64,13 +64,13 @@ _MAYMOVE, _DONTUNMAP = 1, 4
 
 
 def places(levels: int) -> list[int]:
-    """Addresses that histories are around: a table of each level ends there."""
+    """The addresses around which histories happen: a table of each level ends there."""
     return [64 * covers(2), *(covers(level) for level in range(3, levels))]
 
 
 @dataclass(frozen=True)
 class Action:
-    """A call: what, by which process, over what, and what else it needs.
+    """A call: its kind, its process, its range, and other arguments.
 
     `target` is where an mremap goes, and `choice` picks a variant.
     """
@@ -122,7 +122,7 @@ _OTHERS = (
 
 
 def actions(levels: int) -> st.SearchStrategy[Action]:
-    """Calls in and across the places of page tables with so many levels."""
+    """Calls in and across the places of page tables with this many levels."""
     place, edge = st.sampled_from(places(levels)), st.sampled_from(_EDGES)
     somewhere = st.builds(int.__add__, place, edge)
 
@@ -147,14 +147,14 @@ def actions(levels: int) -> st.SearchStrategy[Action]:
 
 
 class Both:
-    """One process, as the table has it and as the specification has it."""
+    """One process, in the table and in the specification."""
 
     def __init__(self, table: Table, process: SpecifiedProcess, levels: int) -> None:
         self.table, self.process, self._levels = table, process, levels
         self._break = places(levels)[0] + 8 * _AROUND
         self._locks_all = False
         self.applied: list[EventBatch] = []
-        """What the table was fed with."""
+        """The events applied to the table."""
 
     def begin(self) -> None:
         """Memory around each place."""
@@ -162,7 +162,7 @@ class Both:
             self.do(Action("map", 0, (place - _AROUND, place + _AROUND), 0, 0))
 
     def do(self, action: Action) -> "Both | None":
-        """Carry it out on both; a fork returns the child."""
+        """Apply a call to both; a fork returns the child."""
         child: Both | None = getattr(self, f"_{action.name}")(action)
         return child
 
@@ -234,11 +234,11 @@ class Both:
         self.process.populate(a.start, a.length)
 
     def _label(self, a: Action) -> None:
-        """A name, a policy or a key of three, one of which is the usual one."""
+        """A name, a policy or a key; one of three values, of which one is the default."""
         value, private = a.target // PAGE % 3, not any(vma.shared for vma in self._over(a))
         if a.variant % 3 == 0:
             aux = value + 1 << PKEY_SHIFT
-            for vma in self._over(a):  # pkey_mprotect with the access as it is, VMA by VMA
+            for vma in self._over(a):  # pkey_mprotect with unchanged access, VMA by VMA
                 part = vma.part(a.start // PAGE, a.end // PAGE)
                 start, length = part.start * PAGE, len(part) * PAGE
                 prot = RW if vma.writable else 0
@@ -256,7 +256,7 @@ class Both:
         return self.process.vmas.over(a.start // PAGE, a.end // PAGE)
 
     def _seal(self, a: Action) -> None:
-        """What it forbids afterwards is left to the kernel, which lets nothing of it succeed."""
+        """Mseal; later calls that the kernel would refuse do not occur in a history."""
         self._tell(EventScript().label(a.start, a.length, Label.SEAL, 0))
         self.process.advise(a.start, a.length, "sealed", on=True)
 
@@ -311,7 +311,7 @@ class Both:
         self.process.brk(new)
 
     def _remap(self, a: Action) -> None:
-        """Grown, shrunk or as long as it was; moved, or at its place; VMA by VMA if as long."""
+        """Mremap, in place or not: grows, shrinks, or keeps the length and then goes VMA by VMA."""
         vma = self.process.vmas.at(a.start // PAGE)
         if vma is None or a.length > _MOVED_AT_MOST:
             return
@@ -338,7 +338,7 @@ class Both:
         return child
 
     def assert_same(self) -> None:
-        """Everything that both know is equal."""
+        """Assert that the table and the specification agree in everything that both have."""
         table, process = self.table, self.process
         pages = table.pages()
         bits = np.unpackbits(pages.present.view(np.uint8), axis=1, bitorder="little")

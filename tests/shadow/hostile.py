@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Hostile text, and data that is full of it."""
+"""Hostile text, and data with such text in every field."""
 
 import unicodedata
 from dataclasses import fields, is_dataclass, replace
@@ -10,10 +10,10 @@ __all__ = ("HOSTILE", "is_harmless", "poisoned")
 HOSTILE = (
     "\x1b]0;own\x07\x9b31m[red][/nope]\n\r\t\x7f\u202e\u2066\u200b\ufeff\u2028\u3164\udcff\ud800"
 )
-"""Escapes (C0 and C1), markup, line ends, bidi, what shows nothing, what is no Unicode."""
+"""Escapes (C0 and C1), markup, line ends, bidi, invisible characters, invalid Unicode."""
 
 _KEPT = {"policy", "seed", "method", "engine"}
-"""Fields with a fixed set of words; a trace with other words is refused."""
+"""Fields with a fixed set of words; the reader refuses a trace with other words."""
 
 
 def poisoned(data: Any) -> Any:
@@ -31,7 +31,7 @@ def poisoned(data: Any) -> Any:
 
 
 def is_harmless(text: str, *, lines: bool = True) -> bool:
-    """Whether every character shows, line ends apart where there may be `lines`."""
+    """Whether every character is visible, except line ends if `lines` is true."""
     return all(
         (lines and character == "\n")
         or (unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

@@ -15,7 +15,7 @@ _RELEASE, _POLICY = "6.18.0", Policy.PT_RECLAIM
 
 
 def _snapshot(pid: int, comm: str, slots: int, emptied: int) -> Snapshot:
-    """So many PTE pages, some emptied in halves and as many as a whole."""
+    """This many PTE pages, some of them emptied in halves and as many as a whole."""
     history = EventScript().map(BASE, (slots + emptied) * SLOT)
     history.touch(BASE, (slots + emptied) * SLOT, SLOT // 4)
     for slot in range(emptied):
@@ -53,7 +53,7 @@ def _process(number: int, *, followed: bool) -> HostProcess:
 
 
 def host_view(*, sees_events: bool = True) -> HostView:
-    """Six processes, of which four are followed and one of those only at times."""
+    """Six processes: ptescope follows four of them, one of these only at times."""
     return HostView(
         time_ns=60_000_000_000,
         hostname="there",

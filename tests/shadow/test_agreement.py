@@ -15,7 +15,7 @@ from tests.shadow.histories import Action, Both, actions
 
 _USUAL = 500
 _HISTORIES = int(os.environ.get("PTESCOPE_HISTORIES", _USUAL))
-"""For each kernel and number of levels: the same ones each time, or more and others on demand."""
+"""Histories per kernel and number of levels: fixed by default, more and different on demand."""
 _PROCESSES = 3
 
 

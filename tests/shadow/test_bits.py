@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The 512-bit maps compared with Python sets."""
+"""The 512-bit maps behave like Python sets."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The importer makes of every call what `shadow.call_rules` says; the live test holds the probes.
+"""The import converts every call by `shadow.call_rules`; a live test checks the probes.
 
 Where a rule is not obvious from the kernel's manual it is stated here once more.
 """
@@ -49,7 +49,7 @@ def _by_strace(call: str, arguments: list[int], result: int) -> list[CallEvent]:
 
 
 def _expected(call: str, arguments: list[int], result: int) -> list[CallEvent]:
-    """By the rules, in user space; an import leaves doubts out, for it cannot read again."""
+    """The events by the rules, in user space; an import omits doubts, as it cannot read again."""
     begun = at_entry(call, arguments)
     events = [*([begun] if begun else []), *at_return(call, arguments, result)]
     return [event for event in events if event[0] != Kind.DOUBT]
@@ -64,12 +64,12 @@ def test_an_import_follows_the_rules(call: str, arguments: tuple[int, ...]) -> N
     for result in _RESULTS:
         expected = _expected(call, given, result)
         if any(address + length > 1 << 47 for _, address, length, _ in expected):
-            continue  # what is not user space is cut off
+            continue  # clamped to user space
         locked_nothing = [
             event for event in expected if event[0] in (Kind.LOCK, Kind.UNLOCK) and not event[2]
         ]
         if locked_nothing and call not in ("mlockall", "munlockall"):
-            continue  # it is left out
+            continue  # the import omits it
         assert _by_perf(call, given, result) == expected, result
         assert _by_strace(call, given, result) == expected, result
 
@@ -99,7 +99,7 @@ _RW = mmap.PROT_READ | mmap.PROT_WRITE
         ("mprotect", [AREA, 1, 1], -errno.EACCES, [_DOUBT]),
         ("pkey_mprotect", [AREA, 1, 1, 3], 0, [(Kind.PROTECT, AREA, 4096, 1 | 4 << PKEY_SHIFT)]),
         ("pkey_mprotect", [AREA, 1, 1, _WORD], 0, [(Kind.PROTECT, AREA, 4096, 1)]),
-        # Flags above those that are known would stand where others have their meaning.
+        # Unknown high flags would overlap bits with other meanings.
         (
             "mmap",
             [0, 1, _RW, 1 << 23 | 0x22],

@@ -61,7 +61,7 @@ def test_nested_data_is_escaped_completely() -> None:
 
 
 def test_data_without_such_text_is_the_same_object() -> None:
-    """What has costly things cached in it is not made a second time."""
+    """Data without such text is returned itself, because it may have costly cached values."""
     data = _Data("a", [1], {"k": ["x"]})
     assert plain(data) is data
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sums over processes, and what they map in common."""
+"""Sums over processes, and the files that they share."""
 
 from dataclasses import replace
 
@@ -35,8 +35,10 @@ def _process(pid: int, *uses: MappingUse, comm: str = "server") -> Snapshot:
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9)), max_size=4), max_size=5))
-def test_what_two_map_is_counted_once(spans: list[list[tuple[int, int]]]) -> None:
-    """By pages of the file, one by one."""
+def test_pages_that_several_processes_map_are_counted_once(
+    spans: list[list[tuple[int, int]]],
+) -> None:
+    """Compare with sets of file pages."""
     mapped = [{page for start, n in each for page in range(start, start + n)} for each in spans]
 
     def ranges(pages: set[int]) -> list[list[int]]:
@@ -62,7 +64,7 @@ def test_forty_processes_map_the_same() -> None:
     assert family.mappings[0].pte_pages == 40 * 440
     text = render_family(family)
     assert "40 processes map the same 860.0 MiB of /dev/shm/x" in text
-    assert "each has 440 PTE pages for it, 68.9 MiB together" in text
+    assert "each uses 440 PTE pages for it, 68.9 MiB in total" in text
 
 
 def test_files_with_one_name_and_two_inodes_are_not_the_same() -> None:
@@ -70,14 +72,14 @@ def test_files_with_one_name_and_two_inodes_are_not_the_same() -> None:
     assert family_of("name", "x", [one, two]).common == []
 
 
-def test_processes_whose_mappings_are_not_known_are_told() -> None:
+def test_processes_with_unknown_mappings_are_reported() -> None:
     known, unknown = _process(1, _use([[0, _MIB]])), replace(_process(2), mappings=None)
     family = family_of("name", "x", [known, unknown])
     assert family.unnamed == 1
-    assert "the mappings of 1 process are not known" in render_family(family)
+    assert "the mappings of 1 process are unknown" in render_family(family)
 
 
-def test_groups_come_by_their_size() -> None:
+def test_the_largest_groups_come_first() -> None:
     members = [_process(1, comm="a"), _process(2, comm="b"), _process(3, comm="b")]
     found = families("name", members, lambda each: each.process.comm)
     assert [(family.key, family.pids) for family in found] == [("b", [2, 3]), ("a", [1])]
@@ -87,7 +89,7 @@ def test_groups_come_by_their_size() -> None:
 
 
 def test_twelve_workers_get_one_finding_that_one_alone_would_not() -> None:
-    """Ten empty PTE pages each: too few for a finding, and 120 together are enough."""
+    """Ten empty PTE pages are too few for a finding; the 120 of all workers are enough."""
     alone = evidence(jemalloc(dirty_decay_ms=0), pieces(10), known=slots(10))
     members = []
     for pid in range(1, 13):
@@ -110,8 +112,8 @@ def test_twelve_workers_get_one_finding_that_one_alone_would_not() -> None:
     assert "nothing to do" not in text
 
 
-def test_whether_there_is_anything_to_do_is_decided_by_the_sum() -> None:
-    """Half a MiB of empty PTE pages in each of four weighs 2 MiB."""
+def test_the_sum_decides_whether_there_is_nothing_to_do() -> None:
+    """Four processes with half a MiB of empty PTE pages each have 2 MiB."""
     found = with_now(evidence(), pte_pages=200, empty=128)
     few = replace(found, host=replace(found.host, resident=1 << 20))
     assert [finding.rule for finding in advise_family("a", [JudgedProcess(few, [])]).findings] == [

@@ -47,7 +47,7 @@ _CLAIMS = {
 
 @pytest.mark.parametrize("name", _CLAIMS)
 def test_a_live_claim_of_64_tib_is_left_to_the_reading(name: str) -> None:
-    """The kernel does not say how far it came; the page tables do, soon after."""
+    """The kernel does not report how far it came, but a later reading of page tables shows it."""
     table, events = Table(), _batch(*_CLAIMS[name])
     begin = time.monotonic()
     table.feed(events)
@@ -76,7 +76,7 @@ def test_recorded_traces_are_not_refused(name: str) -> None:
 
 
 def test_realistic_calls_are_filled() -> None:
-    """10,000 times 256 MiB mapped with MAP_POPULATE and unmapped, between faults."""
+    """256 MiB mapped with MAP_POPULATE and unmapped 10,000 times, between faults."""
     table, size = Table(), 128 * SLOT
     round_ = [
         (Kind.MAP, BASE, size, _POPULATE),
@@ -118,7 +118,7 @@ def test_a_table_takes_no_more_than_the_room_of_its_trace() -> None:
 
 
 def test_a_trace_has_no_more_mappings_than_a_process_can_have() -> None:
-    """Each is put in its place among all others, so that millions would take hours."""
+    """Each insertion shifts the other mappings, so millions would take hours."""
     room = Room(16 << 20)
     rows = [(Kind.MAP, BASE - i * 4 * 4096, 4096, _PRIVATE) for i in range(2 * room.mappings)]
     with pytest.raises(NoRoomError, match="more than 4,096 mappings"):
@@ -129,7 +129,7 @@ def test_a_trace_has_no_more_mappings_than_a_process_can_have() -> None:
 
 
 def test_overlapping_moves_are_ignored() -> None:
-    """The kernel refuses them; taken for real, each would move what it had just moved."""
+    """The kernel refuses them; if applied, each would move the same memory again."""
     table = Table()
     begin = time.monotonic()
     table.feed(

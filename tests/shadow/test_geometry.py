@@ -42,7 +42,7 @@ def test_levels_fit_together(geometry: Geometry) -> None:
     assert geometry.span(1) == 1 << geometry.page_shift
     top = geometry.span(geometry.levels) << geometry.index_bits[-1]
     assert top == geometry.address_bytes
-    # Tables below the top fill a page each.
+    # Each table below the top fills one page.
     for bits in geometry.index_bits[:-1]:
         assert geometry.entry_bytes << bits == 1 << geometry.page_shift
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whose the page tables are, in traces of real programs, on any machine.
+"""Owners of page tables in stored traces of real programs, on any machine.
 
-The traces are made by tests/live/test_mappings.py, which compares the same numbers with the
-kernel's.
+tests/live/test_mappings.py records the traces and compares the same numbers with those of the
+kernel.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def _uses(snapshot: Snapshot) -> dict[str | None, MappingUse]:
 
 
 @pytest.mark.parametrize("name", _PROGRAMS)
-def test_the_sum_is_what_the_kernel_stated(name: str) -> None:
+def test_the_sum_equals_vm_pte(name: str) -> None:
     assert (HELD / f"{name}.arrows").stat().st_size < 200_000
     for snapshot in _snapshots(name):
         uses, now = snapshot.mappings, snapshot.now

@@ -14,7 +14,7 @@ from tests.shadow.build import BASE, SLOT, EventScript
 from tests.shadow.trace.traces import END_NS, facts, records
 
 _SEEDED = 3
-"""So many of `records` lead up to the first events."""
+"""Number of `records` before the first events."""
 
 
 def _keep(given: Sequence[Record], kept: History) -> Engine:
@@ -75,7 +75,7 @@ def test_a_history_needs_a_seed() -> None:
     future = _kept(facts(), records()[4])
     assert future.missing is not None
     assert not future.usable()
-    assert len(future.events)  # the purges are kept nevertheless
+    assert len(future.events)  # the history still has the purges
 
 
 def test_with_too_many_events_the_largest_history_is_dropped() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Boundaries of VMAs that calls split from their neighbours, or merge again."""
+"""Calls that split VMAs from their neighbours, or merge them again."""
 
 import mmap
 

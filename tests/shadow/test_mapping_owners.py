@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What mappings are called: only what can be known of them."""
+"""Kinds and names of mappings."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ _BASE = 0x7F00_0000_0000
 def _owned(
     *rows: tuple[int, int, int, int], names: MappingNames | None = None, brk: int = 0
 ) -> list[Owner]:
-    """Of mappings with start, end, flags and file, the owner of each."""
+    """The owner of each mapping, from rows of start, end, flags and file."""
     vmas = np.array([(*row, row[0] // PAGE, 0) for row in rows], VMA)
     owners, of = owners_of(vmas, names or MappingNames(), brk)
     return [owners[number] for number in of.tolist()]
@@ -42,7 +42,7 @@ def test_files_keep_the_kind_that_was_read_and_two_opens_are_one_file() -> None:
     assert [owner.kind for owner in owned[2:]] == ["memfd", "other", "hugetlb"]
 
 
-def test_the_heap_is_what_brk_has_made() -> None:
+def test_the_heap_is_memory_from_brk() -> None:
     at = 0x5555_0000_0000
     rows = ((at, at + _MIB, _RW, 0), (at + 2 * _MIB, at + 3 * _MIB, _RW, 0))
     heap, other = _owned(*rows, names=MappingNames(heap=at), brk=at + _MIB)
@@ -68,7 +68,7 @@ def test_named_memory_and_code() -> None:
     ]
 
 
-def test_heaps_of_glibc_arenas_are_told_by_their_layout() -> None:
+def test_heaps_of_glibc_arenas_are_recognised_by_their_layout() -> None:
     arena = 64 * _MIB
     assert (
         _kinds(
@@ -79,7 +79,7 @@ def test_heaps_of_glibc_arenas_are_told_by_their_layout() -> None:
         )
         == ["allocator"] * 4
     )
-    # Not at a multiple of 64 MiB; no reservation behind it; one of another size.
+    # Not aligned to 64 MiB; no reservation behind it; a reservation of another size.
     for rows in (
         ((_BASE + PAGE, _BASE + 5 * PAGE, _RW, 0), (_BASE + 5 * PAGE, _BASE + arena, _NONE, 0)),
         ((_BASE, _BASE + 5 * PAGE, _RW, 0), (_BASE + 6 * PAGE, _BASE + arena, _NONE, 0)),
@@ -88,7 +88,7 @@ def test_heaps_of_glibc_arenas_are_told_by_their_layout() -> None:
         assert _kinds(*rows) == ["anonymous"] * 2
 
 
-def test_sixteen_arenas_side_by_side_are_no_reservation() -> None:
+def test_adjacent_arenas_are_no_reservation() -> None:
     arena, rows = 64 * _MIB, []
     for number in range(20):
         at = _BASE + number * arena
@@ -96,7 +96,7 @@ def test_sixteen_arenas_side_by_side_are_no_reservation() -> None:
     assert set(_kinds(*rows)) == {"allocator"}
 
 
-def test_a_large_run_that_is_mostly_closed_is_a_reservation() -> None:
+def test_a_large_run_that_is_mostly_inaccessible_is_a_reservation() -> None:
     open_, end = _BASE + _MIB, _BASE + 4 * _GIB
     assert _kinds(
         (_BASE, open_, _RW, 0),
@@ -104,15 +104,15 @@ def test_a_large_run_that_is_mostly_closed_is_a_reservation() -> None:
         (end, end + PAGE, _RX, 0),
         (end + 2 * PAGE, end + 3 * PAGE, _RW, 0),
     ) == ["reservation", "reservation", "jit", "anonymous"]
-    # Below 1 GiB, mostly open, or not touching.
+    # Below 1 GiB, mostly accessible, or not adjacent.
     assert _kinds((_BASE, open_, _RW, 0), (open_, _BASE + _GIB // 2, _NONE, 0)) == ["anonymous"] * 2
     assert _kinds((_BASE, end, _RW, 0), (end, end + _GIB, _NONE, 0)) == ["anonymous"] * 2
     apart = _kinds((_BASE, open_, _RW, 0), (open_ + PAGE, end, _NONE, 0))
     assert apart == ["anonymous", "reservation"]
 
 
-def test_the_shadow_of_asan_is_known_by_its_borders() -> None:
-    """As gcc 12's libasan maps it."""
+def test_the_shadow_of_asan_is_recognised_by_its_borders() -> None:
+    """The mappings are those of libasan in gcc 12."""
     low, gap, high, end = 0x7FFF_7000, 0x8FFF_7000, 0x2008_FFF7_000, 0x1000_7FFF_8000
     shadow = ((low, gap, _RW, 0), (gap, high, _NONE, 0), (high, end, _RW, 0))
     heap = (0x6030_0000_0000, 0x6030_0001_0000, _RW, 0)
@@ -124,5 +124,5 @@ def test_the_shadow_of_asan_is_known_by_its_borders() -> None:
         "ASan heap",
     ]
     assert {owner.kind for owner in owned[:3]} == {MappingKind.SANITIZER}
-    # Without the gap it is some other program's.
+    # Without the gap, the mappings belong to another program.
     assert all(owner.name is None for owner in _owned(shadow[0], shadow[2], heap))

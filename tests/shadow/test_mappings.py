@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every table is charged whole, to those it serves, whatever the address space looks like."""
+"""Every byte of every table is charged to its mappings, for any address space."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ _FILES = MappingNames(
 
 
 def _vmas(*rows: tuple[int, int, int, int, int]) -> np.ndarray:
-    """Start, end, flags, file, page offset."""
+    """VMAs from rows of start, end, flags, file and page offset."""
     return np.array([(*row, 0) for row in rows], VMA)
 
 
 def _tables(
     pages: dict[int, set[int]], leaves: dict[int, bool] | None = None, unplaced: int = 0
 ) -> Tables:
-    """PTE pages by their slot with the numbers of their entries, leaf PMDs with deposits."""
+    """Tables with these PTE pages (slot: indices of entries) and leaf PMDs (slot: deposited)."""
     leaves = leaves or {}
     slots = sorted(pages)
     bits = np.zeros((len(slots), 512), np.uint8)
@@ -54,7 +54,7 @@ def _uses(vmas: np.ndarray, tables: Tables, names: MappingNames = _FILES) -> lis
 
 @st.composite
 def _spaces(draw: st.DrawFn) -> tuple[np.ndarray, Tables]:
-    """VMAs with holes over a few GiB, and tables over and beside them."""
+    """VMAs with holes across a few GiB, and tables inside and outside of them."""
     rows, address = [], _BASE
     for _ in range(draw(st.integers(0, 12))):
         address += draw(st.sampled_from([0, 0, 1, 7, 512, 700, 512 * 512])) * PAGE
@@ -75,7 +75,7 @@ def _spaces(draw: st.DrawFn) -> tuple[np.ndarray, Tables]:
 
 
 def _exact(vmas: np.ndarray, tables: Tables) -> dict[int, Fraction]:
-    """Bytes by file number, -1 for what no VMA has: the rule of the module, one by one."""
+    """Tables charged by file number, -1 for unmapped: the rule of the module as plain code."""
     owner = [
         (int(v["start"]), int(v["end"]), int(v["file"])) for v in vmas
     ]  # 0 is anonymous memory
@@ -141,7 +141,7 @@ def test_all_sums_are_exact_and_every_part_is_right(space: tuple[np.ndarray, Tab
         who = -1 if use.kind == MappingKind.UNMAPPED else 0
         if use.name:
             who = int(use.name.removeprefix("/file"))
-        # A byte or two for each table that is cut, and what that makes in those above it.
+        # Splitting a table rounds by up to two bytes, and adds to the rounding in upper levels.
         assert abs(use.bytes - exact.pop(who) * PAGE) <= 4 * number
     assert all(part * PAGE <= 4 * number for part in exact.values())
 
@@ -156,7 +156,7 @@ def test_sums_of_sums_are_sums(space: tuple[np.ndarray, Tables]) -> None:
         assert sum(getattr(use, column) for use in twice) == 2 * once
 
 
-def test_a_slot_is_shared_by_entries_and_an_empty_one_by_addresses() -> None:
+def test_a_pte_page_is_split_by_entries_and_an_empty_one_by_addresses() -> None:
     half = SLOT // 2
     vmas = _vmas(
         (_BASE, _BASE + half, _RW, 1, 0),
@@ -173,8 +173,8 @@ def test_a_slot_is_shared_by_entries_and_an_empty_one_by_addresses() -> None:
     assert (two.device, two.inode) == ("8:1", 101)
 
 
-def test_upper_levels_are_charged_to_whom_they_serve() -> None:
-    """The sparse mapping has one PTE page in each of its GiB; the dense one has 64 in one."""
+def test_upper_levels_are_charged_to_the_owners_of_lower_tables() -> None:
+    """The sparse mapping has one PTE page in each GiB; the dense one has 64 in one GiB."""
     sparse_at, dense_at = _BASE, _BASE + PUD_SPAN
     vmas = _vmas(
         (sparse_at, sparse_at + 8 * PMD_SPAN, _RW, 1, 0),
@@ -187,7 +187,7 @@ def test_upper_levels_are_charged_to_whom_they_serve() -> None:
     assert (sparse.pte_pages, sparse.pmd_pages, sparse.pud_pages, sparse.sparse) == (8, 8, 1, 8)
 
 
-def test_what_nobody_has_is_a_row_of_its_own() -> None:
+def test_tables_without_a_mapping_have_their_own_rows() -> None:
     uses = _uses(_vmas(), _tables({_BASE: {1, 2}}, unplaced=2))
     assert {use.kind: use.pte_pages for use in uses} == {"unmapped": 1, "unplaced": 2}
     entries_beside = _uses(_vmas((_BASE, _BASE + PAGE, _RW, 1, 0)), _tables({_BASE: {0, 5, 6}}))

@@ -38,7 +38,7 @@ def test_a_followed_process_has_all_metrics() -> None:
 
 
 def test_page_seconds_and_audits_extend_to_the_end_of_the_window() -> None:
-    """The last event is at a millisecond; the window ends at 60 s."""
+    """The last event happens after 1 ms; the window ends after 60 s."""
     registry = _registry(10)
     mine = {"name": "server-0", "pid": "1000", "cgroup": "/"}
     saved = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Origins: each PTE page names the event that made it and the event that took its last entry."""
+"""Origins: the event that made a PTE page, and the event that removed its last entry."""
 
 import mmap
 
@@ -64,7 +64,7 @@ def test_the_call_that_took_the_last_entry_counts() -> None:
     assert _emptied(script) == [("MADV_DONTNEED", PAGE, "helper", 1)]
 
 
-def test_a_munmap_that_another_thread_proves_done_is_that_of_its_own_thread() -> None:
+def test_a_munmap_belongs_to_its_thread_even_if_another_thread_proves_it() -> None:
     script = _filled()
     script.add(Kind.UNMAP_BEGIN, BASE, SLOT // 2, tid=2)
     flags = (mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) << 8
@@ -72,7 +72,7 @@ def test_a_munmap_that_another_thread_proves_done_is_that_of_its_own_thread() ->
     assert _emptied(script) == [("munmap", SLOT // 2, "purger", 1)]
 
 
-def test_what_reclaim_takes_after_madv_free_says_both() -> None:
+def test_reclaim_after_madv_free_names_both() -> None:
     script = _filled().free(BASE, PAGE)
     script.add(Kind.RECLAIM, BASE, PAGE, 1, tid=0)
     assert _emptied(script) == [("MADV_FREE, then reclaim", 0, None, 1)]
@@ -138,7 +138,7 @@ _Step = tuple[bool, int, int, int, int]
     )
 )
 def test_origins_are_those_of_a_plain_model(steps: list[_Step]) -> None:
-    """Pages of two slots, touched and purged by three threads."""
+    """Three threads touch and purge pages of two slots."""
     script, pages = EventScript().map(BASE, 2 * SLOT), dict[int, set[int]]()
     made, emptied = dict[int, int](), dict[int, tuple[int, int]]()
     for touch, page, count, tid, slot in steps:
@@ -173,7 +173,7 @@ def test_origins_are_those_of_a_plain_model(steps: list[_Step]) -> None:
 
 
 def test_a_page_costs_less_than_256_bytes() -> None:
-    assert RECORD.itemsize * 5 // 4 + 4 + 8 < 256  # a quarter to grow, its pool, its PMD entry
+    assert RECORD.itemsize * 5 // 4 + 4 + 8 < 256  # 1/4 spare room, the pool, the PMD entry
 
 
 def test_at_most_eight_lines_and_they_add_up() -> None:

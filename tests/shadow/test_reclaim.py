@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Changes that the kernel makes itself, from its functions: reclaim, splits, collapses."""
+"""Changes by the kernel itself, from probes on its functions: reclaim, splits, collapses."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,7 +103,7 @@ _HAPPENS = st.tuples(
 def test_the_counters_are_those_of_the_maps_whatever_happens(
     happens: list[tuple[str, int, int]], thp: int
 ) -> None:
-    """Counted while it happened, and counted again from what is there."""
+    """The running counters equal a count of the maps at the end."""
     table = Table(running=Policy.PT_RECLAIM, huge=HugePages(thp=thp))
     history = EventScript().map(BASE, 4 * SLOT)
     for what, page, pages in happens:

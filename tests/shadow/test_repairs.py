@@ -24,7 +24,7 @@ def _table(running: Policy = Policy.PT_RECLAIM) -> Table:
 
 
 def _read(slots: int, entries: int, *, exact: bool = True) -> Pages:
-    """A reading of everything: the first `slots` have a PTE page with so many entries."""
+    """A reading of everything: the first `slots` have a PTE page with this many entries."""
     return replace(pages_read(slots, entries, exact=exact), within=_EVERYWHERE)
 
 
@@ -33,7 +33,7 @@ def _by_policy(table: Table, counter: Counter) -> list[int]:
 
 
 def test_entries_found_gone_are_an_attempt() -> None:
-    """As after ftruncate by somebody else: PTE pages stay under pt_reclaim and are empty."""
+    """After ftruncate by another process, PTE pages stay under pt_reclaim and are empty."""
     table = _table()
     table.adopt(_read(_SLOTS, 0), _NOW)
     assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, 0]
@@ -60,7 +60,7 @@ def test_pte_pages_found_gone_were_freed_by_the_running_rule() -> None:
 
 
 def test_pte_pages_gone_with_their_mapping_are_gone_under_every_policy() -> None:
-    """As after a munmap that no event showed; the mappings may be read before or after."""
+    """After a munmap without an event; the mappings may be read before or after."""
     for mappings_first in (True, False):
         table = _table()
         elsewhere = np.array([(1 << 32, 2 << 32, VmaFlag.READ, 0, 0, 0)], VMA)

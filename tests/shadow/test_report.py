@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The text report and the JSON document have the numbers of the snapshot."""
+"""The text report and the JSON document show the numbers of the snapshot."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_loss_is_shown() -> None:
 def test_an_audit_says_how_much_it_compared() -> None:
     clean = Audit(runs=2, method="census", compared=19, not_compared=1, vmas_runs=2)
     text = render(replace(_snapshot(), audit=clean))
-    assert "2 times against the page tables, 19 of 20 PTE pages compared at last" in text
+    assert "2 times against the page tables, 19 of 20 PTE pages in the last check" in text
     assert "NOT CHECKED" not in text
     assert "VMAs 0" in text
 
@@ -76,7 +76,7 @@ def test_an_audit_that_compared_too_little_is_not_called_clean() -> None:
 def test_readings_of_parts_are_no_audit() -> None:
     parts = Audit(rereads=3, repaired=4, refs_diff=5, method="census")
     text = render(replace(_snapshot(), audit=parts))
-    assert "never as a whole; read in part 3 times" in text
+    assert "never in full; in part 3 times" in text
     assert "entries wrong 5" in text
     assert "4 PTE pages corrected" in text
 
@@ -86,12 +86,12 @@ def test_inferred_frees_are_reported() -> None:
     policies = dict(snapshot.policies)
     policies["pte_ref"] = replace(policies["pte_ref"], inferred=2)
     text = render(replace(snapshot, policies=policies))
-    assert "2 of the freed ones were found gone or emptied by a reading" in text
-    assert "found gone" not in render(snapshot)
+    assert "2 freed PTE pages were inferred from a reading, not from events" in text
+    assert "inferred" not in render(snapshot)
 
 
 def test_an_unseeded_shadow_says_so() -> None:
-    assert "never seeded" in render(_snapshot(seed="none"))
+    assert "followed events only" in render(_snapshot(seed="none"))
 
 
 def test_slots_are_listed_on_request_only() -> None:

@@ -29,7 +29,7 @@ def _pages(table: Table, policy: Policy) -> int:
     ],
 )
 def test_purges_of_one_size(policy: Policy, purge: int, left: int) -> None:
-    """Semantics D1, 9: what 64 MiB purged in pieces leaves."""
+    """Semantics D1, 9: the PTE pages that remain after 64 MiB are purged in pieces."""
     history = EventScript().map(BASE, 32 * SLOT).touch(BASE, 32 * SLOT, SLOT // 4)
     for start in range(BASE, BASE + 32 * SLOT, purge):
         history.dontneed(start, purge)
@@ -51,7 +51,7 @@ def test_a_slot_of_two_vmas_is_not_reclaimed_by_one_call() -> None:
 
 
 def test_munmap_beside_a_neighbour_leaves_an_empty_pte_page() -> None:
-    """Semantics D3, 27; and both tables and upper levels go with the last VMA."""
+    """Semantics D3, 27; the PTE pages and the upper tables go with the last VMA."""
     table = _table()
     history = EventScript().map(BASE, SLOT).touch(BASE + SLOT // 2, SLOT // 2)
     table.feed(history.unmap(BASE + SLOT // 2, SLOT // 2).batch())
@@ -62,7 +62,7 @@ def test_munmap_beside_a_neighbour_leaves_an_empty_pte_page() -> None:
 
 
 def test_a_mapping_proves_that_an_entered_munmap_has_happened() -> None:
-    """Thread 1 is in munmap; thread 2 gets the range, and uses it, before 1 returns."""
+    """Thread 1 is in munmap; thread 2 maps and uses the range before thread 1 returns."""
     table = _table()
     history = EventScript().map(BASE, SLOT).touch(BASE, SLOT)
     history.add(Kind.UNMAP_BEGIN, BASE, SLOT, tid=1).map(BASE, SLOT).touch(BASE, 3 * PAGE)

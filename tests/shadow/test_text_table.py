@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tables as text: columns of fixed width, and texts as they are."""
+"""Tables as text: columns of fixed width, and unchanged texts."""
 
 import pytest
 from rich.cells import cell_len

@@ -24,7 +24,7 @@ def _vmas() -> np.ndarray[tuple[int], np.dtype[np.void]]:
 
 
 def _followed(pages: Pages) -> Engine:
-    """Followed from second 0 of the clock's 100th on, with these PTE pages."""
+    """A process followed from second 100 of the clock on, with these PTE pages."""
     engine = Engine(
         Facts(
             process=Process(1, "x", 1, None, None),
@@ -38,7 +38,7 @@ def _followed(pages: Pages) -> Engine:
 
 
 def _touch_and_empty(engine: Engine, second: float) -> None:
-    """All slots are made, and emptied in halves, at once."""
+    """Create all slots, and empty them in halves at once."""
     history = EventScript().touch(BASE, _SLOTS * SLOT, SLOT)
     for half in range(2 * _SLOTS):
         history.dontneed(BASE + half * SLOT // 2, SLOT // 2)
@@ -92,7 +92,7 @@ def test_frequent_snapshots_change_nothing() -> None:
 
 
 def test_idle_time_while_not_sampled_is_not_observed() -> None:
-    """As a daemon that samples does: 10 s followed, 30 s not, 10 s followed."""
+    """Like a sampling daemon: followed for 10 s, not followed for 30 s, followed for 10 s."""
     engine = _followed(pages_read(10, 0))
     engine.apply(Mappings(110 * _S))
     engine.apply(Seed(140 * _S, pages_read(20, 0), _vmas(), 0))

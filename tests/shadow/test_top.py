@@ -119,7 +119,7 @@ def test_a_paused_screen_keeps_what_it_shows() -> None:
 
 def test_slots_of_another_process_are_not_shown() -> None:
     def late(_: int | None) -> HostView:
-        return _view(1003)  # of one that was open before
+        return _view(1003)  # the view of a process that was open before
 
     async def run(look: Callable[[int | None], HostView]) -> list[str]:
         app = TopApp(look, every=3600.0)
@@ -193,7 +193,7 @@ def test_stale_data_is_marked() -> None:
             await pilot.pause(0.5)
             return _lines(app.export_screenshot())
 
-    assert any("NOT OF NOW: the host could not be looked at" in line for line in asyncio.run(run()))
+    assert any("STALE: the host could not be looked at" in line for line in asyncio.run(run()))
 
 
 def test_back_from_a_process_is_the_table() -> None:
@@ -214,7 +214,7 @@ def test_a_sparkline_is_as_high_as_its_largest() -> None:
 
 
 def test_names_with_markup_and_escapes_are_shown_as_they_are() -> None:
-    """A name in brackets is no style, and one that is no markup does not end the screen."""
+    """A name in brackets is not a style, and a name with invalid markup does not end the screen."""
 
     async def shown() -> list[str]:
         app = TopApp(lambda _: poisoned(host_view()), every=3600.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The constants equal those of the headers of linux-libc-dev, which this machine may have."""
+"""The constants equal those in the headers of linux-libc-dev, if they are installed."""
 
 import platform
 import re

@@ -31,7 +31,7 @@ _MATRIX = re.compile(r"\bvm-matrix,?\s+(\d+)", re.I)
 
 
 def _sources() -> Iterator[tuple[Path, str]]:
-    """The code, each file with its comment signs and line breaks made spaces."""
+    """The code; comment signs and line breaks are replaced by spaces."""
     for folder in ("shadow", "tracer", "tools", "tests"):
         for path in sorted((_ROOT / folder).rglob("*")):
             if path.suffix in (".py", ".c", ".h") and path != Path(__file__):
@@ -43,14 +43,14 @@ def _anchors(page: str) -> set[str]:
 
 
 def _rows(section: str) -> set[str]:
-    """The numbers of the experiments in a section."""
+    """The numbers of all experiments in a section."""
     text = (_DOCS / "reference" / "semantics.md").read_text()
     body = text.partition(f"{{#{section.lower()}}}")[2].partition("\n###")[0]
     cells = re.findall(r"^\| ([\d, b]+) \|", body, re.M)
     return {number for cell in cells for number in re.findall(r"\d+b?", cell)}
 
 
-def test_every_citation_leads_somewhere() -> None:
+def test_every_citation_has_a_target() -> None:
     semantics, facts, matrix = map(_anchors, ("semantics.md", "anchors.md", "vm-matrix.md"))
     found, lost = 0, []
     for path, text in _sources():
@@ -168,7 +168,7 @@ def test_the_command_lines_of_a_page_parse(page: Path) -> None:
 
 
 def test_pages_have_command_lines() -> None:
-    """The pattern that finds them still does."""
+    """The pattern that finds command lines still works."""
     assert sum(len(list(_typed(page.read_text()))) for page in _DOCS.rglob("*.md")) > 20
 
 
@@ -176,8 +176,8 @@ def test_readme_has_at_most_150_lines() -> None:
     assert len((_ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-def test_links_lead_somewhere() -> None:
-    """Of files that mkdocs does not look at."""
+def test_links_have_targets() -> None:
+    """Check the links of files that mkdocs does not check."""
     for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         for link in re.findall(r"\]\(([^)#]+)", (_ROOT / name).read_text()):
             assert link.startswith("https://") or (_ROOT / link).exists(), (name, link)

@@ -29,6 +29,6 @@ def test_every_source_file_has_the_line() -> None:
         ("a.md", "# A\n", "# A\n"),
     ],
 )
-def test_where_the_line_goes(name: str, before: str, after: str) -> None:
+def test_the_line_is_inserted_in_the_right_place(name: str, before: str, after: str) -> None:
     assert with_line(Path(name), before) == after
     assert with_line(Path(name), after) == after

@@ -38,7 +38,7 @@ def _facts(pid: int) -> Facts:
 
 
 def _write(path: Path, *pids: int) -> Path:
-    """Slots emptied in eight pieces each, by a jemalloc that purges at once."""
+    """Write a trace of a jemalloc that purges at once, each slot in eight pieces."""
     file = TraceFile(path)
     for number, pid in enumerate(pids, 1):
         history = pieces(_SLOTS).batch()
@@ -65,7 +65,7 @@ def _by_rule(process: dict[str, Any]) -> dict[str, Any]:
     return {finding["rule"]: finding for finding in process["advice"]}
 
 
-def test_a_trace_is_judged_as_its_process_would_be(
+def test_a_trace_gives_the_advice_of_a_live_process(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (process,) = _advise(capsys, trace)
@@ -75,11 +75,11 @@ def test_a_trace_is_judged_as_its_process_would_be(
     assert process["advice_limits"] == []
     assert main(["advise", str(trace)]) == 0
     text = capsys.readouterr().out
-    assert "run again they lead to the 600 PTE pages" in text
+    assert "replay reproduces the 600 PTE pages" in text
     assert "MALLOC_CONF=dirty_decay_ms:10000" in text
 
 
-def test_all_processes_of_all_traces_are_judged(
+def test_all_processes_of_all_traces_get_advice(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _write(trace.with_name("u.arrows"), 8, 9)
@@ -92,7 +92,7 @@ def test_dropped_events_mean_no_prediction(trace: Path, capsys: pytest.CaptureFi
     (process,) = _advise(capsys, trace, "--keep", "100")
     assert _by_rule(process)["immediate_purge"]["effect"] is None
     assert main(["advise", str(trace), "--keep", "100"]) == 0
-    assert "more events than are kept (--keep takes more)" in capsys.readouterr().out
+    assert "more events than ptescope keeps (--keep allows more)" in capsys.readouterr().out
 
 
 def test_a_damaged_trace_gives_advice_and_reports_the_damage(
@@ -121,7 +121,7 @@ def test_an_unreadable_trace_does_not_stop_the_others(
 def test_advice_on_a_perf_import_lists_what_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """2 MiB touched, and discarded in two halves."""
+    """The process touches 2 MiB and discards them in two halves."""
     script, trace = tmp_path / "perf.txt", tmp_path / "perf.arrows"
     lines, time = ["# os release : 6.18.0"], 1.0
 
@@ -142,12 +142,12 @@ def test_advice_on_a_perf_import_lists_what_is_unknown(
     assert main(["import", str(script), "-o", str(trace)]) == 0
     (process,) = _advise(capsys, trace)
     found = _by_rule(process)
-    assert "nothing_to_do" not in found  # what was there before is not known
+    assert "nothing_to_do" not in found  # the state before the recording is unknown
     assert "own_call" not in found
     assert found["small_purges"]["effect"] is None
     assert found["small_purges"]["numbers"]["covering"] == 0
     said = " ".join(process["advice_limits"])
-    for part in ("nothing is predicted", "allocator", "Where empty PTE pages lie"):
+    for part in ("nothing is predicted", "allocator", "mappings of the empty PTE pages"):
         assert part in said
     assert main(["advise", str(trace)]) == 0
     assert "Imported from perf script" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from shadow.errors import UnsupportedHostError
 from tracer.bpf.program import import_bcc
 
 
-def test_the_impostor_of_pypi_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unrelated_bcc_of_pypi_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     impostor = ModuleType("bcc")
     impostor.__file__ = "/somewhere/bcc/__init__.py"
     monkeypatch.setitem(sys.modules, "bcc", impostor)

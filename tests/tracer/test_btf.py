@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Members, functions and enumerators, from a BTF blob made here."""
+"""Members, functions and enumerators from a synthetic BTF blob."""
 
 import struct
 from pathlib import Path
@@ -13,7 +13,7 @@ _INT, _STRUCT, _UNION, _ENUM, _FUNC = 1, 4, 5, 6, 12
 
 
 def _blob() -> bytes:
-    """A structure with anonymous ones in it, an enumeration, and a function.
+    """A structure with anonymous members, an enumeration, and a function.
 
     struct outer { int a; union { int b; struct { int pad; int c; }; }; };
     enum { PG_one = 1, PG_many = 16 };

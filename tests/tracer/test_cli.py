@@ -69,7 +69,7 @@ def test_bad_usage_is_status_2_and_says_what_the_option_takes(
 def test_an_empty_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Kernel threads have no executable, so their name is empty as well."""
     assert main(["attach", "-n", ""]) == 2
-    assert "is not empty" in capsys.readouterr().err
+    assert "cannot be empty" in capsys.readouterr().err
 
 
 def test_no_such_process_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Comparisons of a shadow with a reading, and the slots that they leave out."""
+"""Comparisons of a shadow with a reading, and the slots that a comparison leaves out."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def _shadow() -> Table:
     )
 
 
-def test_no_difference_where_there_is_none() -> None:
+def test_equal_sides_have_no_difference() -> None:
     found = compare(_shadow(), _real((BASE, 512), (BASE + SLOT, 0)))
     assert len(found.slots) == found.pte_pages == found.wrong == 0
     assert found.empty_missing == found.empty_extra == 0
@@ -59,7 +59,7 @@ def test_each_difference_is_counted_once_and_where_it_is() -> None:
     assert found.causes == {"unknown": 515}
 
 
-def test_a_counted_truth_says_nothing_about_empty_pages_elsewhere() -> None:
+def test_a_counted_reading_says_nothing_about_empty_pages_elsewhere() -> None:
     found = compare(_shadow(), _real((BASE, 512), exact=False))
     assert len(found.slots) == found.empty_missing == found.empty_extra == 0
 
@@ -85,7 +85,7 @@ def test_a_reading_replaces_the_shadow() -> None:
     assert len(found.slots) == 0
     assert table.counter(Counter.DEPOSITS) == 1
     assert table.counter(Counter.REFS) == 3
-    # What was empty before anybody looked is there under every policy but pte_ref.
+    # Pages that were empty before the first reading exist under every policy but pte_ref.
     assert table.counter(Counter.EMPTY + Policy.NONE) == 2
     assert table.counter(Counter.EMPTY + Policy.PT_RECLAIM) == 2
 

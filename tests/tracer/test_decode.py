@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Decoding of page-table entries, from hand-made ones."""
+"""Decoding of synthetic page-table entries."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def test_each_type_of_entry_is_recognised() -> None:
         _ZERO_PAGE | _PRESENT,
         0,
         3 << 59 | 0x1000,  # the fourth swap file
-        29 << 59 | 0x1000,  # migration or the like
+        29 << 59 | 0x1000,  # migration, device-private or poison
         31 << 59 | 1 << 14,  # a marker
     )
     (kinds,) = entry_kinds(words, _ZERO_PAGE)

@@ -27,7 +27,7 @@ class _Case:
         self._now = self._newest = self._events = 0
 
     def look(self, page_tables: int = 0, entries: int = 0, events: int = 0) -> bool:
-        """Whether it is to be read after this look; `events` came since the last one."""
+        """Whether the process must be read after this look; `events` are new since the last one."""
         self._now += _SECOND
         self._events += events
         if events:

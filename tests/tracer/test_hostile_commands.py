@@ -15,14 +15,14 @@ from tests.shadow.trace.traces import records
 from tracer.cli import _COMMANDS, main
 
 _ARGUMENT = HOSTILE.replace("\ud800", "")
-"""What may stand in argv: bytes that are no UTF-8 come as U+DC80 to U+DCFF."""
+"""Possible text in argv: Python shows bytes that are not UTF-8 as U+DC80 to U+DCFF."""
 _IN_NAMES = _ARGUMENT.replace("/", "")
-"""What a file may be called."""
+"""Possible names of files."""
 
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """A trace of a hostile process, on a hostile host, in a hostile place."""
+    """A trace with hostile text from the process, the host and the path."""
     folder = tmp_path / _IN_NAMES
     folder.mkdir()
     path = folder / "t.arrows"

@@ -50,7 +50,7 @@ def _completed(events: EventBatch) -> list[tuple[int, int, int, int]]:
     return list(zip(*(rows[name].tolist() for name in columns), strict=True))
 
 
-def test_pages_that_leave_a_file_leave_what_maps_them() -> None:
+def test_pages_that_leave_a_file_leave_its_mappings() -> None:
     hole = _zap(3 * SLOT, SLOT | FILE_HOLE)
     assert _completed(hole) == [(Kind.TRUNCATE, BASE + SLOT, SLOT, FILE_HOLE)]
     cut = _zap(0, 1 << 62 | FILE_TRUNCATED)
@@ -63,7 +63,7 @@ def test_a_file_that_is_not_mapped_gives_no_event() -> None:
     assert _completed(_zap(0, 1 << 62 | FILE_TRUNCATED, device=1)) == []
 
 
-def test_an_unknown_file_leads_to_a_reading_of_all() -> None:
+def test_an_unknown_file_leads_to_a_complete_reading() -> None:
     doubts = _completed(_zap(0, 1 << 62, inode=0, device=0))
     assert doubts == [
         (Kind.DOUBT, BASE, 4 * SLOT, Doubt.FILE),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Facts about the kernel, from stand-ins for its files."""
+"""Facts about the kernel, from stand-ins for its files in /sys."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ _TOUCHED = [0, 1, 5, 511, 512, 513, 1000, _PAGES - 1]
 
 @pytest.fixture
 def area() -> Iterator[int]:
-    """First address of a mapping in which some pages were touched."""
+    """First address of a mapping with some touched pages."""
     with mmap.mmap(-1, 3 * SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as mapping:
         mapping.madvise(mmap.MADV_NOHUGEPAGE)
         for page in _TOUCHED:

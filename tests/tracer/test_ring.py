@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reader of the ring, on a file laid out as the kernel lays out the map."""
+"""The reader of the ring, on a file with the kernel's layout of the map."""
 
 import mmap
 import os
@@ -37,12 +37,12 @@ class _Kernel:
         os.pwrite(self.fd, struct.pack("<Q", self._produced), mmap.PAGESIZE)
 
     def commit(self, number: int) -> None:
-        """Clear BUSY of the record with this number (the first lap only)."""
+        """Clear BUSY of the record with this number, in the first lap only."""
         header = struct.pack("<I", EVENT.itemsize)
         os.pwrite(self.fd, header, 2 * mmap.PAGESIZE + number * RECORD.itemsize)
 
     def consumed(self) -> int:
-        """What the reader has returned."""
+        """The consumer's position, which the reader writes."""
         (position,) = struct.unpack("<Q", os.pread(self.fd, 8, 0))
         return int(position)
 

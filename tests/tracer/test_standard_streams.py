@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(folder: Path, *command: str, shell: str = '"$@"') -> subprocess.CompletedProcess[str]:
-    """Run it by a shell, which can close what Python would not."""
+    """Run a command in a shell, which can close descriptors that Python keeps open."""
     return subprocess.run(
         ["bash", "-c", shell, "bash", *command],
         cwd=folder,
@@ -90,7 +90,7 @@ def test_a_closed_pipe_is_no_error(folder: Path) -> None:
 def test_a_full_disk_leaves_the_existing_file(
     folder: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    """A limit on the size of files is what a full disk is to the program."""
+    """A limit on file sizes has the same effect on the program as a full disk."""
     place = tmp_path / "there"
     place.write_text("before")
     shell = "trap '' XFSZ; ulimit -f 1; " + '"$@"'
@@ -164,7 +164,7 @@ def test_a_signal_at_any_time_gives_no_traceback(
         assert program.returncode in (0, 128 + number, -number)
 
 
-def test_the_streams_that_were_there_before_stay_usable() -> None:
+def test_the_original_streams_stay_usable() -> None:
     """Libraries such as textual write to them."""
     program = (
         "import sys; from tracer import standard_streams; standard_streams.secure();"

@@ -18,7 +18,7 @@ from tracer.process.target import open_target
 
 
 def _elf32_that_pauses() -> bytes:
-    """A static i386 program: pause(), again and again."""
+    """A static i386 program that calls pause() in a loop."""
     code = bytes.fromhex("b81d000000 cd80 ebf7")  # mov eax, 29; int 0x80; jmp back
     base, headers = 0x08048000, 52 + 32
     size = headers + len(code)
@@ -47,7 +47,7 @@ def test_this_process_and_its_vmas() -> None:
     assert (vmas["start"][1:] >= vmas["end"][:-1]).all()
     assert (vmas["flags"] & VmaFlag.GROWSDOWN != 0).sum() == 1
     lines = Path("/proc/self/maps").read_text().splitlines()
-    assert abs(len(vmas) - len(lines)) <= 2  # [vsyscall] is not ours
+    assert abs(len(vmas) - len(lines)) <= 2  # [vsyscall] is not part of the process
 
 
 def test_no_such_process() -> None:

@@ -75,12 +75,12 @@ def test_exports_are_private_and_replace_nothing(
     assert main(command) == 0
     assert {path.stat().st_mode & 0o777 for path in (counters, table)} == {0o600}
     assert main(command) == 2
-    assert "there already (--force replaces it)" in capsys.readouterr().err
+    assert "exists already (--force replaces it)" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
     assert main(["export", str(trace)]) == 2
 
 
-def test_an_import_says_what_it_understood(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_import_reports_its_counts(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script, imported = trace.with_name("perf.txt"), trace.with_name("perf.arrows")
     fault = "  srv  7/7  [000]  1.000000001: exceptions:page_fault_user: address=0x7000 ip=0x1 "
     script.write_text(fault + "error_code=0x6\n and a line of something else\n")
@@ -89,5 +89,5 @@ def test_an_import_says_what_it_understood(trace: Path, capsys: pytest.CaptureFi
         f"ptescope: {imported}: 1 process, 1 event from 1 line, 1 not understood\n"
     )
     assert main(["replay", str(imported)]) == 0
-    assert "page tables and VMAs of before are not known" in capsys.readouterr().out
+    assert "earlier page tables and VMAs are unknown" in capsys.readouterr().out
     assert main(["import", str(trace.with_name("none")), "-o", str(imported)]) == 2

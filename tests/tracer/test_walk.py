@@ -17,7 +17,7 @@ _LEAF = 0xE3
 
 
 class _Memory(KernelMemory):
-    """Physical memory with page tables in it; `on_read` may change them meanwhile."""
+    """Physical memory with page tables; `on_read` may change them during a reading."""
 
     def __init__(self) -> None:
         self.frames: dict[int, npt.NDArray[np.uint64]] = {}
@@ -39,14 +39,14 @@ class _Memory(KernelMemory):
 
 
 class _Tables:
-    """Page tables that are built entry by entry."""
+    """Page tables that a test builds entry by entry."""
 
     def __init__(self, levels: int = 4) -> None:
         self.memory, self.levels = _Memory(), levels
         self.pgd = self.memory.new()
 
     def table(self, address: int, level: int) -> int:
-        """The table of this level over `address`, made if need be; PTE is 1."""
+        """The table of this level over `address`, created if missing; the PTE level is 1."""
         table = self.pgd
         for above in range(self.levels, level, -1):
             index = address >> 12 + 9 * (above - 1) & 511
@@ -88,7 +88,7 @@ def test_every_level_is_found_and_counted(levels: int) -> None:
     tables.table(far, 1)  # an empty PTE page
     tables.set(9 * SLOT, 2, _LEAF)
     tables.set(2 * PMD_SPAN, 3, _LEAF)
-    tables.memory.frames[tables.pgd][300] = tables.memory.new() | _TABLE  # the kernel's half
+    tables.memory.frames[tables.pgd][300] = tables.memory.new() | _TABLE  # the half of the kernel
     walk = tables.walk()
     found = list(walk.pte_pages())
     assert [slot for pages in found for slot in pages.slots.tolist()] == places
@@ -101,7 +101,7 @@ def test_every_level_is_found_and_counted(levels: int) -> None:
     assert walk.upper.unstable == 0
 
 
-def test_only_what_is_asked_for_is_read() -> None:
+def test_only_the_requested_ranges_are_read() -> None:
     tables = _Tables()
     for slot in range(8):
         tables.set(slot * SLOT, 1, 1)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The checks that run in a guest: python -m tests.vm.guest FOLDER; prints a line of JSON for each.
+"""The checks in a guest: python -m tests.vm.guest FOLDER; prints a line of JSON for each.
 
-Followed are a process that makes and empties PTE pages in steps, one that goes through
-the experiments of tests/live/semantics_rows.py, Redis, and one that always does the same,
-in each way that events can be taken. The first is recorded in
-FOLDER/trace.arrows, and what was known of it at its end is FOLDER/live.json.
+The guest follows a process that makes and empties PTE pages in steps, one that runs the
+experiments of tests/live/semantics_rows.py, Redis and, with each back end, a deterministic
+program. FOLDER/trace.arrows has the trace of the first process, and FOLDER/live.json its last
+snapshot.
 """
 
 import json
@@ -36,7 +36,7 @@ _Read = TypeVar("_Read")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _DONTNEED, _FREE, _NOHUGEPAGE = 4, 8, 15
 AREA = 128
-"""PTE pages that the first process makes and empties."""
+"""Number of PTE pages that the first process makes and empties."""
 _END = BASE + AREA * SLOT
 
 
@@ -45,12 +45,12 @@ def _say(check: str, **facts: object) -> None:
 
 
 def in_area(slots: list[int]) -> list[int]:
-    """Those of `slots` that the first process makes and empties."""
+    """The slots that the first process makes and empties."""
     return [slot for slot in slots if BASE <= slot < _END]
 
 
 def _still(session: Session, read: Callable[[], _Read]) -> _Read:
-    """What is read while no event comes before or after, the session up to date."""
+    """The result of `read` at a moment without events, with an up-to-date session."""
     while True:
         while session.pump():
             pass
@@ -74,7 +74,7 @@ def _fill(actor: Actor) -> None:
 
 
 def _compare(name: str, session: Session, kcore: Kcore) -> None:
-    """Say what the shadow, the census and kcore have of a process that is quiet."""
+    """Print the results of the shadow, the census and kcore for a quiet process."""
     census, pages, oracle = _still(
         session,
         lambda: (
@@ -133,7 +133,7 @@ def _rows(attach: Attacher) -> None:
     for row in ROWS:
         try:
             row.act(actor)
-        except AssertionError:  # a call that this kernel does not have yet
+        except AssertionError:  # this kernel lacks the call
             impossible.append(row.number)
         real = _still(session, lambda: _real(session))
         if real.entries_by_slot() != session.table.pages().entries_by_slot():
@@ -145,7 +145,7 @@ def _rows(attach: Attacher) -> None:
 
 
 def _probes(probes: Probes) -> None:
-    """What is taken in which way, and whether it comes."""
+    """Print the back end of each source, and whether its events arrive."""
     first = check(probes)
     _say(
         "probes",
@@ -160,7 +160,7 @@ def _probes(probes: Probes) -> None:
 
 
 def _outcomes(attach: Attacher) -> None:
-    """Pinned pages, which the shadow has, and a fault that failed, which it has not."""
+    """Check that the shadow has pinned pages, but no page of a failed fault."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.vm.outcomes"],
         stdin=subprocess.PIPE,
@@ -183,7 +183,7 @@ def _outcomes(attach: Attacher) -> None:
 
 
 def _back_ends() -> None:
-    """What is known of a program that always does the same, by each back end."""
+    """Print the results for a deterministic program, with each back end."""
     for backend in Backend:
         begin = time.monotonic()
         known = what_is_known(backend)

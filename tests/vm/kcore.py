@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Page tables read without BPF, through /proc/kcore, which guests have.
 
-The task is found in the kernel's own list, its tables are walked from pgd down in the
-direct map. Nothing is shared with the census that this judges but the offsets of BTF.
+This module finds the task in the kernel's task list and walks its page tables from the pgd down
+in the direct map. It shares only the BTF offsets with the census that it checks.
 """
 
 import os
@@ -28,10 +28,10 @@ _SYMBOLS = re.compile(r"^([0-9a-f]+) \w (init_task|page_offset_base)$", re.M)
 
 
 class Kcore:
-    """The kernel's memory, as /proc/kcore shows it.
+    """Reads the kernel's memory through /proc/kcore.
 
     Args:
-        levels: of page tables.
+        levels: number of page-table levels.
     """
 
     def __init__(self, levels: int) -> None:
@@ -74,7 +74,7 @@ class Kcore:
         return np.frombuffer(self._read(self._direct_map + (entry & _FRAME), 4096), np.uint64)
 
     def pte_pages(self, pid: int) -> dict[int, int]:
-        """Entries that are not none in each PTE page, by the first address that it maps."""
+        """Number of entries that are not none in each PTE page, by its first address."""
         mm = self._word(self._task(pid) + self._offsets["task_struct.mm"])
         pgd = self._word(mm + self._offsets["mm_struct.pgd"])
         top = np.frombuffer(self._read(pgd, 4096), np.uint64)[:_USER_HALF]
@@ -90,5 +90,5 @@ class Kcore:
         return {base: int(np.count_nonzero(table)) for base, table in above}
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close /proc/kcore."""
         os.close(self._file)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A program with faults that tracepoints do not show: pinned pages, and faults that fail.
 
-Prints where its memory is, waits for a line, has the kernel pin `PINNED` pages of it that were
-never touched, and lets the kernel fail to read past the end of a file that is mapped.
+The program prints the address of its memory and waits for a line. Then it makes the kernel pin
+`PINNED` untouched pages, and makes a read past the end of a mapped file fail.
 """
 
 import ctypes

@@ -29,14 +29,14 @@ _ROOT = Path(__file__).parents[2]
 _TIMEOUT = 400.0
 
 _NOT_YET = {"PTE page freed by RCU", "mseal", "map_shadow_stack", "direct I/O", "io_uring"}
-"""What 6.1 has not: pte_free_defer came with v6.6, the calls and tracepoints later, too."""
+"""Sources that 6.1 lacks: pte_free_defer came with v6.6, the calls and tracepoints later."""
 _NOT_PROVOKED = {"direct I/O", "io_uring", "32-bit calls"}
 _AT_RAW_TRACEPOINTS = {"direct I/O", "io_uring", "fork", "exec", "exit"}
 
 
 @dataclass(frozen=True)
 class _Machine:
-    """A kernel to be booted, and the policy that it is known to have."""
+    """A kernel to boot, and its known policy."""
 
     series: str
     levels: int
@@ -54,7 +54,7 @@ _ON_EVERY_RUN = 2
 
 @dataclass(frozen=True)
 class _GuestRun:
-    """What `tests.vm.guest` has said, by check, and the folder that it wrote to."""
+    """The output of `tests.vm.guest` by check, and its folder."""
 
     folder: Path
     checks: dict[str, list[dict[str, Any]]]
@@ -85,7 +85,7 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[_GuestRun]]]:
-    """All machines, two at a time, by series; compiled code is made for any CPU first."""
+    """Run all machines, two at a time, by series; first compile the code for any CPU."""
     subprocess.run(
         [sys.executable, "-c", "from shadow.table import prepare; prepare()"],
         env={"NUMBA_CPU_NAME": "generic"},
@@ -114,7 +114,7 @@ def run(runs: dict[str, Future[_GuestRun]], machine: _Machine) -> _GuestRun:
 
 
 def _replayed(run: _GuestRun) -> Replay:
-    """Its trace, from the file alone."""
+    """The replay of the guest's trace."""
     replay = Replay(open_trace(str(run.folder / "trace.arrows")))
     replay.run()
     assert replay.damage is None
@@ -167,7 +167,7 @@ def test_redis_is_followed_to_the_page(run: _GuestRun) -> None:
 
 
 def test_every_source_is_attached_and_none_is_silent(machine: _Machine, run: _GuestRun) -> None:
-    """Nothing is refused but what the kernel has not: pte_free_defer came with v6.6."""
+    """The kernel refuses only sources that it lacks: pte_free_defer came with v6.6."""
     probes = run.one("probes")
     attached = {name for names in probes["by"].values() for name in names}
     missing = {source.name for source in SOURCES} - attached
@@ -177,7 +177,7 @@ def test_every_source_is_attached_and_none_is_silent(machine: _Machine, run: _Gu
     others = {name for way in set(probes["by"]) - {"fentry", "raw_tracepoint"}
               for name in probes["by"][way]}  # fmt: skip
     assert others <= {"32-bit calls"}
-    # Advice that gives memory back is there for process_madvise since v6.13.
+    # process_madvise supports advice that gives memory back since v6.13.
     new = machine.policy is Policy.PT_RECLAIM
     needed = {source.name for source in SOURCES if source.needed}
     assert needed & set(probes["untried"]) == (set() if new else {"process_madvise"})
@@ -193,8 +193,8 @@ def test_each_back_end_gives_the_same_snapshot(run: _GuestRun) -> None:
         assert backend["known"]["audit"]["refs_diff"] == 0
 
 
-def test_a_forced_back_end_takes_all_that_it_can(run: _GuestRun) -> None:
-    """What it has not, tracepoints and raw tracepoints have: faults, the life of processes."""
+def test_a_forced_back_end_has_all_sources_that_it_supports(run: _GuestRun) -> None:
+    """Tracepoints and raw tracepoints have the others: faults, fork, exec and exit."""
     for backend in run.checks["back end"]:
         name, taken = backend["name"], backend["taken"]
         able = {s.name for s in SOURCES for way in s.methods if way.backend == name}
@@ -210,7 +210,7 @@ def test_functions_show_how_faults_end_and_which_pages_are_pinned(run: _GuestRun
 
 
 def test_functions_show_the_number_of_pte_pages(run: _GuestRun) -> None:
-    """What came and went since the first look, and what the shadow has at the end."""
+    """PTE pages made and freed since the first reading, and those of the shadow at the end."""
     for backend in run.checks["back end"]:
         if backend["name"] in (Backend.FENTRY, Backend.KPROBE):
             more = backend["seen"]["pte_alloc"] - backend["seen"]["pte_free"]
@@ -219,13 +219,13 @@ def test_functions_show_the_number_of_pte_pages(run: _GuestRun) -> None:
             assert not any(backend["seen"].values())
 
 
-def test_its_trace_replays_here_to_the_same_bits(run: _GuestRun) -> None:
+def test_a_trace_of_a_guest_replays_to_an_identical_snapshot(run: _GuestRun) -> None:
     replayed = json.dumps(document(_replayed(run).snapshots(slots=True)))
     assert replayed == (run.folder / "live.json").read_text()
 
 
 def test_a_trace_of_6_1_predicts_the_pte_pages_of_6_18(runs: dict[str, Future[_GuestRun]]) -> None:
-    """The same program; replayed as pt_reclaim, and really run."""
+    """The same program, replayed under pt_reclaim, and run on 6.18."""
     old, new = runs["6.1"].result(), runs["6.18"].result()
     (engine,) = _replayed(old).engines.values()
     predicted = in_area(engine.table.slots_of(Policy.PT_RECLAIM).tolist())

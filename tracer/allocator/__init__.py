@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which memory allocators a process runs, and how they are set.
+"""Find the memory allocators of a process, and their settings.
 
-Looked at are the images that it has mapped (`facts`), its environment, its root and,
-read only, its memory (`view`); the process is neither stopped nor asked. There may be
-several: one serves malloc, others are called by names of their own. What could not be
-found out is told in `Allocator.unknown`, not guessed.
+The sources are the images that the process has mapped (`image_scan`), its environment, its
+root and its memory (`process_memory`). Reading them neither stops the process nor needs its
+help. A process may have several allocators: one serves malloc, and programs call others
+under their own names. `Allocator.unknown` lists what could not be found; nothing is guessed.
 """
 
 from pathlib import PurePath
@@ -23,13 +23,13 @@ _GENERAL = ("jemalloc", "gperftools", "google tcmalloc", "mimalloc")
 _LIBC = ("glibc", "musl")
 _NAMED_AFTER = {"gperftools": "libtcmalloc", "google tcmalloc": "libtcmalloc"}
 _PAGE_SIZES = "sz_pind2sz_tab"
-"""jemalloc's table of page size classes: the first is its page."""
+"""jemalloc's table of page size classes; the first is its page size."""
 
 _Image = tuple[Mapped, ImageFacts]
 
 
 def _linked(build: Build, mapped: Mapped, executable: bool, view: View) -> str:
-    """Where it is, in words."""
+    """How the allocator is linked, in words."""
     name = f"{mapped.name} (deleted)" if mapped.deleted else mapped.name
     if executable:
         return "in the executable"
@@ -42,7 +42,7 @@ def _linked(build: Build, mapped: Mapped, executable: bool, view: View) -> str:
 
 
 def _conf_symbol(build: Build, own: _Image, executable: _Image) -> int | None:
-    """The address of malloc_conf in the process: one of the executable's goes first."""
+    """The address of malloc_conf in the process; that of the executable takes precedence."""
     for mapped, facts in (executable, own):
         bias = mapped.bias(facts.loaded)
         for symbol in facts.conf_symbols:
@@ -71,7 +71,7 @@ def _options(
 
 
 def _page_size(build: Build, own: _Image, view: View) -> int | None:
-    """The page of a jemalloc, which may be larger than the kernel's; bytes."""
+    """Page size of a jemalloc in bytes; it may be larger than the kernel's."""
     mapped, facts = own
     place = {name: place for name, place in build.places.items() if name == _PAGE_SIZES}
     live = live_options(Build("", places=place), view, mapped.bias(facts.loaded))
@@ -92,22 +92,22 @@ def _serves(build: Build, mapped: Mapped, serving: Mapped | None, view: View) ->
 
 
 def _rank(allocator: Allocator) -> tuple[bool, ...]:
-    """What is most of the process comes first (False before True)."""
+    """Sort key: the allocator of most of the memory comes first (False before True)."""
     general, used = allocator.name in _GENERAL, allocator.serves != "not malloc"
     return (
         not (general and allocator.serves == "malloc"),
         not (general and allocator.linked == "in the executable" and used),
         not (general and used),
-        allocator.name in _GENERAL or allocator.name in _LIBC,  # a runtime of its own first
+        allocator.name in _GENERAL or allocator.name in _LIBC,  # a language runtime first
         allocator.serves != "malloc",
         allocator.serves == "not malloc",
     )
 
 
 def find_allocators(pid: int) -> list[Allocator]:
-    """The allocators of a process, that of most of its memory first.
+    """Find the allocators of a process, that of most of its memory first.
 
-    Empty where nothing can be found out, as of a process that has ended.
+    The list is empty if nothing can be read, for example because the process has ended.
     """
     view = View(pid)
     try:
@@ -126,7 +126,9 @@ def find_allocators(pid: int) -> list[Allocator]:
                 options = _options(build, own, images[0], view)
                 unknown = list(build.unknown)
                 if serving is None and not build.prefix:
-                    unknown.append("whether malloc is served by it: no call of malloc is bound yet")
+                    unknown.append(
+                        "whether it serves malloc: the dynamic linker has not bound malloc yet"
+                    )
                 found.append(
                     Allocator(
                         name=build.name,
@@ -146,7 +148,9 @@ def find_allocators(pid: int) -> list[Allocator]:
                 )
         problems = [facts.problem for _, facts in images if facts.problem]
         if serving and not any(facts.builds for mapped, facts in images if mapped is serving):
-            problems.append(f"malloc is served by {serving.name}, an allocator that is not known.")
+            problems.append(
+                f"malloc is served by {serving.name}, an allocator that ptescope does not know."
+            )
     except OSError:
         return []
     found.sort(key=_rank)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An allocator as an image contains it, before any process is looked at."""
+"""An allocator as an image contains it, independent of any process."""
 
 import struct
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ __all__ = ("Build", "Place", "live_options")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the value of an option is in memory.
+    """Where memory holds the value of an option.
 
     Attributes:
-        address: before relocation.
-        kind: a format of `struct` for one value; "?" is shown as true or false.
+        address: its address before relocation.
+        kind: a `struct` format for one value; "?" is shown as true or false.
     """
 
     address: int
@@ -30,14 +30,14 @@ class Build:
 
     Attributes:
         name: jemalloc, gperftools, google tcmalloc, mimalloc, glibc, musl, Go or JVM.
-        version: as the image has it.
-        prefix: what its names have before malloc; "" where it offers malloc itself.
-        variables: environment variables that set it.
-        config: settings compiled in, where they are known.
-        places: where options are in memory, by name.
-        unknown: sentences on what could not be found out.
-        chosen_by: the environment variable, and the beginning of its value, with which the
-            program uses it; None: it needs none.
+        version: as the image states it.
+        prefix: the prefix of its malloc functions; "" if it defines malloc itself.
+        variables: environment variables that configure it.
+        config: compiled-in settings, if known.
+        places: where memory holds options, by name.
+        unknown: phrases that say what could not be found.
+        chosen_by: the environment variable that makes the program use it, and the start of
+            its value; None: none is needed.
     """
 
     name: str
@@ -57,12 +57,12 @@ def _shown(value: bool | int | float) -> str:
 
 
 def live_options(build: Build, view: View, bias: int | None) -> dict[str, AllocatorOption]:
-    """The options that can be read in the process's memory.
+    """Read options from the memory of the process.
 
     Args:
         build: the allocator.
         view: the process.
-        bias: what is added to the image's addresses, if it is known.
+        bias: the load bias of the image, if known.
     """
     options: dict[str, AllocatorOption] = {}
     if bias is None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An ELF image: what it defines, what it says, and where it calls others.
+"""An ELF image: its symbols, its constants, and its references to other images.
 
-pyelftools reads the headers; tables are taken whole, as arrays, because a symbol
-table may have half a million rows. The file is read, never mapped: one that is
-cut short meanwhile must not end us by SIGBUS. Whatever is damaged raises
-`DamagedImageError` and nothing else.
+pyelftools reads the headers. numpy reads whole tables, because a symbol table may have half a
+million rows. The file is read and not mapped, because a file that is truncated while it is
+mapped raises SIGBUS. Any damage raises `DamagedImageError` and nothing else.
 """
 
 import os
@@ -41,13 +40,13 @@ _HEADER_BYTES = {"e_phnum": ("e_phentsize", 56), "e_shnum": ("e_shentsize", 64)}
 _PF_X, _PF_W = 1, 2
 _CHUNK = 16 << 20
 _LONGEST = 4096
-"""Bytes that a match of `Image.find` may have."""
+"""Longest match of `Image.find`, bytes."""
 
 Rows = npt.NDArray[Any]
 
 
 class DamagedImageError(PtescopeError):
-    """The file is no ELF image that can be read; the message says what is wrong."""
+    """The file is not a readable ELF image; the message says why."""
 
 
 class Symbol(NamedTuple):
@@ -72,20 +71,20 @@ class _Table(NamedTuple):
 
 
 @contextmanager
-def _damage_told(name: str) -> Iterator[None]:
-    """A parser that meets damage raises anything, so anything is taken for damage."""
+def _as_damage(name: str) -> Iterator[None]:
+    """Turn every error into `DamagedImageError`: a parser may raise anything on damaged input."""
     try:
         yield
     except DamagedImageError:
         raise
     except Exception as error:
         raise DamagedImageError(
-            f"{name} is not an ELF image that can be read ({type(error).__name__}: {error})."
+            f"{name} is not a readable ELF image ({type(error).__name__}: {error})."
         ) from error
 
 
 def _array(raw: bytes, kind: np.dtype[np.void]) -> Rows:
-    """The whole rows in some bytes."""
+    """The complete rows that the bytes hold."""
     return np.frombuffer(raw, kind, len(raw) // kind.itemsize)
 
 
@@ -94,15 +93,15 @@ def _name_at(names: bytes, offset: int) -> bytes:
 
 
 class Image:
-    """One x86-64 ELF file, open for reading; to be closed.
+    """One x86-64 ELF file, open for reading; the caller closes it.
 
     Args:
-        path: what to open.
-        name: how messages call it, if not by `path`.
+        path: the file.
+        name: its name in messages; "": `path`.
 
     Raises:
-        DamagedImageError: it is no ELF file of this kind, or a damaged one.
-        OSError: it cannot be read.
+        DamagedImageError: the file is not an x86-64 ELF file, or is damaged.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, path: str, name: str = "") -> None:
@@ -110,7 +109,7 @@ class Image:
         self._file = open(path, "rb")  # noqa: SIM115, closed by close()
         try:
             self._bytes = os.fstat(self._file.fileno()).st_size
-            with _damage_told(self.name):
+            with _as_damage(self.name):
                 self._elf = ELFFile(self._file)
                 if self._elf.elfclass != 64 or self._elf["e_machine"] != "EM_X86_64":
                     raise DamagedImageError(f"{self.name} is not an x86-64 ELF image.")
@@ -135,15 +134,19 @@ class Image:
         self.close()
 
     def _refuse_endless_headers(self) -> None:
-        """Headers of no size could be read for ever."""
+        """Refuse headers of size 0, which would make the parser loop for ever."""
         for number, (size, bytes_each) in _HEADER_BYTES.items():
             if self._elf[number] and self._elf[size] != bytes_each:
-                raise DamagedImageError(f"{self.name} has headers of {self._elf[size]} bytes.")
+                raise DamagedImageError(
+                    f"{self.name} is damaged: its headers have {self._elf[size]} bytes."
+                )
         if self._elf.num_sections() * _HEADER_BYTES["e_shnum"][1] > self._bytes:
-            raise DamagedImageError(f"{self.name} has more sections than it has room for.")
+            raise DamagedImageError(
+                f"{self.name} is damaged: it claims more sections than fit into the file."
+            )
 
     def _read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes; fewer at the end of the file."""
+        """Read at most `size` bytes; fewer at the end of the file."""
         if offset >= self._bytes or size <= 0:
             return b""
         return os.pread(self._file.fileno(), min(size, self._bytes - offset), offset)
@@ -162,7 +165,7 @@ class Image:
         return [(s.offset, s.address) for s in self._segments if s.kind == "PT_LOAD"]
 
     def at(self, address: int, size: int) -> bytes:
-        """The bytes that the file has for an address; fewer where it has no more."""
+        """The bytes at an address, from the file; fewer if the file ends."""
         for segment in self._segments:
             inside = address - segment.address
             if segment.kind == "PT_LOAD" and 0 <= inside < segment.size:
@@ -172,12 +175,12 @@ class Image:
     def find(self, pattern: re.Pattern[bytes], *, data: bool = False) -> Iterator[re.Match[bytes]]:
         """Matches in the constants of the image, each of at most 4 KiB.
 
-        Constants are in segments that are loaded read-only. A linker that does not
-        separate them from code has them with it, and then that is searched.
+        Constants are in read-only segments. If the linker did not separate them from code,
+        the code segment is searched.
 
         Args:
-            pattern: best begins with fixed text: constants may have 100 MiB.
-            data: whether to search the writable data instead.
+            pattern: should begin with fixed text, because constants may have 100 MiB.
+            data: search the writable data instead.
         """
         loaded = [s for s in self._segments if s.kind == "PT_LOAD"]
         writable = [s for s in loaded if s.flags & _PF_W]
@@ -187,22 +190,22 @@ class Image:
             for begin in range(0, size, _CHUNK):
                 text = self._read(segment.offset + begin, min(_CHUNK + _LONGEST, size - begin))
                 for match in pattern.finditer(text):
-                    if match.start() < _CHUNK:  # otherwise the next chunk has it
+                    if match.start() < _CHUNK:  # else the next chunk has the match
                         yield match
 
     def says(self, text: bytes) -> bool:
-        """Whether this text is among the constants."""
+        """Whether the constants contain this text."""
         return next(self.find(re.compile(re.escape(text))), None) is not None
 
     def symbols(self, suffix: str) -> list[Symbol]:
-        """The symbols it defines, static and dynamic, whose names end in `suffix`.
+        """The defined symbols, static and dynamic, with names that end in `suffix`.
 
-        Names are looked for in the string tables first, which takes no time;
-        a name may lie at the end of another one.
+        The string tables are searched first, because that is fast. One name may be the end
+        of another.
         """
         found: dict[Symbol, None] = {}
         ending = suffix.encode() + b"\0"
-        with _damage_told(self.name):
+        with _as_damage(self.name):
             for rows, names in self._tables:
                 at = names.find(ending)
                 while at >= 0:
@@ -215,16 +218,16 @@ class Image:
         return list(found)
 
     def symbol(self, name: str) -> Symbol | None:
-        """The symbol of this very name, if it is defined here."""
+        """The defined symbol with exactly this name; None: there is none."""
         return next((symbol for symbol in self.symbols(name) if symbol.name == name), None)
 
     def linked_slots(self, name: str) -> list[int]:
-        """Where the dynamic linker writes the address of a symbol that others may define.
+        """Find where the dynamic linker writes the address of a symbol.
 
         Returns:
             Addresses before relocation of 8-byte slots (GOT entries and pointers).
         """
-        with _damage_told(self.name):
+        with _as_damage(self.name):
             tags = self._dynamic_tags()
             names = self.at(tags.get(_STRTAB, 0), tags.get(_STRSZ, 0))
             wanted = [
@@ -240,7 +243,7 @@ class Image:
             return slots
 
     def _dynamic_tags(self) -> dict[int, int]:
-        """Of the PT_DYNAMIC segment; empty for what is linked statically."""
+        """Tags of the PT_DYNAMIC segment; empty for a static image."""
         for segment in self._segments:
             if segment.kind == "PT_DYNAMIC":
                 rows = _array(self._read(segment.offset, segment.size), _DYNAMIC)

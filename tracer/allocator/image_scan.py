@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the image of a file holds, found out once for each file, as long as it is asked for."""
+"""Scan the images of files, each file once while its result is in use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,16 +31,16 @@ _RECOGNISERS: tuple[Callable[[Image], Build | None], ...] = (
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What matters of an image; addresses are those before relocation.
+    """Facts about an image; addresses are before relocation.
 
     Attributes:
-        builds: the allocators in it.
+        builds: its allocators.
         loaded: (file offset, address) of its loaded segments.
-        conf_symbols: symbols by which it brings settings of jemalloc along.
-        malloc: addresses of the malloc that it defines.
-        malloc_slots: where the address of the malloc that it calls is.
-        environ: addresses of the C library's pointer to the environment.
-        problem: why nothing is known of it, if that is so.
+        conf_symbols: symbols with settings for jemalloc.
+        malloc: addresses of malloc, if the image defines it.
+        malloc_slots: slots that hold the address of the malloc that the image calls.
+        environ: addresses of the C library's pointers to the environment.
+        problem: why the image could not be scanned; "": it was.
     """
 
     builds: tuple[Build, ...] = ()
@@ -53,12 +53,12 @@ class ImageFacts:
 
 
 _REMEMBERED = 2048
-"""Files, about 1 KiB each: more than most hosts use; the longest unused go first."""
+"""Files to keep, about 1 KiB each: more than most hosts use. The cache drops the oldest."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """One content of a file: a path may lead to another one later, and several to this one."""
+    """One version of a file: several paths may name it, and a path may later name another."""
 
     device: int
     inode: int
@@ -73,11 +73,11 @@ def _addresses(image: Image, name: str) -> tuple[int, ...]:
 
 
 def read_facts(image: Image) -> ImageFacts:
-    """Look through an image.
+    """Scan an image.
 
     Raises:
-        DamagedImageError: it cannot be read.
-        OSError: likewise.
+        DamagedImageError: the image is damaged.
+        OSError: the image cannot be read.
     """
     builds = [recognise(image) for recognise in _RECOGNISERS]
     return ImageFacts(
@@ -97,7 +97,7 @@ def _facts_in(file: _File) -> ImageFacts:
 
 
 def scan_image(path: str, name: str) -> ImageFacts:
-    """What the file at `path` holds; a file that was looked at before is not read again."""
+    """Scan the file at `path`; a file that is in the cache is not read again."""
     try:
         found = Path(path).stat()
         return _facts_in(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""jemalloc, under whatever prefix, and the options that decide how it purges.
+"""jemalloc, under any prefix, and the options that decide how it purges.
 
-A build is known by the texts that every jemalloc has. It reads its settings in
-this order, the last one wins (jemalloc 5.3, src/jemalloc.c, obtain_malloc_conf):
-what was configured at build time, the symbol malloc_conf, the target of the link
-/etc/malloc.conf, the environment. All of these are what it started with; programs
-change some by mallctl later, and only memory tells that.
+Constants that every jemalloc contains identify a build. jemalloc reads its settings from these
+sources, and the last one wins (jemalloc 5.3, src/jemalloc.c, obtain_malloc_conf): the build
+configuration, the symbol malloc_conf, the target of the link /etc/malloc.conf, the environment.
+These are the settings at the start. Programs change some of them later by mallctl, and only
+memory shows those changes.
 """
 
 import re
@@ -26,7 +26,7 @@ _BEFORE_COMMIT = re.compile(rb"(\d+\.\d+\.\d+)-(\d+)$")
 _DECAY = re.compile(rb"decay_ms:-?\d+[a-z0-9_:.,-]*\0")
 _BEFORE_DECAY = re.compile(rb"[a-z0-9_:.,-]*$")
 _REACH = 256
-"""Bytes before a match in which its beginning is looked for."""
+"""Bytes before a match that are searched for its beginning."""
 _LINK = "/etc/malloc.conf"
 _POINTER = struct.Struct("<Q")
 _KINDS = {
@@ -55,22 +55,22 @@ _SINCE_5_2 = {
 
 
 def _before(match: re.Match[bytes], pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
-    """What `pattern` finds right before a match: patterns that begin with fixed text are fast."""
+    """Match `pattern` right before a match; a search for fixed text first is fast."""
     return pattern.search(match.string[max(match.start() - _REACH, 0) : match.start()])
 
 
 def _variable(image: Image) -> str | None:
-    """The environment variable that this build reads: its prefix is the build's."""
+    """The environment variable that this build reads; it has the prefix of the build."""
     found = [_before(match, _BEFORE_VARIABLE) for match in image.find(_VARIABLE)]
     prefixes = {match[0].decode() for match in found if match} - {""}
     if len(prefixes) > 1:
         return None
-    # Every build has the bare name too, in what it prints about its settings.
+    # Every build also has the bare name, in the text that it prints about its settings.
     return f"{prefixes.pop() if prefixes else ''}MALLOC_CONF"
 
 
 def _version(image: Image) -> str | None:
-    """What mallctl("version") gives: the release, and how many commits came after it."""
+    """The result of mallctl("version"): the release, and the number of commits since."""
     for match in image.find(_COMMIT):
         number = _before(match, _BEFORE_COMMIT)
         if number:
@@ -80,7 +80,7 @@ def _version(image: Image) -> str | None:
 
 
 def _config(image: Image) -> str | None:
-    """Settings as text among the constants, if there is one such text."""
+    """Settings as text among the constants, if there is exactly one such text."""
     texts = set()
     for match in image.find(_DECAY):
         begin = _before(match, _BEFORE_DECAY)
@@ -93,7 +93,7 @@ def _places(image: Image, prefix: str) -> dict[str, Place]:
     for suffix, kind in _KINDS.items():
         known = {f"{prefix}{suffix}", f"{prefix}je_{suffix}", f"je_{suffix}", suffix}
         addresses = {s.value for s in image.symbols(suffix) if s.name in known and s.size}
-        if len(addresses) == 1:  # two would be two jemallocs, and one cannot tell whose
+        if len(addresses) == 1:  # two symbols belong to two jemallocs; which to which is unknown
             places[suffix] = Place(addresses.pop(), kind)
     return places
 
@@ -110,14 +110,14 @@ def recognise(image: Image) -> Build | None:
     unknown = []
     variable, version = _variable(image), _version(image)
     if variable is None:
-        unknown.append("which environment variable it reads: several are named in it")
+        unknown.append("which environment variable it reads: the image names several")
     if version is None:
-        unknown.append("its version: the image has none in the form of a release")
+        unknown.append("its version: the image contains no release number")
     prefix = (variable or "MALLOC_CONF").removesuffix("MALLOC_CONF").lower()
     places = _places(image, prefix)
     if "opt_dirty_decay_ms" not in places:
         unknown.append(
-            "its live options: their symbols are stripped; shown is what it started with"
+            "its live options: their symbols are stripped, so the settings at its start are shown"
         )
     if "sz_pind2sz_tab" not in places:
         unknown.append("its page size: the symbol sz_pind2sz_tab is stripped")
@@ -133,7 +133,7 @@ def recognise(image: Image) -> Build | None:
 
 
 def conf_symbols(image: Image) -> list[Symbol]:
-    """The symbols, under any prefix, with which a program brings settings along."""
+    """The symbols, under any prefix, that hold settings of a program."""
     return [symbol for symbol in image.symbols("malloc_conf") if symbol.size == _POINTER.size]
 
 
@@ -156,13 +156,13 @@ def _has_defaults(version: str | None) -> bool:
 def options(
     build: Build, view: View, live: dict[str, AllocatorOption], symbol: int | None
 ) -> dict[str, AllocatorOption]:
-    """How it is set, each option with the source that decided.
+    """The settings, each option with the source that decided it.
 
     Args:
-        build: what `recognise` found.
+        build: the result of `recognise`.
         view: the process.
-        live: what was read in memory at `build.places`.
-        symbol: the address of malloc_conf in the process, if there is one.
+        live: the values read from memory at `build.places`.
+        symbol: the address of malloc_conf in the process; None: there is none.
     """
     found: dict[str, AllocatorOption] = {}
     if _has_defaults(build.version):
@@ -184,6 +184,6 @@ def options(
     if "jemalloc_bg_thd" in threads:
         found["background_thread"] = AllocatorOption("true", "its threads run")
     elif threads and wanted and wanted.value == "true" and wanted.source != "memory":
-        # They do not outlive a fork (background_thread_postfork_child).
+        # Background threads do not survive a fork (background_thread_postfork_child).
         found["background_thread"] = AllocatorOption("false", "none of its threads runs")
     return found

@@ -11,10 +11,10 @@ from tracer.allocator.process_memory import View
 __all__ = ("glibc_options", "recognise_glibc", "recognise_musl")
 
 _GLIBC_MALLOC = b"corrupted double-linked list\0"
-"""A message of malloc/malloc.c: a static program has it if it has that malloc."""
+"""A message of malloc/malloc.c: a static program contains it if it contains that malloc."""
 _GLIBC_RELEASE = re.compile(rb"GNU C Library \([^)]*\) \w+ release version (\d+\.\d+)")
 _MUSL_ERROR = b"No error information\0"
-"""What only musl says of errno 0 (src/errno/__strerror.h)."""
+"""The text for errno 0, which only musl has (src/errno/__strerror.h)."""
 _MUSL_VERSION = re.compile(rb"(?<=\0)\d\.\d\.\d+\0")
 _MUSL_BANNER = b"musl libc (x86_64)\n"
 _TUNABLES = "GLIBC_TUNABLES"
@@ -39,9 +39,9 @@ def recognise_glibc(image: Image) -> Build | None:
     if not image.says(_GLIBC_MALLOC):
         return None
     release = next(image.find(_GLIBC_RELEASE), None)
-    unknown = ["what the program set by mallopt: glibc keeps that in a variable without a symbol"]
+    unknown = ["settings by mallopt: glibc keeps them in a variable without a symbol"]
     if release is None:
-        unknown.append("its version: a statically linked glibc does not tell")
+        unknown.append("its version: a statically linked glibc does not contain it")
     return Build(
         name="glibc",
         version=release[1].decode() if release else None,
@@ -53,20 +53,20 @@ def recognise_glibc(image: Image) -> Build | None:
 def recognise_musl(image: Image) -> Build | None:
     """The musl in an image; raises as `recognise_glibc` does.
 
-    It has no settings.
+    musl has no settings.
     """
     if not image.says(_MUSL_ERROR):
         return None
     versions = set()
-    if image.says(_MUSL_BANNER):  # its dynamic linker, which tells its version
+    if image.says(_MUSL_BANNER):  # the dynamic linker contains the version
         versions = {match[0][:-1].decode() for match in image.find(_MUSL_VERSION)}
     version = versions.pop() if len(versions) == 1 else None
-    unknown = () if version else ("its version: a statically linked musl does not tell",)
+    unknown = () if version else ("its version: a statically linked musl does not contain it",)
     return Build("musl", version, unknown=unknown)
 
 
 def glibc_options(view: View) -> dict[str, AllocatorOption]:
-    """What the environment sets; the newer form wins."""
+    """The settings in the environment; the newer form of a name wins."""
     found = {}
     for variable, name in _VARIABLES.items():
         if variable in view.environment:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which image serves the malloc of a process.
+"""Find the image that serves the malloc of a process.
 
-The dynamic linker has written the answer into memory: where an image calls malloc,
-its global offset table has the address that was chosen, whatever rules led to it
-(LD_PRELOAD, order of libraries, a malloc of the executable's own). A slot that is
-bound lazily points back into its own image before the first call, and tells nothing.
+The dynamic linker writes the answer into memory: if an image calls malloc, its global offset
+table holds the chosen address, whatever rule decided (LD_PRELOAD, the order of libraries, a
+malloc in the executable). A lazily bound slot points back into its own image before the first
+call, and so says nothing.
 """
 
 import struct
@@ -20,10 +20,10 @@ _POINTER = struct.Struct("<Q")
 
 
 def serving_image(images: Iterable[tuple[Mapped, ImageFacts]], view: View) -> Mapped | None:
-    """The image whose malloc is called, or None if that could not be read.
+    """The image that defines the malloc in use; None: it could not be read.
 
     Args:
-        images: what the process has mapped, the executable first.
+        images: the images that the process has mapped, the executable first.
         view: the process.
     """
     known = list(images)

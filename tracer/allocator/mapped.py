@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The images that a process has mapped, and how each is opened.
+"""The images that a process has mapped, and the paths that open them.
 
-A file is opened through /proc/PID/map_files, which is the very file that is
-mapped, deleted or in another container or not. Without the right to that, it is
-looked for under the process's root, and taken only if it is the same inode.
+/proc/PID/map_files opens exactly the mapped file, even if it is deleted or in another
+container. Without the right to use it, the file is opened under the root of the process, and
+accepted only if it has the same inode.
 """
 
 import mmap
@@ -22,11 +22,11 @@ class Mapped:
     """A file with executable mappings.
 
     Attributes:
-        name: its path as the process has it, without " (deleted)".
-        path: what to open.
-        identity: device, inode: the same file has the same.
+        name: its path as the process sees it, without " (deleted)".
+        path: the path to open.
+        identity: device and inode, which identify the file.
         spans: (start, end, file offset) of all its mappings, ascending, bytes.
-        deleted: whether its name is gone.
+        deleted: whether its name is removed.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Mapped:
         return any(start <= address < end for start, end, _ in self.spans)
 
     def bias(self, loaded: Sequence[tuple[int, int]]) -> int | None:
-        """What is added to addresses of the image, or None if that cannot be told.
+        """The load bias of the image; None: it cannot be computed.
 
         Args:
             loaded: (file offset, address) of the image's loaded segments.
@@ -53,7 +53,7 @@ class Mapped:
 
 
 def _openable(pid: int, name: str, span: tuple[int, int, int], identity: tuple[int, int]) -> str:
-    """A path under which this very file can be read, or the best there is."""
+    """A path that opens exactly this file, or else the most likely path."""
     exact = f"/proc/{pid}/map_files/{span[0]:x}-{span[1]:x}"
     for path in (exact, f"/proc/{pid}/exe", f"/proc/{pid}/root{name}"):
         try:
@@ -67,7 +67,7 @@ def _openable(pid: int, name: str, span: tuple[int, int, int], identity: tuple[i
 
 
 def mapped_images(pid: int) -> list[Mapped]:
-    """The files that a process executes code of: the executable first, then by address.
+    """The files with executable mappings: the executable first, then by address.
 
     Raises:
         OSError: the process has ended, or its maps may not be read.

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """mimalloc, shared or linked in, and its options.
 
-Options are MIMALLOC_ and the name of the option in the environment, and while the
-process runs a table in memory (src/options.c, `mi_option_desc_t`). The version is a
-number that mi_version returns and that no table has, so it is read from the code of
-that function.
+In the environment, the name of an option follows MIMALLOC_. In a running process, a table
+in memory holds the options (src/options.c, `mi_option_desc_t`). Only the function mi_version
+contains the version, so it is read from the machine code of that function.
 """
 
 import re
@@ -31,7 +30,7 @@ _NAMES = (
     "reset_delay",
 )
 _OF_PYTHON, _FREE_THREADED = "PyMem_RawMalloc", b"free-threading build"
-"""CPython has mimalloc in it since 3.13, and uses it if told to or without its GIL."""
+"""CPython contains mimalloc since 3.13; PYTHONMALLOC or a build without the GIL selects it."""
 _ROW = struct.Struct("<qiiQQ")
 """`mi_option_desc_t`: value, state, option, name, older name."""
 _TABLE = "mi_options"
@@ -40,7 +39,7 @@ _OPTION_NAME = re.compile(r"[a-z0-9_]{3,40}")
 
 
 def _version(image: Image) -> str | None:
-    """From 3.0 on the number is 10000 major + 100 minor + patch, before that 100, 10 and 1."""
+    """The version is 10000 major + 100 minor + patch since 3.0; before, 100, 10 and 1."""
     symbol = image.symbol("mi_version")
     code = _RETURNS_A_NUMBER.match(image.at(symbol.value, 16)) if symbol else None
     if code is None:
@@ -65,7 +64,9 @@ def recognise(image: Image) -> Build | None:
     if version is None:
         unknown.append("its version: the function mi_version is stripped")
     if table is None:
-        unknown.append("its live options: their symbol is stripped; shown is the environment")
+        unknown.append(
+            "its live options: their symbol is stripped, so those of the environment are shown"
+        )
     read = [name for name in _NAMES if image.says(name.encode() + b"\0")]
     return Build(
         name="mimalloc",
@@ -94,14 +95,14 @@ def _live(build: Build, view: View, bias: int | None) -> dict[str, AllocatorOpti
     for value, state, _, pointer, _ in _ROW.iter_unpack(raw or b""):
         name = view.read_text(pointer, 64) if pointer else None
         if name is None or not _OPTION_NAME.fullmatch(name):
-            return {}  # a table of another form than the one that is known
-        if state and name in _NAMES:  # 0: not looked up yet
+            return {}  # the table has an unknown layout
+        if state and name in _NAMES:  # 0: mimalloc has not read it yet
             found[name] = AllocatorOption(str(value), "memory")
     return found
 
 
 def options(build: Build, view: View, bias: int | None) -> dict[str, AllocatorOption]:
-    """How it is set; what is not set has the defaults of its version, which are not told."""
+    """The options that are set; defaults, which depend on the version, are left out."""
     found = {}
     for variable in build.variables:
         for name in (variable, variable.lower()):

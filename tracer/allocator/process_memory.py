@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What can be read of a running process from outside, without stopping it."""
+"""Read the memory, environment and threads of a running process without stopping it."""
 
 import os
 import struct
@@ -18,7 +18,7 @@ def _by_name(pairs: Iterable[str]) -> dict[str, str]:
 
 
 class View:
-    """A process seen through /proc; what may not be read is None or empty.
+    """A process as /proc shows it; unreadable values are None or empty.
 
     Args:
         pid: the process.
@@ -27,17 +27,17 @@ class View:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.environ_at: list[int] = []
-        """Addresses of `environ`, where they are known."""
+        """Addresses of the C library's `environ`, if known."""
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """What it was started with.
+        """The environment at the start of the process.
 
-        A program that changes its title may write over that; then what it has by
-        now stands in, which is what the allocator saw unless it was set since.
+        A program that changes its title may overwrite it. Then this returns the current
+        environment, which the allocator saw too, unless the program has changed it since.
 
         Raises:
-            OSError: it may not be read.
+            OSError: the environment may not be read.
         """
         text = Path(f"/proc/{self.pid}/environ").read_bytes().decode(errors="replace")
         pairs = text.rstrip("\0").split("\0") if text else []
@@ -46,7 +46,7 @@ class View:
         return _by_name(self._current_environment()) | _by_name(pairs)
 
     def _current_environment(self) -> Iterator[str]:
-        """The strings that the C library's pointers to the environment lead to."""
+        """The current strings, found through the C library's pointers."""
         for variable in self.environ_at:
             (array,) = _POINTER.unpack(self.read(variable, 8) or bytes(8))
             for number in range(_MOST_VARIABLES if array else 0):
@@ -58,7 +58,7 @@ class View:
 
     @cached_property
     def arguments(self) -> list[str]:
-        """Its command line."""
+        """The command line."""
         text = Path(f"/proc/{self.pid}/cmdline").read_bytes().decode(errors="replace")
         return text.split("\0")
 
@@ -70,17 +70,17 @@ class View:
             return None
 
     def threads(self) -> set[str]:
-        """The names of its threads."""
+        """The names of the threads."""
         names = set()
         for path in Path(f"/proc/{self.pid}/task").glob("*/comm"):
             try:
                 names.add(path.read_text(errors="replace").rstrip("\n"))
             except OSError:
-                continue  # it has just ended
+                continue  # the thread has just ended
         return names
 
     def read(self, address: int, size: int) -> bytes | None:
-        """Memory of the process; None where it may not be read or nothing is mapped."""
+        """Read memory; None: it may not be read, or nothing is mapped."""
         try:
             with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
                 found = os.pread(memory.fileno(), size, address)
@@ -89,8 +89,8 @@ class View:
         return found if len(found) == size else None
 
     def read_text(self, address: int, longest: int = 1024) -> str | None:
-        """A C string; None where there is none."""
-        for size in (longest, 4096 - address % 4096):  # it may end just before a hole
+        """Read a C string; None: there is none."""
+        for size in (longest, 4096 - address % 4096):  # the string may end just before a hole
             found = self.read(address, min(size, longest))
             if found is not None and b"\0" in found:
                 return found.split(b"\0", 1)[0].decode(errors="replace")

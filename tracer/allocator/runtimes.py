@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runtimes that manage memory by themselves, beside or instead of a malloc: Go, the JVM."""
+"""Runtimes with their own memory management, next to or instead of malloc: Go, the JVM."""
 
 import re
 
@@ -33,11 +33,11 @@ def recognise_go(image: Image) -> Build | None:
         DamagedImageError: the image cannot be read.
         OSError: likewise.
     """
-    for data in (True, False):  # in its writable data, unless the linker was told otherwise
+    for data in (True, False):  # in writable data, unless a linker option moved it
         for match in image.find(_GO_INFO, data=data):
             text = match.string[match.end() : match.end() + _GO_LONGEST]
             version = _GO_VERSION.match(text) if match[1][0] & _INLINE else None
-            unknown = () if version else ("its version: only builds since Go 1.18 tell",)
+            unknown = () if version else ("its version: only builds since Go 1.18 contain it",)
             number = version[1][: match[2][0] - 2].decode() if version else None
             return Build("Go", number, "runtime.", _GO_VARIABLES, unknown=unknown)
     return None
@@ -54,7 +54,7 @@ def recognise_jvm(image: Image) -> Build | None:
 
 
 def go_options(view: View) -> dict[str, AllocatorOption]:
-    """What the environment sets of the garbage collector."""
+    """Settings of the garbage collector in the environment."""
     return {
         name: AllocatorOption(view.environment[name], name)
         for name in _GO_VARIABLES
@@ -63,7 +63,7 @@ def go_options(view: View) -> dict[str, AllocatorOption]:
 
 
 def _jvm_option(word: str) -> tuple[str, str] | None:
-    """Name and value of an argument about the heap."""
+    """Name and value of an argument that configures the heap; None: it does not."""
     switch = _JVM_SWITCH.fullmatch(word)
     if switch:
         return switch[2], "true" if switch[1] == "+" else "false"
@@ -72,7 +72,7 @@ def _jvm_option(word: str) -> tuple[str, str] | None:
 
 
 def jvm_options(view: View) -> dict[str, AllocatorOption]:
-    """What variables and arguments set of the heap; later ones win."""
+    """Settings of the heap from variables and arguments; later ones win."""
     before, after = _JVM_VARIABLES[:2], _JVM_VARIABLES[2]
     sources = [(name, view.environment.get(name, "").split()) for name in before]
     sources.append(("command line", view.arguments))

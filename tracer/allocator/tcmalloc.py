@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The two tcmallocs: gperftools, and google/tcmalloc, which is another program.
+"""The two tcmallocs: gperftools, and google/tcmalloc, which is a different program.
 
-gperftools keeps the text of its version, and its flags are exported symbols, so
-their live values can be read. google/tcmalloc is known by the extension interface
-that only it has (tcmalloc/internal_malloc_extension.h); it has no version and reads
-no environment.
+gperftools contains its version as text and exports its flags as symbols, so their live values
+can be read. An extension interface that only google/tcmalloc has identifies it
+(tcmalloc/internal_malloc_extension.h); google/tcmalloc has no version and reads no environment.
 """
 
 import re
@@ -28,9 +27,9 @@ _VARIABLES = (
     "TCMALLOC_HEAP_LIMIT_MB",
 )
 _DEFAULTS = {"release_rate": "1", "aggressive_decommit": "false", "disable_memory_release": "false"}
-"""Since 2.6 (NEWS; aggressive decommit was on in 2.4 and 2.5)."""
+"""Defaults since 2.6 (NEWS; aggressive decommit was on in 2.4 and 2.5)."""
 _TRUE = ("1", "t", "T", "y", "Y")
-"""First letters that gperftools takes for true (src/base/commandlineflags.h)."""
+"""First letters that mean true to gperftools (src/base/commandlineflags.h)."""
 
 
 def recognise_gperftools(image: Image) -> Build | None:
@@ -42,15 +41,13 @@ def recognise_gperftools(image: Image) -> Build | None:
     """
     release = next(image.find(_RELEASE), None)
     if release is None or not image.says(b"TCMALLOC_RELEASE_RATE"):
-        return None  # the profiler alone is no allocator
+        return None  # only the profiler, no allocator
     places = {}
     for name, (suffix, kind) in _FLAGS.items():
         found = image.symbols(suffix)
         if len(found) == 1:
             places[name] = Place(found[0].value, kind)
-    unknown: tuple[str, ...] = (
-        "whether it releases with MADV_FREE: that is decided at build time",
-    )
+    unknown: tuple[str, ...] = ("whether it releases with MADV_FREE: the build decides that",)
     if "release_rate" not in places:
         unknown += ("its live options: the symbols of its flags are stripped",)
     return Build("gperftools", release[1].decode(), "", _VARIABLES, None, places, unknown)
@@ -60,14 +57,14 @@ def recognise_google(image: Image) -> Build | None:
     """The google/tcmalloc in an image; raises as `recognise_gperftools` does."""
     if not image.symbols("MallocExtension_Internal_GetNumericProperty"):
         return None
-    unknown = ("its version: it has no releases", "its release rate: it is set by the program")
+    unknown = ("its version: it has no releases", "its release rate: the program sets it")
     return Build("google tcmalloc", unknown=unknown)
 
 
 def gperftools_options(
     build: Build, view: View, live: dict[str, AllocatorOption]
 ) -> dict[str, AllocatorOption]:
-    """How it is set, each option with the source that decided."""
+    """The settings, each option with the source that decided it."""
     version = tuple(int(part) for part in (build.version or "0").split(".") if part)
     found: dict[str, AllocatorOption] = {}
     if version >= (2, 6):

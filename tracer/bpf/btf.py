@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Offsets of structure members, functions, enumerators: the kernel's own type information.
+"""BTF, the kernel's type information: offsets of structure members, functions, enumerators.
 
-Headers of another build would give wrong offsets without a word; BTF is the
-running kernel's (Documentation/bpf/btf.rst). Only what is asked for is
-decoded: the type section is walked once, what has the names is read.
+Headers of another build would silently give wrong offsets; BTF describes the running kernel
+(Documentation/bpf/btf.rst). The reader indexes the type section once, and decodes only the
+types with the requested names.
 """
 
 import struct
@@ -42,7 +42,7 @@ class Btf:
         source: the file.
 
     Raises:
-        UnsupportedHostError: there is no BTF, or what is there is none.
+        UnsupportedHostError: the file is missing or is not valid BTF.
     """
 
     def __init__(self, source: Path = VMLINUX) -> None:
@@ -51,7 +51,7 @@ class Btf:
         except OSError as error:
             raise UnsupportedHostError(
                 f"No kernel type information ({source}: {error.strerror}); "
-                "this needs a kernel built with CONFIG_DEBUG_INFO_BTF."
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF."
             ) from error
         except (struct.error, ValueError, IndexError) as error:
             raise UnsupportedHostError(f"{source} cannot be decoded as BTF: {error}.") from error
@@ -77,7 +77,7 @@ class Btf:
         return self._raw[start : self._raw.index(b"\0", start)].decode()
 
     def _keys(self, names: Collection[str]) -> set[int]:
-        """Where these names are in the string section; those that are not are left out."""
+        """Offsets of these names in the string section, for the names that it contains."""
         places = (self._raw.find(b"\0" + name.encode() + b"\0", self._strings) for name in names)
         return {place + 1 - self._strings for place in places if place >= 0}
 
@@ -91,11 +91,11 @@ class Btf:
         return found
 
     def functions(self, names: Collection[str]) -> dict[str, int]:
-        """Type ids of the functions with these names, as far as there are."""
+        """Type ids of the functions with these names, for those that exist."""
         return self._ids(names, _FUNC)
 
     def enumerators(self, names: Collection[str]) -> dict[str, int]:
-        """Values of these enumerators of 32-bit enumerations, as far as there are."""
+        """Values of these enumerators of 32-bit enumerations, for those that exist."""
         keys = self._keys(names)
         found = {}
         for position in self._offsets[1:]:
@@ -109,7 +109,7 @@ class Btf:
         return found
 
     def offsets(self, members: Collection[str]) -> dict[str, int]:
-        """Byte offsets of `structure.member` names, as far as there are."""
+        """Byte offsets of `structure.member` names, for those that exist."""
         ids = self._ids({full.split(".")[0] for full in members}, _STRUCT)
         found = {}
         for full in members:
@@ -123,7 +123,7 @@ class Btf:
         """Byte offsets of `structure.member` names.
 
         Raises:
-            UnsupportedHostError: a structure or member is not there.
+            UnsupportedHostError: a structure or member does not exist.
         """
         found = self.offsets(members)
         for full in members:
@@ -132,7 +132,7 @@ class Btf:
         return found
 
     def _member(self, type_id: int, wanted: str) -> int | None:
-        """Byte offset of a member, looked up through anonymous members too."""
+        """Byte offset of a member, which may lie in an anonymous member."""
         position = self._offsets[type_id]
         _, info, _ = _TYPE.unpack_from(self._raw, position)
         for i in range(info & 0xFFFF):
@@ -162,6 +162,6 @@ def member_offsets(members: list[str], source: Path = VMLINUX) -> dict[str, int]
         source: a BTF file.
 
     Raises:
-        UnsupportedHostError: there is no BTF, or a structure or member is not in it.
+        UnsupportedHostError: BTF is missing, or lacks a structure or member.
     """
     return Btf(source).require(members)

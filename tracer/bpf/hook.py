@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A place in the kernel that a BPF function can be attached to."""
+"""A place in the kernel to which a BPF function can be attached."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,7 +8,7 @@ __all__ = ("AttachType", "Hook")
 
 
 class AttachType(Enum):
-    """What a BPF program can be attached to."""
+    """Kinds of places to which a BPF program can be attached."""
 
     FENTRY = "fentry"
     FEXIT = "fexit"
@@ -20,12 +20,12 @@ class AttachType(Enum):
 
 @dataclass(frozen=True)
 class Hook:
-    """A place in the kernel and the function of ours that is called there.
+    """A place in the kernel, and the BPF function that runs there.
 
     Attributes:
-        how: what kind of place it is.
-        where: a function's name, `category:name` of a tracepoint, or a raw tracepoint's name.
-        function: of the BPF C.
+        attach_type: the kind of place.
+        where: a kernel function, `category:name` of a tracepoint, or a raw tracepoint.
+        function: name of the BPF function.
     """
 
     attach_type: AttachType

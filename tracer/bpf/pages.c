@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Copies pages of kernel memory into a mmapped array: the page reader.
 //
-// The user side names the addresses, runs this once (BPF_PROG_TEST_RUN) and finds
-// the pages beside them. A page that was copied has its address set to 0; one
-// that cannot be read keeps it. The last place of `wanted` answers with the task
-// that called, from which everything else can be reached.
+// The user side writes the addresses, runs the program once (BPF_PROG_TEST_RUN) and reads the
+// pages. The program sets the address of a copied page to 0; the address of an unreadable page
+// stays. The last element of `wanted` returns the calling task, from which the user side reaches
+// all other structures.
 
 struct page {
     u64 words[512];

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bcc, seen from one place: compile, load and attach; nothing else imports it.
+"""The only module that imports bcc: it compiles, loads and attaches BPF programs.
 
-The BPF C is compiled against the shim headers in `tracer/bpf/include` and the
-UAPI headers of the C library's kernel headers package, so no kernel headers
-are needed and none are looked at. bcc is a system package: on PyPI its name
-belongs to another project.
+The BPF C is compiled with the shim headers in `tracer/bpf/include` and the UAPI headers of the
+C library's kernel headers package, so no headers of the running kernel are needed or read. bcc
+is a system package: on PyPI, its name belongs to another project.
 """
 
 import importlib
@@ -33,10 +32,10 @@ _PACKAGE = "apt-get install python3-bpfcc"
 
 
 def import_bcc() -> Any:
-    """The bcc module of the distribution.
+    """Import the bcc module of the distribution.
 
     Raises:
-        UnsupportedHostError: bcc is missing, or another project's `bcc` stands in its place.
+        UnsupportedHostError: bcc is missing, or `bcc` is the other project.
     """
     try:
         bcc = importlib.import_module("bcc")
@@ -56,7 +55,7 @@ def import_bcc() -> Any:
 
 
 def _uapi_folders() -> list[Path]:
-    """Where the UAPI headers are: linux/ and, on Debian in its own folder, asm/."""
+    """Folders of the UAPI headers: linux/ and, on Debian in a separate folder, asm/."""
     triplet = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
     folders = [Path("/usr/include"), Path("/usr/include") / triplet]
     if not any((folder / "linux" / "types.h").exists() for folder in folders):
@@ -69,7 +68,7 @@ def _uapi_folders() -> list[Path]:
 
 @contextmanager
 def _stderr_to(file: Any) -> Iterator[None]:
-    """bcc's compiler writes to file descriptor 2; keep what it says for the message."""
+    """Collect file descriptor 2, to which bcc's compiler writes, for the error message."""
     sys.stderr.flush()
     saved = os.dup(2)
     os.dup2(file.fileno(), 2)
@@ -81,7 +80,7 @@ def _stderr_to(file: Any) -> Iterator[None]:
 
 
 def _last_line(said: str, otherwise: str) -> str:
-    """What the compiler or the verifier ended with, without its statistics."""
+    """The last message of the compiler or the verifier, without statistics."""
     lines = [line for line in said.strip().splitlines() if not line.startswith("processed ")]
     errors = [line for line in lines if " error: " in line]
     return (errors[:1] or lines[-1:] or [otherwise])[0]
@@ -94,7 +93,7 @@ def _raise_for_load(reason: str, said: str) -> None:
             f"{missing_capabilities('CAP_BPF', 'CAP_PERFMON')}."
         )
     raise UnsupportedHostError(
-        f"The BPF program cannot be compiled or loaded here: {_last_line(said, reason)}"
+        f"The BPF program cannot be compiled or loaded: {_last_line(said, reason)}"
     )
 
 
@@ -103,11 +102,11 @@ class BpfProgram:
 
     Args:
         sources: the BPF C, in the order in which it is compiled.
-        defines: macros for it.
+        defines: macros for the compiler.
 
     Raises:
-        UnsupportedHostError: it cannot be compiled here.
-        NotPermittedError: the kernel refuses it for lack of rights.
+        UnsupportedHostError: the program does not compile on this host.
+        NotPermittedError: the kernel refuses the program for lack of rights.
     """
 
     def __init__(self, sources: Sequence[Path], defines: Mapping[str, int]) -> None:
@@ -137,15 +136,15 @@ class BpfProgram:
         """Load a function and attach it.
 
         Args:
-            hook: what and where.
-            function_id: for fentry and fexit: of the kernel's function in its BTF.
+            hook: the function, and the place.
+            function_id: for fentry and fexit: BTF id of the kernel function.
 
         Returns:
-            What detaches it again.
+            A function that detaches it.
 
         Raises:
             NotPermittedError: for lack of rights.
-            UnsupportedHostError: this kernel has no such place, or lets nothing be attached.
+            UnsupportedHostError: this kernel lacks the place, or refuses the attachment.
         """
         with TemporaryFile("w+") as said:
             try:
@@ -164,7 +163,7 @@ class BpfProgram:
         bpf, where, function = self._bpf, hook.where.encode(), hook.function.encode()
         match hook.attach_type:
             case AttachType.RAW_TRACEPOINT:
-                # bcc itself attaches one program to each, and no more.
+                # bcc attaches only one program to each raw tracepoint.
                 loaded = bpf.load_func(function, self._bcc.BPF.RAW_TRACEPOINT)
                 link = self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, where)
                 if link < 0:
@@ -187,7 +186,7 @@ class BpfProgram:
         return self._link(attach_tracing(tracing))
 
     def _link(self, link: int) -> Callable[[], None]:
-        """Keep a file descriptor that closing detaches; returns what closes it."""
+        """Keep a link open, which its close detaches; returns the function that closes it."""
         self._links.append(link)
 
         def detach() -> None:
@@ -214,7 +213,7 @@ class BpfProgram:
         return fd
 
     def map_fd(self, name: str) -> int:
-        """File descriptor of a map."""
+        """The file descriptor of a map."""
         fd: int = self._bpf[name.encode()].map_fd
         return fd
 
@@ -232,7 +231,7 @@ class BpfProgram:
             return None
 
     def delete(self, name: str, key: int) -> None:
-        """Remove an element of a hash map, if it is there."""
+        """Remove an element of a hash map, if it exists."""
         table = self._bpf[name.encode()]
         with suppress(KeyError):
             del table[table.Key(key)]
@@ -240,7 +239,7 @@ class BpfProgram:
     def close(self) -> None:
         """Detach everything and free the maps."""
         if self._links:
-            # The kernel waits for a grace period for each: 15 take 1.1 s in turn, 0.5 s at once.
+            # Each close waits for a grace period: 15 take 1.1 s in turn, 0.5 s in parallel.
             with ThreadPoolExecutor(len(self._links)) as threads:
                 list(threads.map(os.close, self._links))
             self._links.clear()

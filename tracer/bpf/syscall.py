@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bpf(2) and perf_event_open(2), for what bcc lacks: trampolines, tracepoints, single runs.
+"""bpf(2) and perf_event_open(2), where bcc does not suffice: trampolines, tracepoints, test runs.
 
-bcc derives the type of fentry and fexit programs from their names, by rules that differ
-between its versions, and one of its functions serves one kernel function only. It looks
-tracepoints up in a mounted tracefs, which a fresh machine does not have.
+bcc derives the type of fentry and fexit programs from their names, by rules that differ between
+versions, and it attaches a BPF function to one kernel function only. It looks tracepoints up in
+a mounted tracefs, which a freshly booted machine may lack.
 Source of the layouts: union bpf_attr in include/uapi/linux/bpf.h, struct perf_event_attr in
 include/uapi/linux/perf_event.h.
 """
@@ -59,7 +59,7 @@ class _ProgramLoad(ctypes.Structure):
 
 
 class _LinkOpen(ctypes.Structure):
-    """BPF_RAW_TRACEPOINT_OPEN; without a name, the program says where it belongs."""
+    """BPF_RAW_TRACEPOINT_OPEN; without a name, the program itself states its place."""
 
     _fields_ = (("name", ctypes.c_uint64), ("prog_fd", ctypes.c_uint32))
 
@@ -85,7 +85,7 @@ class _TestRun(ctypes.Structure):
 
 
 class _PerfEvent(ctypes.Structure):
-    """The first members of struct perf_event_attr, and the size of its version 5."""
+    """The first members of struct perf_event_attr, padded to the size of version 5."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -109,16 +109,16 @@ def load_tracing(code: bytes, function_id: int, *, at_exit: bool) -> int:
     """Load a program for the entry (fentry) or the exit (fexit) of a kernel function.
 
     Args:
-        code: its instructions, with the file descriptors of their maps in them.
+        code: its instructions, which contain the file descriptors of its maps.
         function_id: the kernel function's id in BTF.
-        at_exit: fexit.
+        at_exit: whether it is for the exit (fexit).
 
     Returns:
-        Its file descriptor.
+        The file descriptor of the program.
 
     Raises:
         NotPermittedError: for lack of rights, or by the kernel's policy.
-        UnsupportedHostError: the kernel refuses it; the message has the verifier's last line.
+        UnsupportedHostError: the kernel refuses it; the message ends with the verifier's last line.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_name = ctypes.create_string_buffer(b"GPL")
@@ -149,7 +149,7 @@ def load_tracing(code: bytes, function_id: int, *, at_exit: bool) -> int:
 
 
 def attach_tracing(program: int) -> int:
-    """Attach what `load_tracing` has loaded, and close it; returns the link's file descriptor.
+    """Attach a program of `load_tracing` and close it; returns the file descriptor of the link.
 
     Raises:
         UnsupportedHostError: this kernel does not support this attach type.
@@ -166,7 +166,7 @@ def attach_tracepoint(program: int, tracepoint: int) -> int:
     """Attach a loaded tracepoint program; closing the returned file descriptor detaches it.
 
     Args:
-        program: its file descriptor, which stays open.
+        program: its file descriptor, which this function leaves open.
         tracepoint: see `tracer.bpf.tracefs.tracepoint_id`.
 
     Raises:
@@ -175,7 +175,7 @@ def attach_tracepoint(program: int, tracepoint: int) -> int:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     attr = _PerfEvent(type=_PERF_TYPE_TRACEPOINT, size=ctypes.sizeof(_PerfEvent), config=tracepoint)
-    # The programs of a tracepoint run on every CPU; the event has to name one all the same.
+    # The programs of a tracepoint run on every CPU, but the event has to name one.
     event: int = libc.syscall(
         ctypes.c_long(SYSCALL_NUMBERS["perf_event_open"]),
         ctypes.byref(attr),
@@ -201,9 +201,9 @@ def attach_tracepoint(program: int, tracepoint: int) -> int:
 
 
 def run_once(program: int) -> None:
-    """Run a loaded raw-tracepoint function once, without attaching it.
+    """Run a loaded raw-tracepoint program once without attaching it.
 
     Raises:
-        OSError: the kernel refuses (BPF_PROG_TEST_RUN for these came with v5.10).
+        OSError: the kernel refuses (it supports BPF_PROG_TEST_RUN for these since v5.10).
     """
     _bpf(_PROG_TEST_RUN, _TestRun(prog_fd=program))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tracepoint ids from tracefs, whether or not somebody has mounted it.
+"""Tracepoint ids from tracefs, even if tracefs is not mounted.
 
-A freshly booted machine or a container may have no tracefs. The mount that this makes is
-detached: it has no place in the file system, nobody else sees it, and it ends when its
-file descriptor is closed. /sys/kernel/debug/tracing is not looked at, because that alone
+A freshly booted machine or a container may have no tracefs. This module then makes a detached
+mount: it has no place in the file system, no other process sees it, and it ends when its file
+descriptor is closed. The module never reads /sys/kernel/debug/tracing, because any access
 mounts tracefs there and leaves it mounted.
 """
 
@@ -44,7 +44,7 @@ def _mount_detached() -> int:
 
 @contextmanager
 def _tracefs() -> Iterator[int]:
-    """A file descriptor of its top folder."""
+    """A file descriptor of the root folder of tracefs."""
     if os.path.isdir(f"{_MOUNTED}/events"):  # noqa: PTH112 - with its fd, not its path
         folder = os.open(_MOUNTED, os.O_PATH | os.O_CLOEXEC)
     else:
@@ -56,13 +56,13 @@ def _tracefs() -> Iterator[int]:
 
 
 def tracepoint_id(where: str) -> int:
-    """The number by which perf_event_open knows a tracepoint.
+    """The number that identifies a tracepoint to perf_event_open.
 
     Args:
         where: `category:name`.
 
     Raises:
-        NotPermittedError: tracefs may not be read, or is not mounted and may not be.
+        NotPermittedError: tracefs may not be read, or it is not mounted and may not be mounted.
         UnsupportedHostError: this kernel has no such tracepoint, or no tracefs.
     """
     category, _, name = where.partition(":")
@@ -76,7 +76,7 @@ def tracepoint_id(where: str) -> int:
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EACCES):
             raise NotPermittedError(
-                "tracefs may not be read (root or CAP_DAC_READ_SEARCH may), or is not mounted "
-                f"at {_MOUNTED} (CAP_SYS_ADMIN may do without)"
+                "tracefs may not be read (root or CAP_DAC_READ_SEARCH may) or is not mounted "
+                f"at {_MOUNTED} (CAP_SYS_ADMIN works without the mount)"
             ) from error
         raise UnsupportedHostError(f"there is no tracefs: {error.strerror}") from error

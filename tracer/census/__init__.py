@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real page tables, read exactly through BPF or counted from pagemap."""
+"""The real page tables, read exactly through BPF or counted from pagemap."""
 
 from collections.abc import Callable, Collection
 from typing import Protocol
@@ -21,18 +21,18 @@ class Reader(Protocol):
     """A way to read the page tables of a process while it runs.
 
     Attributes:
-        exact: whether empty PTE pages are seen, with their addresses.
-        why: how it reads, or why not exactly.
+        exact: whether it finds empty PTE pages with their addresses.
+        why: how it reads, or why it cannot read exactly.
     """
 
     exact: bool
     why: str
 
     def vmas(self, target: Target) -> npt.NDArray[np.void]:
-        """(n,) of `VMA`: its VMAs now, sorted; raises as `pages` does."""
+        """The current VMAs, (n,) of `VMA`, sorted; raises as `pages` does."""
 
     def space(self, target: Target) -> int:
-        """Kernel address of its mm_struct; 0: it has none, or it is not known."""
+        """Kernel address of the mm_struct; 0: the process has none, or the address is unknown."""
 
     def pages(
         self,
@@ -42,34 +42,34 @@ class Reader(Protocol):
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> Pages:
-        """The PTE pages of a process with their maps.
+        """The PTE pages of a process with their entries.
 
         Args:
             target: the process.
-            vmas: (n,) of `VMA`: its VMAs.
-            within: only the slots that overlap these ranges need be read; None: all.
-            between: called between batches of a long reading.
+            vmas: (n,) of `VMA`: the VMAs of the process.
+            within: read only the slots that overlap these ranges; None: all slots.
+            between: called between the batches of a long reading.
 
         Raises:
             NoSuchTargetError: the process has ended.
-            OSError: likewise, or /proc may not be read.
+            OSError: the process has ended, or /proc may not be read.
         """
 
     def census(self, target: Target) -> Census:
-        """Its page tables in numbers; raises as `pages` does."""
+        """Count the page tables; raises as `pages` does."""
 
     def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:
-        """VmPTE of many processes at once, KiB by pid; only those of which it can be had so."""
+        """VmPTE of many processes in one reading, KiB by pid, for those that it works for."""
 
     def forget(self, target: Target) -> None:
-        """This process is not followed any more."""
+        """Drop what is cached of a process that is no longer followed."""
 
     def close(self) -> None:
-        """Give up what is held open."""
+        """Release all resources."""
 
 
 def open_reader(levels: int) -> Reader:
-    """The exact reader, or the counted one where the exact one cannot be had.
+    """Open the exact reader or, if this host does not allow it, the counted one.
 
     Args:
         levels: page-table levels of the running kernel.

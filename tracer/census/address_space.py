@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From a pid to its page tables: struct pid, task, mm, pgd; and the direct map.
 
-Every step reads one pointer, at an offset from BTF. Entries of page tables hold
-physical addresses; the kernel sees all of memory at `page_offset_base` on (the
-direct map), which is randomised in steps of 1 GiB (arch/x86/mm/kaslr.c).
+Each step reads one pointer, at an offset from BTF. Entries of page tables hold physical
+addresses. The kernel maps all of memory from `page_offset_base` on (the direct map), which it
+randomises in steps of 1 GiB (arch/x86/mm/kaslr.c).
 """
 
 import ctypes
@@ -49,7 +49,7 @@ _KERNEL = 1 << 63
 
 
 def _own_frame(area: mmap.mmap) -> int:
-    """Physical address of the first page of `area`, or 0 if that is kept secret."""
+    """Physical address of the first page of `area`; 0: the kernel hides it."""
     view = ctypes.c_char.from_buffer(area)
     page = ctypes.addressof(view) >> PAGE_SHIFT
     del view
@@ -67,10 +67,10 @@ class AddressSpaces:
 
     Attributes:
         direct_map: kernel address at which physical address 0 is mapped.
-        zero_page: physical address of the page that reads of untouched memory map.
+        zero_page: physical address of the zero page, which reads of untouched memory map.
 
     Raises:
-        UnsupportedHostError: something needed cannot be found on this kernel.
+        UnsupportedHostError: this kernel lacks or hides something that is needed.
     """
 
     def __init__(self, memory: KernelMemory) -> None:
@@ -83,18 +83,20 @@ class AddressSpaces:
 
     def _field(self, base: int, member: str) -> int:
         if base < _KERNEL:
-            raise UnsupportedHostError(f"Cannot follow {member}: {base:#x} is no kernel address.")
+            raise UnsupportedHostError(
+                f"{member} cannot be read: {base:#x} is not a kernel address."
+            )
         return self._memory.word(base + self._at[member])
 
     def _find_direct_map(self) -> int:
-        """Try 1 GiB steps down from our own PGD until our own random page shows up."""
+        """Step down by 1 GiB from the PGD of this process until its random page is found."""
         secret = secrets.token_bytes(PAGE)
         with mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
             area[:] = secret
             frame = _own_frame(area)
             if frame == 0:
                 raise UnsupportedHostError(
-                    "/proc/self/pagemap hides physical addresses; that takes CAP_SYS_ADMIN."
+                    "/proc/self/pagemap hides physical addresses; CAP_SYS_ADMIN shows them."
                 )
             wanted = np.frombuffer(secret, np.uint64)
             pgd = self._field(self._field(self._memory.task, "task_struct.mm"), "mm_struct.pgd")
@@ -106,11 +108,11 @@ class AddressSpaces:
                 if len(found):
                     return int(bases[found[0]])
         raise UnsupportedHostError(
-            "The kernel's direct map was not found (memory encryption, perhaps)."
+            "The kernel's direct map cannot be found, perhaps because memory is encrypted."
         )
 
     def _struct_pid(self, pidfd: int) -> list[int]:
-        """Where a pidfd's struct pid may be: in the inode, or before v6.9 in the file.
+        """Possible addresses of a pidfd's struct pid: from its inode or, before v6.9, its file.
 
         Linux kernel commit cb12fd8e0dab "pidfd: add pidfs" moved it.
         """
@@ -136,11 +138,11 @@ class AddressSpaces:
         raise NoSuchTargetError(f"Process {pid} has just ended.")
 
     def mm(self, pid: int) -> int:
-        """Address of the process's mm_struct; 0 if it has none (any more).
+        """Address of the mm_struct of a process; 0: it has none, or no longer.
 
         Raises:
-            NoSuchTargetError: the process is gone.
-            UnsupportedHostError: this kernel's structures cannot be followed.
+            NoSuchTargetError: the process has ended.
+            UnsupportedHostError: this kernel's structures cannot be read.
         """
         try:
             pidfd = os.pidfd_open(pid)
@@ -154,7 +156,7 @@ class AddressSpaces:
             os.close(pidfd)
 
     def _mm_of_any_thread(self, leader: int) -> int:
-        """The leader may have ended before its threads."""
+        """The mm_struct of a running thread, because the leader may end before other threads."""
         head = self._field(leader, "task_struct.signal") + self._at["signal_struct.thread_head"]
         node = self._memory.word(head)
         for _ in range(_MOST_THREADS):
@@ -167,7 +169,7 @@ class AddressSpaces:
         return 0
 
     def page_table_bytes(self, spaces: list[int]) -> list[int | None]:
-        """What the page tables of each of these mm_structs take; None: it cannot be read."""
+        """Size of the page tables of each mm_struct, bytes; None: it cannot be read."""
         at = np.array(spaces, np.uint64) + np.uint64(self._at["mm_struct.pgtables_bytes"])
         words, good = self._memory.words(at)
         found = zip(words.tolist(), good.tolist(), strict=True)

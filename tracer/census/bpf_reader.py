@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The exact way: the page tables of any process as they are, while it runs."""
+"""The exact reader: it reads the page tables of any process through BPF, while it runs."""
 
 import time
 from collections.abc import Callable, Collection
@@ -28,7 +28,7 @@ _NONE = np.empty(0, np.int64)
 
 
 def _huge_kinds(slots: Addresses, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-    """What leaf PMDs are, by their VMAs: HUGE_ANON, HUGE_FILE, or 0 for hugetlb."""
+    """Kinds of leaf PMDs, by their VMAs: HUGE_ANON, HUGE_FILE, or 0 for hugetlb."""
     if len(vmas) == 0:
         return np.full(len(slots), HUGE_ANON, np.uint8)
     vma = vmas[np.maximum(np.searchsorted(vmas["start"], slots, side="right") - 1, 0)]
@@ -38,7 +38,7 @@ def _huge_kinds(slots: Addresses, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.
 
 
 def _runs_in_slots(pages: Addresses) -> Ranges:
-    """Pages (first addresses, ascending) as ranges, none of which reaches beyond a slot."""
+    """Ranges that pages (first addresses, ascending) form, cut at slot boundaries."""
     begins = np.ones(len(pages), np.bool_)
     begins[1:] = (pages[1:] != pages[:-1] + PAGE) | (pages[1:] % SLOT == 0)
     last = np.append(np.flatnonzero(begins)[1:] - 1, len(pages) - 1)
@@ -52,8 +52,8 @@ class ExactReader:
         levels: page-table levels of the running kernel.
 
     Raises:
-        NotPermittedError: BPF programs may not be loaded.
-        UnsupportedHostError: this kernel does not let itself be read.
+        NotPermittedError: the kernel refuses BPF programs for lack of rights.
+        UnsupportedHostError: BPF cannot read the memory of this kernel.
     """
 
     exact = True
@@ -62,7 +62,7 @@ class ExactReader:
     def __init__(self, levels: int) -> None:
         self._levels = levels
         self._known: dict[int, int] = {}
-        """Address spaces (mm_struct) by pid, as they were found by the last readings."""
+        """Address spaces (mm_struct) by pid, from the last readings."""
         self._memory = KernelMemory()
         try:
             self._spaces = AddressSpaces(self._memory)
@@ -88,7 +88,7 @@ class ExactReader:
         )
 
     def vmas(self, target: Target) -> npt.NDArray[np.void]:
-        """Its VMAs with all that decides merging; see `Reader`."""
+        """The VMAs with all attributes that decide merging; see `Reader`."""
         vmas = target.vmas()
         if not self._vma_tree.readable:
             return vmas
@@ -96,11 +96,11 @@ class ExactReader:
         return self._vma_tree.complete(mm, vmas) if mm else vmas
 
     def space(self, target: Target) -> int:
-        """Kernel address of its mm_struct; 0: it has none."""
+        """Kernel address of the mm_struct; 0: the process has none."""
         try:
             return self._spaces.mm(target.pid)
         except UnsupportedHostError:
-            return 0  # a pointer was followed into what had just been freed
+            return 0  # a pointer led into memory that had just been freed
 
     def _pgd(self, target: Target) -> int:
         for tries in range(_TRIES):
@@ -109,7 +109,7 @@ class ExactReader:
                 if mm:
                     return self._spaces.pgd(mm)
             except UnsupportedHostError:
-                # A pointer led into what had just been freed, by an exit or an execve.
+                # A pointer led into memory that an exit or an execve had just freed.
                 if target.alive() and tries == _TRIES - 1:
                     raise
             if not target.alive():
@@ -124,7 +124,7 @@ class ExactReader:
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> Pages:
-        """All PTE pages with their maps; see `Reader`."""
+        """All PTE pages with their entries; see `Reader`."""
         walk = self._walk(target, within, between)
         parts = list(walk.pte_pages())
         if not target.alive():
@@ -145,7 +145,7 @@ class ExactReader:
         )
 
     def census(self, target: Target) -> Census:
-        """Everything in numbers, read again while the sum is not VmPTE; see `Reader`."""
+        """Count everything, again while the sum differs from VmPTE; see `Reader`."""
         for tries in range(1, _TRIES + 1):
             census = self._census(target)
             census.tries = tries
@@ -190,9 +190,9 @@ class ExactReader:
         return census
 
     def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:
-        """VmPTE as their address spaces have it; see `Reader`.
+        """VmPTE of many processes, from their address spaces; see `Reader`.
 
-        Where one was freed since it was read the figure is any, so it is only a hint.
+        Each figure is only a hint: if an address space was freed since, it is arbitrary.
         """
         spaces = {target.pid: self._known.get(target.pid) for target in targets}
         known = {pid: space for pid, space in spaces.items() if space}
@@ -201,7 +201,7 @@ class ExactReader:
         return {pid: size // _KIB for pid, size in found if size is not None}
 
     def forget(self, target: Target) -> None:
-        """Its address space is another's from now on; see `Reader`."""
+        """Drop the address space of a process, which another may reuse; see `Reader`."""
         self._known.pop(target.pid, None)
 
     def close(self) -> None:

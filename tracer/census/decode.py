@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the words of a page-table page say.
+"""Decode the words of a page-table page.
 
-x86-64 (arch/x86/include/asm/pgtable_types.h, pgtable_64.h): bit 0 is PRESENT,
-bit 7 of an upper entry PSE (a leaf), bit 8 of an entry that is not present
-PROTNONE, which maps a page that may not be touched. Whatever else is not zero
-is a swap entry with its type in bits 59 to 63. Types from the top: the marker
-(31), then device-private (0, 3 or 4 of them), migration (3) and poison (1),
-depending on the configuration; no kernel has less than 23 types of true swap
+x86-64 (arch/x86/include/asm/pgtable_types.h, pgtable_64.h): bit 0 is PRESENT. Bit 7 of an upper
+entry is PSE (a leaf). Bit 8 of an entry that is not present is PROTNONE, which maps a page that
+may not be touched. Any other non-zero word is a swap entry with its type in bits 59 to 63. The
+types from the top are the marker (31), then device-private (0, 3 or 4 of them), migration (3)
+and poison (1), depending on the configuration. Every kernel has at least 23 types of true swap
 below them (include/linux/swap.h).
 """
 
@@ -44,9 +43,8 @@ _GUARD = np.uint64(1 << 2)
 class Entries:
     """Entries of PTE pages that are not none, by type.
 
-    `zero_page` are those of `present` that map the page of zeroes; `migration`
-    takes in device-private and poisoned pages, which are told by type numbers
-    that differ between kernels.
+    `zero_page` counts those of `present` that map the zero page. `migration` includes
+    device-private and poisoned pages, because their type numbers differ between kernels.
     """
 
     present: int = 0
@@ -60,16 +58,16 @@ ENTRY_KINDS = tuple(field.name for field in fields(Entries))
 
 
 def present_maps(words: Words) -> npt.NDArray[np.uint64]:
-    """The 512-bit maps of entries that are not none: (n, 512) words to (n, 8)."""
+    """Bitmaps of the entries that are not none: (n, 512) words to (n, 8)."""
     return np.packbits(words != 0, axis=1, bitorder="little").view(np.uint64)
 
 
 def entry_kinds(words: Words, zero_page: int) -> npt.NDArray[np.int16]:
-    """How many entries of each of `ENTRY_KINDS` every PTE page has.
+    """Count the entries of each of `ENTRY_KINDS` in every PTE page.
 
     Args:
         words: (n, 512).
-        zero_page: physical address of the page of zeroes; 0: not known.
+        zero_page: physical address of the zero page; 0: unknown.
 
     Returns:
         (n, 5).
@@ -79,7 +77,7 @@ def entry_kinds(words: Words, zero_page: int) -> npt.NDArray[np.int16]:
     kinds[:, 0] = np.count_nonzero(mapped, axis=1)
     if zero_page:
         kinds[:, 4] = np.count_nonzero(words & _FRAME == np.uint64(zero_page), axis=1)
-    # Hardly any PTE page has other entries, and to look for them is what costs time.
+    # Few PTE pages have other entries, and the search for them is what takes time.
     mixed = np.flatnonzero(np.count_nonzero(words, axis=1) != kinds[:, 0])
     if len(mixed):
         rows, columns = np.nonzero(~mapped[mixed] & (words[mixed] != 0))
@@ -90,28 +88,28 @@ def entry_kinds(words: Words, zero_page: int) -> npt.NDArray[np.int16]:
 
 
 def guard_maps(words: Words) -> npt.NDArray[np.bool_]:
-    """Which entries are guard markers: the offset of a swap entry is kept inverted."""
+    """Which entries are guard markers; the kernel stores swap offsets inverted."""
     markers = (words >> _TYPE_SHIFT == _MARKER) & (words & _MAPS_A_PAGE == 0)
     guards: npt.NDArray[np.bool_] = markers & (~words >> _OFFSET_SHIFT & _GUARD != 0)
     return guards
 
 
 def is_table(words: Words) -> npt.NDArray[np.bool_]:
-    """Upper entries that name a table."""
+    """Which upper entries point to a table."""
     table: npt.NDArray[np.bool_] = np.equal(words & (_PRESENT | _PSE), _PRESENT)
     return table
 
 
 def is_leaf(words: Words) -> npt.NDArray[np.bool_]:
-    """Upper entries that map, or stand in for, a huge page.
+    """Which upper entries map a huge page, or replace one.
 
-    One that is not present is being split or migrated (pmd_mkinvalid,
-    pmd_migration_entry), or may not be touched: huge in each case.
+    The huge page of an entry that is not present is being split or migrated (pmd_mkinvalid,
+    pmd_migration_entry), or may not be touched.
     """
     leaf: npt.NDArray[np.bool_] = np.not_equal(words, 0) & ~is_table(words)
     return leaf
 
 
 def frames(words: Words) -> Words:
-    """Physical addresses in entries that are present."""
+    """The physical addresses in present entries."""
     return words & _FRAME

@@ -15,7 +15,7 @@ from tracer.bpf.syscall import run_once
 __all__ = ("BATCH", "KernelMemory", "Words")
 
 BATCH = 256
-"""Pages copied at a time: 1 MiB, about 0.2 ms during which the CPU runs nothing else."""
+"""Pages per batch: 1 MiB, which occupies the CPU for about 0.2 ms."""
 
 Words = npt.NDArray[np.uint64]
 
@@ -26,8 +26,8 @@ class KernelMemory:
     """Read access to the kernel's memory, a page at a time.
 
     Raises:
-        NotPermittedError: BPF programs may not be loaded.
-        UnsupportedHostError: they may not read kernel memory here (lockdown).
+        NotPermittedError: the kernel refuses BPF programs for lack of rights.
+        UnsupportedHostError: BPF may not read kernel memory on this host (lockdown).
     """
 
     def __init__(self) -> None:
@@ -48,8 +48,8 @@ class KernelMemory:
             addresses: (n,) page-aligned kernel addresses, none of them 0; n is at most BATCH.
 
         Returns:
-            (n, 512) their words, overwritten by the next call, and (n,) whether
-            each could be read; the words of those that could not are zero.
+            The words, (n, 512), which the next call overwrites, and (n,) whether each page was
+            readable. The words of unreadable pages are zero.
         """
         count = len(addresses)
         self._wanted[:count] = addresses
@@ -59,13 +59,13 @@ class KernelMemory:
         return self._pages[:count], self._wanted[:count] == 0
 
     def words(self, addresses: Words) -> tuple[Words, npt.NDArray[np.bool_]]:
-        """The 8 bytes at each address, however many there are.
+        """The 8 bytes at each of any number of addresses.
 
         Args:
-            addresses: of any shape, multiples of 8; what is at 0 cannot be read.
+            addresses: an array of any shape of multiples of 8; address 0 is unreadable.
 
         Returns:
-            Of the same shape: the words, and whether each could be read; 0 where not.
+            The words, 0 if unreadable, and whether each is readable, in the same shape.
         """
         pages, at = np.unique(addresses & ~np.uint64(_PAGE_MASK), return_inverse=True)
         found = np.zeros((len(pages), mmap.PAGESIZE // 8), np.uint64)
@@ -82,7 +82,7 @@ class KernelMemory:
         """The 8 bytes at an address that is a multiple of 8.
 
         Raises:
-            UnsupportedHostError: it cannot be read.
+            UnsupportedHostError: the address is unreadable.
         """
         words, good = self.read(np.array([address & ~_PAGE_MASK], np.uint64))
         if not good[0]:
@@ -91,7 +91,7 @@ class KernelMemory:
 
     @cached_property
     def task(self) -> int:
-        """Address of this very thread's task_struct."""
+        """Address of the task_struct of the calling thread."""
         self.read(np.empty(0, np.uint64))
         return int(self._wanted[BATCH])
 
@@ -99,6 +99,6 @@ class KernelMemory:
         """Unmap the arrays and unload the program."""
         del self._wanted, self._pages
         for area in self._maps:
-            with suppress(BufferError):  # an exception on its way still holds a view
+            with suppress(BufferError):  # the traceback of an exception still holds a view
                 area.close()
         self._program.close()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The counted way, for hosts where BPF may not read kernel memory.
+"""The counted reader, for hosts where BPF may not read kernel memory.
 
-pagemap shows which entries are not none, and VmPTE how many pages the tables
-take: what is over is empty, a number without addresses.
+pagemap shows which entries are not none, and VmPTE shows the number of page-table pages. The
+difference is the number of empty PTE pages; their addresses stay unknown.
 """
 
 import time
@@ -27,7 +27,7 @@ class CountedReader:
 
     Args:
         levels: page-table levels of the running kernel.
-        why: why not the exact way.
+        why: why the exact reader cannot be used.
     """
 
     exact = False
@@ -37,11 +37,11 @@ class CountedReader:
         self._limit = user_address_limit(levels)
 
     def vmas(self, target: Target) -> npt.NDArray[np.void]:
-        """As /proc/PID/maps has them; see `Reader`."""
+        """The VMAs in /proc/PID/maps; see `Reader`."""
         return target.vmas()
 
     def space(self, _: Target) -> int:
-        """Not known."""
+        """Return 0: the address is unknown."""
         return 0
 
     def pages(
@@ -52,13 +52,13 @@ class CountedReader:
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> Pages:
-        """The PTE pages that have entries, wherever they are; see `Reader`."""
+        """The PTE pages that have entries, in all ranges; see `Reader`."""
         runs = read_runs(target.pid, vmas, self._limit, between)
         pages = Table.of_runs(runs.start, runs.end, runs.huge).pages(exact=False)
         return pages.restricted(within) if within else pages
 
     def census(self, target: Target) -> Census:
-        """Everything in numbers; see `Reader`."""
+        """Count everything; see `Reader`."""
         census = Census(exact=False)
         begin = time.monotonic_ns()
         pages = self.pages(target, target.vmas())
@@ -86,11 +86,11 @@ class CountedReader:
         return census
 
     def page_table_kib(self, targets: Collection[Target]) -> dict[int, int]:  # noqa: ARG002
-        """None: only /proc tells, one by one."""
+        """Return nothing: only /proc has VmPTE, one process at a time."""
         return {}
 
     def forget(self, target: Target) -> None:
-        """Nothing is kept of it."""
+        """Do nothing: this reader caches nothing."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: this reader keeps nothing open."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a census found: page tables in numbers, to be held against VmPTE."""
+"""The result of a census: page-table counts to compare with VmPTE."""
 
 from dataclasses import dataclass, field
 
@@ -24,21 +24,21 @@ class Census:
     """The page tables of one process at one moment.
 
     Attributes:
-        exact: False where only what has entries could be seen: then the empty
-            PTE pages are VmPTE less everything else, and their places unknown.
-        huge_anon: leaf PMDs of anonymous memory, each with a deposited PTE page.
-        huge_file: other leaf PMDs, hugetlb not among them.
+        exact: False if only pages with entries were visible; then the number of empty PTE
+            pages is VmPTE less everything else, and their addresses are unknown.
+        huge_anon: leaf PMDs of anonymous memory; each has a deposited PTE page.
+        huge_file: other leaf PMDs, without hugetlb.
         huge_puds: leaf PUDs.
         entries: entries of PTE pages by type.
         occupancy: (513,) PTE pages with 0, 1 ... 512 entries.
         empty_slots: (n,) int64, ascending: first addresses; None unless exact.
-        slots: (m,) int64, ascending: first addresses of all PTE pages that have one.
-        refs: (m,) uint16: their entries.
-        tables: all tables whose places are known, to be charged to mappings.
-        vm_pte_kib: the kernel's own figure.
-        unstable: tables that changed as often as they were read.
-        tries: readings until the sum was VmPTE, or the last that was made.
-        took_ns: the last reading.
+        slots: (m,) int64, ascending: first addresses of all PTE pages with a known address.
+        refs: (m,) uint16: the number of entries of each of `slots`.
+        tables: all tables with known addresses, to charge them to mappings.
+        vm_pte_kib: VmPTE as the kernel reports it.
+        unstable: tables that changed during every reading.
+        tries: readings until the sum equalled VmPTE, or until the reader gave up.
+        took_ns: duration of the last reading.
     """
 
     exact: bool
@@ -60,15 +60,15 @@ class Census:
 
     @property
     def pte_pages(self) -> int:
-        """PTE pages in the tree."""
+        """Number of PTE pages in the tree."""
         return int(self.occupancy.sum())
 
     @property
     def sum_kib(self) -> int:
-        """What VmPTE should be: upper levels, PTE pages and deposits, KiB.
+        """The expected VmPTE in KiB: upper levels, PTE pages and deposits.
 
-        Linux kernel: mm_inc_nr_puds, mm_inc_nr_pmds and mm_inc_nr_ptes, the
-        last for deposits too (mm/huge_memory.c).
+        Linux kernel: mm_inc_nr_puds, mm_inc_nr_pmds and mm_inc_nr_ptes; the
+        last also counts deposits (mm/huge_memory.c).
         """
         pages = self.pud_pages + self.pmd_pages + self.pte_pages + self.huge_anon
         return KIB_PER_PAGE * pages

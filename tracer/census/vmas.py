@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""VMAs as the kernel has them: with the flags, names, policies and anon_vmas that decide merging.
+"""VMAs from the kernel's tree, with the flags, names, policies and anon_vmas that decide merging.
 
-/proc/PID/maps says where VMAs are; what else it takes to know which of them may merge, smaps
-says in part, and walks all page tables for it. So the tree of VMAs is read as page tables are,
-through BPF, without a lock: what it says counts where it agrees with /proc/PID/maps.
+/proc/PID/maps has the boundaries of VMAs. smaps has some of the other attributes that decide
+merging, but walks all page tables for them. So this module reads the tree of VMAs through BPF
+without a lock, as other modules read page tables. A VMA of the tree counts if /proc/PID/maps
+has the same boundaries.
 
 Sources: include/linux/maple_tree.h, lib/maple_tree.c (mas_logical_pivot), since v6.1;
 include/linux/mm.h (VM_*), mm/vma.c (is_mergeable_vma).
@@ -66,10 +67,10 @@ _FLAGS = {
     0x20000000: VmaFlag.HUGEPAGE,
     0x40000000: VmaFlag.NOHUGEPAGE,
     0x80000000: VmaFlag.MERGEABLE,
-    1 << 42: VmaFlag.SEALED,  # v6.10 to v6.16 had it in bit 63
+    1 << 42: VmaFlag.SEALED,  # bit 63 in v6.10 to v6.16
     1 << 63: VmaFlag.SEALED,
 }
-"""Bits of vm_flags, the same on all kernels with a maple tree but where noted."""
+"""Bits of vm_flags, the same on all kernels with a maple tree unless noted."""
 _SPECIAL = np.uint64(0x400 | 0x4000 | 0x40000 | 0x10000000)  # VM_SPECIAL
 _ACCESS = np.uint64(7)
 _KEY_SHIFT, _KEY_MASK = np.uint64(32), np.uint64(15)
@@ -86,7 +87,7 @@ class VmaTree:
         memory: the page reader.
 
     Attributes:
-        readable: whether this kernel keeps VMAs as is known here.
+        readable: whether this module supports the VMA tree of this kernel.
     """
 
     def __init__(self, memory: KernelMemory) -> None:
@@ -97,12 +98,12 @@ class VmaTree:
         self._at = {name: at[member] for name, member in names.items() if member in at}
 
     def _words(self, addresses: Words, offset: int = 0, count: int = 1) -> Words:
-        """(n, count) consecutive words at each address plus `offset`; 0 where unreadable."""
+        """(n, count) consecutive words at each address plus `offset`; 0 if unreadable."""
         columns = np.uint64(offset) + np.uint64(8) * np.arange(count, dtype=np.uint64)
         return self._memory.words(addresses[:, None] + columns)[0]
 
     def _vma_pointers(self, mm: int) -> Words:
-        """The VMAs that the tree holds, in no order."""
+        """Addresses of the VMAs in the tree, in no order."""
         tree = np.array([mm + self._at["mm_mt"]], np.uint64)
         nodes = self._words(tree, self._at["root"])[:, 0]
         ends = np.full(len(nodes), np.iinfo(np.uint64).max, np.uint64)
@@ -126,14 +127,14 @@ class VmaTree:
         return kept
 
     def complete(self, mm: int, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-        """What the kernel knows of these VMAs.
+        """Complete VMAs with the attributes that the kernel's tree has.
 
         Args:
             mm: address of the mm_struct.
-            vmas: (n,) of `VMA`, sorted, as /proc/PID/maps has them.
+            vmas: (n,) of `VMA`, sorted, from /proc/PID/maps.
 
         Returns:
-            The same, with what the tree says of those that it has with the same borders.
+            The same VMAs; those with equal boundaries in the tree have all attributes.
         """
         pointers = self._vma_pointers(mm)
         starts, ends = (self._words(pointers, self._at[at])[:, 0] for at in ("start", "end"))
@@ -151,7 +152,7 @@ class VmaTree:
         kept = sum(_FROM_MAPS)
         whole["flags"][at] = vmas["flags"][at] & kept | _vma_flags(flags)
         files = self._words(pointers, self._at["file"])[:, 0]
-        # The vdso has no file, and is no anonymous memory either.
+        # The vdso has no file, but is not anonymous memory.
         whole["file"][at] = np.where(files == 0, vmas["file"][at], identities(files))
         whole["pgoff"][at] = self._words(pointers, self._at["pgoff"])[:, 0].astype(np.int64)
         whole["anon"][at], forked = self._anon_vmas(pointers)
@@ -160,7 +161,7 @@ class VmaTree:
         return whole
 
     def _anon_vmas(self, pointers: Words) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Numbers of their anon_vmas, or NO_ANON, and whether these came by fork."""
+        """Numbers of the anon_vmas, or NO_ANON, and whether a fork created them."""
         anon = self._words(pointers, self._at["anon_vma"])[:, 0]
         chain = self._words(pointers, self._at["chain"], 2)
         known = np.unique(anon[anon != 0])
@@ -177,7 +178,7 @@ class VmaTree:
     def _labels(self, pointers: Words, flags: Words, files: Words) -> npt.NDArray[np.int64]:
         everywhere = np.ones(len(pointers), np.bool_)
         labels = (flags >> _KEY_SHIFT & _KEY_MASK).astype(np.int64) << LabelPart.PKEY
-        # In v6.1 the name shares its place with what files have there.
+        # In v6.1 the name shares a union with the fields of file mappings.
         names = self._pointed(pointers, "name", files == 0)
         for name in np.unique(names[names != 0]):
             labels[names == name] |= self._name(name) << LabelPart.NAME
@@ -190,7 +191,7 @@ class VmaTree:
         return labels
 
     def _name(self, place: np.uint64) -> int:
-        """Of a struct anon_vma_name, which is a kref and a string."""
+        """Hash of a struct anon_vma_name, which is a kref and a string."""
         first = np.array([int(place) & ~7], np.uint64)
         text = self._words(first, 0, _NAME_WORDS).tobytes()[int(place) & 7 :]
         return name_hash(text[_AFTER_KREF : _AFTER_KREF + _NAME_BYTES].split(b"\0")[0])
@@ -207,9 +208,9 @@ class VmaTree:
 
 
 def _children(words: Words, ends: Words, pivots: int) -> tuple[Words, Words]:
-    """What nodes with so many pivots hold, and the last address of each.
+    """The contents of nodes with `pivots` pivots, and the last address of each entry.
 
-    A pivot of 0 behind the first stands for the end of the node (mas_logical_pivot).
+    A pivot of 0 after the first means the end of the node (mas_logical_pivot).
     """
     slots, limits = [words[:0, 0]], [ends[:0]]
     alive = np.ones(len(words), np.bool_)
@@ -225,7 +226,7 @@ def _children(words: Words, ends: Words, pivots: int) -> tuple[Words, Words]:
 
 
 def _vma_flags(flags: Words) -> npt.NDArray[np.int64]:
-    """Those of `VmaFlag` that vm_flags say."""
+    """The `VmaFlag`s that vm_flags contain."""
     known = np.zeros(len(flags), np.int64)
     for bit, flag in _FLAGS.items():
         known |= np.where(flags & np.uint64(bit) != 0, flag, 0)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The page tables of a process, level by level, while it runs on.
+"""Walk the page tables of a running process, level by level.
 
-A table that is freed while it is being read may hold anything, so what led to
-it is read once more afterwards: tables whose entry above has changed meanwhile
-are read again. PMD pages are taken in batches, so memory does not grow with the
-process.
+A table that is freed during the reading may hold anything. So the walk reads the entry above
+each table again afterwards, and repeats tables with a changed entry. It handles PMD pages in
+batches, so memory use does not grow with the process.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ __all__ = ("WalkedPages", "Upper", "Walk")
 
 _ROUNDS = 8
 _HARDWARE_BITS = np.uint64(1 << 5 | 1 << 6)
-"""ACCESSED and DIRTY, which the CPU sets in passing."""
+"""ACCESSED and DIRTY, which the CPU sets at any time."""
 _PMD_LEVEL = 2
 _MARKERS = ENTRY_KINDS.index("marker")
 
@@ -41,9 +40,9 @@ Addresses = npt.NDArray[np.int64]
 class WalkedPages:
     """Some PTE pages.
 
-    `slots`: (n,) first addresses, ascending. `present`: (n, 8) the 512-bit maps
-    of entries that are not none. `kinds`: (n, 5) entries by type. `guards`: (m,) first
-    addresses of the pages under guard markers, ascending.
+    `slots`: (n,) first addresses, ascending. `present`: (n, 8) bitmaps of the entries that are
+    not none. `kinds`: (n, 5) entries by type. `guards`: (m,) first addresses of the pages
+    under guard markers, ascending.
     """
 
     slots: Addresses
@@ -69,18 +68,18 @@ def _latest(parts: list[WalkedPages], standing: Addresses) -> WalkedPages:
 
 
 def _latest_of(parts: list[WalkedPages], i: int) -> npt.NDArray[np.bool_]:
-    """Which guards of part `i` lie in slots that no later part has."""
+    """Which guards of part `i` lie in slots that no later part contains."""
     later = np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts[i + 1 :])])
     return ~np.isin(parts[i].guards & -SLOT, later)
 
 
 @dataclass
 class Upper:
-    """What stands above the PTE pages.
+    """The levels above the PTE pages.
 
-    `puds` and `pmds` are the first addresses of what each PUD and PMD page maps,
-    `huge` those of leaf PMDs, a part for each batch. `unstable` counts tables
-    that changed as often as they were read.
+    `puds` and `pmds` are the first addresses that each PUD and PMD page maps. `huge` has
+    the first addresses of leaf PMDs, one array per batch. `unstable` counts tables that
+    changed during every reading.
     """
 
     puds: Addresses = field(default_factory=lambda: np.empty(0, np.int64))
@@ -102,7 +101,7 @@ class _Level:
 
 
 def _span(level: int) -> int:
-    """Bytes that one entry of a table of this level maps; PTE is 1."""
+    """Bytes that one entry of a table of this level maps; the PTE level is 1."""
     return 1 << (PAGE_SHIFT + ENTRY_BITS * (level - 1))
 
 
@@ -114,9 +113,9 @@ class Walk:
         direct_map: kernel address of physical address 0.
         zero_page: see `entry_kinds`.
         pgd: kernel address of the PGD.
-        levels: page-table levels.
-        within: only what overlaps these ranges is read; None: everything.
-        between: called between batches.
+        levels: number of page-table levels.
+        within: read only tables that overlap these ranges; None: everything.
+        between: called between the batches.
     """
 
     def __init__(
@@ -139,19 +138,19 @@ class Walk:
         self.upper = Upper()
 
     def _wanted(self, addresses: Addresses, span: int) -> npt.NDArray[np.bool_]:
-        """Which of [address, address + span) overlap the ranges that are asked for."""
+        """Which of [address, address + span) overlap the requested ranges."""
         if self._within is None:
             return np.ones(len(addresses), np.bool_)
         return overlapping(addresses, self._within, span)
 
     def _read(self, tables: _Level) -> Words:
-        """The words of at most BATCH tables; an unreadable one has none, and is told."""
+        """The words of at most BATCH tables; an unreadable one is empty and counts as unstable."""
         words, good = self._memory.read(tables.at)
         self.upper.unstable += int(np.count_nonzero(~good))
         return words.copy()
 
     def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Level, Addresses]:
-        """The tables that these entries name, and the addresses of huge leaves."""
+        """The tables to which these entries point, and the addresses of huge leaves."""
         span = _span(level)
         rows, columns = np.nonzero(words)
         addresses = bases[rows] + columns * span
@@ -162,13 +161,13 @@ class Walk:
         return below, addresses[is_leaf(values)]
 
     def _down(self, tables: _Level, level: int) -> _Level:
-        """All tables below those of a level above the PMDs."""
+        """All tables below the given ones, which are of a level above the PMDs."""
         at, bases = [tables.at[:0]], [tables.bases[:0]]
         for first in range(0, len(tables.at), BATCH):
             part = tables.part(first)
             words = self._read(part)
             if level == self._levels:
-                words = words[:, : ENTRIES // 2]  # the other half is the kernel's
+                words = words[:, : ENTRIES // 2]  # the other half belongs to the kernel
             below, leaves = self._children(words, part.bases, level)
             at.append(below.at)
             bases.append(below.bases)
@@ -203,7 +202,7 @@ class Walk:
         return WalkedPages(bases, present[readable], kinds[readable], np.concatenate(guards))
 
     def _below(self, pmds: _Level) -> WalkedPages:
-        """The PTE pages under at most BATCH PMD pages, each read while its entry stood."""
+        """The PTE pages under at most BATCH PMD pages, each read while its entry was unchanged."""
         words = self._read(pmds)
         tables, _ = self._children(words, pmds.bases, _PMD_LEVEL)
         parts = []

@@ -2,9 +2,7 @@
 """`ptescope census`: read the page tables of processes as they are now."""
 
 import sys
-import time
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict
 
 import psutil
 from rich.console import Console
@@ -12,96 +10,22 @@ from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.family import Family, families
-from shadow.geometry import SLOT
-from shadow.mappings import mapping_uses
-from shadow.page_columns import PtePages
 from shadow.report.census import census_table, render_census
 from shadow.report.family import families_table, render_family
-from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window, document
-from tracer.census import Reader, open_reader
+from shadow.snapshot import Snapshot, document
+from tracer.census import open_reader
+from tracer.census.take import take_census
 from tracer.commands import argument_types
 from tracer.commands.family_keys import KEYS, MAPPING
 from tracer.commands.output import print_report
 from tracer.daemon.discovery import within_cgroup
-from tracer.kernel import KernelFacts, kernel_facts
+from tracer.kernel import kernel_facts
 from tracer.process.find import find_all_by_name
-from tracer.process.target import Target, open_target
+from tracer.process.target import open_target
 from tracer.procfs import cgroup_of, vm_pte_kib
 from tracer.terminal import complain
 
-__all__ = ("CensusCommand", "take_census")
-
-
-def take_census(
-    reader: Reader,
-    target: Target,
-    kernel: KernelFacts,
-    *,
-    slots: bool = False,
-    pages: bool = False,
-) -> Snapshot:
-    """Read the page tables of one process.
-
-    Args:
-        reader: reads them.
-        target: the process.
-        kernel: the running kernel.
-        slots: whether to list the empty slots.
-        pages: whether to list the PTE pages (`Snapshot.pages`).
-
-    Raises:
-        NoSuchTargetError: the process has ended.
-        OSError: the process ended while it was read.
-    """
-    census = reader.census(target)
-    now = time.monotonic_ns()
-    empty = int(census.occupancy[0])
-    listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
-    space = target.mapped()
-    mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
-    how = reader.why if census.exact else f"counted from pagemap and VmPTE, because: {reader.why}"
-    return Snapshot(
-        process=target.describe(),
-        kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, 4096, "census"),
-        window=Window(now, now, {}, 0),
-        now=Now(
-            pte_pages=census.pte_pages,
-            empty=empty,
-            unplaced=0 if census.exact else empty,
-            lazyfree_only=None,
-            sparse=int(census.occupancy[1:SPARSE_BELOW].sum()),
-            refs=sum(refs * int(pages) for refs, pages in enumerate(census.occupancy)),
-            pmd_pages=census.pmd_pages,
-            pud_pages=census.pud_pages,
-            thp_deposits=census.huge_anon,
-            vm_pte_kib=census.vm_pte_kib,
-            vm_pte_predicted_kib=census.sum_kib,
-            occupancy=census.occupancy.tolist(),
-        ),
-        policies={},
-        audit=Audit(),
-        empty_slots=listed,
-        empty_slot_vmas=None if listed is None else target.mapped_at(listed, SLOT),
-        reading=Reading(
-            exact=census.exact,
-            how=how,
-            entries=asdict(census.entries),
-            huge={
-                "anonymous": census.huge_anon,
-                "file": census.huge_file,
-                "1 GiB": census.huge_puds,
-            },
-            tries=census.tries,
-            took_ns=census.took_ns,
-            unstable=census.unstable,
-        ),
-        mappings=mapping_uses(
-            *(space.vmas, space.names, census.tables), brk=space.brk, sparse_below=SPARSE_BELOW
-        )
-        if census.tables
-        else None,
-        pages=PtePages(census.slots, census.refs, mapped=mapped) if pages else None,
-    )
+__all__ = ("CensusCommand",)
 
 
 def _by_size() -> list[int]:
@@ -111,7 +35,7 @@ def _by_size() -> list[int]:
         try:
             sizes[pid] = vm_pte_kib(pid)
         except OSError:
-            continue  # a kernel thread, or a process that has just ended
+            continue  # a kernel thread, or the process has ended
     return sorted(sizes, key=lambda pid: -sizes[pid])
 
 
@@ -128,8 +52,8 @@ def _text(found: list[Snapshot], sums: list[Family], args: Namespace) -> str:
 class CensusCommand:
     """Read the page tables of processes as they are now.
 
-    ptescope stops and changes nothing. It compares the sum of all tables with VmPTE, and reads
-    again if a process changes its tables meanwhile.
+    The census neither stops nor changes a process. It compares the sum of all tables with VmPTE,
+    and reads again if the process changes its tables in the meantime.
     """
 
     example = "ptescope census --all"
@@ -148,10 +72,12 @@ class CensusCommand:
             action="store_true",
             help="read every process, and print one line for each, largest first",
         )
-        target.add_argument("-n", "--name", help="read every process with this name, and sum up")
+        target.add_argument(
+            "-n", "--name", help="read every process with this name, and add their sums"
+        )
         target.add_argument(
             "--cgroup", metavar="PATTERN",
-            help="read every process in or below the cgroups that match, and sum up",
+            help="read every process in or below the cgroups that match, and add their sums",
         )  # fmt: skip
         report = parser.add_argument_group("report")
         report.add_argument(
@@ -175,7 +101,9 @@ class CensusCommand:
                 "Give either one or more PIDs or --all, or one of -n NAME and --cgroup PATTERN."
             )
         if args.by and args.slots and not args.json:
-            raise UsageError("--slots lists the slots of processes, and --by shows none of them.")
+            raise UsageError(
+                "--by prints sums without slots. Give either --by or --slots, or add --json."
+            )
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []
@@ -213,14 +141,14 @@ def _chosen(args: Namespace) -> list[int]:
     """The processes to read.
 
     Raises:
-        NoSuchTargetError: there are none of that name, or in that cgroup.
+        NoSuchTargetError: no process has that name, or no process is in that cgroup.
     """
     if args.name is not None:
         return find_all_by_name(args.name)
     if args.cgroup is not None:
         found = [pid for pid in _by_size() if _within(pid, args.cgroup)]
         if not found:
-            raise NoSuchTargetError(f"There is no process in a cgroup {args.cgroup!r}.")
+            raise NoSuchTargetError(f"No process is in a cgroup that matches {args.cgroup!r}.")
         return found
     pids: list[int] = _by_size() if args.all else args.pids
     return pids
@@ -230,11 +158,11 @@ def _within(pid: int, pattern: str) -> bool:
     try:
         return within_cgroup(cgroup_of(pid), pattern)
     except OSError:
-        return False  # it has just ended
+        return False  # the process has ended
 
 
 def _sums(found: list[Snapshot], args: Namespace) -> list[Family]:
-    """What was asked for besides the processes themselves."""
+    """The sums that the arguments ask for."""
     if args.by:
         return families(args.by, found, KEYS[args.by])
     if args.name is not None:

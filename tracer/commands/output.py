@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The JSON document of a command, printed in one place, or the text that stands for it."""
+"""Prints the report of a command, as JSON or as text."""
 
 import json
 import sys
@@ -13,11 +13,11 @@ __all__ = ("print_json", "print_report")
 
 
 def print_json(document: dict[str, Any], *, to: TextIO | None = None) -> None:
-    """Print a JSON document and a line end.
+    """Print a JSON document and a newline.
 
     Args:
-        document: what `shadow.snapshot.document` makes, and what a command adds to it.
-        to: where; None: stdout.
+        document: the result of `shadow.snapshot.document`, with additions of the command.
+        to: the file to print to; None: stdout.
     """
     json.dump(valid(document), sys.stdout if to is None else to)
     say(to=to)
@@ -30,13 +30,13 @@ def print_report(
     as_json: bool,
     to: TextIO | None = None,
 ) -> None:
-    """Print the document as JSON, or the text that says the same.
+    """Print a report, either as JSON or as text.
 
     Args:
-        document: for `--json`.
-        text: renders the text; it is called only where text is wanted.
+        document: the report for `--json`.
+        text: renders the text; called only without `--json`.
         as_json: whether `--json` was given.
-        to: where; None: stdout.
+        to: the file to print to; None: stdout.
     """
     if as_json:
         print_json(document, to=to)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a command shows while it follows processes: rows at intervals, and a status line."""
+"""The progress of a command that follows processes: rows at intervals, and a status line."""
 
 import sys
 import time
@@ -22,12 +22,12 @@ _STATUS_EVERY = 0.25
 
 
 def rows_at(interval: float, tree: ProcessTree, *, to_stderr: bool) -> Task:
-    """Print the header of the rows; returns what prints a row each interval.
+    """Print the header of the rows; return a task that prints a row at each interval.
 
     Args:
         interval: seconds between rows.
-        tree: the first process of it has the rows.
-        to_stderr: whether stdout belongs to something else.
+        tree: the followed processes; the rows show the first one.
+        to_stderr: whether to print to stderr, because stdout has other output.
     """
     rows = sys.stderr if to_stderr else sys.stdout
     say(interval_header(), to=rows)
@@ -38,10 +38,10 @@ def rows_at(interval: float, tree: ProcessTree, *, to_stderr: bool) -> Task:
 
 @contextmanager
 def status_line(tree: ProcessTree) -> Iterator[list[Task]]:
-    """Keep a line on the terminal, if stderr is one, while the `with` block runs.
+    """Show a status line during the `with` block, if stderr is a terminal.
 
     Yields:
-        What updates the line, for the loop.
+        The tasks that update the line, for the loop.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The whole host: every process whose page tables matter, within bounds, for months."""
+"""The daemon: follows all processes of a host with large page tables, within limits."""
 
 from tracer.daemon.discovery import Selection
 from tracer.daemon.host import Host

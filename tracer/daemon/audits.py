@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""When the daemon audits which process."""
+"""The schedule of the daemon's audits."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,19 +10,19 @@ from tracer.daemon.process_state import ProcessState
 __all__ = ("Audits",)
 
 _AUDIT_EVERY = 60.0
-"""Seconds between two audits of the same process, if it had events since."""
+"""Seconds between two audits of a process that has had events."""
 _CHECK_EVERY = 1.0
-"""Seconds until the next check whether an audit is due, if none was."""
+"""Seconds until the next check, if no audit was due."""
 _CPU_SHARE = 0.02
-"""Share of one CPU that audits may take: the next one waits accordingly."""
+"""Share of one CPU that audits may use; the next audit waits accordingly."""
 
 
 class Audits:
     """Audits processes one at a time, the one that has waited longest first.
 
     Args:
-        resting: whether a process is sampled and takes no events now; it is not audited.
-        alone: a block that keeps the errors of one process from the others.
+        resting: whether a process is sampled and paused; a paused process is not audited.
+        alone: a context manager that confines errors to one process.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Audits:
         self._next = 0.0
 
     def run_due(self, followed: Mapping[int, ProcessState], now: float) -> None:
-        """Audit one process, if one is due.
+        """Audit a process, if an audit is due.
 
         Args:
             followed: the processes, by pid.
@@ -60,7 +60,7 @@ class Audits:
         self._next = now + (time.process_time() - begin) / _CPU_SHARE
 
     def run_all(self, followed: Mapping[int, ProcessState]) -> None:
-        """Audit every process that takes events now."""
+        """Audit every process that is not paused."""
         for pid, process in list(followed.items()):
             if not self._resting(pid):
                 with self._alone(pid):

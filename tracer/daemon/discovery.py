@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The processes of the host as /proc has them, looked at as seldom as will do.
+"""Discover the processes of the host in /proc with few reads.
 
-New ones are found by listing /proc; what each is, and how large its page tables are,
-is read when it is new and every few seconds from then on, a part of them at a time.
+A listing of /proc shows new processes. Discovery reads the identity and VmPTE of a process when
+it is new and every few seconds from then on, for some of the processes at a time.
 """
 
 import re
@@ -18,17 +18,17 @@ from tracer.procfs import cgroup_of, vm_pte_kib
 __all__ = ("Selection", "Processes", "Seen", "within_cgroup")
 
 _LOOK_EVERY = 10.0
-"""Seconds between two looks at the same process."""
+"""Seconds between two reads of the same process."""
 _SELDOM = 60.0
-"""The same for one of which events tell."""
+"""Seconds between two reads of a process that is followed by its events."""
 _LOOKING_SECONDS = 0.2
-"""How long they are looked at in one go, before events are taken again."""
+"""Longest time for reads, seconds, before events are taken again."""
 _STATUS = re.compile(r"^(Name|State|Threads|NSpid|VmPTE):\t *(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A process as it was when it was looked at; fields as `shadow.host_view.HostProcess`."""
+    """A process at its last read; fields as in `shadow.host_view.HostProcess`."""
 
     pid: int
     start_time: int
@@ -39,7 +39,7 @@ class Seen:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """What no other process has, though pids are used again."""
+        """Pid and start time, which are unique although pids are reused."""
         return self.pid, self.start_time
 
 
@@ -48,9 +48,9 @@ class Selection:
     """Which processes are followed.
 
     Attributes:
-        names: patterns of which the name must match one; empty: any name.
-        cgroups: the same for the cgroup; a cgroup includes those below it.
-        min_vmpte_kib: from which VmPTE on.
+        names: patterns, one of which the name must match; empty: any name.
+        cgroups: patterns for the cgroup; a cgroup includes its descendants; empty: any cgroup.
+        min_vmpte_kib: smallest VmPTE.
     """
 
     names: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Selection:
     min_vmpte_kib: int = 1024
 
     def takes(self, seen: Seen) -> bool:
-        """Whether this process is to be followed."""
+        """Whether the selection includes this process."""
         return (
             seen.vm_pte_kib >= self.min_vmpte_kib
             and (not self.names or any(fnmatch(seen.comm, name) for name in self.names))
@@ -81,16 +81,16 @@ def _text(pid: int, name: str) -> str:
 
 
 def _vm_pte_kib(pid: int, status: dict[str, str]) -> int | None:
-    """VmPTE; None: it has no address space."""
+    """VmPTE; None: the process has no address space."""
     if "VmPTE" in status:
         return int(status["VmPTE"].split()[0])
-    if status["State"][0] in "ZX" and int(status["Threads"]) > 1:  # its main thread has ended
+    if status["State"][0] in "ZX" and int(status["Threads"]) > 1:  # the main thread has ended
         return vm_pte_kib(pid)
     return None
 
 
 def _look(pid: int) -> Seen | None:
-    """The process; None: it has no address space, or it is gone."""
+    """Read a process; None: it has no address space, or it has ended."""
     try:
         status = dict(_STATUS.findall(_text(pid, "status")))
         vm_pte = _vm_pte_kib(pid, status)
@@ -105,27 +105,26 @@ def _look(pid: int) -> Seen | None:
             namespace_pid=int(status.get("NSpid", str(pid)).split()[-1]),
             vm_pte_kib=vm_pte,
         )
-    except (OSError, ValueError, LookupError):  # it ended while it was read
+    except (OSError, ValueError, LookupError):  # the process ended during the read
         return None
 
 
 class Processes:
-    """What was seen last."""
+    """The processes of the host at their last reads."""
 
     def __init__(self) -> None:
         self.seen: dict[int, Seen] = {}
-        """By pid; those that have an address space."""
+        """By pid; only processes with an address space."""
         self._looked: dict[int, float] = {}
 
     def look(self, now: float, seldom: Collection[int] = ()) -> None:
-        """List them, and look at those that are new or were not looked at for some time.
+        """List the processes, and read those that are new or due.
 
-        Where they are too many for one time the others' turn comes with the next call; new
-        ones come first.
+        New processes come first. If the time runs out, the next call reads the rest.
 
         Args:
             now: monotonic seconds.
-            seldom: pids of those that need not be looked at so often.
+            seldom: pids of processes that need fewer reads.
         """
         there = set(psutil.pids())
         for pid in (self._looked.keys() | self.seen.keys()) - there:
@@ -136,7 +135,7 @@ class Processes:
         every = {pid: _SELDOM if pid in seldom else _LOOK_EVERY for pid in there}
         due = [pid for pid in there if now - looked.get(pid, -_SELDOM) >= every[pid]]
         for pid in sorted(due, key=lambda pid: looked.get(pid, -_SELDOM)):
-            # Spread, so that not all are looked at again at once.
+            # Spread the reads, so that not all are due at once.
             spread = every[pid] * (pid % 16) / 64 if pid not in looked else 0
             looked[pid] = now - spread
             self.look_at(pid)
@@ -144,7 +143,7 @@ class Processes:
                 return
 
     def look_at(self, pid: int) -> Seen | None:
-        """Look at one now."""
+        """Read one process now."""
         seen = _look(pid)
         if seen is None:
             self.seen.pop(pid, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the daemon does to stay within --max-memory and --max-cpu."""
+"""Enforce --max-memory and --max-cpu."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ class Enforcement:
     """Decides which processes to drop for memory, and which to sample for CPU.
 
     Args:
-        limits: the bounds.
+        limits: the limits.
         sampling: which processes are sampled.
     """
 
@@ -24,7 +24,7 @@ class Enforcement:
         self._budget = CpuBudget(limits.cpu)
 
     def to_drop(self, followed: Mapping[int, ProcessState]) -> ProcessState | None:
-        """The process with the fewest empty PTE pages, if too much memory is in use."""
+        """If too much memory is in use, the process with the fewest empty PTE pages."""
         if memory_bytes() <= self._limits.memory_bytes:
             return None
         return min(followed.values(), key=lambda each: each.session.empty, default=None)
@@ -37,7 +37,7 @@ class Enforcement:
             now: monotonic seconds.
 
         Returns:
-            The processes that start or stop to rest now.
+            The processes to pause or to resume now.
         """
         over = self._budget.over()
         if over is None:
@@ -50,10 +50,10 @@ class Enforcement:
         return self._sampling.due(now)
 
     def notes(self) -> list[str]:
-        """What the limits cost, in sentences."""
+        """Sentences on the effects of the limits."""
         if not self._sampling.count:
             return []
         return [
-            f"{are(self._sampling.count, 'process')} sampled in time: to follow them all the "
-            f"time would take more than the {self._limits.cpu:.0%} of a CPU of --max-cpu."
+            f"{are(self._sampling.count, 'process')} sampled, that is followed part of the time, "
+            f"to stay within --max-cpu, {self._limits.cpu:.0%} of a CPU."
         ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether events come at all: one of our own is made, and has to come back."""
+"""Check that events arrive: the daemon makes test events, which must come back."""
 
 import mmap
 import os
@@ -17,7 +17,7 @@ _PATIENCE = 2.0
 
 
 class Heartbeat:
-    """Makes an madvise of its own now and then and waits for its event.
+    """Calls madvise at intervals and waits for the event.
 
     Args:
         probes: attached probes.
@@ -28,12 +28,12 @@ class Heartbeat:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._next, self._sent = 0.0, 0.0
         self.alive = False
-        """Whether the last one came back."""
+        """Whether the last test event came back."""
         self.missed = False
-        """Whether the last one did not, though it had the time."""
+        """Whether the last test event did not come back in time."""
 
     def beat(self, now: float) -> None:
-        """Send one, or look whether the last one has come back; `now` in monotonic seconds."""
+        """Make a test event, or check for the last one; `now` in monotonic seconds."""
         if self._sent:
             kinds = self._probes.read(self._pid)["kind"]
             if np.isin(Kind.DONTNEED, kinds):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""All processes of a host: choose them, follow them, audit them in turn, drop them.
+"""Select, follow, audit and drop the processes of a host.
 
-A process without events costs nothing: one read empties the ring for all processes, and
-a process is pumped only if it has events or something is left to be read.
+A process without events costs nothing: one read empties the ring for all processes, and the
+host pumps a process only if it has events or unfinished reads.
 """
 
 import time
@@ -35,22 +35,22 @@ from tracer.procfs import vm_pte_kib
 
 __all__ = ("Host",)
 
-if TYPE_CHECKING:  # it imports pyarrow, which a daemon that writes no traces does without
+if TYPE_CHECKING:  # imports pyarrow, which a daemon without traces does not need
     from tracer.daemon.trace_rotation import Traces
 
 _LIST_EVERY = 1.0
 _TURNS = 60
-"""Each process is pumped once in so many seconds, because it may have losses and no events."""
+"""Seconds within which each process is pumped, because it may have losses but no events."""
 _DRIFT_EVERY = 3600.0
-"""Rarely: the pulses trigger checks for drift."""
+"""Seconds between checks of a process for drift; rare, because pulses trigger checks too."""
 _DRIFT_SHARE, _DRIFT_SAVED_NS = 0.05, 2_000_000_000
-"""Share of one CPU for readings for drift, all processes together, and how much they save up."""
+"""Share of one CPU that drift readings of all processes may use, and how much they save up."""
 _SEEDING_SECONDS = 0.1
-"""How long new processes are seeded before events are taken again."""
+"""Longest time for seeding, seconds, before events are taken again."""
 _KINDS_SECONDS = 0.05
-"""How long a view may take to find out whose page tables are."""
+"""Longest time per view, seconds, to find the kinds of mappings that own page tables."""
 _RATE_OVER = 10.0
-"""Seconds over which rates are computed."""
+"""Seconds over which event rates are computed."""
 
 
 class Host:
@@ -62,7 +62,7 @@ class Host:
         reader: reads page tables.
         selection: which processes to follow.
         limits: the memory and CPU that following may take.
-        traces: where to record, if anywhere.
+        traces: the trace files; None: do not record.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Host:
         self._traces = traces
         self._processes = Processes()
         self._unsettled: set[int] = set()
-        """Processes to pump although they have no events: the ring reports a loss only with
-        the next event, or on request."""
+        """Processes to pump although they have no events: a loss is reported only with the
+        next event, or on request."""
         self._followed: dict[int, ProcessState] = {}
         self._refusals = Refusals(limits.memory_bytes)
         self._newcomers = Newcomers(selection, limits, self._refusals)
@@ -96,15 +96,15 @@ class Host:
 
     @property
     def sessions(self) -> dict[int, Session]:
-        """The sessions of the processes that are followed, by pid."""
+        """Sessions of the followed processes, by pid."""
         return {pid: followed.session for pid, followed in self._followed.items()}
 
     def resting(self, pid: int) -> bool:
-        """Whether this process is sampled and takes no events now."""
+        """Whether this process is sampled and paused now."""
         return self._sampling.resting(pid)
 
     def step(self) -> int:
-        """Do what is due; returns how many processes had events."""
+        """Do all due work; returns the number of processes that had events."""
         now = time.monotonic()
         busy = self._pump()
         self._seed(now)
@@ -120,7 +120,7 @@ class Host:
             self._next_rates = now + _RATE_OVER
             for pid, followed in list(self._followed.items()):
                 with self._alone(pid):
-                    followed.tell_rates(now, _RATE_OVER / 2)
+                    followed.update_rates(now, _RATE_OVER / 2)
             trim_heap()
         self._audits.run_due(self._followed, now)
         self._heartbeat.beat(now)
@@ -129,7 +129,7 @@ class Host:
         return busy
 
     def _pump(self) -> int:
-        """Pump processes with events or something left to read; returns how many had events."""
+        """Pump processes with events or unfinished reads; returns the number with events."""
         ready = self._probes.poll()
         for pid in self._unsettled.union(ready) & self._followed.keys():
             if not self._sampling.resting(pid):
@@ -153,7 +153,7 @@ class Host:
 
     @contextmanager
     def _alone(self, pid: int) -> Iterator[None]:
-        """An error within this block ends the following of this process, and of no other."""
+        """Confine errors in this block: they end the following of this process only."""
         try:
             yield
         except Exception as error:
@@ -169,7 +169,7 @@ class Host:
         self._let_go(pid)
 
     def _feel_pulses(self) -> None:
-        """Check processes for drift whose pulse shows a change without an event."""
+        """Check for drift where the pulse of a process changes without an event."""
         awake = {
             pid: followed.session.target
             for pid, followed in self._followed.items()
@@ -180,7 +180,7 @@ class Host:
             self._unsettled.add(pid)
 
     def _choose(self, now: float) -> None:
-        """Find processes that are new, have ended, or have another process under their pid."""
+        """Find new and ended processes, and reused pids."""
         seen = self._processes.seen
         for pid, followed in list(self._followed.items()):
             there = seen.get(pid)
@@ -208,12 +208,12 @@ class Host:
                 self._totals.failures += 1
                 self._refuse(process.pid, described(error))
         if not self._newcomers:
-            give_back()  # the memory that the readings needed
+            give_back()  # free the memory that the readings needed
 
     def _follow(self, process: Seen, now: float) -> None:
         target = open_target(process.pid)
         if target.start_time != process.start_time:
-            return  # another process has the pid by now; the next list finds it
+            return  # the pid is reused; the next listing finds the new process
         self._probes.add(process.pid)
         tee = self._traces.tee() if self._traces else None
         session = Session(
@@ -237,7 +237,7 @@ class Host:
         followed = self._followed.pop(pid, None)
         if followed:
             session = followed.session
-            with suppress(Exception):  # an error in this session may be why it is dropped
+            with suppress(Exception):  # an error of this session may be the reason for the drop
                 session.rest()
             with suppress(Exception):
                 session.end()
@@ -259,7 +259,7 @@ class Host:
                 self._take_turn(pid)
 
     def _take_turn(self, pid: int) -> None:
-        """Let a sampled process start or stop to rest."""
+        """Pause or resume a sampled process."""
         session = self._followed[pid].session
         if self._sampling.resting(pid):
             session.rest()
@@ -272,11 +272,11 @@ class Host:
             self._unsettled.add(pid)
 
     def audit(self) -> None:
-        """Audit every process that is followed now."""
+        """Audit every followed process."""
         self._audits.run_all(self._followed)
 
     def close(self) -> None:
-        """Drop all processes, and end the trace."""
+        """Drop all processes and end the trace."""
         for pid in list(self._followed):
             self._let_go(pid)
         self._pulses.close()
@@ -284,11 +284,11 @@ class Host:
             self._traces.close()
 
     def view(self, *, slots_of: int | None = None, kinds: bool = False) -> HostView:
-        """All that is known now.
+        """The current state of the host.
 
         Args:
-            slots_of: a process whose slots and mappings are to be in it.
-            kinds: whether to say of each which kinds of mappings own its page tables.
+            slots_of: pid of the process to include with its slots and mappings.
+            kinds: whether to include the kinds of mappings that own page tables.
         """
         now = time.monotonic()
         if kinds:
@@ -296,7 +296,7 @@ class Host:
         processes = []
         sizes = self._reader.page_table_kib([f.session.target for f in self._followed.values()])
         for pid, seen in list(self._processes.seen.items()):
-            with self._alone(pid), suppress(OSError):  # it has ended: leave it out
+            with self._alone(pid), suppress(OSError):  # the process has ended: leave it out
                 process = self._as_process(seen, sizes.get(pid), now, details=pid == slots_of)
                 processes.append(process)
         slots: dict[int, int] = {}
@@ -320,7 +320,7 @@ class Host:
         )
 
     def _update_kinds(self, now: float) -> None:
-        """Whose page tables are, for those whose turn it is, as far as time goes."""
+        """Find the owners of page tables for processes that are due, until the time runs out."""
         due = [followed for followed in self._followed.values() if followed.kinds_due <= now]
         deadline = time.monotonic() + _KINDS_SECONDS
         for followed in sorted(due, key=lambda followed: followed.kinds_due):
@@ -332,11 +332,11 @@ class Host:
     def _as_process(
         self, seen: Seen, size: int | None, now: float, *, details: bool
     ) -> HostProcess:
-        """One process for the view, with its VmPTE of now.
+        """One process for the view, with its current VmPTE.
 
         Args:
             seen: the process.
-            size: its VmPTE as the reader has it; it is used if it has not changed.
+            size: VmPTE from the reader; it is used if it is unchanged since the last read.
             now: monotonic seconds.
             details: see `Session.snapshot`.
 
@@ -353,10 +353,13 @@ class Host:
         return followed.as_process(following, watched, vm_pte, details=details)
 
     def notes(self) -> list[str]:
-        """What limits this view of the host, in sentences."""
+        """Sentences on the limits of this view of the host."""
         notes = self._refusals.notes() + self._enforcement.notes()
         if self._heartbeat.missed:
-            notes.append("No event of our own came back lately: the probes may be detached.")
+            notes.append(
+                "The last test event did not come back: the probes may be detached; "
+                "restart ptescope."
+            )
         if self._traces and self._traces.problem:
             notes.append(self._traces.problem)
         return notes

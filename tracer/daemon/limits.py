@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the daemon may use, and what it does not follow for that."""
+"""The memory and CPU that the daemon may use, and what it uses."""
 
 import resource
 import time
@@ -9,18 +9,18 @@ from pathlib import Path
 __all__ = ("CpuBudget", "Limits", "memory_bytes", "shadow_cost")
 
 _BYTES_PER_PAGE = 1100
-"""What following takes for each PTE page while it is seeded; 1.1 GiB for a million."""
+"""Bytes per PTE page for seeding and following; 1.1 GiB for a million pages."""
 _FIXED_BYTES = 128 << 10
 _PAGE_SIZE = resource.getpagesize()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds.
+    """The limits of the daemon.
 
     Attributes:
-        memory_bytes: resident memory of the whole process.
-        cpu: share of one CPU, 1 is all of it.
+        memory_bytes: resident memory of the daemon.
+        cpu: share of one CPU; 1 is a whole CPU.
     """
 
     memory_bytes: int = 512 << 20
@@ -33,28 +33,28 @@ def memory_bytes() -> int:
 
 
 def shadow_cost(vm_pte_kib: int) -> int:
-    """Bytes that seeding and following a process with this VmPTE may take."""
+    """Estimate the bytes for seeding and following a process with this VmPTE."""
     return _FIXED_BYTES + vm_pte_kib // 4 * _BYTES_PER_PAGE
 
 
 class CpuBudget:
-    """Whether this process uses more CPU than it may, window by window.
+    """Checks, window by window, whether the daemon exceeds its share of CPU.
 
     Args:
-        share: of one CPU.
+        share: permitted share of one CPU.
     """
 
     window = 5.0
-    """Seconds over which use is looked at."""
+    """Length of a window, seconds."""
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._since, self._used = time.monotonic(), time.process_time()
         self.use = 0.0
-        """Share used in the last window."""
+        """Share of one CPU in the last window."""
 
     def over(self) -> bool | None:
-        """At the end of a window: whether too much was used in it; None: it goes on."""
+        """At the end of a window, whether it exceeded the share; None: the window goes on."""
         now, used = time.monotonic(), time.process_time()
         if now - self._since < self.window:
             return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Memory that only the start needed, given back: a daemon runs for months.
+"""Give back memory that only the start needs, because a daemon runs for months.
 
-Compilers (libclang, libLLVM, llvmlite) leave some 130 MiB of their text and constants
-mapped, and free heap.
+The compilers (libclang, libLLVM, llvmlite) leave about 130 MiB of text and constants resident,
+and free heap.
 """
 
 import ctypes
@@ -20,23 +20,23 @@ _LIBRARY = re.compile(r"/.*\.so[.\d]*")
 
 
 def keep_heap_small() -> None:
-    """One arena for all threads, and arrays of their own mappings: what is freed goes back.
+    """Use one arena for all threads and a mapping for each array, so that freed memory goes back.
 
-    Otherwise the threshold grows with what is freed (mallopt(3)), and arrays of processes
-    that come and go leave holes in the heap: 261 MiB with 1,000 processes instead of 242.
+    By default, malloc's mmap threshold grows with the size of freed blocks (mallopt(3)), and the
+    arrays of ended processes leave holes in the heap: 261 MiB with 1,000 processes, not 242.
     """
     _LIBC.mallopt(_M_ARENA_MAX, 1)
     _LIBC.mallopt(_M_MMAP_THRESHOLD, 64 << 10)
 
 
 def give_back() -> None:
-    """Let go of libraries' pages that are as they are on disk, and of free heap.
+    """Drop clean pages of library files, and free heap.
 
-    What is needed after all comes back from the files.
+    The kernel reads dropped pages from the files again if they are needed.
     """
     for mapping in parse_maps(Path("/proc/self/smaps").read_text(errors="replace")):
         library = _LIBRARY.fullmatch(mapping.name) and not mapping.prot & mmap.PROT_WRITE
-        # Relocated constants are not as on disk: those have anonymous pages.
+        # Relocated constants differ from the file, so their pages are anonymous.
         if library and mapping.anonymous_kib == 0:
             start, length = ctypes.c_void_p(mapping.start), mapping.end - mapping.start
             _LIBC.madvise(start, ctypes.c_size_t(length), mmap.MADV_DONTNEED)
@@ -44,5 +44,5 @@ def give_back() -> None:
 
 
 def trim_heap() -> None:
-    """Give back what is free in the heap."""
+    """Give free heap back to the kernel."""
     _LIBC.malloc_trim(0)

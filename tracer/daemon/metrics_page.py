@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The answers to requests over HTTP: /metrics and /healthz."""
+"""Answers to HTTP requests: /metrics and /healthz."""
 
 import asyncio
 import gzip
@@ -25,7 +25,7 @@ _MOST_KEPT = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: `headers` by their names in small letters."""
+    """An HTTP request; `headers` are keyed by lower-case names."""
 
     method: str
     target: str
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -46,7 +46,7 @@ def _text(status: int, text: str, *more: tuple[str, str]) -> Answer:
 
 
 class _Chosen(Collector):
-    """The metrics with these names or samples of these names; all, if there are no names."""
+    """The metrics with these names or sample names; all metrics if there are no names."""
 
     def __init__(self, collector: Collector, names: frozenset[str]) -> None:
         self._collector, self._names = collector, names
@@ -59,11 +59,11 @@ class _Chosen(Collector):
 
 
 class MetricsPage:
-    """Answers requests. All that come while a view is being made share it, and its text.
+    """Answers requests. Requests that arrive during the making of a view share it and its text.
 
     Args:
-        view: gives the host as it is now; may raise TimeoutError or PtescopeError.
-        top: how many processes and cgroups have metrics of their own.
+        view: returns the current state of the host; may raise TimeoutError or PtescopeError.
+        top: number of processes and of cgroups with their own metrics.
     """
 
     def __init__(self, view: Callable[[], HostView], top: int) -> None:
@@ -80,12 +80,12 @@ class MetricsPage:
         return await asyncio.shield(self._asking)
 
     async def answer(self, request: Request) -> Answer:
-        """The answer to one request."""
+        """Answer one request."""
         url = urlsplit(request.target)
         if url.path not in ("/metrics", "/healthz"):
-            return _text(404, "There are /metrics and /healthz.")
+            return _text(404, "Not found: use /metrics or /healthz.")
         if request.method not in ("GET", "HEAD"):
-            return _text(405, "Only GET and HEAD are answered.", ("Allow", "GET, HEAD"))
+            return _text(405, "Not supported: use GET or HEAD.", ("Allow", "GET, HEAD"))
         try:
             view = await self._look()
         except (TimeoutError, PtescopeError) as error:
@@ -97,11 +97,11 @@ class MetricsPage:
     @staticmethod
     def _health(view: HostView) -> Answer:
         if not view.cost.sees_events:
-            return _text(503, "no event of our own came back lately")
+            return _text(503, "the last test event did not come back")
         return _text(200, "events come in")
 
     def _metrics(self, view: HostView, request: Request, names: list[str]) -> Answer:
-        """The page of a view, made once for each form; a choice of metrics is not kept."""
+        """The page of a view. Full pages are kept for each format; selections are not."""
         if self._shown is not view:
             self._shown, self._kept = view, {}
         zipped = "gzip" in request.headers.get("accept-encoding", "")
@@ -122,5 +122,5 @@ class MetricsPage:
         return answer
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop requesting views."""
         self._asker.shutdown(wait=False, cancel_futures=True)

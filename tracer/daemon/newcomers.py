@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes that are to be followed and are not yet: chosen, and waiting for their turn."""
+"""Selected processes that wait to be followed."""
 
 import os
 from collections import deque
@@ -12,16 +12,16 @@ from tracer.daemon.skipped import Refusals
 __all__ = ("Newcomers",)
 
 _SELF = os.getpid()
-"""Not followed: each event would make another."""
+"""ptescope itself is not followed: each of its events would cause another."""
 
 
 class Newcomers:
-    """Who waits to be followed, in order.
+    """The queue of processes to be followed.
 
     Args:
-        choice: whom to follow.
-        limits: what that may take.
-        refusals: who is not to be tried now.
+        choice: the selection of processes.
+        limits: the memory that following may use.
+        refusals: the processes not to try now.
     """
 
     def __init__(self, selection: Selection, limits: Limits, refusals: Refusals) -> None:
@@ -32,15 +32,15 @@ class Newcomers:
         return bool(self._waiting)
 
     def next(self) -> Seen:
-        """The next one, which waits no longer."""
+        """Remove and return the next process."""
         return self._waiting.popleft()
 
     def notice(self, seen: Mapping[int, Seen], followed: Container[int], now: float) -> None:
-        """Let those wait that are new and chosen and for which there is memory.
+        """Queue new selected processes for which there is memory.
 
         Args:
             seen: all processes, by pid.
-            followed: pids of those that are followed.
+            followed: pids of the followed processes.
             now: monotonic seconds.
         """
         alive = (p for p in self._waiting if p.pid in seen and seen[p.pid].identity == p.identity)
@@ -56,6 +56,6 @@ class Newcomers:
             if self._selection.takes(process):
                 cost = shadow_cost(process.vm_pte_kib)
                 self._refusals.fits(process.identity, fits=cost <= room)
-                if cost <= room:  # else it is only counted, and the notes say so
+                if cost <= room:  # else the process is only counted; the notes say so
                     self._waiting.append(process)
                     room -= cost

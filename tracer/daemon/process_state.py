@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process of the host, followed or only counted, as the view has it."""
+"""The state of a process of the host, followed or only counted."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ _KINDS_SHARE = 0.002
 
 @dataclass
 class ProcessState:
-    """A process that is followed, and when what was done to it (monotonic seconds)."""
+    """A followed process, and the times of actions on it (monotonic seconds)."""
 
     seen: Seen
     session: Session
@@ -37,8 +37,8 @@ class ProcessState:
     kinds_of: tuple[int, Audit] | None = None
     """How many events and which audits `kinds` has taken in."""
 
-    def tell_rates(self, now: float, shortest: float) -> None:
-        """Its rates since the last time, if that is `shortest` seconds ago or more."""
+    def update_rates(self, now: float, shortest: float) -> None:
+        """Update the event rates if the last update is at least `shortest` seconds ago."""
         passed = now - self.rate_since
         events, pages = self.session.events, self.session.pte_pages
         if passed >= shortest:
@@ -47,7 +47,7 @@ class ProcessState:
         self.rate_since, self.rate_events, self.rate_pages = now, events, pages
 
     def slots(self) -> dict[int, int]:
-        """Entries of each of its PTE pages, by the first address that it maps."""
+        """Entries of each PTE page, by the first address of its slot."""
         return self.session.table.pages().entries_by_slot()
 
     def update_kinds(self, now: float) -> None:
@@ -89,7 +89,7 @@ class ProcessState:
 
 
 def counted(seen: Seen, vm_pte_kib: int) -> HostProcess:
-    """One of which only /proc tells; `vm_pte_kib` as it is now."""
+    """A process that is only counted; `vm_pte_kib` is its current VmPTE."""
     return HostProcess(
         pid=seen.pid,
         start_time=seen.start_time,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether processes drift, asked of all of them each second for little.
+"""A cheap check of all processes for drift, once a second.
 
-Reading /proc/PID/status takes some 20 us, which is too much for a thousand processes that do
-nothing. So VmPTE is read out of the kernel's memory, many processes at a time, where page
-tables are read so; and resident pages from statm, which is kept open. Only where one of the two
-moved is the process looked at (`tracer.follow.looks`).
+A read of /proc/PID/status takes about 20 us, which is too much for a thousand idle processes.
+So the exact reader reads VmPTE from kernel memory, many processes at a time, and statm, which
+stays open, shows resident pages. Only if one of the two changes does the daemon check the
+process itself (`tracer.follow.looks`).
 """
 
 import os
@@ -20,11 +20,11 @@ __all__ = ("Pulses",)
 
 _STATM_BYTES = 128
 _Figures = tuple[int | None, bytes]
-"""VmPTE where the reader gives it, and statm."""
+"""VmPTE, if the reader provides it, and statm."""
 
 
 def _files_to_keep() -> int:
-    """How many files may be kept open: half of what this process may have at most."""
+    """Number of files to keep open: half of the limit of this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(OSError, ValueError):
@@ -34,10 +34,10 @@ def _files_to_keep() -> int:
 
 
 class Pulses:
-    """The figures of each process when it was last asked.
+    """The sizes of each process at the last check.
 
     Args:
-        reader: how page tables are read.
+        reader: reads page tables.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -47,12 +47,12 @@ class Pulses:
         self._figures: dict[int, _Figures] = {}
 
     def moved(self, targets: Mapping[int, Target]) -> set[int]:
-        """Ask all; returns those whose figures are not what they were, by pid."""
+        """Check all processes; returns the pids of those with changed sizes."""
         sizes = self._reader.page_table_kib(targets.values())
         before, self._figures = self._figures, {}
         for pid in targets:
             size = sizes.get(pid)
-            # Only status has the VmPTE of one whose size the reader does not give.
+            # If the reader does not provide the size, only status has VmPTE.
             text = self._statm(pid) if size is not None else self._status(pid)
             self._figures[pid] = size, text
         return {pid for pid, figures in self._figures.items() if before.get(pid) != figures}
@@ -65,7 +65,7 @@ class Pulses:
             return b""
 
     def _statm(self, pid: int) -> bytes:
-        """What shows that the process moves; b"": it has ended."""
+        """The text of statm; b"": the process has ended."""
         file = self._files.get(pid)
         try:
             text = b"" if file is None else os.pread(file, _STATM_BYTES, 0)
@@ -74,7 +74,7 @@ class Pulses:
             return b""
 
     def _reopen(self, pid: int) -> bytes:
-        """Open it, for the first time or because the thread that it was of has ended."""
+        """Open statm, for the first time or because the thread of the open file has ended."""
         self._close(pid)
         file = os.open(living_task(pid) / "statm", os.O_RDONLY | os.O_CLOEXEC)
         text = os.pread(file, _STATM_BYTES, 0)
@@ -90,7 +90,7 @@ class Pulses:
             os.close(file)
 
     def forget(self, pid: int) -> None:
-        """It is not followed any more."""
+        """Drop a process that is no longer followed."""
         self._close(pid)
         self._figures.pop(pid, None)
 

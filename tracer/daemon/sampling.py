@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Processes that are followed only part of the time, to save CPU.
 
-The busiest is the first to be sampled: it is followed for two seconds, then left alone
-for a multiple of that, and read anew when its turn comes. The multiple doubles while
-too much CPU is used, and falls again when there is CPU to spare.
+The busiest process is the first to be sampled. ptescope follows it for two seconds, pauses for
+a multiple of that, and then reads its page tables again. The multiple doubles while too much
+CPU is used, and falls when CPU is free.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ __all__ = ("Sampling",)
 
 _ON = 2.0
 _LONGEST_REST = 64
-"""Times `_ON`."""
+"""Longest pause, in multiples of `_ON`."""
 
 
 @dataclass
 class _Sampled:
-    """One process; `rest` is how many times longer it rests than it is followed."""
+    """A sampled process; `rest` is the length of its pauses in multiples of `_ON`."""
 
     rest: int
     since: float
@@ -26,7 +26,7 @@ class _Sampled:
 
 
 class Sampling:
-    """Who is sampled, and whose turn it is. All times are monotonic seconds."""
+    """The sampled processes and their pauses. All times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._sampled: dict[int, _Sampled] = {}
@@ -35,26 +35,26 @@ class Sampling:
 
     @property
     def count(self) -> int:
-        """How many are sampled."""
+        """Number of sampled processes."""
         return len(self._sampled)
 
     def samples(self, pid: int) -> bool:
-        """Whether this process is not followed all the time."""
+        """Whether this process is sampled."""
         return pid in self._sampled
 
     def resting(self, pid: int) -> bool:
-        """Whether this process is left alone now."""
+        """Whether this process is paused now."""
         return pid in self._sampled and self._sampled[pid].resting
 
     def watched(self, pid: int, found: float, now: float) -> float:
-        """Share of the time since `found` in which it was followed, 0 to 1."""
+        """Share of the time since `found` in which the process was followed, 0 to 1."""
         rested = self._rested.get(pid, 0.0)
         if self.resting(pid):
             rested += now - self._sampled[pid].since
         return max(1.0 - rested / (now - found), 0.0) if now > found else 1.0
 
     def save(self, events_per_second: dict[int, float], now: float) -> None:
-        """Too much is used: sample the busiest that is not, and let the others rest longer."""
+        """Save CPU: sample the busiest process that is not sampled, and lengthen all pauses."""
         for sampled in self._sampled.values():
             sampled.rest = min(sampled.rest * 2, _LONGEST_REST)
         others = {pid: rate for pid, rate in events_per_second.items() if pid not in self._sampled}
@@ -64,7 +64,7 @@ class Sampling:
             self._turned.append(busiest)
 
     def spend(self) -> None:
-        """There is CPU to spare: let all rest less, and who need not rest at all, not at all."""
+        """Use free CPU: shorten all pauses, and stop sampling processes at the minimum."""
         for pid, sampled in list(self._sampled.items()):
             if sampled.rest > 1:
                 sampled.rest //= 2
@@ -72,7 +72,7 @@ class Sampling:
                 del self._sampled[pid]
 
     def due(self, now: float) -> list[int]:
-        """Those that begin or end to rest now."""
+        """The processes to pause or to resume now."""
         for pid, sampled in self._sampled.items():
             if now >= sampled.until:
                 if sampled.resting:
@@ -85,7 +85,7 @@ class Sampling:
         return turned
 
     def forget(self, pid: int) -> None:
-        """It has ended."""
+        """Drop a process that has ended."""
         self._sampled.pop(pid, None)
         self._rested.pop(pid, None)
         self._turned = [other for other in self._turned if other != pid]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What systemd wants to hear of a service: that it is up, alive, about to end (sd_notify(3)).
+"""Notify systemd that the service is ready, alive or stopping (sd_notify(3)).
 
-The variables come from whoever started us. What is odd in them is reported and left aside: a
-service that nobody listens to still does its work.
+The variables come from the parent process. Invalid values are reported and ignored, because
+the daemon works without a service manager too.
 """
 
 import logging
@@ -14,7 +14,7 @@ from functools import cache
 __all__ = ("notify", "watchdog_seconds")
 
 _SECONDS = 1.0
-"""How long a message may wait where the manager does not read."""
+"""Longest wait for a manager that does not read, seconds."""
 _VSOCK = re.compile(r"vsock(?:-stream|-dgram|-seqpacket)?:.*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _log = logging.getLogger("ptescope")
@@ -22,7 +22,7 @@ _log = logging.getLogger("ptescope")
 
 @cache
 def _warn(message: str) -> None:
-    """Say it once."""
+    """Log a warning once."""
     _log.warning("ptescope: %s", message)
 
 
@@ -32,7 +32,7 @@ def notify(state: str) -> None:
     if not address:
         return
     if _VSOCK.fullmatch(address) or address[0] not in "/@":
-        _warn(f"NOTIFY_SOCKET is {address!r}, neither a path nor an abstract socket: not used.")
+        _warn(f"NOTIFY_SOCKET is ignored: {address!r} is neither a path nor an abstract socket.")
         return
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
@@ -43,11 +43,11 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """Within how many seconds systemd wants to hear WATCHDOG=1 each time; None: never."""
+    """Seconds within which systemd expects each WATCHDOG=1; None: it expects none."""
     text, pid = os.environ.get("WATCHDOG_USEC"), os.environ.get("WATCHDOG_PID")
-    if not text or (pid and pid != str(os.getpid())):  # meant for another process
+    if not text or (pid and pid != str(os.getpid())):  # the variable is for another process
         return None
     if not _DIGITS.fullmatch(text) or not int(text):
-        _warn(f"WATCHDOG_USEC is {text!r}, not a number of microseconds: not used.")
+        _warn(f"WATCHDOG_USEC is ignored: {text!r} is not a number of microseconds.")
         return None
     return int(text) / 1e6

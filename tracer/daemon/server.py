@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""/metrics and /healthz over HTTP, for clients of any kind.
+"""Serve /metrics and /healthz over HTTP to clients that may misbehave.
 
-One thread serves all connections. Each has a few seconds for its request and for taking the
-answer; where there are too many, the one that has kept us waiting the longest is closed.
+One thread serves all connections. Each connection has a few seconds to send its request and to
+read the answer. If there are too many connections, the server closes the one that has been
+silent for the longest time.
 """
 
 import asyncio
@@ -37,25 +38,25 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError, TypeError, ValueError) as error:
         raise UsageError(
-            f"Metrics cannot be served on {host}:{port} ({error}); choose another --listen."
+            f"Metrics cannot be served on {host}:{port} ({error}); choose another --listen address."
         ) from error
 
 
 class MetricsServer:
-    """Serves metrics until it is stopped.
+    """Serves metrics until `stop`.
 
     Args:
-        view: gives the host as it is now; may raise TimeoutError.
+        view: returns the current state of the host; may raise TimeoutError.
         host: the address to listen on.
-        port: the port; 0: any that is free.
-        top: how many processes and cgroups have metrics of their own.
+        port: the port; 0: any free port.
+        top: number of processes and of cgroups with their own metrics.
 
     Attributes:
-        port: the port.
-        problem: why it has ended though nobody stopped it.
+        port: the port in use.
+        problem: why it ended without `stop`; None: it did not.
 
     Raises:
-        UsageError: that address cannot be listened on.
+        UsageError: the server cannot listen on this address.
     """
 
     def __init__(self, view: Callable[[], HostView], host: str, port: int, *, top: int) -> None:
@@ -68,19 +69,19 @@ class MetricsServer:
         self._stopped = asyncio.Event()
         self._most = min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._waiting: dict[asyncio.Task[None], None] = {}
-        """Connections whose request has not come yet, the oldest first."""
+        """Connections that have not sent a complete request, the oldest first."""
         self._open: set[asyncio.Task[None]] = set()
         self._noted = 0.0
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop the server."""
         if self._thread.ident is not None:
-            with suppress(RuntimeError):  # it has ended by itself
+            with suppress(RuntimeError):  # the loop has already ended
                 self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
         self._page.close()
@@ -90,7 +91,7 @@ class MetricsServer:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
-        except BaseException as error:  # reported by the thread that watches
+        except BaseException as error:  # the main thread reports it
             self.problem = error
 
     async def _serve(self) -> None:
@@ -106,7 +107,7 @@ class MetricsServer:
             await asyncio.gather(*self._open, return_exceptions=True)
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A line a minute at most, such as that no file is left for another connection."""
+        """Log a problem at most once a minute, for example a lack of file descriptors."""
         if loop.time() - self._noted > 60 or not self._noted:
             self._noted = loop.time()
             error = context.get("exception")
@@ -122,14 +123,14 @@ class MetricsServer:
         try:
             await self._talk(task, reader, writer)
         except (TimeoutError, OSError, asyncio.CancelledError):
-            writer.transport.abort()  # the client's doing, or it had to make room
+            writer.transport.abort()  # the client caused it, or room was made
         finally:
             self._waiting.pop(task, None)
             self._open.discard(task)
             writer.close()
 
     def _make_room(self) -> bool:
-        """Whether there is room for a connection, though the oldest may have to be closed."""
+        """Whether there is room for a connection; closes the oldest silent one if needed."""
         if len(self._open) < self._most:
             return True
         oldest = next(iter(self._waiting), None)
@@ -154,7 +155,7 @@ class MetricsServer:
         except (TimeoutError, OSError):
             raise
         except (h11.RemoteProtocolError, ValueError):
-            answer = Answer(HTTPStatus.BAD_REQUEST, b"This request is not understood.\n")
+            answer = Answer(HTTPStatus.BAD_REQUEST, b"This request is not valid HTTP.\n")
         except PtescopeError as error:
             answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
         except Exception as error:
@@ -165,7 +166,7 @@ class MetricsServer:
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
-    """The request of a connection; None: it was closed without one."""
+    """Read the request of a connection; None: the client closed it without one."""
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request):
@@ -179,7 +180,7 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
 async def _send(
     connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, body: bool
 ) -> None:
-    """Send it, and wait until the kernel has all of it."""
+    """Send an answer, and wait until the kernel has accepted all of it."""
     headers = [*answer.headers, ("Content-Length", str(len(answer.body))), ("Connection", "close")]
     status = HTTPStatus(answer.status)
     head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes that are not followed though they were chosen, and why."""
+"""Selected processes that are not followed, and the reasons."""
 
 import traceback
 from collections.abc import Collection
@@ -11,16 +11,16 @@ from shadow.plural import are, counted
 __all__ = ("Identity", "Refusals", "described")
 
 Identity = tuple[int, int]
-"""A process: its pid and its start time."""
+"""Pid and start time of a process."""
 _TRY_AGAIN = 60.0
-"""Seconds until one that could not be followed is tried again: it may have been in exec."""
+"""Seconds until a process that could not be followed is tried again."""
 
 
 def described(error: Exception) -> str:
-    """What went wrong within ptescope itself, and where, on one line."""
+    """One line on an internal error: the error and its place."""
     trace = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(trace[-1].filename).name}:{trace[-1].lineno}" if trace else ""
-    return f"an error of ptescope itself, {type(error).__name__}: {error}{where}"
+    return f"an internal error of ptescope, {type(error).__name__}: {error}{where}"
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class _Refusal:
 
 
 class Refusals:
-    """Who cannot be read, and whom there is no memory for.
+    """Processes that cannot be read, or for which there is no memory.
 
     Args:
-        memory_bytes: what may be taken.
+        memory_bytes: the memory limit.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -42,41 +42,41 @@ class Refusals:
         self._too_large: set[Identity] = set()
 
     def refuse(self, process: Identity, why: str, now: float) -> None:
-        """It cannot be followed; not tried again for a minute."""
+        """Skip a process that cannot be followed, for a minute."""
         self._refused[process] = _Refusal(why, now + _TRY_AGAIN)
 
     def let_go(self, process: Identity, now: float) -> None:
-        """There is no memory left for it."""
+        """Skip a process that was dropped to save memory."""
         self._too_large.add(process)
-        self.refuse(process, "for want of memory", now)
+        self.refuse(process, "for lack of memory", now)
 
     def fits(self, process: Identity, *, fits: bool) -> None:
-        """Whether there is memory for one that is not followed yet."""
+        """Record whether there is memory for a process that is not followed yet."""
         if fits:
             self._too_large.discard(process)
         else:
             self._too_large.add(process)
 
     def accept(self, process: Identity) -> None:
-        """It is followed after all."""
+        """Remove a process that is now followed."""
         self._refused.pop(process, None)
 
     def now(self, now: float) -> set[Identity]:
-        """Who is not to be tried now."""
+        """The processes not to try now."""
         return {process for process, refusal in self._refused.items() if now < refusal.until}
 
     def keep(self, there: Collection[Identity]) -> None:
-        """Forget all others: they have ended."""
+        """Forget all other processes, which have ended."""
         self._refused = {who: why for who, why in self._refused.items() if who in there}
         self._too_large.intersection_update(there)
 
     def notes(self) -> list[str]:
-        """The same in sentences."""
+        """Sentences on the skipped processes."""
         notes = []
         if self._too_large:
             notes.append(
-                f"{are(len(self._too_large), 'process')} only counted: to follow them would take "
-                f"more than the {self._memory_bytes >> 20} MiB of --max-memory."
+                f"{are(len(self._too_large), 'process')} only counted: to follow them would "
+                f"exceed --max-memory, {self._memory_bytes >> 20} MiB."
             )
         unread = self._refused.keys() - self._too_large
         if unread:

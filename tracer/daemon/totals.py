@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the daemon costs and has counted, including processes that it follows no longer."""
+"""Costs and counts of the daemon, including processes that it no longer follows."""
 
 import time
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ __all__ = ("Totals",)
 
 @dataclass
 class Totals:
-    """Sums over the daemon's life.
+    """Sums since the start of the daemon.
 
     Attributes:
         gone_events: events of processes that are no longer followed.
-        gone_lost: events that were lost of these.
+        gone_lost: lost events of these processes.
         uncounted_forks: forked processes that ended before /proc could be read.
-        failures: errors of ptescope itself.
+        failures: internal errors of ptescope.
     """
 
     gone_events: int = 0
@@ -31,15 +31,15 @@ class Totals:
     failures: int = 0
 
     def add_gone(self, session: Session) -> None:
-        """Keep the counts of a session that ends."""
+        """Add the counts of a session that ends."""
         self.gone_events += session.events
         self.gone_lost += session.table.counter(Counter.LOST)
 
     def cost(self, sessions: Sequence[Session], ring: Ring, *, sees_events: bool) -> Cost:
-        """What the daemon has used and counted until now.
+        """The costs and counts until now.
 
         Args:
-            sessions: of the processes that are followed now.
+            sessions: sessions of the processes that are followed now.
             ring: the ring buffer.
             sees_events: whether the self-test event was seen recently.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces of a host, in files of a bounded size, of which the newest are kept."""
+"""Traces of a host in files of limited size; only the newest are kept."""
 
 import threading
 import time
@@ -15,26 +15,26 @@ __all__ = ("Traces",)
 
 _SUFFIX = ".arrows"
 _PATIENCE = 60.0
-"""Seconds until a new file is tried again."""
+"""Seconds until the next try after a new file could not be opened."""
 
 
 class Traces:
-    """Writes what shadows take over, one file after the other.
+    """Writes the records of shadows to one file after another.
 
-    Each file can be replayed alone: it begins with each process as its shadow has it then.
+    Each file is self-contained: it starts with a snapshot of every process.
 
     Args:
-        folder: where they are.
-        size: bytes from which on a new file is begun.
-        keep: how many files are kept, the one that is written included.
+        folder: the folder of the files.
+        size: bytes after which a new file begins.
+        keep: number of files to keep, including the current one.
 
     Raises:
-        UsageError: the folder is not there, or cannot be written to.
+        UsageError: the folder does not exist, or cannot be written to.
     """
 
     def __init__(self, folder: Path, *, size: int, keep: int) -> None:
         if not folder.is_dir():
-            raise UsageError(f"There is no folder {folder}; make it, or choose another.")
+            raise UsageError(f"The folder {folder} does not exist; create it, or choose another.")
         self._folder, self._size, self._keep = folder, size, keep
         self._host = gethostname()
         self._ending: list[threading.Thread] = []
@@ -50,11 +50,11 @@ class Traces:
         self._writer, self._tees = TraceWriter(path), dict[Engine, Tee]()
 
     def start(self) -> None:
-        """Begin to write; what was told until then waits."""
+        """Start to write; earlier records have waited in a queue."""
         self._writer.start()
 
     def tee(self) -> Tee:
-        """What the shadow of a process is to tell its records to."""
+        """The function to which the shadow of a process hands its records."""
 
         def take(engine: Engine, record: Record) -> None:
             tee = self._tees.get(engine)
@@ -64,32 +64,32 @@ class Traces:
             tee = self._tees[engine] = self._writer.tee()
             tee(engine, engine.facts)
             if not isinstance(record, Facts) or record.kernel.seed != "none":
-                tee(engine, engine.restated())  # `record` is in it
+                tee(engine, engine.restated())  # the snapshot includes `record`
 
         return take
 
     def forget(self, engine: Engine) -> None:
-        """Nothing more comes of this process."""
+        """End the records of a process."""
         self._tees.pop(engine, None)
 
     @property
     def problem(self) -> str | None:
-        """Why a file is not complete, or cannot be begun or removed."""
+        """Why a file is incomplete, or cannot be opened or removed; None: all is well."""
         if self._problem is None and self._writer.problem is not None:
-            return f"{self._writer.file.path} cannot be written any more: {self._writer.problem}."
+            return f"{self._writer.file.path} can no longer be written: {self._writer.problem}."
         return self._problem
 
     def turn_over(self) -> None:
-        """Begin a new file, if this one is large enough, and remove the oldest.
+        """Begin a new file if the current one is large enough, and remove the oldest.
 
-        Where that cannot be done the old one goes on, and it is tried again in a while.
+        If that fails, the current file continues, and a later call tries again.
         """
         if self._writer.file.size < self._size or time.monotonic() < self._try_again:
             return
         try:
             self._turn_over()
         except (PtescopeError, OSError) as error:
-            self._problem = f"A new trace cannot be begun, or an old one removed: {error}"
+            self._problem = f"A new trace cannot be opened, or an old one not removed: {error}"
             self._try_again = time.monotonic() + _PATIENCE
 
     def _turn_over(self) -> None:
@@ -115,7 +115,7 @@ class Traces:
         """End all files.
 
         Raises:
-            TraceWriteError: the last one could not be written to its end.
+            TraceWriteError: the last file could not be completed.
         """
         for thread in self._ending:
             thread.join()

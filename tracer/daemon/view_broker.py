@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Views of the host for other threads, made by the one that watches it.
+"""Views of the host for other threads, made by the thread that watches the host.
 
-The shadows belong to one thread. Others ask here and wait. All who ask for the same while one
-is being made share it, and who asks within a second of the last one is given that.
+The shadows belong to one thread; other threads request views here and wait. Identical requests
+during the making of a view share it, and a request within a second of the last view gets that.
 """
 
 import threading
@@ -20,11 +20,11 @@ _PATIENCE = 10.0
 
 
 class ViewBroker:
-    """Between the thread that watches and those that show.
+    """Hands views from the thread that watches the host to other threads.
 
     Args:
-        view: makes a view, with the slots of the process with this pid; called by the
-            thread that watches only.
+        view: makes a view with the slots of the process with this pid; only the thread that
+            watches the host calls it.
     """
 
     def __init__(self, view: Callable[[int | None], HostView]) -> None:
@@ -48,22 +48,22 @@ class ViewBroker:
             return self._waiting.setdefault(slots_of, Future())
 
     def ask(self, slots_of: int | None = None) -> HostView:
-        """A view that is at most a second old; for any thread.
+        """Request a view that is at most a second old; for any thread.
 
         Args:
-            slots_of: whose slots are to be in it, if anybody's.
+            slots_of: pid of the process to include with its slots; None: no process.
 
         Raises:
-            TimeoutError: none was made in ten seconds.
-            PtescopeError: the host is not watched any more, or could not be looked at.
+            TimeoutError: no view was made within ten seconds.
+            PtescopeError: the host is no longer watched, or the view failed.
         """
         try:
             return self._ask(slots_of).result(_PATIENCE)
         except TimeoutError:
-            raise TimeoutError("the host could not be looked at in 10 s") from None
+            raise TimeoutError("the host was not read within 10 s") from None
 
     def answer(self) -> None:
-        """Make the views that are waited for; for the thread that watches."""
+        """Make the requested views; for the thread that watches the host."""
         if not self._asked.is_set():
             return
         with self._lock:
@@ -74,7 +74,7 @@ class ViewBroker:
             try:
                 made[slots_of] = self._view(slots_of)
             except Exception as error:
-                problem = PtescopeError(f"The host could not be looked at: {error!r}.")
+                problem = PtescopeError(f"The host could not be read: {error!r}.")
                 problem.__cause__ = error
                 future.set_exception(problem)
             else:
@@ -83,11 +83,11 @@ class ViewBroker:
             self._last = made
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but no longer than until somebody asks."""
+        """Sleep until a request arrives, at most for this time."""
         self._asked.wait(seconds)
 
     def close(self, why: PtescopeError) -> None:
-        """Nobody watches any more; who asks is given the reason."""
+        """End the watch; later requests raise this error."""
         with self._lock:
             self._ended = why
             waiting, self._waiting = self._waiting, {}

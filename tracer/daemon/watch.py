@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The loop that watches a host, for the daemon and for `top`."""
+"""The loop that watches a host, for `daemon` and `top`."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,8 +24,8 @@ def follow_host(
 
     Args:
         host: the host.
-        broker: where other threads ask for the view.
-        over: says when to stop.
+        broker: hands views to other threads.
+        over: returns true to stop.
         duration: seconds after which to stop; None: never.
         tasks: what to do at intervals.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Following one process: a session feeds its shadow, an auditor compares and repairs it."""
+"""Follow one process: a session feeds its shadow, an auditor compares and repairs it."""

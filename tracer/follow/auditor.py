@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Audits of one shadow: read and compare (`tracer.follow.comparer`), repair, add up.
+"""Audit one shadow: read and compare (`tracer.follow.comparer`), repair, add up.
 
-Slots that stayed in motion are left out of the sums and counted as not compared.
+Slots that change during all readings are left out of the sums and counted as not compared.
 """
 
 import time
@@ -34,7 +34,7 @@ _REREAD_EVERY_NS = 100_000_000
 
 
 def _same(before: Facts, after: Facts) -> bool:
-    """Whether a reading between the two has corrected nothing."""
+    """Whether a reading between the two corrected nothing."""
     return (before.audit.repaired, before.audit.pte_pages_diff, before.unplaced) == (
         after.audit.repaired,
         after.audit.pte_pages_diff,
@@ -47,15 +47,15 @@ def _added(total: dict[str, int], more: dict[str, int]) -> dict[str, int]:
 
 
 class Auditor:
-    """Keeps a shadow honest.
+    """Compares a shadow with the page tables, and repairs it.
 
     Args:
         target: the process.
         engine: its shadow.
-        reader: how its page tables are read.
-        take: takes the events that have come; returns how many.
-        drift_every: seconds between two looks whether the process drifts without events.
-        budget: what readings for drift may take together with others.
+        reader: reads the page tables.
+        take: takes new events; returns their number.
+        drift_every: seconds between two checks for drift without events.
+        budget: the CPU that drift readings may use, shared with other processes.
     """
 
     def __init__(
@@ -79,49 +79,49 @@ class Auditor:
         return self._engine.table
 
     def seeded(self, vm_pte_kib: int) -> None:
-        """The table was seeded; `vm_pte_kib` was read at the end of that."""
+        """Note that the table was seeded; `vm_pte_kib` was read at the end of the seeding."""
         unplaced = 0
         if not self._reader.exact:
-            # What VmPTE has more than the shadow was there before and maps nothing.
+            # Pages that VmPTE counts beyond those of the shadow are older than the seed, and empty.
             unplaced = max(self._pages_by_vm_pte(vm_pte_kib) - self._placed(), 0)
         self._unplaced_at_seed = unplaced
         self._engine.update(time.monotonic_ns(), unplaced=unplaced)
         self._rest()
 
     def seeding(self) -> None:
-        """The table has just been read; the events since then come next."""
+        """Note that the table was just read; the events since then come next."""
         self._motion.forget()
 
     def distrust(self) -> None:
-        """Whatever was read may be wrong: read everything again at the next occasion."""
+        """Read everything again in the next `follow_up`, because the last reading may be wrong."""
         self._motion.lost = True
 
     def note(self, events: EventBatch) -> None:
-        """Take notice of events that the table was fed with."""
+        """Note events that were applied to the table."""
         self._motion.note(events)
 
     @property
     def unsettled(self) -> bool:
-        """Whether something is to be read again at the next occasion."""
+        """Whether the next `follow_up` reads something again."""
         return self._motion.lost or bool(self._motion.doubtful) or self._looks.suspicious
 
     def look_soon(self) -> None:
-        """Look for drift at the next occasion."""
+        """Check for drift in the next `follow_up`."""
         self._looks.due_at = 0
 
     def _placed(self) -> int:
         return self._table.counter(Counter.TABLES + self._table.running)
 
     def _pages_by_vm_pte(self, vm_pte_kib: int) -> int:
-        """PTE pages of the process: VmPTE less the upper levels and the deposits."""
+        """Number of PTE pages: VmPTE less the upper levels and the deposits."""
         above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
         return vm_pte_kib // KIB_PER_PAGE - sum(map(self._table.counter, above))
 
     def follow_up(self) -> None:
-        """Read again what calls and losses have made uncertain, and no more.
+        """Read again only what calls and losses have made uncertain.
 
-        What is in motion then is read again in its turn. Now and then it looks
-        whether the process drifts without events.
+        Slots that change meanwhile are read again later. At intervals, this also checks for
+        drift without events.
         """
         now = time.monotonic_ns()
         doubtful = self._motion.doubtful
@@ -133,23 +133,23 @@ class Auditor:
             self._look(now)
 
     def _look(self, now: int) -> None:
-        """Look for drift, and read everything again if there is some."""
+        """Check for drift, and read everything again if there is some."""
         if self._looks.look(now, self._take):
             known = self._engine.facts
             self._read_again(None)
             self._looks.have_read(now, in_vain=_same(known, self._engine.facts))
 
     def _rest(self) -> None:
-        """Everything was read."""
+        """Note that everything was read."""
         with suppress(OSError):
             self._looks.rest()
             self._causes.rest()
 
     def audit(self, patience_ns: int = 0) -> None:
-        """Compare everything, repair, and count it as a run.
+        """Compare everything, repair it, and count one run.
 
         Args:
-            patience_ns: how long to go on where the process does not rest.
+            patience_ns: how long to repeat readings that the process disturbs.
         """
         if outcome := self._check(None, patience_ns):
             total, coverage = self._engine.facts.audit, outcome.coverage
@@ -167,7 +167,7 @@ class Auditor:
             )
 
     def _read_again(self, within: Ranges | None) -> None:
-        """Check a part, or everything where events are missing, between two runs."""
+        """Check a part between two runs, or everything if events are missing."""
         if outcome := self._check(within):
             still_open = outcome.coverage.open
             if len(still_open):
@@ -178,10 +178,10 @@ class Auditor:
             )
 
     def _check(self, within: Ranges | None, patience_ns: int = 0) -> Comparison | None:
-        """Compare what lies `within`, repair what differs, add it to the total.
+        """Compare the ranges `within`, repair differences, and add them to the total.
 
         Returns:
-            What was found; None if an execve cut it short.
+            The result; None: an execve interrupted the comparison.
         """
         try:
             outcome = self._comparer.compare(within, patience_ns)
@@ -207,7 +207,7 @@ class Auditor:
         )
         self._engine.update(time.monotonic_ns(), audit=total)
         vmas = self._wrong_vmas(outcome)
-        if vmas is not None:  # whether a slot is still mapped decides what a repair means
+        if vmas is not None:  # the meaning of a repair depends on whether the slot is still mapped
             self._take_over(vmas)
         if len(found.slots):
             self._engine.apply(Repair(time.monotonic_ns(), outcome.real))
@@ -219,9 +219,9 @@ class Auditor:
         return outcome
 
     def _wrong_vmas(self, outcome: Comparison) -> npt.NDArray[np.void] | None:
-        """The VMAs as they were read, if the shadow's differ; counts the difference.
+        """The VMAs of the reading, if those of the shadow differ; counts the difference.
 
-        What only decides how they will merge is taken over and not counted.
+        Attributes that only affect later merges are corrected but not counted.
         """
         if outcome.vmas is None:
             return None
@@ -235,15 +235,15 @@ class Auditor:
         return outcome.vmas
 
     def _take_over(self, vmas: npt.NDArray[np.void] | None, upper: Pages | None = None) -> None:
-        """Take over VMAs and upper levels that were read while no mapping changed."""
+        """Replace VMAs and upper levels by a reading during which no mapping changed."""
         brk = 0 if vmas is None else self._target.program_break()
         bases = (upper.pmd_bases, upper.pud_bases) if upper else (None, None)
         self._engine.apply(Mappings(time.monotonic_ns(), *bases, vmas, brk))
 
     def _resolve_unplaced(self) -> int:
-        """How far the number of PTE pages is off, where only the number is known."""
+        """The error in the number of PTE pages, if only the number is known."""
         real = self._pages_by_vm_pte(vm_pte_kib(self._target.pid))
-        # Of the empty PTE pages from before, some may have been used or freed.
+        # The process may have used or freed some of the old empty PTE pages.
         unplaced = min(max(real - self._placed(), 0), self._unplaced_at_seed)
         self._engine.update(time.monotonic_ns(), unplaced=unplaced)
         return abs(real - self._placed() - unplaced)

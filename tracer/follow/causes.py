@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a process has in use that changes its page tables without events.
+"""Find the facilities by which a process may change its page tables without events.
 
-Differences that neither a place nor a call accounts for are named by it: memory that is
-registered with userfaultfd, and files whose use pins pages (get_user_pages maps them without
-a page fault): io_uring, direct I/O, guests of KVM, VFIO, RDMA.
+They explain differences that neither the place nor a call explains: memory that is registered
+with userfaultfd, and open files that pin pages (get_user_pages maps pages without a page
+fault): io_uring, direct I/O, guests of KVM, VFIO, RDMA.
 """
 
 import os
@@ -25,7 +25,7 @@ from tracer.procfs import memory_status, parse_maps, read_living
 __all__ = ("Causes", "Clues", "clues_of")
 
 _EVERY = 5.0
-"""Seconds for which clues are taken to hold."""
+"""Seconds for which clues stay valid."""
 _MOST_FILES = 1024
 _MOST_PTE_KIB = 64 << 10
 """Above this VmPTE smaps, which walks the page tables, is read only with a userfaultfd open."""
@@ -37,9 +37,9 @@ _BY_LINK = {
     "/dev/vfio/": "VFIO",
     "/dev/infiniband/": "RDMA",
 }
-"""What an open file stands for, by how the target of its link begins."""
+"""Facilities by the start of the link target of an open file."""
 _PINNING = ("KVM", "VFIO", "RDMA", "io_uring", "direct I/O")
-"""Those that map pages without a fault; the first that is found gives its name."""
+"""Facilities that map pages without a fault; the first that is in use is named."""
 _FLAGS = re.compile(r"^flags:\t([0-7]+)$", re.MULTILINE)
 _IO = re.compile(r"^(?:read|write)_bytes: (\d+)$", re.MULTILINE)
 _REGISTERED = {"um", "uw", "ui"}
@@ -49,12 +49,12 @@ _HALF_A_PAGE = 2048
 
 @dataclass(frozen=True)
 class Clues:
-    """What a process has in use.
+    """The facilities that a process uses.
 
     Attributes:
-        files: names of `_BY_LINK` and "direct I/O", by its open files.
+        files: names of `_BY_LINK` and "direct I/O", from the open files.
         registered: addresses registered with userfaultfd.
-        moved: bytes that it has read from and written to storage so far.
+        moved: bytes that the process has read from and written to storage.
     """
 
     files: frozenset[str]
@@ -63,7 +63,7 @@ class Clues:
 
 
 def _kind_of(fd: Path) -> str | None:
-    """What an open file stands for."""
+    """The facility that an open file belongs to; None: none."""
     link = str(fd.readlink())
     for begin, kind in _BY_LINK.items():
         if link.startswith(begin):
@@ -77,7 +77,7 @@ def _kind_of(fd: Path) -> str | None:
 def _files(task: Path) -> frozenset[str]:
     kinds = set()
     for fd in islice((task / "fd").iterdir(), _MOST_FILES):
-        with suppress(OSError):  # closed meanwhile
+        with suppress(OSError):  # the file was closed meanwhile
             kinds.add(_kind_of(fd))
     return frozenset(kind for kind in kinds if kind)
 
@@ -96,10 +96,10 @@ def _moved(pid: int) -> int:
 
 
 def clues_of(pid: int) -> Clues:
-    """What a process has in use now.
+    """Find the facilities that a process uses now.
 
     Raises:
-        OSError: it has ended, or may not be looked at.
+        OSError: the process has ended, or may not be read.
     """
     files = read_living(pid, _files)
     registered: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -109,7 +109,7 @@ def clues_of(pid: int) -> Clues:
 
 
 class Causes:
-    """Names what changed the page tables of one process.
+    """Names the causes of changes to the page tables of one process.
 
     Args:
         target: the process.
@@ -122,7 +122,7 @@ class Causes:
         self._moved_at_rest = 0
 
     def rest(self) -> None:
-        """Everything was just read: storage that it uses from now on is a clue."""
+        """Note that everything was just read: use of storage from now on is a clue."""
         self._moved_at_rest = _moved(self._pid)
 
     def _look(self) -> Clues | None:
@@ -134,17 +134,17 @@ class Causes:
         return self._clues
 
     def by_place(self, slots: Slots) -> Mapping[str, Mask]:
-        """Which slots have memory that is registered with userfaultfd."""
+        """Which slots contain memory that is registered with userfaultfd."""
         clues = self._look()
         if clues is None or not len(clues.registered[0]):
             return {}
         return {"userfaultfd": overlapping(slots, clues.registered)}
 
     def pinning(self, entries: int) -> str | None:
-        """What may have mapped so many entries without a fault; None: nothing is known.
+        """The facility that may have mapped `entries` without a fault; None: unknown.
 
-        Where no file is open for direct I/O any more, what storage moved since the last
-        reading tells: buffered reads and writes would have faulted.
+        If no file is open for direct I/O any more, the bytes to and from storage since the last
+        reading are a clue, because buffered reads and writes would have faulted.
         """
         clues = self._look()
         if clues is None:

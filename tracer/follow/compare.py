@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The shadow compared with the page tables as they were read."""
+"""Compare the shadow with a reading of the page tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,24 +18,24 @@ Mask = npt.NDArray[np.bool_]
 
 
 _EXPLAINED = {"populate", "pageout", "guard"}
-"""Causes that are calls, which are known to have been made there."""
+"""Causes that are calls which the probes saw there."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        slots: (n,) int64, ascending: where shadow and truth differ.
-        pte_pages: PTE pages that are really there, less those of the shadow.
-        empty_missing: empty PTE pages that the shadow does not have as such.
-        empty_extra: PTE pages that it has as empty and are not.
-        wrong: entries that are none in one and not in the other.
-        causes: `wrong` by what may have made it, as far as the place tells: a huge page
+        slots: (n,) int64, ascending: slots that differ between shadow and reading.
+        pte_pages: real PTE pages less PTE pages of the shadow.
+        empty_missing: empty PTE pages that the shadow does not report as empty.
+        empty_extra: PTE pages that the shadow reports as empty but are not.
+        wrong: entries that are none in only one of shadow and reading.
+        causes: `wrong` by possible cause, as far as the place shows it: a huge page
             ("thp"), a call ("populate", "pageout", "guard"), memory under "userfaultfd", a
-            "shared file mapping" or another "file mapping", what pins pages and is in use
+            "shared file mapping" or another "file mapping", a facility in use that pins pages
             ("io_uring", "direct I/O", "KVM", "VFIO", "RDMA"), a "loss", or "unknown".
-        empty_causes: the same of `empty_missing` and `empty_extra`.
+        empty_causes: `empty_missing` and `empty_extra` by possible cause.
     """
 
     slots: Slots
@@ -48,12 +48,12 @@ class Difference:
 
     @property
     def explained(self) -> bool:
-        """Whether calls that were seen account for all of it."""
+        """Whether observed calls explain all differences."""
         return not (self.causes.keys() | self.empty_causes.keys()) - _EXPLAINED
 
 
 def _on(slots: Slots, pages: Pages) -> tuple[Mask, npt.NDArray[np.uint64]]:
-    """Whether each of `slots` has a PTE page, and its map."""
+    """Whether each of `slots` has a PTE page, and the bitmap of its entries."""
     at = np.searchsorted(pages.slots, slots)
     exists = np.isin(slots, pages.slots)
     maps = np.zeros((len(slots), pages.present.shape[1]), np.uint64)
@@ -62,7 +62,7 @@ def _on(slots: Slots, pages: Pages) -> tuple[Mask, npt.NDArray[np.uint64]]:
 
 
 def _may_be_huge(table: Table, flags: npt.NDArray[np.int64]) -> Mask:
-    """Which anonymous VMAs huge pages of any size may come to without an event."""
+    """Which anonymous VMAs may get huge pages of any size without an event."""
     always = table.counter(Counter.THP) == 2 or table.counter(Counter.PAGES_ALWAYS)
     on_request = always or table.counter(Counter.THP) or table.counter(Counter.PAGES_MADVISE)
     allowed = flags & VmaFlag.NOHUGEPAGE == 0
@@ -80,7 +80,7 @@ def _causes(
     pinned: Mask,
     pinning: str | None,
 ) -> npt.NDArray[np.str_]:
-    """What may have made each slot differ: see `Difference.causes`."""
+    """The possible cause of each difference: see `Difference.causes`."""
     bits = np.unpackbits(changed.view(np.uint8), axis=1, bitorder="little")
     first = slots + (bits.argmax(axis=1) << PAGE_SHIFT)
     vmas = table.vmas()
@@ -99,7 +99,7 @@ def _causes(
 
 
 def _sums(causes: npt.NDArray[np.str_], weights: npt.NDArray[np.int64]) -> dict[str, int]:
-    """The weights by cause, where there are any."""
+    """The sum of weights for each cause, without sums of 0."""
     sums = {str(cause): int(weights[causes == cause].sum()) for cause in np.unique(causes)}
     return {cause: total for cause, total in sums.items() if total}
 
@@ -113,19 +113,18 @@ def compare(
     called: Mapping[str, Mask] = MappingProxyType({}),
     pinning: str | None = None,
 ) -> Difference:
-    """Compare the running kernel's side of a shadow with the truth.
+    """Compare the running kernel's side of a shadow with a reading.
 
-    Where `real` is not exact it tells nothing about empty PTE pages: then one
-    is missing where the shadow has entries and there are none, and extra where
-    the shadow has none and there are some.
+    An inexact reading has no empty PTE pages. Then an empty page is missing where the shadow has
+    entries and the reading has none, and extra where only the reading has entries.
 
     Args:
         table: the shadow.
-        real: the truth.
-        shadow: the PTE pages of the shadow, where they are at hand.
-        moving: see `candidates`: slots to leave out.
-        called: likewise: slots under calls after which entries come and go untold, by name.
-        pinning: what may have mapped entries without faults, if anything is known to be in use.
+        real: the reading.
+        shadow: the PTE pages of the shadow, if the caller has them.
+        moving: which of `candidates` to leave out.
+        called: by call, which of `candidates` the calls without complete events cover.
+        pinning: the facility that may have mapped entries without faults; None: unknown.
     """
     shadow = table.pages() if shadow is None else shadow
     slots = candidates(shadow, real)
@@ -163,7 +162,7 @@ def compare(
 
 
 def candidates(shadow: Pages, real: Pages) -> Slots:
-    """The slots that a comparison looks at, ascending."""
+    """The slots that a comparison checks, ascending."""
     known = np.concatenate([shadow.slots, shadow.huge])
     if real.within:
         known = known[overlapping(known, real.within)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The readings of one audit: page tables and mappings, until both sides can be compared.
+"""The readings of one audit: page tables and mappings, repeated until they can be compared.
 
-A reading takes time, and the process goes on meanwhile. Slots in motion are read again, and
-so are slots that differ, until enough is known or the time is over.
+A reading takes time, and the process runs meanwhile. Changing slots and slots that differ are
+read again, until enough slots are compared or the time is over.
 """
 
 import time
@@ -32,15 +32,15 @@ _Vmas = npt.NDArray[np.void]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an audit has found.
+    """The result of an audit.
 
     Attributes:
-        found: the difference, of the slots that were compared.
-        real: the page tables where they differ.
+        found: the difference, for the slots that were compared.
+        real: the page tables of the slots that differ.
         coverage: which slots were compared.
-        upper: a reading of everything during which no mapping changed, for its upper
-            levels; None: there was no such reading, or mappings have changed since.
-        vmas: (n,) of `VMA`: the mappings at such a time; None: likewise.
+        upper: a complete reading during which no mapping changed, for its upper levels; None:
+            there was none, or mappings have changed since.
+        vmas: (n,) of `VMA`: the mappings during that reading; None: as for `upper`.
     """
 
     found: Difference
@@ -52,7 +52,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One reading, compared. `begin` is when it began, ns."""
+    """One reading and its comparison. `begin` is its start time, ns."""
 
     begin: int
     vmas: _Vmas
@@ -65,12 +65,12 @@ class _Reading:
 
     @property
     def differs(self) -> Mask:
-        """(n,) which of `slots` differ and are not in motion."""
+        """(n,) which of `slots` differ and are not changing."""
         return np.isin(self.slots, self.found.slots)
 
     @property
     def pte_pages(self) -> Mask:
-        """(n,) which of `slots` have a PTE page on either side."""
+        """(n,) which of `slots` have a PTE page in the shadow or in the reading."""
         return np.isin(self.slots, self.real.slots) | np.isin(self.slots, self.shadow.slots)
 
 
@@ -80,10 +80,10 @@ class Comparer:
     Args:
         target: the process.
         following: its shadow.
-        reader: how its page tables are read.
+        reader: reads the page tables.
         motion: its recent events.
-        causes: names what no event accounts for.
-        take: takes the events that have come; returns how many.
+        causes: names the causes of differences without events.
+        take: takes new events; returns their number.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Comparer:
         self._motion, self._causes, self._take = motion, causes, take
 
     def compare(self, within: Ranges | None, patience_ns: int) -> Comparison | None:
-        """Compare until enough is known.
+        """Compare until enough slots are compared.
 
         Args:
-            within: what to compare; None: everything.
-            patience_ns: how long to go on where slots are in motion.
+            within: ranges to compare; None: everything.
+            patience_ns: how long to repeat readings of changing slots.
 
         Returns:
-            The outcome; None if the process has called execve meanwhile.
+            The result; None: the process called execve meanwhile.
 
         Raises:
             NoSuchTargetError, OSError: the process has ended.
@@ -144,7 +144,7 @@ class Comparer:
         )
 
     def _named(self, read: _Reading, certain: Mask) -> Difference:
-        """The slots that differ for certain, with what may have made them differ."""
+        """The slots that certainly differ, with the possible causes."""
         if not len(read.found.slots):
             return read.found
         doubtful, called = read.moving | (read.differs & ~certain), read.called
@@ -169,7 +169,7 @@ class Comparer:
             brk = self._target.program_break()
             self._following.apply(Mappings(begin, vmas=vmas, brk=brk))
             self._motion.lost = False
-        # A long reading must not let the ring run full.
+        # The ring must not overflow during a long reading.
         real = self._reader.pages(self._target, vmas, within=within, between=self._take)
         self._take_all()
         table = self._following.table
@@ -187,5 +187,5 @@ class Comparer:
         return self._following.table.counter(Counter.EVENTS + kind)
 
     def _mapping_events(self) -> int:
-        """How many events there were that may have changed VMAs or upper levels."""
+        """Number of events so far that may have changed VMAs or upper levels."""
         return self._following.events - sum(map(self._count, MOVE_NO_MAPPING))

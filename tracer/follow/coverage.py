@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which slots an audit has compared, over the readings that it takes.
+"""Track which slots an audit has compared over its readings.
 
-One reading settles most slots: no event was near, and both sides are equal. A slot with a
-recent event is read again. A slot that differs counts as different once it has differed
-in several readings in a row, because a change may be under way whose event comes late.
+One reading is enough for most slots: they have no recent event, and both sides are equal. A slot
+with a recent event is read again. A slot counts as different only after several consecutive
+readings in which it differs, because the event of a change may arrive late.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 __all__ = ("READINGS", "Coverage")
 
 READINGS = 4
-"""Readings in a row in which a slot has to differ, and readings of an audit at least."""
+"""Consecutive readings in which a slot must differ, and minimum readings of an audit."""
 
 _Slots = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
@@ -24,25 +24,25 @@ class Coverage:
     def __init__(self) -> None:
         self._slots = np.empty(0, np.int64)
         self._strikes = np.empty(0, np.int64)
-        """In how many readings in a row each of `_slots` has differed."""
+        """Number of consecutive readings in which each of `_slots` has differed."""
         self._readings = 0
         self._pte_pages = 0
         self.open = np.empty(0, np.int64)
-        """(n,) ascending: slots of which nothing is known yet."""
+        """(n,) ascending: slots without a result yet."""
         self.not_compared = 0
-        """PTE pages in them."""
+        """Number of PTE pages in `open`."""
 
     def add(self, slots: _Slots, pte_pages: _Mask, moving: _Mask, differs: _Mask) -> _Mask:
-        """Take over one reading.
+        """Add one reading.
 
         Args:
-            slots: (n,) ascending: those that were read.
-            pte_pages: which have a PTE page, in the shadow or really.
-            moving: which had an event so recent that the reading proves nothing.
+            slots: (n,) ascending: the slots of the reading.
+            pte_pages: which have a PTE page, in the shadow or in the reading.
+            moving: which had an event so recently that the reading proves nothing.
             differs: which of the others differ.
 
         Returns:
-            (n,) which differ for certain.
+            (n,) which certainly differ.
         """
         before = np.zeros(len(slots), np.int64)
         before[np.isin(slots, self._slots)] = self._strikes[np.isin(self._slots, slots)]
@@ -59,11 +59,11 @@ class Coverage:
 
     @property
     def compared(self) -> int:
-        """PTE pages of which it is known whether they differ."""
+        """Number of PTE pages with a result."""
         return max(self._pte_pages - self.not_compared, 0)
 
     def suffices(self, share: float) -> bool:
-        """Whether another reading is not worth while: that share of the PTE pages was compared."""
+        """Whether this share of the PTE pages was compared, so that no other reading is needed."""
         if not len(self.open):
             return True
         enough = self.compared >= share * (self.compared + self.not_compared)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who a process is and which allocator it runs, looked up in the background.
+"""Look up the identity and the allocators of a process in the background.
 
-The lookup reads the images of a process, which takes up to a second. One thread does it
-for all sessions, so that no session stops taking events meanwhile.
+The lookup reads the images of a process, which takes up to a second. One thread does it for all
+sessions, so that every session continues to take events.
 """
 
 import time
@@ -17,7 +17,7 @@ __all__ = ("Description",)
 
 @cache
 def _worker() -> ThreadPoolExecutor:
-    """The thread of all lookups. It starts with the first lookup, after rights are dropped."""
+    """The thread for all lookups. It starts after capabilities are dropped."""
     return ThreadPoolExecutor(1, "describe")
 
 
@@ -35,7 +35,7 @@ class Description:
 
     @property
     def pending(self) -> bool:
-        """Whether a lookup is scheduled or runs, so that `poll` must be called again."""
+        """Whether a lookup is scheduled or running, so that `poll` must be called again."""
         return bool(self._due_at or self._lookup)
 
     def schedule(self, seconds: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The first facts of a session: the process, the kernel, and what limits the numbers."""
+"""The first facts of a session: the process, the kernel, and limits on accuracy."""
 
 import time
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from tracer.process.target import Target
 __all__ = ("first_facts",)
 
 _MTHP_NOTE = (
-    "Multi-size THP is on: a fault is taken to make as many entries as the largest "
-    "size that fits; where memory is short it makes fewer, which only an audit sees."
+    "Multi-size THP is on: ptescope assumes that a fault fills the largest size that fits. "
+    "If memory is short, a fault fills fewer entries, which only an audit finds."
 )
 
 
@@ -31,7 +31,7 @@ def _huge_pages(kernel: KernelFacts) -> HugePages:
 def first_facts(
     target: Target, kernel: KernelFacts, probes: Mapping[str, list[str]], reader: Reader
 ) -> Facts:
-    """What is known when a session starts, before its page tables are read.
+    """Collect the facts that are known before the page tables are read.
 
     Args:
         target: the process.

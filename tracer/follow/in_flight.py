@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which slots are in flux: an event touched them so recently that a reading may differ.
+"""Find slots in flux: their last event is so recent that a reading may differ.
 
-A probe and the change that it reports are not simultaneous: a fault's probe fires
-before the entry is set, madvise's after the entries are cleared. So a slot
-with an event shortly before, during or after a reading says nothing about the
-shadow. This module also keeps the ranges of calls that map pages without faults.
+A probe and the change that it reports are not simultaneous: the probe of a fault fires before
+the kernel sets the entry, and that of madvise after the kernel has cleared the entries. So a
+slot with an event shortly before, during or after a reading says nothing about the shadow. This
+module also keeps the ranges of calls that map pages without faults.
 """
 
 from collections import deque
@@ -33,16 +33,16 @@ from shadow.uapi import (
 )
 from tracer.follow.compare import Mask, Slots
 
-__all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "untold")
+__all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "unobserved")
 
 MARGIN_NS = 20_000_000
-"""Time (ns) after which a fault or a call is assumed to be over."""
+"""Time after which a fault or a call is assumed to be complete, ns."""
 
 MOVE_NO_MAPPING = (Kind.FAULT, Kind.DONTNEED, Kind.FREE, Kind.TRUNCATE, Kind.FILL)
-"""Events that change entries, no VMAs, and upper levels only by adding to them."""
+"""Events that change entries but no VMAs, and only add to upper levels."""
 
 _NOWHERE: Ranges = np.empty(0, np.int64), np.empty(0, np.int64)
-_UNTOLD = {
+_UNOBSERVED = {
     *(Kind.MAP, Kind.ADVISE, Kind.POPULATE, Kind.LOCK),
     *(Kind.PROTECT, Kind.REMAP_TO, Kind.BRK),  # in locked memory
     *(Kind.TRUNCATE, Kind.DOUBT, Kind.FILL),
@@ -58,11 +58,11 @@ _CAUSES = {
     Doubt.MAPPINGS: "mappings",
 }
 _BRK_REACH = 64 << 20
-"""A BRK event has only the new break; this many bytes on either side may have changed."""
+"""A BRK event has only the new break; so many bytes on either side may have changed."""
 
 
 def merged(starts: Slots, ends: Slots) -> Ranges:
-    """The union of ranges, as sorted and disjoint ones."""
+    """The union of ranges, sorted and disjoint."""
     order = np.argsort(starts)
     starts, ends = starts[order], np.maximum.accumulate(ends[order])
     begins = np.ones(len(starts), np.bool_)
@@ -71,11 +71,12 @@ def merged(starts: Slots, ends: Slots) -> Ranges:
     return starts[begins], ends[last[: int(begins.sum())]]
 
 
-def untold(events: EventBatch) -> dict[str, EventBatch]:
-    """Those of the events that make entries come or go without an event for each.
+def unobserved(events: EventBatch) -> dict[str, EventBatch]:
+    """The events of calls that add or remove entries without an event for each entry.
 
-    By what they do: map pages without faults, let reclaim choose (MADV_PAGEOUT discards
-    only lazyfree pages that were not written to since), set or remove markers.
+    The keys name the effect: the call maps pages without faults, lets reclaim choose
+    (MADV_PAGEOUT discards only lazyfree pages that were not written to since), or sets or
+    removes markers.
     """
     kind, aux = events["kind"], events["aux"] & ~np.uint32(UNFILLED)
     flags = aux >> MAP_FLAGS_SHIFT
@@ -84,24 +85,24 @@ def untold(events: EventBatch) -> dict[str, EventBatch]:
     populate = maps | collapse | (aux != events["aux"]) | np.isin(kind, (Kind.POPULATE, Kind.LOCK))
     pageout = (kind == Kind.ADVISE) & (aux == MADV_PAGEOUT)
     guard = (kind == Kind.ADVISE) & np.isin(aux, (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE))
-    told = {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
+    found = {"populate": events[populate], "pageout": events[pageout], "guard": events[guard]}
     device = (kind == Kind.MAP) & (aux & SPECIAL != 0)
     cut = (kind == Kind.TRUNCATE) & (aux != 0)
     for doubt, name in _CAUSES.items():
         doubtful = (kind == Kind.DOUBT) & (aux == doubt)
         doubtful |= {"file cut": cut, "device": device}.get(name, False)
-        told[name] = events[doubtful]
-    return told
+        found[name] = events[doubtful]
+    return found
 
 
 def filled(events: EventBatch) -> dict[str, EventBatch]:
-    """FILL events, by who made the entries."""
+    """FILL events by the cause of the entries."""
     fills = events[events["kind"] == Kind.FILL]
     return {name: fills[fills["aux"] == doubt] for doubt, name in _CAUSES.items()}
 
 
 def union(parts: list[Ranges]) -> Ranges:
-    """All ranges in one."""
+    """All ranges in one array."""
     starts, ends = zip(*parts, strict=True)
     return merged(np.concatenate(starts), np.concatenate(ends))
 
@@ -123,16 +124,16 @@ class Motion:
         self.forget()
 
     def forget(self) -> None:
-        """Forget all events, as after a seed, which reads everything."""
+        """Forget all events, for example after a seed, which reads everything."""
         self._recent: deque[EventBatch] = deque()
-        self._called = dict.fromkeys(untold(np.empty(0, EVENT)), _NOWHERE)
+        self._called = dict.fromkeys(unobserved(np.empty(0, EVENT)), _NOWHERE)
         self.reading_since = 0
-        """When the reading under way began (ns); 0: there is none."""
+        """Start of the current reading (ns); 0: there is none."""
 
         self.doubtful: list[Ranges] = []
-        """Ranges of calls since the last reading whose result no event shows."""
+        """Ranges of calls since the last reading that have a result without events."""
         self.lost = False
-        """Events are missing, so anything may be wrong."""
+        """Whether events are missing, so that anything may be wrong."""
 
     def note(self, events: EventBatch) -> None:
         """Note a batch of events."""
@@ -148,9 +149,9 @@ class Motion:
                 if len(calls):
                     self._called[name] = union([self._called[name], _ranges(calls)])
         self.lost = self.lost or Kind.LOSS in kinds
-        if not kinds & _UNTOLD:
+        if not kinds & _UNOBSERVED:
             return
-        for name, calls in untold(events).items():
+        for name, calls in unobserved(events).items():
             if len(calls):
                 self._called[name] = union([self._called[name], _ranges(calls)])
                 self.doubtful.append(_ranges(calls))
@@ -172,5 +173,5 @@ class Motion:
         return not np.isin(self._since(since)["kind"], MOVE_NO_MAPPING).all()
 
     def called(self, slots: Slots) -> dict[str, Mask]:
-        """Which slots any of the calls that `untold` finds ever covered, by its name."""
+        """By effect, which slots a call of `unobserved` has ever covered."""
         return {name: overlapping(slots, ranges) for name, ranges in self._called.items()}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events that the probes cannot complete, completed from /proc/PID/maps.
+"""Complete events from /proc/PID/maps that the probes cannot complete.
 
-Pages that leave a file (FILE_ZAP) may concern every process; where a process maps the file
-decides what it loses. Of what shmat or io_setup has mapped, the probes know only the address.
+Pages that leave a file (FILE_ZAP) may affect every process; the mappings of a process decide
+which entries it loses. After shmat and io_setup, the probes know only the address.
 """
 
 from contextlib import suppress
@@ -34,12 +34,12 @@ _ENDED = (OSError, ValueError)
 
 
 def _number(device: tuple[int, int]) -> int:
-    """A device as the kernel numbers it: the major number above 20 bits (MKDEV)."""
+    """The kernel's number of a device: the major number above 20 bits (MKDEV)."""
     return device[0] << 20 | device[1]
 
 
 def _zapped(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
-    """Events for the ranges of mappings that have lost pages of the file, or may have."""
+    """Events for the ranges of mappings that lost pages of the file, or may have lost some."""
     time, first, length, tgid, inode, _, cpu, device = event
     how, end = length & _HOW, first + (length & ~_HOW)
     any_file = inode == device == 0
@@ -57,7 +57,7 @@ def _zapped(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
 
 
 def _attached(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
-    """Events for what is mapped at an address now, as if mmap had mapped it."""
+    """Events for the mapping at an address, as if mmap had made it."""
     time, address, _, tgid, tid, _, cpu, _ = event
     for each in mappings:
         if each.start <= address < each.end:
@@ -73,7 +73,7 @@ def _attached(event: _Row, mappings: list[MapsLine]) -> list[_Row]:
 
 
 def in_full(events: EventBatch, target: Target) -> EventBatch:
-    """The events of a process, completed as far as its current mappings allow."""
+    """Complete the events of a process as far as its current mappings allow."""
     if not kinds_of(events) & {Kind.FILE_ZAP, Kind.DOUBT}:
         return events
     zaps = events["kind"] == Kind.FILE_ZAP

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process that a thread of its own follows, for callers from Python."""
+"""A process that a background thread follows, for Python callers."""
 
 import threading
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ __all__ = ("LiveProcess", "following")
 
 
 class LiveProcess:
-    """A process that is being followed; `ptescope.attach` makes it.
+    """A followed process; `ptescope.attach` makes it.
 
-    A thread takes the events, so the caller may sleep or work meanwhile.
+    A background thread takes the events, so the caller may sleep or work.
     """
 
     def __init__(self, session: Session) -> None:
@@ -45,7 +45,7 @@ class LiveProcess:
     def _follow(self) -> None:
         try:
             follow(self._pump, self._over, wait=self._closing.wait)
-        except Exception as error:  # raised in the caller's thread, by whatever it calls next
+        except Exception as error:  # the next call raises it in the caller's thread
             self._problem = error
 
     def _check(self) -> None:
@@ -63,10 +63,10 @@ class LiveProcess:
         return self._session.ended
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Sleep while the thread follows; returns early, and true, when the process ends.
+        """Sleep while the thread follows; returns true early when the process ends.
 
         Args:
-            seconds: how long; None: until the process ends.
+            seconds: the time to sleep; None: until the process ends.
         """
         self._thread.join(seconds)
         self._check()
@@ -79,17 +79,17 @@ class LiveProcess:
             self._session.audit(LAST_PATIENCE_NS)
 
     def snapshot(self) -> Snapshot:
-        """The state now or, after the `with` block, at its end."""
+        """The current state or, after the `with` block, the state at its end."""
         self._check()
         with self._lock:
             pages = pte_pages_of(self._session.table, threads=self._session.engine.facts.threads)
-            with suppress(PtescopeError, OSError):  # it has ended: nothing is mapped any more
+            with suppress(PtescopeError, OSError):  # an ended process maps nothing
                 names = self._session.target.mapped_at(pages.slots.tolist(), SLOT)
                 pages = replace(pages, mapped=names)
             return replace(self._session.snapshot(slots=True), pages=pages)
 
     def stop(self) -> None:
-        """Take the last events, audit once more, and end the window."""
+        """Take the last events, run a last audit, and end the window."""
         self._closing.set()
         self._thread.join()
         self._session.stop()
@@ -104,11 +104,11 @@ def following(pid: int, tee: Tee | None) -> Iterator[LiveProcess]:
         tee: receives every record of the shadow; None: the records are not kept.
 
     Raises:
-        PtescopeError: it cannot be followed.
+        PtescopeError: the process cannot be followed.
     """
     kernel, target = kernel_facts(), open_target(pid)
     with open_tracing(kernel) as (probes, reader):
-        prepare()  # when it is known that we may follow
+        prepare()  # only after the checks of rights
         probes.add(target.pid)
         try:
             session = Session(target, probes, kernel, reader, tee)

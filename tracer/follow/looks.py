@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel states of a process, compared with its shadow: see `tracer.follow.drift`."""
+"""Compare the kernel's counters of a process with its shadow: see `tracer.follow.drift`."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tracer.procfs import MemoryStatus, memory_status
 __all__ = ("Looks",)
 
 _AGAIN_NS = 250_000_000
-"""Until the look after one that found something apart."""
+"""Time from a look that found a difference to the next one."""
 _ABOVE = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
 
 
@@ -26,10 +26,10 @@ class Looks:
         target: the process.
         engine: its shadow.
         every_ns: time between two looks.
-        budget: what readings for drift may take.
+        budget: the CPU budget of drift readings.
 
     Attributes:
-        due_at: when the next look is due.
+        due_at: time of the next look.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Looks:
 
     @property
     def suspicious(self) -> bool:
-        """Whether another look is to follow, though no event comes."""
+        """Whether another look must follow, even without an event."""
         return self._drift.suspected
 
     def look(self, now: int, take: Callable[[], int]) -> bool:
@@ -50,10 +50,10 @@ class Looks:
 
         Args:
             now: the time.
-            take: takes the events that have come.
+            take: takes new events.
 
         Returns:
-            Whether everything is to be read now.
+            Whether everything must be read now.
 
         Raises:
             OSError: the process has ended.
@@ -63,7 +63,7 @@ class Looks:
         status = memory_status(self._pid)
         take()
         if self.due_at > now:
-            return False  # it has called execve, and was read
+            return False  # the process called execve, and was read again
         self._engine.update(time.monotonic_ns(), vm_pte_kib=status.vm_pte_kib)
         self._drift.look(
             self._apart(status, before),
@@ -76,12 +76,12 @@ class Looks:
         return self._drift.wanted and self._budget.may_begin(now)
 
     def have_read(self, begin: int, *, in_vain: bool) -> None:
-        """What a look asked for was read from `begin` on; `in_vain`: nothing was wrong."""
+        """Note a reading that a look requested, and its start; `in_vain`: nothing was wrong."""
         self._budget.took(time.monotonic_ns() - begin)
         self._drift.learn(in_vain=in_vain)
 
     def rest(self) -> None:
-        """Everything was read, for whatever reason.
+        """Note that everything was read, for any reason.
 
         Raises:
             OSError: the process has ended.
@@ -90,13 +90,13 @@ class Looks:
         self._drift.rest(self._apart(memory_status(self._pid), self._predicted()))
 
     def _predicted(self) -> int:
-        """Page-table pages that VmPTE counts, as the shadow has them."""
+        """Number of page-table pages of the shadow, counted as VmPTE counts them."""
         table = self._engine.table
         placed = table.counter(Counter.TABLES + table.running)
         return placed + self._engine.facts.unplaced + sum(map(table.counter, _ABOVE))
 
     def _apart(self, status: MemoryStatus, before: int) -> Apart:
-        """What is apart; `before` is what was predicted before the status was read."""
+        """The differences; `before` is the prediction before the status was read."""
         table, now = self._engine.table, self._predicted()
         stated = status.vm_pte_kib // KIB_PER_PAGE
         low, high = min(now, before), max(now, before)

@@ -16,10 +16,10 @@ __all__ = ("Pace", "Stop", "Task", "follow")
 
 
 class Stop:
-    """Becomes true on SIGINT or SIGTERM: end the run with its report.
+    """Becomes true on SIGINT or SIGTERM, so that the run ends with its report.
 
     It is a context manager that restores the signal handlers. Within it, `listen` takes
-    the signals over; before that a signal ends the program as usual.
+    over the signals; before that, a signal ends the program as usual.
 
     Args:
         patient: whether a second signal changes nothing, as a service manager expects;
@@ -45,7 +45,7 @@ class Stop:
         self._before.clear()
 
     def listen(self) -> None:
-        """Take SIGINT and SIGTERM from now on."""
+        """Handle SIGINT and SIGTERM from now on."""
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.signal(number, self._ask)
             # None: the handler was not installed from Python, which cannot restore it.
@@ -57,18 +57,18 @@ class Stop:
         self._asked = True
 
     def __call__(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return self._asked
 
 
 @dataclass(frozen=True)
 class Task:
-    """Something that the loop does at intervals.
+    """A task that the loop runs at intervals.
 
     Attributes:
         every: seconds between two runs. A run that takes longer than this delays the next
             one by the whole interval, so that events are taken in between.
-        run: does it.
+        run: the function to call.
         at_once: whether the first run is in the first pass, not one interval later.
     """
 
@@ -99,15 +99,15 @@ def follow(
     pace: Pace | None = None,
     wait: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Pump events until it is over or the time has passed.
+    """Pump events until `over` returns true or the time has passed.
 
     Args:
-        pump: takes events, and returns how many came.
-        over: says when to stop; it is asked before each pass.
+        pump: takes new events; returns their number.
+        over: returns true to stop; it is called before each pass.
         duration: seconds after which to stop; None: never.
-        tasks: what to do at intervals.
-        pace: how long to wait between passes; None: that for a single process.
-        wait: waits for so many seconds, or less.
+        tasks: the tasks to run at intervals.
+        pace: pauses between passes; None: those for a single process.
+        wait: pauses for the given seconds, or less.
     """
     pace = pace or Pace()
     begin = time.monotonic()
@@ -126,6 +126,6 @@ def follow(
 
 
 def _next_due(due: float, every: float) -> float:
-    """One interval later, or from now on where that has passed already."""
+    """One interval after `due`, or after now if that time has passed already."""
     now = time.monotonic()
     return due + every if due + every > now else now + every

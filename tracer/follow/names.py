@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Names of the mappings of a followed process, kept up to date at little cost.
+"""Keeps the names of the mappings of a followed process up to date at little cost.
 
-Events say that a file was mapped, not which one. Its name is read from /proc/PID/maps, once
-for all mappings, and only where there are some without a name.
+Events show that a process mapped a file, but not the name of the file. ptescope reads
+/proc/PID/maps for the names, once for all mappings, and only if some mappings have no name.
 """
 
 import time
@@ -16,7 +16,7 @@ __all__ = ("Names",)
 
 
 class Names:
-    """Reads names when they are missing.
+    """Reads names if they are missing.
 
     Args:
         target: the process.
@@ -26,10 +26,10 @@ class Names:
     def __init__(self, target: Target, engine: Engine) -> None:
         self._target, self._engine = target, engine
         self._tried: frozenset[int] = frozenset()
-        """Mappings for which the last reading had no name, so that it is not repeated."""
+        """Mappings without a name in the last reading, so that `refresh` does not repeat it."""
 
     def refresh(self) -> None:
-        """Read the names if mappings have come that have none.
+        """Read the names if there are new mappings without a name.
 
         Raises:
             OSError: the process has ended.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a process is watched with: probes that were seen to work, and a reader of page tables."""
+"""Open the means to follow processes: tested probes, and a reader of page tables."""
 
 import time
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from tracer.probes.stream import DEFAULT_RING, Probes
 __all__ = ("open_tracing", "refuse_unread")
 
 _SECONDS_TO_END = 1.0
-"""What a process that was killed may take until it is seen to have ended."""
+"""Longest time, seconds, until the end of a killed process is visible."""
 
 
 @contextmanager
 def open_tracing(
     kernel: KernelFacts, *, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
 ) -> Iterator[tuple[Probes, Reader]]:
-    """Attach and check the probes, open the reader; both are closed at the end.
+    """Attach and test the probes, and open the reader; both are closed at the end.
 
     Args:
         kernel: the running kernel.
@@ -32,7 +32,7 @@ def open_tracing(
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
-        UnsupportedHostError: something that the probes need is missing.
+        UnsupportedHostError: this host lacks something that the probes need.
     """
     probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes, backend=backend)
     try:
@@ -47,11 +47,11 @@ def open_tracing(
 
 
 def refuse_unread(session: Session) -> None:
-    """Refuse a process of which there is nothing to begin with.
+    """Raise an error if the first reading of a process failed.
 
     Raises:
-        NoSuchTargetError: it ended before it could be read.
-        UnsupportedHostError: it could not be read, and runs.
+        NoSuchTargetError: the process ended before it could be read.
+        UnsupportedHostError: the process runs, but could not be read.
     """
     if session.engine.facts.kernel.seed != "none":
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process and, on request, those that it forks: a session each, one stream."""
+"""Follow a process and, on request, its descendants: one session each, one stream."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class ProcessTree:
     Args:
         probes: attached probes.
         kernel: the running kernel.
-        reader: how page tables are read.
-        forks: whether forked processes are followed, and theirs.
+        reader: reads page tables.
+        forks: whether to follow descendants too.
         tee: makes, for each, what is handed all that its shadow is made of.
     """
 
@@ -38,16 +38,16 @@ class ProcessTree:
         self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
         self._tee = tee
         self.sessions: list[Session] = []
-        """All that were ever followed, in order."""
+        """The sessions of all processes, including ended ones, in order."""
         self._running: dict[int, Session] = {}
         self.missed = 0
-        """Forked processes that ended before they could be looked at."""
+        """Number of forked processes that ended before they could be read."""
 
     def add(self, target: Target) -> None:
-        """Follow this process from now on.
+        """Start to follow a process.
 
         Raises:
-            NoSuchTargetError: it has ended.
+            NoSuchTargetError: the process has ended.
         """
         self._probes.add(target.pid, follow=self._forks)
         try:
@@ -60,11 +60,11 @@ class ProcessTree:
         self._running[target.pid] = session
 
     def pump(self) -> int:
-        """Take the events that have come, for all; returns how many."""
+        """Take the new events of all processes; returns their number."""
         count = 0
         for session in list(self._running.values()):
             if self._running.get(session.target.pid) is not session:
-                continue  # another process has its pid now
+                continue  # the pid is reused
             count += session.follow()
             children = self._let_go(session) if session.ended else session.children
             session.children = []
@@ -73,21 +73,21 @@ class ProcessTree:
         return count
 
     def _let_go(self, ended: Session) -> list[int]:
-        """Its window ends with it, and its pid may be another's from now on.
+        """End the window of an ended process; another process may reuse its pid.
 
         Returns:
-            Its children that are not followed yet, and those that the other one has already.
+            Its children that are not followed yet, and those of the new process with its pid.
         """
         ended.stop()
         del self._running[ended.target.pid]
         return ended.children + children_of(self._probes.remove(ended.target.pid))
 
     def _adopt(self, found: list[int]) -> None:
-        """A child's tables are read as they are: what it did until then is in them."""
+        """Follow children; the first reading of each includes its earlier changes."""
         children = deque(found)
         while children:
             pid = children.popleft()
-            if pid in self._running:  # the pid's former process, whose end is not read yet
+            if pid in self._running:  # the former process with this pid; its end is not read yet
                 self._running[pid].process_ended()
                 children += self._let_go(self._running[pid])
             try:
@@ -98,15 +98,15 @@ class ProcessTree:
                 children += children_of(self._probes.remove(pid))
 
     def ended(self) -> bool:
-        """Whether none of them is there any more."""
+        """Whether all processes have ended."""
         return not self._running
 
     def audit(self) -> None:
-        """Audit all."""
+        """Audit all processes."""
         for session in self._running.values():
             session.audit()
 
     def stop(self) -> None:
-        """End the window of all, in the time that one may take alone."""
+        """End all windows, within the time that a single one may take."""
         for session in self._running.values():
             session.stop(LAST_PATIENCE_NS // len(self._running))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The first reading of a running process, and which events it includes already.
+"""The first reading of a running process, and the events that it already includes.
 
-The probes are attached first; then the page tables are read; then the events since
-shortly before the reading are applied. An event that the reading has seen already does
-no harm, because the last event on an entry decides about it. Only mremap would move
-entries twice, so a reading that coincides with one is repeated.
+The probes are attached first. Then the page tables are read, and the events since shortly before
+the reading are applied. An event that the reading already includes does no harm, because the
+last event on an entry decides its state. Only mremap would move entries twice, so a reading that
+coincides with an mremap is repeated.
 """
 
 import time
@@ -28,12 +28,12 @@ _MOVES = (Kind.REMAP_TO, Kind.EXEC)
 
 @dataclass(frozen=True)
 class FirstReading:
-    """What a shadow starts from.
+    """The start state of a shadow.
 
     Attributes:
         seed: the page tables and VMAs.
-        old: events whose effect the seed includes.
-        new: events to be applied to the seed.
+        old: events with effects that the seed includes.
+        new: events to apply to the seed.
         pte_kib: VmPTE at the end of the reading.
         moved: the process moved mappings during every try, so the seed cannot be trusted.
     """
@@ -55,16 +55,16 @@ def read_state(
     """Read the page tables and VMAs of a process.
 
     Args:
-        target: the process; its events are being collected.
-        reader: reads its page tables.
-        held: events that were taken and not applied; this function appends more.
+        target: the process; the probes already collect its events.
+        reader: reads the page tables.
+        held: events that were taken but not applied; this function appends more.
         take: takes the next events.
-        added_at: when the probes began to collect its events, ns of CLOCK_MONOTONIC.
+        added_at: time at which the probes began to collect events, ns of CLOCK_MONOTONIC.
 
     Raises:
         NoSuchTargetError: the process has ended.
-        OSError: the same.
-        ValueError: the same; a text of /proc was cut short.
+        OSError: the process has ended.
+        ValueError: the process has ended, so a text of /proc is truncated.
     """
 
     def drain() -> None:
@@ -72,7 +72,7 @@ def read_state(
 
     moved = True
     for _ in range(_TRIES):
-        # A fault that began before the probes were attached ends within the margin.
+        # A fault that began before the attach ends within the margin.
         time.sleep(max(added_at + MARGIN_NS - time.monotonic_ns(), 0) / 1e9)
         drain()
         begin = time.monotonic_ns()

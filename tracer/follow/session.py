@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One process: seed its shadow, follow its events, audit, take snapshots."""
+"""Follow one process: seed its shadow, apply its events, audit, take snapshots."""
 
 import time
 from contextlib import suppress
@@ -34,19 +34,19 @@ from tracer.process.target import Target
 __all__ = ("LAST_PATIENCE_NS", "Session", "children_of")
 
 _SECONDS_TO_LOAD = 0.3
-"""A program that has just been started has loaded its libraries by then."""
+"""Seconds after which a new program has loaded its libraries."""
 LAST_PATIENCE_NS = 2_000_000_000
-"""The last audit judges the report's numbers, so it may take longer than others."""
+"""Longest time for the last audit; it checks the reported numbers, so it may take longer."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
-"""What reading a process raises when the process ends meanwhile."""
+"""Errors of a reading during which the process ends."""
 _USERFAULTFD_NOTE = (
-    "It uses userfaultfd: pages that are copied, zeroed or moved there are followed by "
-    "the ioctls that do it; markers of write protection are read again."
+    "It uses userfaultfd: events of ioctl show the pages that userfaultfd copies, zeroes or "
+    "moves; ptescope reads markers of write protection again."
 )
 
 
 def children_of(events: EventBatch) -> list[int]:
-    """The processes that these events fork or spawn, in order."""
+    """Pids of the processes that these events fork or spawn, in order."""
     children: list[int] = births(events)["address"].tolist()
     return children
 
@@ -76,14 +76,14 @@ class Session:
     ) -> None:
         self.target = target
         self.children: list[int] = []
-        """Processes that the target has forked or spawned, in order."""
+        """Pids of the processes that the target has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
         self._limit = user_address_limit(kernel.levels)
         self._description = Description(target)
         self._threads = ThreadNames(target.pid)
         self._resting_since = 0
-        """When `rest` was called (ns, CLOCK_MONOTONIC); 0: the session takes events."""
+        """Time of the call of `rest` (ns, CLOCK_MONOTONIC); 0: the session takes events."""
         facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
         self.engine = Engine(facts, tee)
         self._auditor = Auditor(
@@ -96,12 +96,12 @@ class Session:
         self.engine.update(time.monotonic_ns(), **changes)
 
     def _note(self, text: str) -> None:
-        """Add a sentence on how far the numbers can be trusted."""
+        """Add a sentence on the accuracy of the numbers."""
         self.engine.note(time.monotonic_ns(), text)
 
     @property
     def table(self) -> Table:
-        """Its shadow page table."""
+        """The shadow page table."""
         return self.engine.table
 
     @property
@@ -111,7 +111,7 @@ class Session:
 
     @property
     def unsettled(self) -> bool:
-        """Whether `pump` has work to do although no event comes."""
+        """Whether `pump` has work to do even without an event."""
         return self._auditor.unsettled or self._description.pending or self._threads.pending
 
     def look_soon(self) -> None:
@@ -120,17 +120,17 @@ class Session:
 
     @property
     def pte_pages(self) -> int:
-        """PTE pages that the process has now."""
+        """Current number of PTE pages."""
         return self.table.counter(Counter.TABLES + self.table.running) + self.unplaced
 
     @property
     def empty(self) -> int:
-        """PTE pages that map nothing."""
+        """Current number of empty PTE pages."""
         return self.table.counter(Counter.EMPTY + self.table.running) + self.unplaced
 
     @property
     def start_ns(self) -> int:
-        """Begin of the window, ns of CLOCK_MONOTONIC."""
+        """Start of the window, ns of CLOCK_MONOTONIC."""
         return self.engine.facts.start_ns
 
     @property
@@ -139,17 +139,16 @@ class Session:
         return self.engine.facts.ended
 
     def process_ended(self) -> None:
-        """Record that the process has ended, whether or not an event said so."""
+        """Record that the process has ended, even without an event."""
         self._update(ended=True)
 
     def seed(self, pending: EventBatch | None = None) -> None:
         """Read the process's state and start the shadow from it.
 
-        If the process ends meanwhile, the shadow stays unseeded, and its events are
-        applied all the same.
+        If the process ends meanwhile, the shadow stays unseeded, but its events are still applied.
 
         Args:
-            pending: events that were taken already and are not applied yet.
+            pending: events that were taken but not applied yet.
         """
         held = [np.empty(0, EVENT) if pending is None else pending]
         try:
@@ -163,11 +162,11 @@ class Session:
             self._apply(np.concatenate([np.empty(0, EVENT), *held]))
 
     def _start_from(self, first: FirstReading, held: list[EventBatch]) -> None:
-        """Seed the shadow and apply the events since; empties `held` when it does."""
+        """Seed the shadow, apply the later events, and empty `held`."""
         if first.moved:
-            self._note("It moved mappings during every first reading: read once more.")
+            self._note("It moved mappings during every first reading: everything is read again.")
         self.engine.apply(first.seed)
-        self._probes.told_space(self.target.pid, self.reader.space(self.target))
+        self._probes.set_space(self.target.pid, self.reader.space(self.target))
         if (first.seed.vmas["flags"] & UFFD_FLAGS).any():
             self._note_userfaultfd()
         self._description.schedule(_SECONDS_TO_LOAD)
@@ -195,19 +194,19 @@ class Session:
                 self._names.refresh()  # by now its libraries are loaded
 
     def _poll_threads(self, *, last: bool = False) -> None:
-        """Record the names of threads where they have changed."""
+        """Record the names of threads if they have changed."""
         if self._threads.poll(last=last):
             self._update(threads=dict(self._threads.names))
 
     def _count_only(self, events: EventBatch) -> None:
-        """Count events whose effect the seed includes already."""
+        """Count events with effects that the seed already includes."""
         self.children += children_of(events)
         if len(events):
             self._threads.see(events)
             self.engine.apply(Events(clipped(events, self._limit), counted=True))
 
     def pump(self) -> int:
-        """Take new events, and read again what they make uncertain; returns how many came."""
+        """Take new events, and read uncertain slots again; returns the number of events."""
         count = self.take()
         if not self.ended:
             with suppress(*_ENDED):
@@ -217,20 +216,20 @@ class Session:
         return count
 
     def follow(self) -> int:
-        """`pump`, and notice the end of the process if no event reports it."""
+        """Call `pump`, and detect the end of the process if no event reports it."""
         count = self.pump()
         if not count and not self.ended and not self.target.alive():
             self.process_ended()
         return count
 
     def take(self) -> int:
-        """Take new events, and do nothing else; returns how many came."""
+        """Only take new events; returns their number."""
         if self._resting_since:
             return 0
         events = self._read()
         if not len(events):
-            # A full ring reports its losses only with the next event.
-            events = self._probes.untold_loss(self.target.pid, time.monotonic_ns())
+            # If the ring is full, a loss is reported only with the next event.
+            events = self._probes.unreported_loss(self.target.pid, time.monotonic_ns())
         self._apply(events)
         return len(events)
 
@@ -267,9 +266,9 @@ class Session:
             self._note(_USERFAULTFD_NOTE)
 
     def audit(self, patience_ns: int = 0) -> None:
-        """Compare the shadow with the real page tables, repair it, and add up the result.
+        """Compare the shadow with the real page tables, repair it, and add the result to the sums.
 
-        A process that has ended is not compared.
+        An ended process is not compared.
 
         Args:
             patience_ns: how long to repeat readings that the process disturbs.
@@ -281,7 +280,7 @@ class Session:
 
     @property
     def unplaced(self) -> int:
-        """Empty PTE pages from before the window whose addresses are unknown."""
+        """Number of empty PTE pages with unknown addresses, from before the window."""
         return self.engine.facts.unplaced
 
     @property
@@ -294,18 +293,18 @@ class Session:
         while self.take():
             pass
         self.audit(patience_ns)
-        try:  # libraries may have been loaded since the attach
+        try:  # the process may have loaded libraries since the attach
             process = self.target.describe()
-            if self.target.alive():  # a zombie has no images to look into
+            if self.target.alive():  # a zombie has no images
                 self._update(process=process)
         except Exception as error:
             self._not_described(error)
         self.end()
 
     def _not_described(self, error: BaseException) -> None:
-        """The process controls its images, so no error in reading them ends the session."""
+        """Note a failed lookup; the process controls its images, so their errors end nothing."""
         if not isinstance(error, _ENDED):
-            self._note(f"Its images could not be looked into: {error!r}.")
+            self._note(f"Its images could not be read: {error!r}.")
 
     def end(self) -> None:
         """End the window without an audit."""
@@ -316,7 +315,7 @@ class Session:
         self.engine.update(now, end_ns=now)
 
     def rest(self) -> None:
-        """Take no events until `resume`; snapshots show the state of this moment."""
+        """Pause until `resume`; snapshots show the state of this moment."""
         if self._resting_since:
             return
         while self.take():
@@ -326,7 +325,7 @@ class Session:
         self.engine.apply(Mappings(self._resting_since))
 
     def resume(self) -> None:
-        """Take events again, starting from a new reading.
+        """Take events again, from a new reading on.
 
         Raises:
             NoSuchTargetError: the process has ended.
@@ -343,7 +342,7 @@ class Session:
         return shadow_uses(self.table, self.engine.names, self.table.running, self.unplaced)
 
     def snapshot(self, *, slots: bool = False, details: bool = True) -> Snapshot:
-        """The state now or, while the session rests, when it began to rest.
+        """The current state or, while the session rests, that at the start of the rest.
 
         Args:
             slots: see `Engine.snapshot`.

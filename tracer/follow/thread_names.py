@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The names of a process's threads, kept after they have ended.
+"""Keeps the names of the threads of a process, even after the threads have ended.
 
-The probes report the name of a thread when it ends. One that runs is looked up when its first
-event comes, and once more a moment later: pthread_setname_np comes after the thread's first
-page faults.
+The probes report the name of a thread when it ends. ptescope looks up a running thread at its
+first event, and again a moment later, because a thread can have page faults before it calls
+pthread_setname_np.
 """
 
 import struct
@@ -17,10 +17,10 @@ from shadow.events import EventBatch, Kind
 __all__ = ("ThreadNames",)
 
 _MOST = 4096
-"""Threads whose names are kept: a trace carries them."""
+"""The maximum number of names, because every trace contains them."""
 _AGAIN_SECONDS = 0.5
 _LONGEST = 64
-"""A name has 15 characters, or more where the kernel's workers have descriptions."""
+"""The maximum length of a name: 15 characters for most threads, more for kernel workers."""
 
 
 class ThreadNames:
@@ -37,15 +37,15 @@ class ThreadNames:
         self._changed = False
         self._next = 0.0
         self.names: dict[int, str] = {}
-        """By tid; of a tid that two threads had one after the other, the later one's."""
+        """Names by tid; if two threads had the same tid, the name of the later thread."""
 
     @property
     def pending(self) -> bool:
-        """Whether `poll` has something to do although no event comes."""
+        """Whether `poll` has work to do even without an event."""
         return bool(self._again) or self._changed
 
     def take(self, events: EventBatch) -> EventBatch:
-        """Take the names that ending threads leave; returns the other events."""
+        """Take the names of ended threads out of events; return the other events."""
         names = events["kind"] == Kind.THREAD
         if not names.any():
             return events
@@ -57,7 +57,7 @@ class ThreadNames:
         return others
 
     def see(self, events: EventBatch) -> None:
-        """Look up the threads whose first events these are."""
+        """Look up threads at their first events."""
         for tid in set(np.unique(events["tid"]).tolist()) - self._seen:
             self._seen.add(tid)
             if tid and tid not in self.names:
@@ -65,17 +65,17 @@ class ThreadNames:
                 self._again[tid] = time.monotonic() + _AGAIN_SECONDS
 
     def see_again(self) -> None:
-        """Look up every thread at its next event: execve has renamed what is left."""
+        """Look up every thread again at its next event, because execve renames threads."""
         self._seen.clear()
 
     def poll(self, *, last: bool = False) -> bool:
-        """Look up again the threads whose names may have come since.
+        """Look up threads again that may have set their names in the meantime.
 
         Args:
-            last: look up all that still run, because the window ends.
+            last: whether the window ends; `poll` then looks up all running threads.
 
         Returns:
-            Whether names have changed, at most twice a second.
+            Whether names have changed; true at most twice a second.
         """
         now = time.monotonic()
         due = list(self.names) if last else [tid for tid, at in self._again.items() if at <= now]
@@ -90,7 +90,7 @@ class ThreadNames:
     def _look_up(self, tid: int) -> None:
         try:
             name = (self._tasks / str(tid) / "comm").read_text(errors="replace")
-        except OSError:  # it has ended
+        except OSError:  # the thread has ended
             return
         self._name(tid, name.rstrip("\n")[:_LONGEST])
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where events come from: sources, their attachments, the ring, and the self-test."""
+"""Probes: sources of events, their attachments, the ring, and the self-test."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The sources of events, each attached in the best way that this kernel allows.
+"""Attach each source of events with the best method that this kernel allows.
 
-The choice is made for each source by trying, newest way first; why a way was not taken is
-kept, for `ptescope doctor`.
+For each source, the methods are tried in order, the preferred one first. `ptescope doctor`
+shows why the others were refused.
 """
 
 from collections.abc import Callable, Collection
@@ -19,15 +19,15 @@ from tracer.probes.sources import SOURCES, Backend, Method, Source
 __all__ = ("Attachments", "Attachment")
 
 _RIGHTS = (
-    " This needs root, or CAP_BPF and CAP_PERFMON; at kprobes and tracepoints CAP_SYS_ADMIN, too, "
-    "where kernel.perf_event_paranoid is above 2."
+    " This needs root, or CAP_BPF and CAP_PERFMON; kprobes and tracepoints also need CAP_SYS_ADMIN "
+    "if kernel.perf_event_paranoid is above 2."
 )
-_POLICY = " It is refused in spite of CAP_SYS_ADMIN: by this kernel's policy, or the container's."
-_LOCKED = " The kernel is locked down (confidentiality): census and replay work."
+_POLICY = " A policy of this kernel or container refuses it in spite of CAP_SYS_ADMIN."
+_LOCKED = " The kernel is locked down (confidentiality); census and replay still work."
 
 
 def _hint(family: type[PtescopeError]) -> str:
-    """What may be done about a source that can be taken in no way."""
+    """What the user can do if no method works for a source."""
     if lockdown() == "confidentiality":
         return _LOCKED
     if family is UnsupportedHostError:
@@ -37,12 +37,12 @@ def _hint(family: type[PtescopeError]) -> str:
 
 @dataclass
 class Attachment:
-    """How a source's events are taken.
+    """How a source is attached.
 
     Attributes:
-        way: the way taken; None: there is none.
-        refused: why the better ways are not taken.
-        detach: what undoes it.
+        method: the method in use; None: none works.
+        refused: why other methods are not used, as "PLACE: REASON".
+        detach: functions that detach it.
     """
 
     method: Method | None = None
@@ -51,12 +51,18 @@ class Attachment:
 
     @property
     def backend(self) -> Backend | None:
-        """Of the way that is taken."""
+        """The back end of the method in use; None: none."""
         return self.method.backend if self.method else None
 
 
+def _refusal(method: Method, why: str) -> str:
+    """A refusal in the form of `Attachment.refused`."""
+    hook = method.hooks[-1]
+    return f"{hook.attach_type.value} {hook.where}: {why}"
+
+
 def _methods(source: Source, backend: Backend | None) -> list[Method]:
-    """What to try: all, or the forced back end, or what follows where a source has it not."""
+    """The methods to try: all, or the forced back end or, if the source lacks it, the next one."""
     if backend is None:
         return list(source.methods)
     order = list(Backend)
@@ -67,20 +73,20 @@ def _methods(source: Source, backend: Backend | None) -> list[Method]:
 
 
 class Attachments:
-    """What is attached.
+    """The attached sources.
 
     Args:
         program: the compiled probes.
-        btf: the kernel's.
+        btf: BTF of the running kernel.
         unknown: macros of the BPF C for which this kernel has no value.
-        backend: take what can be taken so in this way, and nothing in a better one.
+        backend: prefer this back end, and use no better one; None: the best for each source.
 
     Attributes:
-        choices: how each source's events are taken, by its name.
+        by_source: how each source is attached, by its name.
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
-        UnsupportedHostError: a source that is needed can be taken in no way.
+        UnsupportedHostError: no method works for a required source.
     """
 
     def __init__(
@@ -95,19 +101,23 @@ class Attachments:
         self.by_source = {source.name: Attachment() for source in SOURCES}
         for source in SOURCES:
             if missing := [macro for macro in source.macros if macro in unknown]:
-                refusals = {method.backend: f"no {missing[0]} in BTF" for method in source.methods}
-                self.by_source[source.name].refused = refusals
+                self.by_source[source.name].refused = {
+                    method.backend: _refusal(method, f"this kernel's BTF has no {missing[0]}")
+                    for method in source.methods
+                }
             else:
                 self._choose(source)
 
     def _choose(self, source: Source) -> None:
-        """Attach the best way that is left."""
+        """Attach the best of the remaining methods."""
         attachment, methods = self.by_source[source.name], self._methods[source.name]
         last: type[PtescopeError] = UnsupportedHostError
         while methods and attachment.method is None:
             method = methods.pop(0)
             if source.rare and method.backend is Backend.RAW_TRACEPOINT and not self._all_calls():
-                attachment.refused[method.backend] = "every call of every process would pass there"
+                attachment.refused[method.backend] = _refusal(
+                    method, "it would run for every system call of every process"
+                )
                 continue
             try:
                 for hook in method.hooks:
@@ -120,19 +130,19 @@ class Attachments:
                 if source.call is not None and method.backend is Backend.RAW_TRACEPOINT:
                     self._program.update("by_raw_tracepoint", source.call, 1 + source.rare)
         if attachment.method is None and source.needed:
-            asked = f" (--backend {self._backend} was asked for)" if self._backend else ""
+            asked = f" (--backend {self._backend} was requested)" if self._backend else ""
             reasons = "; ".join(attachment.refused.values())
-            said = f"{source.name} can be traced in no way here{asked}: {reasons}.{_hint(last)}"
+            said = f"{source.name} cannot be traced on this host{asked}: {reasons}.{_hint(last)}"
             raise last(said)
 
     def _all_calls(self) -> bool:
-        """Whether something is attached to every system call already."""
+        """Whether a program already runs for every system call."""
         return any(hook.where == "sys_exit" for hook in self._raw)
 
     def _attach(self, hook: Hook) -> Callable[[], None]:
         if hook.attach_type is not AttachType.RAW_TRACEPOINT:
             return self._program.attach(hook, self._functions.get(hook.where))
-        # One for all system calls: attached by the first, detached with everything.
+        # All system calls share one program: the first source attaches it, `close` detaches it.
         if hook not in self._raw:
             self._program.attach(hook)
         self._raw.add(hook)
@@ -145,7 +155,7 @@ class Attachments:
             attachment.detach.pop()()
 
     def by_backend(self) -> dict[str, list[str]]:
-        """The sources that are taken in each way."""
+        """The attached sources by back end."""
         taken = {
             backend.value: [
                 n for n, attachment in self.by_source.items() if attachment.backend is backend
@@ -155,17 +165,17 @@ class Attachments:
         return {backend: names for backend, names in taken.items() if names}
 
     def next_way(self, name: str, why: str) -> None:
-        """Take a source's events in the next way, as this one does not do.
+        """Replace the method of a source, which does not work, by the next one.
 
         Args:
-            name: the source's.
-            why: for `Attachment.refused`.
+            name: name of the source.
+            why: the reason, for `Attachment.refused`.
 
         Raises:
-            UnsupportedHostError: no way is left, and it is needed.
+            UnsupportedHostError: no method is left, and the source is required.
         """
         source, attachment = self._sources[name], self.by_source[name]
         assert attachment.method is not None
-        attachment.refused[attachment.method.backend] = why
+        attachment.refused[attachment.method.backend] = _refusal(attachment.method, why)
         self._give_up(attachment)
         self._choose(source)

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The BPF ring buffer, mmapped and read as numpy arrays, no callback per event.
+"""The BPF ring buffer, mapped and read as numpy arrays without a callback per event.
 
-Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, one with
-the producer's, then the data area mapped twice in a row, so that a record that
-wraps is contiguous. A record is an 8-byte header (length with BUSY in bit 31
-and DISCARD in bit 30, page offset) and its data, padded to 8 bytes. Positions
-only grow. Every record here is one `EVENT`, so the data area is an array of
-fixed stride, and the order of records is the kernel's order of reservation.
+Layout (kernel/bpf/ringbuf.c): one page has the consumer's position and one the producer's. The
+data area follows, mapped twice in a row, so that a record that wraps is contiguous. A record is
+an 8-byte header (length with BUSY in bit 31 and DISCARD in bit 30, page offset) and its data,
+padded to 8 bytes. Positions only grow. Here, every record is one `EVENT`, so the data area is
+an array of fixed stride. Records are in the kernel's order of reservation.
 
-BUSY is cleared when a record is submitted, after it was filled. Reading a
-header that is not BUSY before the data is enough on x86, which does not
-reorder loads.
+The kernel clears BUSY when a filled record is submitted. x86 does not reorder loads, so a header
+that is read before the data and is not BUSY proves that the data is complete.
 """
 
 import mmap
@@ -49,15 +47,15 @@ class Ring:
         (self._position,) = _POSITION.unpack_from(self._consumer)
 
     def backlog(self) -> int:
-        """Bytes written and not yet read."""
+        """Bytes that are written but not yet read."""
         (produced,) = _POSITION.unpack_from(self._producer)
         return int(produced - self._position)
 
     def read(self) -> EventBatch:
-        """All events submitted so far, in order, at most half a ring's worth.
+        """Read all submitted events in order, at most half a ring.
 
         Returns:
-            (n,) of `EVENT`, a copy: the space is free for the kernel again.
+            (n,) of `EVENT`, a copy, so that the kernel can reuse the space.
         """
         count = min(self.backlog(), self.size // 2) // RECORD.itemsize
         start = self._position & (self.size - 1)

@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What was seen of one thing of each kind.
+    """Which sources delivered their test events.
 
     Attributes:
-        seen: sources whose events all came.
-        silent: sources that are attached and of which something did not come.
-        untried: why a source could not be provoked here, by source.
+        seen: sources of which all test events arrived.
+        silent: attached sources of which a test event is missing.
+        untried: why a source could not be tested on this host, by source.
     """
 
     seen: frozenset[str] = frozenset()
@@ -48,7 +48,7 @@ class SelfTest:
 
 
 class _NotCheckedError(Exception):
-    """The child could not do its work, or not all that it did reached the stream."""
+    """The child failed, or events of it were lost."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _child() -> Iterator[subprocess.Popen[str]]:
 
 
 def _provoke(probes: Probes) -> tuple[EventBatch, str]:
-    """The events of the child, and what it wrote."""
+    """The events of the child, and its output."""
     with _child() as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -78,16 +78,16 @@ def _provoke(probes: Probes) -> tuple[EventBatch, str]:
             parts = [probes.read(child.pid)]
             while len(parts[-1]):
                 parts.append(probes.read(child.pid))
-            parts.append(probes.untold_loss(child.pid, 0))
+            parts.append(probes.unreported_loss(child.pid, 0))
         except subprocess.TimeoutExpired as error:
-            raise _NotCheckedError(f"no end after {_SECONDS:.0f} s") from error
+            raise _NotCheckedError(f"the child did not end within {_SECONDS:.0f} s") from error
         finally:
             probes.remove(child.pid)
     if not said:
         raise _NotCheckedError(wrong.strip().rpartition("\n")[2] or "it said nothing")
     events = np.concatenate(parts)
     if Kind.LOSS in kinds_of(events):
-        raise _NotCheckedError("the ring is too small, events were lost")
+        raise _NotCheckedError("the ring is too small, so events were lost")
     return events, said
 
 
@@ -111,26 +111,26 @@ def _check(probes: Probes) -> SelfTest:
 
 
 def check(probes: Probes) -> SelfTest:
-    """Provoke an event of each kind in a child and look which came.
+    """Let a child provoke an event of each source, and check which events arrive.
 
-    Where that could not be done a warning says why, and nothing is taken for silent.
+    If the test itself fails, this logs a warning with the reason and regards no source as silent.
     """
     try:
         return _check(probes)
     except _NotCheckedError as error:
-        _log.warning("ptescope: the probes could not be checked: %s", error)
+        _log.warning("ptescope: The self-test of the probes failed: %s", error)
         return SelfTest()
 
 
 def verify_or_fall_back(probes: Probes) -> SelfTest:
-    """Check, and take what stays silent in the next way, until nothing does.
+    """Test the sources, and replace the methods of silent ones until none is silent.
 
     Raises:
-        UnsupportedHostError: a source that is needed stays silent in every way.
+        UnsupportedHostError: a required source is silent with every method.
     """
     while True:
         outcome = check(probes)
         if not outcome.silent:
             return outcome
         for name in sorted(outcome.silent):
-            probes.attachments.next_way(name, "attached, but silent")
+            probes.attachments.next_way(name, "it is attached, but reports no events")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where events come from: each source, with the methods to attach to it, best first.
+"""The sources of events, each with its methods of attachment, best first.
 
-At functions (fentry and fexit, then kprobe and kretprobe) a call of another process costs
-nothing, the outcome of a fault is known, and the making and freeing of page tables shows. A
-tracepoint of a system call sends every call of every process through the kernel's slow
-path; a raw tracepoint of all system calls also runs our program for each of them. The
-tracepoints of faults and of processes have neither drawback and are the cheapest, but they
-fire only when a page fault begins.
+Probes on functions (fentry and fexit, then kprobe and kretprobe) do not slow down calls of other
+processes, and they report the outcome of faults and the allocation and freeing of page tables. A
+tracepoint of a system call sends every call of every process through the kernel's slow path. A
+raw tracepoint of all system calls also runs a BPF program for each of them. The tracepoints of
+faults and of processes have neither drawback and are the cheapest, but those of faults fire only
+when a fault begins.
 
 Which functions can be traced was tested on 6.1, 6.12, 6.18 and 7.3 (reference: vm-matrix,
 1); on other kernels ptescope tries them, and `tracer.probes.selftest` checks the result.
@@ -22,7 +22,7 @@ __all__ = ("SOURCES", "Backend", "Method", "Source")
 
 
 class Backend(StrEnum):
-    """A family of places to attach to, in the order of preference."""
+    """A family of attach types, in the order of preference."""
 
     FENTRY = "fentry"
     KPROBE = "kprobe"
@@ -43,9 +43,9 @@ class Source:
     """A source of events.
 
     Attributes:
-        name: the system call, or what happens.
+        name: the system call, or the kind of event.
         methods: best first.
-        needed: whether a shadow is wrong without it; the others only make it better.
+        needed: whether a shadow is wrong without it; other sources only improve the shadow.
         call: number of the system call on x86-64, by which the raw tracepoints select it.
         macros: of the BPF C; this kernel's BTF must have their values.
         rare: whether the raw tracepoint's program for rare calls handles it.
@@ -128,12 +128,12 @@ def _rare(name: str, stem: str, macros: tuple[str, ...] = ()) -> Source:
 
 
 def _unseen(name: str, hook: Hook, macros: tuple[str, ...] = ()) -> Source:
-    """What no system call shows, taken at a raw tracepoint."""
+    """Events that no system call shows, from a raw tracepoint."""
     return Source(name, (Method(Backend.RAW_TRACEPOINT, (hook,)),), needed=False, macros=macros)
 
 
 def _32_bit_calls() -> Source:
-    """32-bit calls have other numbers, and the tracepoints of system calls skip them."""
+    """A source for 32-bit calls: their numbers differ, and syscall tracepoints skip them."""
     methods = (
         Method(
             Backend.FENTRY,
@@ -152,7 +152,7 @@ def _32_bit_calls() -> Source:
 
 
 def _functions(name: str, fentry: Hook, *kprobes: Hook, macros: tuple[str, ...] = ()) -> Source:
-    """What no tracepoint shows, taken at kernel functions."""
+    """Events that no tracepoint shows, from kernel functions."""
     methods = (Method(Backend.FENTRY, (fentry,)), Method(Backend.KPROBE, kprobes))
     return Source(name, methods, needed=False, macros=macros)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The probes of `bpf/probes`, loaded and attached, and the stream they feed."""
+"""Load and attach the probes of `bpf/probes`, and read their event stream."""
 
 import mmap
 import time
@@ -21,11 +21,11 @@ from tracer.process.object_ids import SALT
 __all__ = ("DEFAULT_RING", "Probes")
 
 DEFAULT_RING = 16 << 20
-"""Bytes of the ring: 349,525 events."""
+"""Size of the ring, bytes: 349,525 events."""
 
 _FILES = ("stream", "faults", "files", "calls", "cuts", "rare", "unseen", "tables", "life")
 _EVERYBODY = 0
-"""The target that stands for all, whose events concern whoever maps a file."""
+"""The target for events that affect every process that maps a file."""
 _MAX_TARGETS = 65536
 _READS_PER_POLL = 2  # half a ring each
 _NO_EVENTS = np.empty(0, EVENT)
@@ -77,7 +77,7 @@ _OPTIONAL = {
     "URING_ADDRESS": ("io_madvise.addr",),
     "URING_LENGTH": ("io_madvise.len",),
 }
-"""What only some sources need of BTF: members' offsets and enumerators, newest name first."""
+"""BTF names that only some sources need: members and enumerators, newest name first."""
 
 
 _OF_EVENTS = (
@@ -89,7 +89,7 @@ _OF_EVENTS = (
 
 
 def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], list[str]]:
-    """The macros of the BPF C, and those of them for which this kernel has no value."""
+    """The macros of the BPF C, and the names of those without a value on this kernel."""
     needed = btf.require(_MEMBERS.values())
     names = [name for alternatives in _OPTIONAL.values() for name in alternatives]
     known = btf.offsets([name for name in names if "." in name])
@@ -119,20 +119,19 @@ def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], li
 class Probes:
     """Attached probes, filtered to the processes that were added.
 
-    Each source of events is taken in the best way that this kernel allows, which is
-    found by trying.
+    Each source of events is attached with the best method that works on this kernel.
 
     Args:
         levels: page-table levels of the running kernel.
         ring_bytes: size of the ring, a power of two.
-        backend: take what can be taken so in this way, and nothing in a better one.
+        backend: prefer this back end, and use no better one; None: the best for each source.
 
     Attributes:
-        attachments: how each source's events are taken.
+        attachments: how each source is attached.
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
-        UnsupportedHostError: something that the probes need is missing.
+        UnsupportedHostError: this host lacks something that the probes need.
     """
 
     def __init__(
@@ -153,18 +152,18 @@ class Probes:
         self._added: dict[int, int] = {}
         self._following: set[int] = set()
         self._ended: set[int] = set()
-        """Those that are followed and whose end was read; what waits is another's."""
+        """Followed processes with an end that was read; waiting events are of a new process."""
 
     def add(self, pid: int, *, follow: bool = False) -> None:
-        """Trace this process (all its threads) from now on.
+        """Trace a process, with all its threads, from now on.
 
         Args:
             pid: the process.
-            follow: trace its children, too, and theirs, each from its first instruction on. Of
-                those that nobody reads, nothing is kept once they are removed.
+            follow: trace its descendants, too, each from its first instruction on. `remove`
+                drops the unread events of a descendant.
         """
         if pid in self._following:
-            return  # as somebody's child
+            return  # already traced as a child
         self._lost[pid] = 0
         self._waiting[pid] = []
         self._program.update("targets", pid, pid, 0, follow, 0, 0, 0, 0)
@@ -173,7 +172,7 @@ class Probes:
             self._following.add(pid)
 
     def remove(self, pid: int) -> EventBatch:
-        """Trace it no more, and keep nothing of it; returns what nobody has read of it."""
+        """Stop tracing a process and drop its state; returns its unread events."""
         if target := self._program.lookup("targets", pid):
             self._program.delete("spaces", target.space)
         self._program.delete("targets", pid)
@@ -183,8 +182,8 @@ class Probes:
             kept.pop(pid, None)
         return np.concatenate([_NO_EVENTS, *self._waiting.pop(pid, [])])
 
-    def told_space(self, pid: int, space: int) -> None:
-        """Whose an address space is, for what others do to it before it acts itself.
+    def set_space(self, pid: int, space: int) -> None:
+        """Set the address space of a process, for changes by others before the process acts.
 
         Args:
             pid: the process.
@@ -194,19 +193,19 @@ class Probes:
             self._program.update("spaces", space, pid)
 
     def added_at(self, pid: int) -> int:
-        """Since when a process is traced, ns of CLOCK_MONOTONIC."""
+        """Time from which on a process is traced, ns of CLOCK_MONOTONIC."""
         return self._added[pid]
 
     def poll(self) -> list[int]:
-        """Take what the ring has; returns the processes of which there is something to read."""
+        """Empty the ring; returns the processes with unread events."""
         for _ in range(_READS_PER_POLL):
             self._sort(self.ring.read())
         return [pid for pid, waiting in self._waiting.items() if waiting]
 
     def read(self, pid: int) -> EventBatch:
-        """The next events of one process in the kernel's order, up to its end.
+        """Read the next events of one process in the kernel's order, up to its end.
 
-        Losses are differences.
+        A LOSS event has the number of events lost since the last one.
 
         Returns:
             (n,) of `EVENT`; empty if there is nothing new.
@@ -217,7 +216,7 @@ class Probes:
         batches, self._waiting[pid] = self._waiting[pid], []
         events = batches[0] if len(batches) == 1 else np.concatenate([_NO_EVENTS, *batches])
         if pid in self._following and Kind.EXIT in kinds_of(events):
-            # What follows is of another process, a child that was given the same pid.
+            # Later events are of another process, a child that got the same pid.
             end = int(np.argmax(events["kind"] == Kind.EXIT)) + 1
             self._ended.add(pid)
             self._waiting[pid].append(events[end:])
@@ -225,7 +224,7 @@ class Probes:
         return events
 
     def _sort(self, events: EventBatch) -> None:
-        """Put new events to those that wait for their process's reader."""
+        """Append new events to the unread events of their processes."""
         if len(events) == 0:
             return
         for at in np.flatnonzero(events["kind"] == Kind.LOSS):
@@ -245,13 +244,13 @@ class Probes:
         begin = 0
         for end in ends.tolist():
             if (waiting := self._waiting.get(int(tgids[begin]))) is not None:
-                # A part is copied, lest it keep the whole in memory.
+                # A copy of a part does not keep the whole array in memory.
                 part = events[begin:end]
                 waiting.append(part if end - begin == len(events) else part.copy())
             begin = end
 
     def _sort_parts(self, events: EventBatch) -> None:
-        """The same where some concern everybody: these are put between the others of each."""
+        """Append events of which some affect all processes, in order with those of each process."""
         everybody = np.flatnonzero(events["tgid"] == _EVERYBODY)
         begin = 0
         for at in everybody.tolist():
@@ -262,7 +261,7 @@ class Probes:
         self._sort(events[begin:])
 
     def _expect_children(self, events: EventBatch) -> None:
-        """Keep from now on what children of those that are followed do."""
+        """Keep events of new children of followed processes from now on."""
         for event in births(events):
             child = int(event["address"])
             if int(event["tgid"]) in self._following and child not in self._following:
@@ -270,8 +269,8 @@ class Probes:
                 self._waiting[child], self._lost[child] = [], 0
                 self._added[child] = int(event["time"])
 
-    def untold_loss(self, pid: int, now: int) -> EventBatch:
-        """The loss since the last one in the stream, as an event at time `now` (ns).
+    def unreported_loss(self, pid: int, now: int) -> EventBatch:
+        """The loss since the last LOSS event in the stream, as an event at time `now` (ns).
 
         Returns:
             (n,) of `EVENT`, n is 0 or 1.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One process to observe: its identity, its VMAs, its pagemap."""
+"""One process: its identity, its VMAs, its pagemap."""

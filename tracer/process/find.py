@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process by its name."""
+"""Find a process by its name."""
 
 import os
 from contextlib import suppress
@@ -15,7 +15,7 @@ __all__ = ("find_all_by_name", "find_by_name")
 
 
 def _executable(pid: int, exe: str | None) -> str:
-    """The file name of an executable; psutil finds none where the main thread has ended."""
+    """The file name of the executable; psutil finds none if the main thread has ended."""
     if not exe:
         with suppress(OSError):
             exe = str(read_living(pid, lambda task: (task / "exe").readlink()))
@@ -41,8 +41,8 @@ def find_all_by_name(name: str) -> list[int]:
         NoSuchTargetError: there is none.
         UsageError: the name is empty.
     """
-    if not name:  # as kernel threads have no executable, they would all match
-        raise UsageError("The name of a process is not empty: give -n NAME, or -p PID.")
+    if not name:  # all kernel threads would match: they have no executable
+        raise UsageError("A process name cannot be empty: give -n NAME or -p PID.")
     found: list[int] = [
         process.pid
         for process in psutil.process_iter(["name", "exe"])

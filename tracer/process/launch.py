@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Start a program that is observed from its first instruction on.
+"""Start a program that ptescope follows from its first instruction on.
 
-The child asks to be traced (PTRACE_TRACEME), so the kernel stops it when
-execve has built the new address space and before the program runs. That is the
-moment at which it is seeded; then it is released and never stopped again.
+The child requests tracing (PTRACE_TRACEME), so the kernel stops it after execve has built the new
+address space and before the program runs. ptescope seeds the shadow at that moment, then
+releases the program and never stops it again.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ class Launched:
         command: program and arguments.
 
     Raises:
-        UsageError: it cannot be started.
+        UsageError: the program cannot be started.
     """
 
     def __init__(self, command: list[str]) -> None:
@@ -47,16 +47,16 @@ class Launched:
             raise UsageError(f"{command[0]} ended before its first instruction.")
 
     def release(self) -> None:
-        """Let the program run, free of any tracer."""
+        """Let the program run without a tracer."""
         _libc.ptrace(_PTRACE_DETACH, self.pid, None, None)
 
     def ended(self) -> bool:
-        """Whether the program has ended (and is reaped)."""
+        """Whether the program has ended and is reaped."""
         return self._process.poll() is not None
 
     def interrupt(self) -> None:
-        """Ask it to end, as Ctrl-C would."""
+        """Interrupt the program, as Ctrl-C would."""
         if not self.ended():
-            # It may run as somebody else by now, whom we have no right to signal any more.
+            # The program may have changed its user, so that this process may no longer signal it.
             with suppress(PermissionError):
                 self._process.send_signal(signal.SIGINT)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Open files as numbers: by what they are told apart in events and in VMAs.
+"""Numbers that identify open files and other kernel objects in events and in VMAs.
 
-Two VMAs of a file merge only if they were mapped through the same open file (mm/vma.c,
-is_mergeable_vma compares `vm_file`). Its kernel address stands for it, hashed with a secret
-of this run, because addresses of kernel objects are nobody's business who reads a trace.
+Two VMAs of a file merge only if they map the same open file (mm/vma.c, is_mergeable_vma compares
+`vm_file`). The number of an open file is its kernel address, hashed with a secret of this run,
+because a trace must not disclose addresses of kernel objects.
 """
 
 import re
@@ -27,18 +27,18 @@ _ANON = re.compile(r"\[anon:(.*)\]")
 
 
 def identities(files: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """What `file` of a VMA is, as the probes tell it; 0 where there is no file."""
+    """The values of `file` in VMAs, equal to those in events; 0: no file."""
     hashed = ((files ^ np.uint64(SALT)) * _MULTIPLIER >> _SHIFT).astype(np.int64)
     return np.where(files == 0, 0, hashed | KNOWN_FILE)
 
 
 def _mixed(value: int, bits: int) -> int:
-    """As `mixed` of the BPF C: so many bits, and never 0."""
+    """A hash of `bits` bits that is never 0, equal to `mixed` of the BPF C."""
     return (value * int(_MULTIPLIER) & _WORD) >> 64 - bits or 1
 
 
 def name_hash(name: bytes) -> int:
-    """What a LABEL event says of a name."""
+    """The hash of a name in a LABEL event."""
     value = 0
     for (word,) in struct.iter_unpack("<Q", name.ljust(_NAME_BYTES, b"\0")[:_NAME_BYTES]):
         value = (value ^ word) * int(_MULTIPLIER) & _WORD
@@ -52,10 +52,10 @@ def label_of(name: str) -> int:
 
 
 def policy_hash(mode: int, nodes: int) -> int:
-    """What a LABEL event says of a memory policy that is not the default one."""
+    """The hash of a memory policy, other than the default one, in a LABEL event."""
     return _mixed((nodes << 16 & _WORD) ^ mode, POLICY_BITS)
 
 
 def userfaultfd_hash(context: int) -> int:
-    """What a LABEL event says of a userfaultfd."""
+    """The hash of a userfaultfd in a LABEL event."""
     return _mixed(context, USERFAULT_BITS)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which entries of a process are not none, from /proc/PID/pagemap.
+"""Read from /proc/PID/pagemap which entries of a process are not none.
 
-The counted way of the design: addresses of entries, but not of empty PTE
-pages. PAGEMAP_SCAN (Linux kernel commit 52526ca7fdb9 "fs/proc/task_mmu:
-implement IOCTL to get and optionally clear info about PTEs", in v6.7) skips
-what is absent; where it is missing the table is read entry by entry, VMA by
-VMA, which takes 8 bytes for each page of address space.
+pagemap has the addresses of entries, but not of empty PTE pages. PAGEMAP_SCAN (Linux kernel commit
+52526ca7fdb9 "fs/proc/task_mmu: implement IOCTL to get and optionally clear info about PTEs", in
+v6.7) skips absent entries. Without it, the module reads pagemap entry by entry, VMA by VMA, which
+takes 8 bytes for each page of address space.
 
 Neither shows entries of VM_PFNMAP mappings (device memory, vvar).
 """
@@ -25,7 +24,7 @@ from tracer.procfs import read_living
 
 __all__ = ("Runs", "read_runs")
 
-# include/uapi/linux/fs.h; not in the headers that every distribution ships
+# include/uapi/linux/fs.h; the headers of some distributions lack it
 _SCAN_ARG = struct.Struct("<12Q")
 _PAGEMAP_SCAN = 3 << 30 | _SCAN_ARG.size << 16 | ord("f") << 8 | 16
 _FILE, _PRESENT, _SWAPPED, _HUGE = 1 << 2, 1 << 3, 1 << 4, 1 << 6
@@ -56,7 +55,7 @@ class Runs:
 
 
 def _without_hugetlb(runs: Runs, vmas: npt.NDArray[np.void]) -> Runs:
-    """Leave out hugetlb mappings, which have no PTE pages and no deposits."""
+    """Remove hugetlb mappings, which have no PTE pages and no deposits."""
     tlb = vmas[vmas["flags"] & VmaFlag.HUGETLB != 0]
     if len(tlb) == 0:
         return runs
@@ -77,7 +76,7 @@ def _scan(fd: int, limit: int, between: Callable[[], object]) -> Runs:
         found = fcntl.ioctl(fd, _PAGEMAP_SCAN, arg)
         parts.append(regions[:found].copy())
         # The kernel collects 512 regions at a time, and walk_end stays where it was last full
-        # (seen on 6.18): what was found since lies behind it, and would be found again.
+        # (seen on 6.18): later regions lie behind it, and would be found again.
         (walk_end,) = struct.unpack_from("<Q", arg, 32)
         last_end = int(regions["end"][found - 1]) if found else 0
         at = max(walk_end, last_end, at + (1 << PAGE_SHIFT))
@@ -93,7 +92,7 @@ def _scan(fd: int, limit: int, between: Callable[[], object]) -> Runs:
 
 
 def _read(fd: int, vmas: npt.NDArray[np.void], between: Callable[[], object]) -> Runs:
-    """Entry by entry; huge pages look like 512 entries each."""
+    """Read entry by entry; a huge page looks like 512 entries."""
     starts, ends = [], []
     with open(fd, "rb", buffering=0, closefd=False) as file:
         for vma in vmas:
@@ -125,7 +124,7 @@ def read_runs(
 
     Args:
         pid: the process.
-        vmas: (n,) of `VMA`: its VMAs.
+        vmas: (n,) of `VMA`: the VMAs of the process.
         limit: first address above user space, bytes.
         between: called between the parts of a long reading.
         scan: whether to try PAGEMAP_SCAN first.

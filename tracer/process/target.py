@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process to observe: who it is, whether it can be observed, its VMAs.
+"""A process to follow: its identity, whether it can be followed, its VMAs.
 
-A process is (pid, start time): the pair tells a reused pid.
+Pid and start time identify a process, because the kernel reuses pids.
 """
 
 import re
@@ -46,14 +46,14 @@ class Mapped(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """A process that can be observed."""
+    """A process that can be followed."""
 
     pid: int
     start_time: int
-    """Clock ticks after boot."""
+    """Start time, clock ticks after boot."""
 
     def alive(self) -> bool:
-        """Whether this very process is still there and a thread of it runs."""
+        """Whether exactly this process exists and a thread of it runs."""
         try:
             main = stat_fields(Path(f"/proc/{self.pid}"))
             if int(main[19]) != self.start_time:
@@ -66,7 +66,7 @@ class Target:
         return read_living(self.pid, lambda task: (task / name).read_text(errors="replace"))
 
     def identify(self) -> Process:
-        """Its name and executable, as they are now.
+        """The current name and executable.
 
         Raises:
             OSError: it has ended.
@@ -84,7 +84,7 @@ class Target:
         )
 
     def describe(self) -> Process:
-        """Its allocators too; that takes a second where its images were never looked at.
+        """As `identify`, with the allocators; takes up to a second for new images.
 
         Raises:
             OSError: it has ended.
@@ -101,11 +101,11 @@ class Target:
         return "THP_enabled:\t0" in self._text("status")
 
     def vmas(self) -> npt.NDArray[np.void]:
-        """(n,) of `VMA`: its VMAs now, sorted.
+        """The current VMAs, (n,) of `VMA`, sorted.
 
-        smaps tells everything but walks the page tables under the lock that
-        the target needs for its mappings; it is read only where huge pages of
-        hugetlb must be told apart.
+        smaps has all attributes, but it walks the page tables under the lock that the target
+        needs to change its mappings. So smaps is read only if hugetlb mappings must be
+        identified.
         """
         hugetlb = _HUGETLB.search(self._text("status"))
         return vma_rows(parse_maps(self._text("smaps" if hugetlb else "maps")))
@@ -122,7 +122,7 @@ class Target:
         return Mapped(vmas, mapping_names(lines, vmas, brk), brk)
 
     def file_mappings(self) -> list[MapsLine]:
-        """Its mappings of files, ascending.
+        """The file mappings, ascending.
 
         Raises:
             OSError: it has ended.
@@ -139,9 +139,9 @@ class Target:
         return mapping_names(lines, vmas, self._break(lines))
 
     def mapped_at(self, addresses: list[int], length: int) -> list[str]:
-        """What is mapped in [address, address + length), for each of ascending addresses.
+        """The mappings in [address, address + length), for each of ascending addresses.
 
-        The first mapping by its name in /proc/PID/maps, and how many more there are.
+        A text has the name of the first mapping in /proc/PID/maps, and the number of others.
         """
         mapped = list(parse_maps(self._text("maps")))
         ends = [mapping.end for mapping in mapped]
@@ -156,7 +156,7 @@ class Target:
         return names
 
     def program_break(self) -> int:
-        """The end of its heap, or where the heap will start; bytes."""
+        """The end of the heap, or its future start if there is none; bytes."""
         return self._break(parse_maps(self._text("maps")))
 
     def _break(self, mappings: Iterable[MapsLine]) -> int:
@@ -172,11 +172,11 @@ def _first_bytes(path: Path, count: int) -> bytes:
 
 
 def open_target(pid: int) -> Target:
-    """The process with this pid, if it can be observed.
+    """Open the process with this pid, if it can be followed.
 
     Raises:
-        NoSuchTargetError: there is none, or it is a zombie.
-        UsageError: it has no address space of the kind that ptescope models.
+        NoSuchTargetError: the process does not exist, or is a zombie.
+        UsageError: it is a thread, a kernel thread or a 32-bit program.
         NotPermittedError: its page tables may not be read.
     """
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""VMAs as the shadow has them, from the lines of maps or smaps."""
+"""Convert lines of maps or smaps to VMAs of the shadow."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from tracer.procfs import MapsLine
 __all__ = ("vma_rows",)
 
 _NO_CACHE = re.compile(r"/dev/|/memfd:|/SYSV|/anon_hugepage")
-"""Mapped files that are devices or shared memory."""
+"""Path prefixes of mapped files that are devices or shared memory."""
 _OF_THE_KERNEL = ("[vdso]", "[vvar]", "[vvar_vclock]")
 _FLAGS = {
     "ht": VmaFlag.HUGETLB,
@@ -49,7 +49,7 @@ def _flags_of(mapping: MapsLine) -> int:
 
 
 def vma_rows(mappings: Iterable[MapsLine]) -> npt.NDArray[np.void]:
-    """(n,) of `VMA`, sorted: mappings of one file have one number above 0 in `file`."""
+    """(n,) of `VMA`, sorted; mappings of the same file have the same positive `file`."""
     files: dict[tuple[tuple[int, int], int, str], int] = {}
     rows = []
     for mapping in mappings:

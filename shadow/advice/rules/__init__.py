@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The rules, a file each: evidence in, a finding or nothing out."""
+"""The rules, one per file: each takes evidence and returns a finding or None."""
 
 from collections.abc import Callable
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""gperftools that decommits each span as it is freed: no call ever covers a slot."""
+"""gperftools with aggressive decommit releases each freed span, so no call covers a slot."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
@@ -9,7 +9,7 @@ __all__ = ("aggressive_decommit",)
 
 
 def aggressive_decommit(evidence: Evidence) -> Finding | None:
-    """Spans merge while they are free, and one call at rest releases them whole."""
+    """Advise to let free spans merge, and to release them in one call when idle."""
     allocator = evidence.allocator
     if not evidence.runs("gperftools") or allocator is None:
         return None
@@ -21,7 +21,7 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         return None
     if saved is not None:
         effect = within_a_factor_of_two(
-            saved, "the window's releases made in one go at its end, run through the shadow"
+            saved, "simulated: all releases of the window in one call at its end"
         )
     return Finding(
         rule="aggressive_decommit",
@@ -29,8 +29,8 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         why=f"{evidence.snapshot.now.empty:,} PTE pages are empty.",
         numbers={"empty": evidence.snapshot.now.empty},
         change=Change(
-            "Let free spans merge, and release them together when the program is at rest. The "
-            "setting alone would keep the memory: both belong together.",
+            "Let free spans merge, and release them together when the program is idle. Use the "
+            "setting and the call together: the setting alone would keep the memory.",
             [
                 "TCMALLOC_AGGRESSIVE_DECOMMIT=f",
                 "MallocExtension::instance()->ReleaseFreeMemory();  // when the load is over",
@@ -38,9 +38,9 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         ),
         effect=effect,
         risks=[
-            "Free memory stays in RSS until that call.",
-            "ReleaseFreeMemory holds the lock of the page heap while it works.",
+            "Free memory stays in RSS until the call.",
+            "ReleaseFreeMemory holds the page heap lock while it runs.",
         ],
-        verify="Restart with it, run the same load, let it make the call, then ptescope census.",
+        verify="Restart with the change, run the same load up to the call, run ptescope census.",
         source="gperftools docs (TCMALLOC_AGGRESSIVE_DECOMMIT); src/page_heap.cc",
     )

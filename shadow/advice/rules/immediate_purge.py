@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""jemalloc that purges what is freed at once, or nearly so: no call ever covers a slot."""
+"""jemalloc with a decay time near 0 purges at each free, so no call covers a slot."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
@@ -19,11 +19,11 @@ _NS_PER_MS = 1_000_000
 
 
 def _effect(evidence: Evidence, wait: int) -> Effect | None:
-    """Between what waiting brings where jemalloc purges in steps meanwhile, and where not.
+    """The effect of the default decay, between the results with and without decay steps.
 
-    How much the steps take depends on how fast memory is freed. A process that purges
-    without a pause is held up by that, and will free so fast that there are hardly any;
-    one with pauses keeps its pace, and lies somewhere between.
+    How much jemalloc purges in steps depends on how fast the program frees memory. Purging
+    slows down a process that purges without pauses: under the change it frees so fast that
+    few steps happen. A process with pauses keeps its pace, and its result lies between.
     """
     limit, future = oversize_bytes(evidence), evidence.future
     if limit is None or future is None:
@@ -35,14 +35,14 @@ def _effect(evidence: Evidence, wait: int) -> Effect | None:
     share = share_of_close_purges(future.events)
     return within_a_factor_of_two(
         round(least + (most - least) * (1 + share) / 2),
-        f"the purges of the window held {DEFAULT_DECAY_MS / 1000:g} s, run through the shadow: "
-        f"between {least:,}, if jemalloc purges in steps meanwhile, and {most:,}, if it only "
-        f"waits; {share:.0%} of the purges followed another at once",
+        f"simulated: the purges of the window delayed by {DEFAULT_DECAY_MS / 1000:g} s; between "
+        f"{least:,}, if jemalloc purges in steps in the meantime, and {most:,}, if it does not; "
+        f"{share:.0%} of the purges followed another one immediately",
     )
 
 
 def immediate_purge(evidence: Evidence) -> Finding | None:
-    """The frees are known exactly then, so the default decay can be played on them."""
+    """Simulate the default decay: at such a short decay, the purges show the exact frees."""
     decay, purges = decay_ms(evidence), evidence.purges
     if (
         decay is None
@@ -72,8 +72,8 @@ def immediate_purge(evidence: Evidence) -> Finding | None:
         effect=effect,
         risks=[
             *waiting_risks(evidence),
-            "Fewer page faults and fewer madvise calls: it costs no speed.",
+            "No cost in speed: there are fewer page faults and fewer madvise calls.",
         ],
-        verify="Restart with it, run the same load, wait 15 s at rest, then ptescope census.",
+        verify="Restart with the setting, run the same load, wait 15 s idle, run ptescope census.",
         source="jemalloc TUNING.md and man page (opt.dirty_decay_ms); commit 6375e95f381e",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the rules about jemalloc have in common."""
+"""Functions that the rules about jemalloc share."""
 
 import re
 from shlex import quote
@@ -20,10 +20,10 @@ __all__ = (
 
 DEFAULT_DECAY_MS = 10_000
 SHORT_DECAY_MS = 1000
-"""Below this hardly anything merges before it is purged."""
+"""With a shorter decay time, little memory merges before jemalloc purges it."""
 
 _MILLISECONDS = re.compile(r"-?[0-9]{1,12}")
-"""Up to 31 years: what is more is nonsense, or meant to overflow."""
+"""Up to 31 years; a larger value is an error or an attempt at an overflow."""
 _BYTES = re.compile(r"[0-9]{1,20}")
 _MOST_BYTES = 1 << 62
 _VARIABLE = re.compile(r"([A-Z_][A-Z0-9_]{0,40})?MALLOC_CONF")
@@ -34,7 +34,7 @@ def _number(text: str | None, pattern: re.Pattern[str] = _MILLISECONDS) -> int |
 
 
 def decay_ms(evidence: Evidence, kind: str = "dirty") -> int | None:
-    """How long freed memory waits, or None where that or jemalloc is not known."""
+    """The decay time of freed memory; None if it is unknown or the process has no jemalloc."""
     if not evidence.runs("jemalloc") or evidence.allocator is None:
         return None
     live = _number(evidence.allocator.option(f"arenas.{kind}_decay_ms"))
@@ -42,7 +42,7 @@ def decay_ms(evidence: Evidence, kind: str = "dirty") -> int | None:
 
 
 def oversize_bytes(evidence: Evidence) -> int | None:
-    """The size at which a free extent is purged at once; 0: never; None: not known."""
+    """The size at which jemalloc purges a free extent at once; 0: never; None: unknown."""
     if evidence.allocator is None:
         return None
     size = _number(evidence.allocator.option("oversize_threshold"), _BYTES)
@@ -50,10 +50,10 @@ def oversize_bytes(evidence: Evidence) -> int | None:
 
 
 def waiting(evidence: Evidence, *options: str) -> list[str]:
-    """Settings under which free memory waits, and is purged once its time is over.
+    """The settings under which jemalloc holds free memory, and purges it after the decay time.
 
-    Without a thread that does so jemalloc purges only while the program allocates and
-    frees: one that is idle keeps what it has freed (seen with a Varnish at rest).
+    Without a background thread, jemalloc purges only while the program allocates and frees.
+    An idle program keeps its freed memory (observed with an idle Varnish).
     """
     allocator = evidence.allocator
     runs = allocator is not None and allocator.option("background_thread") == "true"
@@ -61,35 +61,35 @@ def waiting(evidence: Evidence, *options: str) -> list[str]:
 
 
 def waiting_risks(evidence: Evidence) -> list[str]:
-    """What that costs."""
+    """The risks of the settings from `waiting`."""
     risks = ["Freed memory stays in RSS for up to that time.", *left_out(evidence)]
     if evidence.allocator and evidence.allocator.option("background_thread") != "true":
         risks.append(
-            "background_thread:true makes a thread of jemalloc's own, or several. Where there is "
-            "none (musl; a worker that was forked off, for it does not outlive a fork) a process "
-            "that rests keeps in RSS what it freed last."
+            "background_thread:true starts one or more threads. Without such a thread (musl, or "
+            "a forked worker, because threads do not survive a fork) an idle process keeps the "
+            "memory it freed last in RSS."
         )
     return risks
 
 
 def _variable(evidence: Evidence) -> str:
-    """The variable that this build reads, which its image or a trace names."""
+    """The environment variable that this build reads, as its image or the trace states."""
     named = evidence.allocator.variable if evidence.allocator else None
     return named if named and _VARIABLE.fullmatch(named) else "MALLOC_CONF"
 
 
 def _set_already(evidence: Evidence) -> list[str]:
-    """What the variable holds, which is up to the process: `name:value`, or anything."""
+    """The current parts of the variable; the process controls them, so they are untrusted."""
     assert evidence.allocator is not None
     pairs = evidence.allocator.settings.get(_variable(evidence), "").split(",")
     return [pair.strip() for pair in pairs if pair.strip()]
 
 
 def setting(evidence: Evidence, *options: str) -> str:
-    """The setting as this very build takes it, to be pasted into a shell.
+    """The setting in the syntax of this build, safe to paste into a shell.
 
-    What is set already stays where it is an option of jemalloc's with a value that it
-    can have. Everything else comes from the process and is left out (`left_out`).
+    It keeps the current options that are valid options of jemalloc with valid values. It
+    omits everything else, because that text comes from the process (`left_out`).
     """
     names = {option.partition(":")[0] for option in options}
     kept = [
@@ -101,11 +101,11 @@ def setting(evidence: Evidence, *options: str) -> str:
 
 
 def left_out(evidence: Evidence) -> list[str]:
-    """What `setting` left out, in a sentence, if anything."""
+    """A sentence about what `setting` omits, if anything."""
     odd = [pair for pair in _set_already(evidence) if not sound(pair)]
     if not odd:
         return []
     return [
-        f"{_variable(evidence)} also holds {len(odd)} settings that are no options of jemalloc's "
-        "that ptescope knows, or have values that they cannot have: they are left out here."
+        f"{_variable(evidence)} also has {len(odd)} settings with names that ptescope does not "
+        "know or with invalid values; the advised setting omits them."
     ]

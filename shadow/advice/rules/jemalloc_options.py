@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The options of jemalloc, and what their values look like.
+"""The options of jemalloc, and the form of their values.
 
-What a process has in its environment is handed on into commands that root pastes only
-if it is one of these (jemalloc 3 to 5.3, src/jemalloc.c, malloc_conf_init).
+ptescope copies a setting from the environment of a process into commands that root may
+paste only if it is one of these (jemalloc 3 to 5.3, src/jemalloc.c, malloc_conf_init).
 """
 
 import re
@@ -53,7 +53,7 @@ _PATTERNS = {
 
 
 def sound(pair: str) -> bool:
-    """Whether `name:value` is an option of jemalloc's with a value that it can have."""
+    """Whether `name:value` is an option of jemalloc with a valid value."""
     name, _, value = pair.partition(":")
     pattern = _PATTERNS.get(name)
     return pattern is not None and pattern.fullmatch(value) is not None

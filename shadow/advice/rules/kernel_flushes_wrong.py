@@ -13,7 +13,7 @@ _FIRST, _FIXED = (7, 0, 0), (7, 1, 9)
 
 
 def kernel_flushes_wrong(evidence: Evidence) -> Finding | None:
-    """Judge by the release; distributions may have the fix under an older number."""
+    """Judge by the release number; a distribution may have the fix under an affected number."""
     release = evidence.snapshot.kernel.release
     match = _RELEASE.match(release)
     if match is None or evidence.snapshot.kernel.policy != "pt_reclaim":
@@ -23,14 +23,14 @@ def kernel_flushes_wrong(evidence: Evidence) -> Finding | None:
     return Finding(
         rule="kernel_flushes_wrong",
         title="this kernel can corrupt memory when it frees a PTE page (CVE-2026-74674)",
-        why=f"{release} lies in 7.0 to 7.1.8, and it frees PTE pages on MADV_DONTNEED.",
+        why=f"{release} is in the range 7.0 to 7.1.8, and it frees PTE pages on MADV_DONTNEED.",
         numbers={"release": release},
-        change=Change("Run 7.1.9, 7.2 or later, or a kernel whose vendor has the fix."),
+        change=Change("Run 7.1.9, 7.2 or later, or a vendor kernel with the fix."),
         risks=[
-            "Until then, more purges of whole slots make the fault more likely: do not sweep.",
-            "Only the release number is judged; a vendor may have fixed it under this one.",
+            "Until then, do not sweep: more purges of whole slots make the corruption more likely.",
+            "ptescope checks only the release number; a vendor kernel may have the fix.",
         ],
-        verify="uname -r, and the vendor's changelog for CVE-2026-74674.",
+        verify="Check uname -r, and the vendor's changelog for CVE-2026-74674.",
         source="CVE-2026-74674: 7.0 flushed the paging-structure cache of the end address.",
         urgent=True,
     )

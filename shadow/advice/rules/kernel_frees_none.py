@@ -10,7 +10,7 @@ _LOW, _HIGH = 0.9, 1.1
 
 
 def kernel_frees_none(evidence: Evidence) -> Finding | None:
-    """The same events under pt_reclaim tell what a newer kernel would have freed."""
+    """Predict the effect of a newer kernel: the same events under pt_reclaim."""
     snapshot = evidence.snapshot
     if snapshot.kernel.policy != "none" or not snapshot.now.empty:
         return None
@@ -19,8 +19,8 @@ def kernel_frees_none(evidence: Evidence) -> Finding | None:
         freed = snapshot.policies["none"].pte_pages - snapshot.policies["pt_reclaim"].pte_pages
         if freed > 0:
             basis = (
-                "the same events under the rule of Linux 6.14; what was empty before "
-                "the window is not in it"
+                "the same events under the rule of Linux 6.14, without PTE pages that were "
+                "empty before the window"
             )
             effect = Effect(round(freed * _LOW), round(freed * _HIGH), basis)
         numbers["freed_by_pt_reclaim"] = freed
@@ -34,8 +34,11 @@ def kernel_frees_none(evidence: Evidence) -> Finding | None:
             ["zgrep PT_RECLAIM /proc/config.gz || grep PT_RECLAIM /boot/config-$(uname -r)"],
         ),
         effect=effect,
-        risks=["Not 7.0 to 7.1.8: CVE-2026-74674.", "A new kernel for the whole machine."],
-        verify="ptescope doctor says when the kernel frees; attach shows its policy.",
+        risks=[
+            "Do not use 7.0 to 7.1.8: CVE-2026-74674.",
+            "The new kernel affects the whole machine.",
+        ],
+        verify="ptescope doctor reports when the kernel frees; attach shows its policy.",
         source='Linux commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in '
         'madvise(MADV_DONTNEED)" (v6.14)',
     )

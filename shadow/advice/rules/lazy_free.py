@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""MADV_FREE postpones: pages go when memory is short, their PTE pages never."""
+"""MADV_FREE frees pages only under memory pressure, and never their PTE pages."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
@@ -20,7 +20,7 @@ def _change(evidence: Evidence) -> Change | None:
         return Change("Purge with MADV_DONTNEED.", [f"{name}=1"]) if name else None
     if evidence.runs("Go"):
         return Change("Purge with MADV_DONTNEED.", ["GODEBUG=madvdontneed=1"])
-    return Change("Purge with MADV_DONTNEED where the program calls MADV_FREE.")
+    return Change("Call MADV_DONTNEED where the program calls MADV_FREE.")
 
 
 def _left_out(evidence: Evidence) -> list[str]:
@@ -28,7 +28,7 @@ def _left_out(evidence: Evidence) -> list[str]:
 
 
 def lazy_free(evidence: Evidence) -> Finding | None:
-    """Judge by PTE pages that hold nothing but such pages, or by the calls of the window."""
+    """Judge by the PTE pages with lazyfree entries only, or by the calls in the window."""
     now = evidence.snapshot.now
     lazy = now.lazyfree_only or 0
     calls = evidence.snapshot.window.events.get("free", 0)
@@ -38,16 +38,16 @@ def lazy_free(evidence: Evidence) -> Finding | None:
     effect: Effect | None = None
     if saved is not None and saved > 0:
         effect = within_a_factor_of_two(
-            saved, "MADV_FREE of the window taken for MADV_DONTNEED, run through the shadow"
+            saved, "simulated: each MADV_FREE of the window replaced by MADV_DONTNEED"
         )
     return Finding(
         rule="lazy_free",
-        title="MADV_FREE keeps pages until memory is short, and their PTE pages for good",
-        why=f"{lazy:,} PTE pages hold lazyfree pages only, after {calls:,} calls.",
+        title="MADV_FREE keeps pages until memory is short, and never frees their PTE pages",
+        why=f"{lazy:,} PTE pages map lazyfree pages only, after {calls:,} calls.",
         numbers={"lazyfree_only": lazy, "free_calls": calls},
         change=_change(evidence),
         effect=effect,
-        risks=["Memory that is used again soon is faulted in again.", *_left_out(evidence)],
-        verify="Restart with it, run the same load; `lazyfree only` is 0 in ptescope attach.",
-        source="madvise(2), MADV_FREE; when reclaim takes such pages nothing frees the PTE page",
+        risks=["Memory that the program reuses soon faults again.", *_left_out(evidence)],
+        verify="Restart with the change, run the same load; ptescope attach shows 0 lazyfree only.",
+        source="madvise(2), MADV_FREE; when reclaim takes lazyfree pages, the PTE page stays",
     )

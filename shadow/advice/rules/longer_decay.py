@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A longer decay time: more merges before it is purged."""
+"""With a longer decay time, more memory merges before jemalloc purges it."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
@@ -21,7 +21,7 @@ _WORTH = 0.1
 
 
 def longer_decay(evidence: Evidence) -> Finding | None:
-    """Judge only where the window shows that it helps even though jemalloc purges in steps."""
+    """Report this only if the window shows a saving even when jemalloc purges in steps."""
     decay = decay_ms(evidence)
     if decay is None or decay < SHORT_DECAY_MS or evidence.snapshot.kernel.policy == "none":
         return None
@@ -35,19 +35,20 @@ def longer_decay(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         rule="longer_decay",
-        title=f"freed memory waits {decay / 1000:g} s; longer, and more is purged in one piece",
-        why=f"{evidence.snapshot.now.empty:,} PTE pages are empty, edges of purges mostly.",
+        title=f"jemalloc purges after {decay / 1000:g} s; a longer decay gives larger pieces",
+        why=f"{evidence.snapshot.now.empty:,} PTE pages are empty, mostly at the edges of purges.",
         numbers={"dirty_decay_ms": decay, "empty": evidence.snapshot.now.empty},
         change=Change(
-            f"Let it wait {longer / 1000:g} s.", waiting(evidence, f"dirty_decay_ms:{longer}")
+            f"Let freed memory wait {longer / 1000:g} s.",
+            waiting(evidence, f"dirty_decay_ms:{longer}"),
         ),
         effect=within_a_factor_of_two(
             (least + max(least, most)) // 2,
-            f"the purges of the window held {wait / 1e9:g} s longer, run through the shadow: "
-            f"halfway between {least:,}, if it purges in steps, and {most:,}, if it only waits",
+            f"simulated: the purges of the window delayed by {wait / 1e9:g} s more; halfway "
+            f"between {least:,}, if jemalloc purges in steps, and {most:,}, if it does not",
         ),
         risks=waiting_risks(evidence),
-        verify=f"Restart with it, run the same load, wait {longer * 1.5 / 1000:g} s at rest, "
-        "then ptescope census.",
+        verify="Restart with the setting, run the same load, stay idle for "
+        f"{longer * 1.5 / 1000:g} s, run ptescope census.",
         source="jemalloc man page (opt.dirty_decay_ms); src/decay.c and src/extent.c of 5.3",
     )

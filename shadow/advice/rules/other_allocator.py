@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An allocator that releases whole slots: mimalloc, or google/tcmalloc."""
+"""Another allocator that releases whole slots: mimalloc or google/tcmalloc."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
@@ -7,7 +7,7 @@ from shadow.advice.finding import Change, Finding, within_a_factor_of_two
 __all__ = ("other_allocator",)
 
 _MANY, _BYTES = 0.25, 1 << 20
-"""Share and size of the empty PTE pages: for less nobody should change an allocator."""
+"""Least share and size of the empty PTE pages that justify another allocator."""
 _SETTINGS = (
     "MIMALLOC_PURGE_DELAY=0",
     "MIMALLOC_DECOMMIT_DELAY=0  # its name before version 2.1",
@@ -15,7 +15,7 @@ _SETTINGS = (
 
 
 def other_allocator(evidence: Evidence) -> Finding | None:
-    """An option where a large part is empty and the allocator serves malloc."""
+    """Report this if a large share is empty and the allocator serves malloc."""
     now, allocator = evidence.snapshot.now, evidence.allocator
     if not evidence.runs("jemalloc", "gperftools") or allocator is None:
         return None
@@ -37,15 +37,15 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         ),
         effect=within_a_factor_of_two(
             now.empty,
-            "nearly all empty PTE pages go, and some more are used: where another allocator "
-            "puts its blocks no history of this one tells",
+            "nearly all empty PTE pages go, but some other slots get one: the history of this "
+            "allocator does not show where another one places its blocks",
         ),
         risks=[
             "Another allocator changes speed and fragmentation: measure under your own load.",
-            "A program that calls functions of its allocator (mallctl, sdallocx) must not lose it.",
-            "With a delay of 0 each free of a page run is a system call; without it mimalloc "
-            "purges only while it is used, and an idle process keeps its memory.",
+            "A program that calls functions of its allocator (mallctl, sdallocx) must keep it.",
+            "With a delay of 0, each free of a page run is a system call. With a longer delay, "
+            "mimalloc purges only while the program uses it, and an idle process keeps its memory.",
         ],
-        verify="Restart with it, run the same load, then ptescope census and compare RSS.",
+        verify="Restart with the change, run the same load, run ptescope census and compare RSS.",
         source="mimalloc readme (MIMALLOC_PURGE_DELAY); google/tcmalloc docs/design.md",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""jemalloc purges an extent that has grown to oversize_threshold at once, and so in pieces."""
+"""jemalloc purges an extent at once when it reaches oversize_threshold, and so in pieces."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, within_a_factor_of_two
@@ -19,7 +19,7 @@ _WORTH = 0.1
 
 
 def oversize(evidence: Evidence) -> Finding | None:
-    """Judge by what the window's purges become when none is hurried."""
+    """Simulate the purges of the window without the threshold."""
     decay, limit = decay_ms(evidence), oversize_bytes(evidence)
     if decay is None or decay < SHORT_DECAY_MS or not limit:
         return None
@@ -30,21 +30,21 @@ def oversize(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         rule="oversize",
-        title=f"free extents are purged as soon as they reach {limit >> 20} MiB",
+        title=f"jemalloc purges a free extent as soon as it reaches {limit >> 20} MiB",
         why=f"{evidence.snapshot.now.empty:,} PTE pages are empty; each such purge leaves an edge.",
         numbers={"oversize_threshold": limit, "empty": evidence.snapshot.now.empty},
         change=Change(
-            "Switch that off: extents merge without limit until their decay time is over, and "
-            "large requests come from the ordinary arenas.",
+            "Disable the threshold: extents then merge without limit until their decay time is "
+            "over, and large requests come from the ordinary arenas.",
             waiting(evidence, "oversize_threshold:0"),
         ),
         effect=within_a_factor_of_two(
             saved,
-            f"the purges of the window held {decay / 1000:g} s longer and merged without that "
-            "limit, run through the shadow",
+            f"simulated: the purges of the window delayed by {decay / 1000:g} s, and merged "
+            "without that limit",
         ),
-        risks=["Large buffers above all wait for the decay time.", *waiting_risks(evidence)],
-        verify="Restart with it, run the same load, wait for 1.5 decay times at rest, then "
+        risks=["Large buffers also wait for the decay time.", *waiting_risks(evidence)],
+        verify="Restart with the setting, run the same load, stay idle for 1.5 decay times, run "
         "ptescope census.",
         source="jemalloc 5.3 src/extent.c, extent_record; man page (opt.oversize_threshold)",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The program's own call: one aligned MADV_DONTNEED over each empty slot that it owns."""
+"""The program's own call: one aligned MADV_DONTNEED over each of its empty slots."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, exactly
@@ -10,7 +10,7 @@ _SHOWN, _LISTED = 4, 100_000
 
 
 def own_call(evidence: Evidence) -> Finding | None:
-    """Only the process itself may do it, since 6.13 not even root for another."""
+    """Report this for live processes: since 6.13, not even root can make the call for another."""
     slots = evidence.slots
     if slots is None or not slots.whole or evidence.ended:
         return None
@@ -26,21 +26,21 @@ def own_call(evidence: Evidence) -> Finding | None:
         why=f"{len(slots.whole):,} empty slots lie in one private anonymous mapping each.",
         numbers={"whole": len(slots.whole), "split": slots.split, "other": slots.other},
         change=Change(
-            "From inside the process, call MADV_DONTNEED over each slot that is known to hold "
-            "nothing: 2 MiB, aligned, about 1 us each. For who maintains its allocator, which "
-            "alone knows what is free.",
+            "From inside the process, call MADV_DONTNEED over each slot that maps nothing: 2 MiB, "
+            "aligned, about 1 us each. This is for the maintainers of the allocator, because only "
+            "the allocator knows which memory is free.",
             calls,
         ),
         effect=exactly(
-            len(slots.whole), "counted: empty now, whole in one mapping; what fills again is lost"
+            len(slots.whole), "counted: empty now, whole in one mapping; slots may fill again"
         ),
         risks=[
             "THE RACE: a thread that writes to the slot between the look and the call loses "
             "what it wrote. The call is safe only over memory that the allocator holds free and "
             "keeps from being handed out until it returns.",
-            "No other process can do it: process_madvise with MADV_DONTNEED is refused (EINVAL).",
+            "No other process can do it: process_madvise with MADV_DONTNEED fails with EINVAL.",
         ],
         slots=known[:_LISTED],
-        verify="ptescope census PID before and after: empty falls by as much, RSS does not.",
-        source="mm/memory.c, zap_pte_range (v6.14): an empty slot is freed too; observed on 6.18",
+        verify="Run ptescope census PID before and after: empty falls by as much, RSS does not.",
+        source="mm/memory.c, zap_pte_range (v6.14), also frees empty PTE pages; observed on 6.18",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Purges below 2 MiB on a kernel that frees by whole slots: the edges, whoever makes them."""
+"""Purges below 2 MiB on a kernel that frees whole slots only, by any allocator or program."""
 
 from shadow.advice.evidence import Evidence, Purges
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
@@ -9,17 +9,17 @@ __all__ = ("small_purges",)
 
 _OWN_RULES = ("jemalloc", "gperftools")
 _MANY = 0.1
-"""Of all PTE pages: so many empty ones are told of where nothing can be predicted."""
+"""Least share of empty PTE pages for a finding without a prediction."""
 
 
 def _stand_out(evidence: Evidence, purges: Purges) -> bool:
-    """Whether many PTE pages are empty, and few of the calls could have freed one."""
+    """Whether many PTE pages are empty, and most of the calls could not free one."""
     now = evidence.snapshot.now
     return now.empty > _MANY * now.pte_pages and 2 * purges.covering < purges.dontneed
 
 
 def small_purges(evidence: Evidence) -> Finding | None:
-    """For allocators and programs that have no rule of their own."""
+    """Report this for allocators and programs without a specific rule."""
     purges, now = evidence.purges, evidence.snapshot.now
     if evidence.snapshot.kernel.policy != "pt_reclaim" or evidence.runs(*_OWN_RULES):
         return None
@@ -34,13 +34,13 @@ def small_purges(evidence: Evidence) -> Finding | None:
         return None
     else:
         effect = within_a_factor_of_two(
-            saved, "all releases of the window made in one go at its end, run through the shadow"
+            saved, "simulated: all releases of the window in one call at its end"
         )
     return Finding(
         rule="small_purges",
-        title="MADV_DONTNEED in pieces that do not cover slots leaves their PTE pages",
-        why=f"{purges.covering:,} of {purges.dontneed:,} calls covered a slot of 2 MiB; half of "
-        f"them had {purges.median >> 10:,} KiB or less.",
+        title="MADV_DONTNEED in pieces smaller than slots leaves empty PTE pages",
+        why=f"{purges.covering:,} of {purges.dontneed:,} calls covered a slot of 2 MiB; the median "
+        f"call had {purges.median >> 10:,} KiB.",
         numbers={
             "dontneed": purges.dontneed,
             "covering": purges.covering,
@@ -48,12 +48,12 @@ def small_purges(evidence: Evidence) -> Finding | None:
             "empty": now.empty,
         },
         change=Change(
-            "Put releases off until neighbours are free too, and make them in one call with both "
-            "ends on multiples of 2 MiB. An iovec of process_madvise does not help: each of its "
-            "parts is judged alone.",
+            "Delay releases until the neighbours are free too, and release them in one call with "
+            "both ends on multiples of 2 MiB. An iovec of process_madvise does not help, because "
+            "the kernel applies the rule to each part separately.",
         ),
         effect=effect,
-        risks=["Memory stays in RSS until it is released."],
-        verify="ptescope attach: `empty` under pt_reclaim comes near to that under pte_ref.",
+        risks=["Memory stays in RSS until its release."],
+        verify="In ptescope attach, `empty` under pt_reclaim approaches `empty` under pte_ref.",
         source="Linux commit 6375e95f381e (v6.14): one call must span the whole PTE page",
     )

@@ -10,11 +10,11 @@ from shadow.snapshot import SPARSE_BELOW
 __all__ = ("sparse",)
 
 _MANY, _SHARE = 64, 0.25
-_SOURCE = "pte_ref and PT_RECLAIM both free at no entry only"
+_SOURCE = "pte_ref and PT_RECLAIM both free a PTE page only when it has no entry"
 
 
 def sparse(evidence: Evidence) -> Finding | None:
-    """Survivors scattered over many slots."""
+    """Report survivors that are scattered over many slots."""
     now = evidence.snapshot.now
     if now.sparse < max(evidence.enough(_MANY), _SHARE * now.pte_pages):
         return None
@@ -27,17 +27,17 @@ def sparse(evidence: Evidence) -> Finding | None:
     return Finding(
         rule="sparse",
         title="survivors are scattered: PTE pages with a few entries that no policy frees",
-        why=f"{now.sparse:,} PTE pages hold {entries:,} entries; {needed:,} would do.",
+        why=f"{now.sparse:,} PTE pages have {entries:,} entries; {needed:,} pages would suffice.",
         numbers={"sparse": now.sparse, "entries": entries, "needed": needed},
         change=Change(setting.what, list(setting.how))
         if setting
         else Change(
             "Bring survivors together: active defragmentation where the program has it, or a "
-            "restart that loads them again. MADV_COLLAPSE or khugepaged replaces such a PTE page "
+            "restart that reloads the data. MADV_COLLAPSE or khugepaged replaces such a PTE page "
             "by a huge page: more resident memory, not less."
         ),
-        effect=at_most(now.sparse - needed, "counted; what comes together is up to the program"),
+        effect=at_most(now.sparse - needed, "counted; how much moves is up to the program"),
         risks=["Moving objects takes CPU time; a restart takes the service down."],
-        verify="ptescope census: `sparse` falls.",
+        verify="In ptescope census, `sparse` falls.",
         source=f"{setting.source}; {_SOURCE}" if setting else _SOURCE,
     )

@@ -10,7 +10,7 @@ _MANY, _SHARE = 16, 0.1
 
 
 def split_slots(evidence: Evidence) -> Finding | None:
-    """A zap ends at the end of a mapping, and with it the whole-slot rule."""
+    """Report divided slots: a zap ends at the end of a mapping, and so covers none of them."""
     slots, now = evidence.slots, evidence.snapshot.now
     if slots is None or slots.split < max(evidence.enough(_MANY), _SHARE * now.empty):
         return None
@@ -20,11 +20,11 @@ def split_slots(evidence: Evidence) -> Finding | None:
         why=f"{slots.split:,} of {now.empty:,} empty PTE pages lie under more than one mapping.",
         numbers={"split": slots.split, "empty": now.empty},
         change=Change(
-            "Align what is mapped to 2 MiB, and put guard pages beside, not inside, the 2 MiB that "
-            "are purged together; unmap stacks and arenas that are not used any more."
+            "Align mappings to 2 MiB, and put guard pages beside, not inside, the 2 MiB that the "
+            "program purges together. Unmap unused stacks and arenas."
         ),
-        effect=at_most(slots.split, "counted; how many a new layout frees is not known"),
-        risks=["More address space, for the alignment."],
-        verify="ptescope census --slots PID: the mappings over each empty slot.",
+        effect=at_most(slots.split, "counted; how many a new layout frees is unknown"),
+        risks=["The alignment takes more address space."],
+        verify="ptescope census --slots PID shows the mappings over each empty slot.",
         source="mm/madvise.c, madvise_walk_vmas; observed on 6.18 with a guard page per slot",
     )

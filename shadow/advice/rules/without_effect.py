@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Settings that are tried in vain: measured without effect on PTE pages."""
+"""Popular settings that have no measurable effect on PTE pages."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Finding
@@ -10,7 +10,7 @@ _MEASURED = {"narenas": "1", "hpa": "true"}
 
 
 def without_effect(evidence: Evidence) -> Finding | None:
-    """Say so where somebody has set them."""
+    """Report such settings if the process has them."""
     allocator = evidence.allocator
     if not evidence.runs("jemalloc") or allocator is None or not evidence.snapshot.now.empty:
         return None
@@ -24,8 +24,8 @@ def without_effect(evidence: Evidence) -> Finding | None:
     return Finding(
         rule="without_effect",
         title=f"{' and '.join(tried)} does nothing for PTE pages",
-        why="2 GiB of buffers freed: 304 PTE pages left with neither, 304 with narenas:1, 305 with "
-        "hpa:true.",
+        why="After 2 GiB of buffers were freed, 304 PTE pages remained with neither setting, 304 "
+        "with narenas:1 and 305 with hpa:true.",
         numbers={
             name: allocator.options[name].value for name in _MEASURED if name in allocator.options
         },

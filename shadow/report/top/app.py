@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The screens: a table of processes, and one process."""
+"""The screens of `ptescope top`: a table of processes, and one process in detail."""
 
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +26,7 @@ __all__ = ("TopApp",)
 
 _HISTORY = 60
 Look = Callable[[int | None], HostView]
-"""Gives a view of the host, with the slots of the process with this pid, if one is named."""
+"""Returns a view of the host, with the slots of the process with this pid, if one is given."""
 
 
 @reporter
@@ -37,8 +37,8 @@ def summary(view: HostView, order: str, *, paused: bool) -> str:
     empty = sum(snapshot.now.empty for snapshot in followed)
     kib = sum(process.vm_pte_kib for process in view.processes)
     lines = [
-        f"{view.hostname}  {view.release}, frees by {view.policy}   "
-        f"{counted(len(view.processes), 'process')}, {len(followed)} followed   by {order}"
+        f"{view.hostname}  {view.release}, policy {view.policy}   "
+        f"{counted(len(view.processes), 'process')}, {len(followed)} followed   sorted by {order}"
         f"{'   PAUSED' if paused else ''}",
         f"VmPTE {size(kib // KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
         f"lost {view.cost.lost:,}   own memory {view.cost.memory_bytes >> 20} MiB",
@@ -47,26 +47,26 @@ def summary(view: HostView, order: str, *, paused: bool) -> str:
 
 
 class _ProcessScreen(Screen[None]):
-    """One process, until Escape."""
+    """The screen of one process; Escape closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "app.pop_screen", "Back")]
 
     def compose(self) -> ComposeResult:
-        """A text that scrolls."""
+        """Create a text that scrolls, and the footer."""
         yield VerticalScroll(Static(id="detail", markup=False))
         yield Footer()
 
     def show(self, text: str) -> None:
-        """Show this."""
+        """Show this text."""
         self.query_one("#detail", Static).update(text)
 
 
 class TopApp(App[None]):
-    """The host, looked at again and again.
+    """The host, refreshed periodically.
 
     Args:
-        look: gives views; called in a thread, may take its time.
-        every: seconds between two.
+        look: returns a view; the app calls it in a thread, so it may be slow.
+        every: seconds between two views.
     """
 
     CSS = "#filter { display: none; } #summary { height: auto; padding: 0 1; }"
@@ -88,22 +88,22 @@ class TopApp(App[None]):
         self._by_name = False
         self._view: HostView | None = None
         self._old: str | None = None
-        """Why the view is not of now."""
+        """Why the view is stale; None: it is current."""
         self.problem: PtescopeError | None = None
-        """Why it ended by itself."""
+        """The error that ended the app, if any."""
         self._opened: tuple[int, int] | None = None
-        """The process that is shown alone: its pid and start time."""
+        """The process on the detail screen: its pid and start time."""
         self._events: dict[int, deque[float]] = {}
 
     def compose(self) -> ComposeResult:
-        """Summary, filter, table, keys."""
+        """Create the summary, the filter, the table and the footer."""
         yield Static(id="summary", markup=False)
         yield Input(id="filter", placeholder="name, cgroup or pid; Enter to keep, empty for all")
         yield DataTable[Text](id="table", cursor_type="row", zebra_stripes=True)
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Start to fetch views."""
         self._table.add_columns(*COLUMNS)
         self._table.focus()
         self.set_interval(self._every, self._fetch)
@@ -116,9 +116,9 @@ class TopApp(App[None]):
 
     @work(thread=True, exclusive=True)
     def _fetch(self) -> None:
-        """Look, in a thread of its own; the screens stay as they are meanwhile.
+        """Fetch a view in a separate thread, while the screens stay usable.
 
-        A paused screen looks too: it has to end when the host is no longer watched.
+        A paused app fetches views too, because it must exit when the source of views fails.
         """
         try:
             view = self._look(self._opened[0] if self._opened else None)
@@ -130,12 +130,12 @@ class TopApp(App[None]):
             self.call_from_thread(self._take, view)
 
     def _wait(self, why: str) -> None:
-        """No view came; what is shown grows old."""
+        """Mark the screens as stale, because no view arrived."""
         self._old = printable(why)
         self._show()
 
     def _give_up(self, error: Exception) -> None:
-        """No view will come any more."""
+        """Exit, because no more views will arrive."""
         problem = error if isinstance(error, PtescopeError) else PtescopeError(repr(error))
         self.problem = problem
         self.exit(return_code=problem.status)
@@ -153,9 +153,9 @@ class TopApp(App[None]):
 
     def _show(self) -> None:
         if not self.screen_stack or not self.screen_stack[0].query("#summary"):
-            return  # an answer came while the app ends
+            return  # the view arrived while the app exits
         top = self.screen_stack[0]
-        old = f"NOT OF NOW: {self._old}\n" if self._old else ""
+        old = f"STALE: {self._old}\n" if self._old else ""
         if self._view is None:
             top.query_one("#summary", Static).update(old)
             return
@@ -166,7 +166,7 @@ class TopApp(App[None]):
         shown.sort(key=lambda p: (ORDERS[self._order](p), p.vm_pte_kib), reverse=True)
         table, row, scroll = self._table, self._table.cursor_row, self._table.scroll_offset
         table.clear()
-        # As they are: a str would be read as markup, which a name may hold.
+        # rich parses a str as markup, and a name may contain markup.
         if self._by_name:
             for line in self._groups(shown):
                 table.add_row(*map(Text, line))
@@ -180,7 +180,7 @@ class TopApp(App[None]):
             self._show_process(self.screen)
 
     def _groups(self, shown: list[HostProcess]) -> list[tuple[str, ...]]:
-        """A line for each name, in the order that the processes have, by their sums."""
+        """A row of sums for each name, sorted like the processes."""
         order = ORDERS[self._order]
 
         def weight(group: tuple[str, list[HostProcess]]) -> tuple[float, int]:
@@ -198,42 +198,42 @@ class TopApp(App[None]):
             return
         process: HostProcess = found[0]
         rates = list(self._events.get(process.pid, ()))
-        old = f"NOT OF NOW: {self._old}\n" if self._old else ""
-        # The view may have been made while another process was shown, or none.
+        old = f"STALE: {self._old}\n" if self._old else ""
+        # The view may date from a time when another process was open, or none.
         slots = self._view.slots if self._view.slots_of in (None, process.pid) else {}
         screen.show(old + detail(process, slots, rates, self.size.width))
 
     def action_order(self, order: str) -> None:
-        """Sort by this."""
+        """Sort by this order."""
         self._order = order
         self._show()
 
     def action_names(self) -> None:
-        """Show the sums of processes of one name, or again each process."""
+        """Switch between one row for each name and one row for each process."""
         self._by_name = not self._by_name
         self._show()
 
     def action_pause(self) -> None:
-        """Keep what is shown, until asked again."""
+        """Freeze the screen, or continue."""
         self._paused = not self._paused
         self._show()
 
     def action_filter(self) -> None:
-        """Ask which processes to show."""
+        """Open the filter input."""
         box = self.query_one("#filter", Input)
         box.display = True
         box.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Show those."""
+        """Apply the filter."""
         self._filter = event.value.strip()
         event.input.display = False
         self._table.focus()
         self._show()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Open a process."""
-        if event.row_key.value is None:  # a sum of several
+        """Open the screen of the selected process."""
+        if event.row_key.value is None:  # a row of sums
             return
         pid, start_time = map(int, event.row_key.value.split())
         self._opened = pid, start_time

@@ -15,13 +15,13 @@ __all__ = ("detail", "slot_map", "sparkline")
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ".:-=+*#%@"
-"""From few entries to all 512."""
+"""Characters from few entries to all 512."""
 _EMPTY = "o"
 _FULL = 512
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as bars, the largest as the highest."""
+    """Values as bars; the largest value has the highest bar."""
     most = max(values, default=0.0)
     if not most:
         return _BARS[0] * len(values)
@@ -35,11 +35,11 @@ def _sign(entries: int) -> str:
 
 
 def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
-    """PTE pages by address, one character each, without the runs that have none.
+    """PTE pages by address, one character each; addresses without PTE pages are left out.
 
     Args:
-        slots: entries of each PTE page, by the first address of its slot.
-        width: characters in a line.
+        slots: the number of entries of each PTE page, by the first address of its slot.
+        width: the number of characters in a line.
     """
     lines: list[str] = []
     row, first, previous = "", 0, -SLOT
@@ -55,7 +55,7 @@ def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
 
 
 def _audited(audit: Audit) -> str:
-    """The result of the audits so far, and how much the last one compared."""
+    """The result of all audits so far, and how many PTE pages the last one compared."""
     if not audit.runs:
         return "  audited       not yet"
     compared = f"{audit.compared:,} of {audit.compared + audit.not_compared:,} PTE pages compared"
@@ -94,16 +94,16 @@ def detail(
     """The screen of one process.
 
     Args:
-        process: which.
-        slots: entries of each of its PTE pages, by first address of the slot.
-        events: events a second at each of the latest views.
-        width: columns of the screen.
+        process: the process.
+        slots: the number of entries of each PTE page, by the first address of its slot.
+        events: events per second in each of the latest views.
+        width: the width of the screen in columns.
     """
     snapshot = process.snapshot
     head = [f"{process.comm} (pid {process.pid})   {process.cgroup}"]
     if snapshot is None:
         return "\n".join(
-            [*head, "", "  It is only counted: its VmPTE is all that is known, "
+            [*head, "", "  ptescope does not follow this process; it only reads its VmPTE, "
              f"{process.vm_pte_kib:,} kB."]
         )  # fmt: skip
     now = snapshot.now
@@ -111,7 +111,7 @@ def detail(
     lines += [
         f"  PTE pages     {now.pte_pages:,}, {size(now.pte_pages)}; "
         f"{now.empty:,} empty, {share(now.empty, now.pte_pages)}",
-        f"  events        {sparkline(events)}  {process.events_per_second:,.0f} a second",
+        f"  events        {sparkline(events)}  {process.events_per_second:,.0f} per second",
         f"  lost          {snapshot.window.lost:,}",
         _audited(snapshot.audit),
         "",
@@ -119,7 +119,7 @@ def detail(
         *mapping_lines(snapshot.mappings, named=snapshot.mappings_named),
         *occupancy_lines(now.occupancy),
         "",
-        f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries to {_SHADES[-1]} all",
+        f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries ... {_SHADES[-1]} full",
     ]
     lines += slot_map(slots, max(width - 20, 16))
     return "\n".join(lines)

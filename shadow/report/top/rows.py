@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a line of the table says of a process, and by what lines can be sorted."""
+"""The columns of the table of processes, and its sort orders."""
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
@@ -24,13 +24,13 @@ ORDERS: dict[str, Callable[[HostProcess], float]] = {
     "growth": lambda p: p.pte_pages_per_second,
     "events": lambda p: p.events_per_second,
 }
-"""Largest first; what is only counted comes after what is followed."""
+"""Sort keys, largest first. Processes that are not followed come last, except by size."""
 
 _UNKNOWN = "-"
 
 
 def _pages_saved(snapshot: Snapshot, policy: str) -> int:
-    """PTE pages that the policy would not have now, beside those of none."""
+    """PTE pages that exist now under `none` but not under this policy."""
     return snapshot.policies["none"].pte_pages - snapshot.policies[policy].pte_pages
 
 
@@ -42,7 +42,7 @@ def _watched(process: HostProcess) -> str:
 
 @reporter
 def cells(process: HostProcess) -> tuple[str, ...]:
-    """A line: one text for each of `COLUMNS`."""
+    """The row of a process: one text for each of `COLUMNS`."""
     name = process.comm
     if process.namespace_pid != process.pid:
         name += f" [{process.namespace_pid}]"
@@ -67,13 +67,13 @@ def cells(process: HostProcess) -> tuple[str, ...]:
 
 
 def by_name(processes: Iterable[HostProcess]) -> list[tuple[str, list[HostProcess]]]:
-    """The processes of each name together."""
+    """The processes, grouped by name."""
     return list(grouped(processes, lambda process: process.comm).items())
 
 
 @reporter
 def group_cells(name: str, members: list[HostProcess]) -> tuple[str, ...]:
-    """A line for all processes of a name: their sums, and how many they are."""
+    """The row of all processes with one name: their number and sums."""
     followed = [process.snapshot for process in members if process.snapshot]
     kib = sum(process.vm_pte_kib for process in members)
     begin = (f"{len(members)} x", name, size(kib // KIB_PER_PAGE))
@@ -99,7 +99,7 @@ def group_cells(name: str, members: list[HostProcess]) -> tuple[str, ...]:
 
 
 def matches(process: HostProcess, text: str) -> bool:
-    """Whether the name, the cgroup or the pid is what was asked for; `*` stands for anything."""
+    """Whether the pid equals the text, or the name or cgroup contains it; `*` is a wildcard."""
     pattern = f"*{text}*"
     return str(process.pid) == text or any(
         fnmatch(each, pattern) for each in (process.comm, process.cgroup)

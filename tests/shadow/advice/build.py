@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Short ways to make evidence."""
+"""Helpers that build evidence."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ _RESIDENT = 64 << 20
 
 
 def jemalloc(**options: object) -> Allocator:
-    """A jemalloc that serves malloc, set by MALLOC_CONF; defaults as in 5.3."""
+    """A jemalloc that serves malloc, with settings in MALLOC_CONF and the defaults of 5.3."""
     known = {
         "dirty_decay_ms": 10000,
         "muzzy_decay_ms": 0,
@@ -46,7 +46,7 @@ def jemalloc(**options: object) -> Allocator:
 
 
 def pieces(number: int, *, kind: str = "dontneed") -> EventScript:
-    """So many slots mapped, touched, and emptied in eight pieces each."""
+    """Map and touch this many slots, and empty each in eight pieces."""
     history = EventScript().map(BASE, number * SLOT)
     history.touch(BASE, number * SLOT, SLOT // _PIECES)
     for at in range(BASE, BASE + number * SLOT, SLOT // _PIECES):
@@ -63,7 +63,7 @@ def slots(whole: int = 0, split: int = 0, huge: int = 0) -> Slots:
 
 
 def with_now(found: Evidence, **changes: object) -> Evidence:
-    """The same with another present."""
+    """The same evidence with changes in `snapshot.now`."""
     now = replace(found.snapshot.now, **changes)  # type: ignore[arg-type]
     return replace(found, snapshot=replace(found.snapshot, now=now))
 
@@ -78,7 +78,7 @@ def evidence(
     max_map_count: int = 65530,
     forks: int = 0,
 ) -> Evidence:
-    """What is known after `history`, which begins with an empty address space."""
+    """The evidence after `history`, which begins with an empty address space."""
     events = history.batch() if history else np.empty(0, EVENT)
     seed, table = _empty(policy), _empty(policy)
     table.feed(events)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Commands to paste into a shell contain no text that a process has chosen."""
+"""Commands to paste into a shell contain no text from a process."""
 
 import shlex
 from dataclasses import replace
@@ -36,7 +36,7 @@ def _commands(found: list[Finding]) -> list[str]:
 
 
 def _evidences(allocator: Allocator | None) -> list[Evidence]:
-    """Such that each rule speaks in one of them."""
+    """Cases in which each rule gives a finding at least once."""
     return [
         evidence(allocator, history, policy=policy, known=slots(300, 90, 50), forks=3)
         for policy in (Policy.PT_RECLAIM, Policy.NONE)
@@ -49,7 +49,9 @@ def test_a_setting_from_the_environment_runs_nothing() -> None:
     found = [f for f in advise(given) if f.rule in ("immediate_purge", "longer_decay")]
     (line,) = _commands(found)
     assert line == "MALLOC_CONF=dirty_decay_ms:10000,background_thread:true"
-    assert any("holds 1 settings that are no options" in risk for risk in found[0].risks)
+    assert any(
+        "has 1 settings with names that ptescope does not know" in risk for risk in found[0].risks
+    )
     text = render_advice(given, advise(given), detail=True)
     assert "INJ" not in text.replace(f"MALLOC_CONF='{_INJECTED}'", "")
 
@@ -97,7 +99,7 @@ def test_a_variable_that_an_image_names_is_used_only_if_it_is_one() -> None:
 
 @pytest.mark.parametrize("name", ["jemalloc", *_OTHERS])
 def test_every_command_of_every_rule_is_ptescopes_own(name: str) -> None:
-    """All that a process or a trace can choose is hostile; no command shows any of it."""
+    """All text that a process or a trace controls is hostile; no command shows any of it."""
     evil = "$(touch INJ);`id`|x"
     allocator = Allocator(
         name=name,

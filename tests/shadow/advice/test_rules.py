@@ -105,7 +105,7 @@ def test_a_window_that_begins_too_late_predicts_nothing_and_says_so() -> None:
     late = replace(given, future=Future(seed, last))
     assert late.late
     assert _said("immediate_purge", late).effect is None
-    assert any("begin before the load" in limit for limit in limits(late))
+    assert any("start ptescope before the load" in limit for limit in limits(late))
     assert not given.late
 
 
@@ -277,7 +277,7 @@ def test_an_incomplete_history_predicts_nothing() -> None:
     assert given.future is not None
     cut = replace(given, future=replace(given.future, missing="lost"))
     assert _said("immediate_purge", cut).effect is None
-    astray = with_now(given, pte_pages=40)  # there are more than the history leads to
+    astray = with_now(given, pte_pages=40)  # more PTE pages than the history reproduces
     assert _said("immediate_purge", astray).effect is None
 
 

@@ -34,7 +34,7 @@ def test_detail_has_bases_risks_and_sources() -> None:
 
 
 def test_the_basis_of_predictions_is_shown() -> None:
-    assert "run again they lead to the 600 PTE pages" in _render(detail=False)
+    assert "replay reproduces the 600 PTE pages" in _render(detail=False)
     astray = with_now(_GIVEN, pte_pages=900)
     assert "nothing is predicted" in render_advice(astray, advise(astray), detail=False)
 

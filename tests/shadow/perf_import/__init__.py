@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Texts of other tools as records."""
+"""Tests of shadow.perf_import."""

@@ -53,7 +53,7 @@ def _processes(recording: Recording) -> list[tuple[Facts, list[tuple[int, ...]]]
 
 
 def _snapshot(recording: Recording) -> Snapshot:
-    """The first process before its first mlock, which fills what was purged again."""
+    """The first process before its first mlock, which fills the purged memory again."""
     (_, _, facts), *others = (r for r in recording.records() if r[0] == 1)
     assert isinstance(facts, Facts)
     engine = Engine(facts)
@@ -76,7 +76,7 @@ def test_the_format_is_recognised_by_content(name: str) -> None:
 
 @pytest.mark.parametrize("name", _NAMES)
 def test_all_formats_give_the_same_calls(name: str) -> None:
-    """Those of the area at the address that all runs have, and those without an address."""
+    """The events in the area at the address common to all runs, and those without an address."""
     _, events = _processes(_recording(name))[0]
     calls = [e for e in events if _AT <= e[1] < _END and e[0] != Kind.FAULT]
     wanted = [
@@ -121,10 +121,10 @@ def test_threads_belong_to_their_process_where_the_format_has_it(name: str) -> N
 def test_a_report_says_what_the_text_leaves_out(name: str) -> None:
     snapshot = _snapshot(_recording(name))
     notes = " ".join(snapshot.notes)
-    assert "page tables and VMAs of before are not known" in notes
+    assert "earlier page tables and VMAs are unknown" in notes
     assert ("strace has no page faults" in notes) == name.startswith("strace")
-    assert "calls of MADV_DONTNEED covered a slot of 2 MiB whole" in notes
-    assert ("calls of process_madvise are left out" in notes) == (name not in _WITH_VECTORS)
+    assert "calls of MADV_DONTNEED covered a whole slot of 2 MiB" in notes
+    assert ("calls of process_madvise are omitted" in notes) == (name not in _WITH_VECTORS)
     assert snapshot.kernel.seed == "none"
     assert snapshot.empty_slots is not None
     area = [slot for slot in snapshot.empty_slots if _AT <= slot < _END]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Lines that no kernel prints are counted; hostile ones take no memory."""
+"""The import counts lines that no kernel prints; hostile lines take no memory."""
 
 import io
 import time

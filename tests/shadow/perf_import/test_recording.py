@@ -183,7 +183,7 @@ def test_lines_that_are_not_understood_are_counted_and_reported() -> None:
     assert script.strange == 1
     _, _, facts = next(script.records())
     assert isinstance(facts, Facts)
-    assert any(note == "1 lines of perf script were not understood." for note in facts.notes)
+    assert any(note == "1 lines of perf script could not be parsed." for note in facts.notes)
 
 
 def test_a_text_without_events_is_refused() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The forms that a line of strace can have, and those that it cannot."""
+"""Valid and invalid forms of a line of strace."""
 
 import pytest
 
@@ -15,7 +15,7 @@ _RANGE = f"{_AT:#x}, 1048576"
 
 
 def _read(*lines: str) -> list[tuple[int, list[tuple[int, ...]], list[int]]]:
-    """Of each process: pid, events (kind, address, length, aux), times; the first line's left."""
+    """Of each process: pid, events (kind, address, length, aux), times; without the first line."""
     recording = read_recording(lines, Policy.NONE)
     assert recording.strange == 0, lines
     found: list[tuple[int, list[tuple[int, ...]], list[int]]] = []
@@ -138,7 +138,7 @@ def test_an_interrupted_call_is_joined(begin: str) -> None:
 
 
 def test_an_unfinished_line_is_joined() -> None:
-    """On stderr its messages come into the middle of calls."""
+    """On stderr, messages of strace interrupt calls."""
     assert _events(
         f"madvise({_AT:#x}, 1048576, MADV_DONTNEEDstrace: Process 9 attached", ") = 0"
     ) == [(Kind.DONTNEED, _AT, 1 << 20, 4)]

@@ -142,7 +142,7 @@ def test_a_failed_attempt_goes_back_as_posted_and_stays_as_corrected(
 
 
 def test_each_switch_to_atomic_waits_for_a_grace_period_once() -> None:
-    """What the correction is about: as posted, every failed attempt waits again."""
+    """The reason for the correction: as posted, every failed attempt waits again."""
     for switch_back, waits in ((True, 3), (False, 1)):
         mm, page = _mm(1)
         for _ in range(3):

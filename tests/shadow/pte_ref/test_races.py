@@ -61,13 +61,13 @@ def test_a_break_in_one_order_of_many_is_found() -> None:
             if seen == ["first", "second"]:
                 raise KernelBugError("both")
 
-        def tells() -> Thread:
+        def writes() -> Thread:
             yield "first"
             seen.append("first")
             yield "second"
             seen.append("second")
 
-        return {"a": checks(), "b": tells()}
+        return {"a": checks(), "b": writes()}
 
     broken = [order for order in explore(world) if order]
     assert len(broken) == 1

@@ -24,7 +24,7 @@ _QUESTION = Question(slots=True)
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Six whole ones, and one that is cut short."""
+    """Six complete traces, and one that is cut short."""
     folder = tmp_path_factory.mktemp("traces")
     for number in range(6):
         write_trace(folder / f"{number}.arrows", pids=(10 + number, 90 + number))
@@ -33,7 +33,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _told(outcomes: list[TraceResult]) -> str:
-    """All that they say, to the bit."""
+    """The complete results, to the bit."""
     return json.dumps(
         [
             (each.url, each.problem, document([one.snapshot for one in each.followed]))
@@ -61,7 +61,7 @@ def test_traces_are_found_in_folders_by_patterns_and_urls(traces: list[str]) -> 
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [("/no/such/*.arrows", "no trace at"), ("nonesuch://host/x.arrows", "cannot be looked at")],
+    [("/no/such/*.arrows", "no trace at"), ("nonesuch://host/x.arrows", "cannot be read")],
 )
 def test_a_folder_without_traces_is_an_error(place: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -120,7 +120,7 @@ def test_a_cluster_gives_the_same_result_even_if_a_worker_dies(
 
 
 def test_a_worker_that_ends_is_only_reported(traces: list[str]) -> None:
-    """As when the kernel kills it for want of memory."""
+    """Die like a worker that the kernel kills when memory is short."""
     (outcome,) = [batch._result(traces[0], _broken)]
     assert outcome.status == 1
     assert outcome.problem is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exported traces, read by the tools that they are for."""
+"""The target tools can read exported traces."""
 
 import json
 from pathlib import Path

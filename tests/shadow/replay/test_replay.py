@@ -101,12 +101,12 @@ def test_a_policy_shows_its_own_pte_pages(policy: Policy, trace: str) -> None:
     assert len(found.empty_slots) == outcome.empty
     assert found.now.refs == plain.now.refs
     changed = policy != Policy.PT_RECLAIM
-    assert any("Shown are the PTE pages" in note for note in found.notes) == changed
+    assert any("This report shows the PTE pages" in note for note in found.notes) == changed
     assert (found.now.vm_pte_kib is None) == changed
 
 
 def test_a_long_trace_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
-    """Batches of 60,000 events, 2.4 MB each when they are read."""
+    """Batches of 60,000 events, 2.4 MB each in memory."""
     events = EventScript().touch(BASE, 60_000 * PAGE).batch()
     peaks = []
     for batches in (4, 40):

@@ -20,7 +20,7 @@ __all__ = ("Crafted", "plain_facts")
 
 
 def plain_facts() -> dict[str, Any]:
-    """The first facts of a process as JSON has them."""
+    """The first facts of a process, as JSON data."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(facts())))
     return found
 
@@ -38,14 +38,14 @@ class Crafted:
         return self
 
     def add(self, record: Record, process: int = 1) -> "Crafted":
-        """A record as it is written."""
+        """A record in the form that a recorder writes."""
         batches = list(encode(record, 7))
         for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
             self.put(batch, name_of(record), process, left)
         return self
 
     def facts(self, plain: Any, process: int = 1) -> "Crafted":
-        """Facts, whatever they are."""
+        """Facts with any content."""
         return self.rows(Row.FACTS, [(0, 0, 0, 0)], [json.dumps(plain).encode()], "facts", process)
 
     def events(self, rows: Iterable[tuple[int, ...]], process: int = 1) -> "Crafted":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shadow import whatif
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY, Kind
 from shadow.replay import Question, replay_one
 from shadow.table import prepare
@@ -29,7 +30,7 @@ _SECONDS = 5.0
 
 
 def _paths(plain: Any) -> Iterator[tuple[str, ...]]:
-    """Where the values of a document are, those that hold others included."""
+    """The paths of all values in a document, including containers."""
     if isinstance(plain, dict):
         for key, value in plain.items():
             yield (key,)
@@ -42,7 +43,7 @@ def _with(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str,
 
 
 def _status(data: bytes, path: Path, capsys: pytest.CaptureFixture[str]) -> int:
-    """That of every report on a trace; it is one, whole or damaged, and soon there."""
+    """The status of each report on a trace: complete or damaged, in bounded time."""
     path.write_bytes(data)
     statuses = set()
     for command in ("replay", "replay --table", "replay --json --slots", "advise --detail"):
@@ -57,7 +58,9 @@ def _status(data: bytes, path: Path, capsys: pytest.CaptureFixture[str]) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
+    """What is bounded is a command, not its compiler."""
     prepare()
+    whatif.prepare()
 
 
 @pytest.mark.parametrize("path", list(_paths(plain_facts())), ids=".".join)
@@ -175,20 +178,20 @@ def _five() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        # Maps and unmaps 2^55 bytes: what is not there is passed over.
+        # Maps and unmaps 2^55 bytes: the walk skips absent tables.
         (_many((Kind.MAP, SLOT, 1 << 55, _PRIVATE), (Kind.UNMAP_BEGIN, SLOT, 1 << 55, 0),
                (Kind.UNMAP, SLOT, 1 << 55, 0), times=2000), 0),
         (_many((Kind.MAP, SLOT, 1 << 54, _PRIVATE), (Kind.FAULT, SLOT, 0, 6),
                (Kind.REMAP_FROM, SLOT, 1 << 54, 3), (Kind.REMAP_TO, 1 << 55, 1 << 54, 0),
                (Kind.UNMAP_BEGIN, 1 << 55, 1 << 54, 0), (Kind.UNMAP, 1 << 55, 1 << 54, 0),
                times=2000), 0),
-        # Each fills 256 GiB, and is forgotten: no memory, but time.
+        # Each fills 256 GiB, which is then forgotten: no memory, but time.
         (_many((Kind.MAP, SLOT, 1 << 38, _PRIVATE | _POPULATE),
                (Kind.UNMAP_BEGIN, SLOT, 1 << 38, 0), (Kind.UNMAP, SLOT, 1 << 38, 0),
                times=2000), 5),
         (_many((Kind.MAP, SLOT, 1 << 38, _PRIVATE), (Kind.POPULATE, SLOT, 1 << 38, 23),
                (Kind.EXEC, 0, 0, 0), times=2000), 5),
-        # mremap again and again of what is there once.
+        # Repeated mremap of the same memory.
         (_many((Kind.MAP, SLOT, SLOT, _PRIVATE), (Kind.REMAP_FROM, SLOT, SLOT, 3),
                (Kind.REMAP_TO, 1 << 40, SLOT, 0), times=5000), 0),
     ],
@@ -201,7 +204,7 @@ def test_time_goes_with_the_length_of_a_trace(
 
 
 def test_a_large_populate_is_replayed_where_it_is_allowed(tmp_path: Path) -> None:
-    """2 TiB at once: more than the usual room, and there with more."""
+    """2 TiB at once: more than the default limit, but possible with a higher one."""
     path = tmp_path / "t.arrows"
     rows = [(Kind.MAP, SLOT, 1 << 41, _PRIVATE | _POPULATE)]
     path.write_bytes(Crafted().facts(plain_facts()).events(rows).whole())
@@ -212,14 +215,14 @@ def test_a_large_populate_is_replayed_where_it_is_allowed(tmp_path: Path) -> Non
 
 
 def test_faults_far_apart_take_no_more_than_their_room(tmp_path: Path) -> None:
-    """Each makes three tables: 4 KiB for an event that takes a byte of the trace."""
+    """Each event creates three tables: 4 KiB for one byte of the trace."""
     rows = [(Kind.FAULT, number << 30, 0, 6) for number in range(100_000)]
     path = tmp_path / "t.arrows"
     path.write_bytes(Crafted().facts(plain_facts()).events(rows).whole())
     outcome = replay_one(str(path), Question(max_memory=128 << 20))
     assert outcome.status == 5
     assert outcome.problem is not None
-    assert "need more than 128 MiB of memory (--max-memory takes more)" in outcome.problem
+    assert "need more than 128 MiB of memory (--max-memory allows more)" in outcome.problem
 
 
 _ONES = b"\xff" * 64
@@ -285,7 +288,7 @@ def test_invalid_seals_are_damage(
 def test_a_buffer_that_claims_a_huge_size_is_not_unpacked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows that are alike take a thousandth packed; 2 GiB of them are 200 KB."""
+    """Equal rows compress to a thousandth; 2 GiB of them are 200 KB."""
     rows = [(0, BASE + SLOT * number, 0, 0) for number in range(1 << 20)]
     crafted = Crafted().facts(plain_facts())
     crafted.rows(Row.READING, [(1000, 0, 0, _READ)], None, "seed", more=9)
@@ -299,7 +302,7 @@ def test_rows_at_intervals_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     crafted = Crafted().facts(plain_facts()).events([(Kind.FAULT, BASE, 0, 6)])
     path.write_bytes(crafted.facts(plain_facts() | {"told_ns": 1 << 61}).whole())
     assert main(["replay", str(path), "-i", "0.1"]) == 2
-    assert "Give -i a longer interval" in capsys.readouterr().err
+    assert "Use a longer interval with -i" in capsys.readouterr().err
     assert main(["replay", str(path)]) == 0
     assert main(["export", str(path), "--perfetto", str(tmp_path / "c.json")]) == 2
 

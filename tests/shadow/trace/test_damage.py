@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a damaged trace only intact parts are read, and the damage is named."""
+"""The reader returns only the intact part of a damaged trace, and names the damage."""
 
 import io
 from functools import cache
@@ -29,7 +29,7 @@ def _whole() -> bytes:
 
 
 def _read(data: bytes) -> tuple[_Read, PtescopeError | None]:
-    """What can be read, and what is said about the rest."""
+    """The readable records, and the message about the rest."""
     found: _Read = []
     try:
         with TraceReader(io.BytesIO(data), "it") as reader:
@@ -42,14 +42,14 @@ def _read(data: bytes) -> tuple[_Read, PtescopeError | None]:
 
 @cache
 def _original() -> tuple[_Read, list[int]]:
-    """The records, and where in the file each ends."""
+    """The records, and the end of each in the file."""
     with TraceReader(io.BytesIO(_whole()), "it") as reader:
         ends = [reader.position for _ in reader]
     return _read(_whole())[0], ends
 
 
 def _is_told(data: bytes, damaged_at: int) -> None:
-    """All before the damage is read, nothing after it, and the place is said."""
+    """The reader returns all records before the damage and none after it, and names the place."""
     found, error = _read(data)
     original, ends = _original()
     assert isinstance(error, DamagedTraceError)
@@ -93,7 +93,7 @@ def test_a_piece_that_was_replaced_is_found(begin: int, length: int, put: bytes)
 
 
 def test_every_byte_of_the_frame_counts() -> None:
-    """All of the schema's message and of the end, one bit each."""
+    """Every byte of the schema message and of the end, with one bit flipped in each."""
     whole = _whole()
     for at in [*range(700), *range(len(whole) - 700, len(whole))]:
         data = bytearray(whole)
@@ -113,13 +113,13 @@ def test_a_batch_that_is_missing_is_found() -> None:
 def test_bytes_after_the_trailer_are_damage() -> None:
     found, error = _read(_whole() + b"more")
     assert len(found) == 24
-    assert "its end is not as written" in str(error)
+    assert "its end mark was altered" in str(error)
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"not a trace at all, but a text" * 99])
 def test_a_file_that_is_no_trace_is_reported_as_such(data: bytes) -> None:
     _, error = _read(data)
-    assert "is no trace of ptescope" in str(error)
+    assert "is not a ptescope trace" in str(error)
     assert error is not None
     assert error.status == 5
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A redacted trace has the same page tables, and no names."""
+"""A redacted trace has the same page tables, but no names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +65,7 @@ _STARTS = st.one_of(
 @example([(0, 2)])
 @given(st.lists(st.tuples(_STARTS, st.integers(1, 600)), min_size=1, max_size=12))
 def test_mappings_anywhere_keep_their_page_tables(mapped: list[tuple[int, int]]) -> None:
-    """PTE pages and PMD pages of memory that is mapped and touched anywhere in user space."""
+    """PTE pages and PMD pages stay the same, wherever the memory lies in user space."""
     history = EventScript()
     for start, pages in mapped:
         start = min(start, (1 << 47) - pages * PAGE)
@@ -82,7 +82,7 @@ def test_mappings_anywhere_keep_their_page_tables(mapped: list[tuple[int, int]])
         )
 
 
-def test_what_is_no_address_is_left_alone() -> None:
+def test_fields_that_are_no_addresses_do_not_change() -> None:
     rows = [
         (1, 77, 0, 1, 1, Kind.FORK, 0, 0),
         (2, 0, 5, 1, 1, Kind.LOSS, 0, 0),
@@ -99,7 +99,7 @@ def test_what_is_no_address_is_left_alone() -> None:
     assert changed.batch["address"][3] != BASE
 
 
-def test_files_are_told_apart_without_their_names() -> None:
+def test_files_stay_distinct_without_their_names() -> None:
     files = {
         5: FileName(MappingKind.FILE, "/home/secret/a", "8:1", 77),
         6: FileName(MappingKind.FILE, "/home/secret/a", "8:1", 77),
@@ -108,18 +108,18 @@ def test_files_are_told_apart_without_their_names() -> None:
     }
     names = MappingNames(files, {9: "[anon:secret]"}, BASE)
     redact = Redactor()
-    told = redact(Mappings(1000, names=names))
-    assert isinstance(told, Mappings)
-    assert told.names
-    assert "secret" not in str(told)
-    assert "77" not in str(told)
-    assert told.names.files[5] == told.names.files[6] != told.names.files[7]
-    assert told.names.files[7].kind == MappingKind.MEMFD
-    assert told.names.files[8].name == "[vdso]"
-    assert told.names.heap != BASE
+    redacted = redact(Mappings(1000, names=names))
+    assert isinstance(redacted, Mappings)
+    assert redacted.names
+    assert "secret" not in str(redacted)
+    assert "77" not in str(redacted)
+    assert redacted.names.files[5] == redacted.names.files[6] != redacted.names.files[7]
+    assert redacted.names.files[7].kind == MappingKind.MEMFD
+    assert redacted.names.files[8].name == "[vdso]"
+    assert redacted.names.heap != BASE
 
 
-def test_names_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_names_survive_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "t.arrows"
     names = MappingNames(
         {1 << 33: FileName(MappingKind.FILE, "/a\udcff b", "8:1", (1 << 64) - 1)},
@@ -138,14 +138,14 @@ def test_names_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert last.names.heap == BASE
     (found,) = last.names.files.values()
     assert (found.device, found.inode) == ("8:1", (1 << 64) - 1)
-    assert found.name == "/a\\xff b"  # what is no Unicode is escaped in a trace
+    assert found.name == "/a\\xff b"  # a trace escapes bytes that are not Unicode
 
 
-def test_a_trace_without_names_is_replayed_and_says_so() -> None:
+def test_a_trace_without_names_replays_with_a_note() -> None:
     snapshot = followed().snapshot(END_NS)
     assert snapshot.mappings
     assert not snapshot.mappings_named
-    assert "names of files and of named memory were not recorded" in render(snapshot)
+    assert "names of files and named memory were not recorded" in render(snapshot)
     engine = followed()
     engine.apply(Mappings(END_NS, names=MappingNames()))
     named = engine.snapshot(END_NS)

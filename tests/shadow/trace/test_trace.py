@@ -52,13 +52,13 @@ def test_a_replay_ends_with_the_document_of_who_was_there(trace: Path) -> None:
 
 @pytest.mark.parametrize("version", [1])
 def test_traces_of_every_version_can_be_read(version: int) -> None:
-    """Each file stays as its version wrote it; `write_trace` made them."""
+    """Golden files stay as their version wrote them with `write_trace`."""
     found = read_all(_GOLDEN / f"v{version}.arrows")
     _assert_same(found, [(1, record) for record in records(7)])
 
 
 def test_others_read_the_events_as_they_are(trace: Path) -> None:
-    """Pyarrow, polars and DuckDB, each by its own reader."""
+    """Pyarrow, polars and DuckDB read a trace, each with its own reader."""
     batches = [record.batch for record in records(7) if isinstance(record, Events)]
     faults = sum(int((batch["kind"] == Kind.FAULT).sum()) for batch in batches)
     table = pa.ipc.open_stream(trace).read_all()
@@ -72,7 +72,7 @@ def test_others_read_the_events_as_they_are(trace: Path) -> None:
     count = f"select count(*) from stream where kind = {Kind.FAULT:d} and tgid = 7"
     with duckdb.connect() as database:
         assert database.register("stream", stream).execute(count).fetchall() == [(faults,)]
-    # A map of entries is as readable: bytes of a row.
+    # A map of entries is readable too: the bytes of a row.
     maps = frame.filter(polars.col("kind") == Row.PTE_PAGE)["payload"]
     assert maps.bin.size().to_list() == [64] * 10
 
@@ -81,7 +81,7 @@ def test_only_its_owner_may_read_a_trace_and_none_is_overwritten(tmp_path: Path)
     path = tmp_path / "t.arrows"
     TraceFile(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with pytest.raises(UsageError, match=r"there already \(--force replaces it\)"):
+    with pytest.raises(UsageError, match=r"exists already \(--force replaces it\)"):
         TraceFile(path)
     path.chmod(0o644)
     TraceFile(path, force=True).close()

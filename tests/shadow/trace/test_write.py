@@ -59,7 +59,7 @@ def test_events_are_written_within_a_second_or_so(tmp_path: Path) -> None:
     deadline = time.monotonic() + 10
     while writer.file.events < 512 and time.monotonic() < deadline:
         time.sleep(0.01)
-    cut = replay_one(str(path), Question())  # the writer has not come to an end
+    cut = replay_one(str(path), Question())  # the writer has not finished
     writer.close()
     assert cut.followed[0].snapshot.window.events == {"fault": 512}
     assert cut.problem is not None
@@ -75,7 +75,7 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
     batch = history.batch()
     batch["tgid"] = 7
     pieces = np.array_split(batch, 40)
-    # Nothing is taken out of the queue before the thread runs.
+    # Records stay in the queue until the thread runs.
     live = _apply(writer, [records()[0], *map(Events, pieces[:30])])
     writer.start()
     deadline = time.monotonic() + 10
@@ -90,14 +90,14 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
     expected = live.snapshot(END_NS, slots=True)
     assert outcome.problem is None
     assert writer.dropped > 0
-    # What is missing is counted where it is missing, and said.
+    # The trace has the number of missing events at their position, and a note.
     assert found.snapshot.window.lost == writer.dropped
     assert found.snapshot.notes == [
-        f"The trace lacks {writer.dropped:,} events: the disk was too slow for them."
+        f"The trace lacks {writer.dropped:,} events, because the disk was too slow."
     ]
     counted = sum(count for kind, count in found.snapshot.window.events.items() if kind != "loss")
     assert counted + writer.dropped == len(batch)
-    # And the page tables are right again all the same.
+    # After the new seed, the page tables are correct again.
     assert found.snapshot.empty_slots == expected.empty_slots
     assert found.snapshot.now == expected.now
     loss = [
@@ -109,7 +109,7 @@ def test_a_writer_that_is_too_slow_drops_counts_and_goes_on_from_the_shadow(tmp_
 
 
 def test_a_full_disk_leaves_whole_batches_and_is_told(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk."""
+    """A limit on the file size stands for a full disk."""
     path = tmp_path / "t.arrows"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))

@@ -22,7 +22,7 @@ END_NS = 9_000_000
 
 
 def facts(pid: int = 7) -> Facts:
-    """The first that is known of a process."""
+    """The first facts of a process."""
     jemalloc = Allocator("jemalloc", "5.3.0", "shared: /usr/lib/libjemalloc.so.2", {"A": "1"})
     return Facts(
         process=Process(pid, "server", 12345, "/usr/bin/server", jemalloc),
@@ -35,7 +35,7 @@ def facts(pid: int = 7) -> Facts:
 
 
 def _pages(entries: dict[int, int], **more: object) -> Pages:
-    """PTE pages by slot number, with so many entries each."""
+    """PTE pages by slot number, each with this many entries."""
     bits = np.zeros((len(entries), 512), np.uint8)
     for row, count in enumerate(entries.values()):
         bits[row, :count] = 1
@@ -58,7 +58,7 @@ def _vmas() -> np.ndarray[tuple[int], np.dtype[np.void]]:
 
 
 def records(pid: int = 7) -> list[Record]:
-    """A history with each sort of record, in an order in which they may come."""
+    """A history with each kind of record, in a possible order."""
     begin = facts(pid)
     seeded = replace(begin, kernel=replace(begin.kernel, seed="census"), notes=("A note.",))
     huge = np.array([BASE + 12 * SLOT]), np.array([HUGE_ANON], np.uint8)
@@ -105,7 +105,7 @@ def records(pid: int = 7) -> list[Record]:
 
 
 def write_trace(path: Path, *, pids: tuple[int, ...] = (7,), end: bool = True) -> None:
-    """A trace of these processes, their records taking turns."""
+    """A trace of these processes, with interleaved records."""
     file = TraceFile(path)
     for number, pid in enumerate(pids, 1):
         for record in records(pid):
@@ -116,7 +116,7 @@ def write_trace(path: Path, *, pids: tuple[int, ...] = (7,), end: bool = True) -
 
 
 def followed(pid: int = 7, stop: int | None = None) -> Engine:
-    """The process as who was there followed it, by all records or the first `stop`."""
+    """The live engine of the process after all records, or after the first `stop`."""
     first, *others = records(pid)[:stop]
     assert isinstance(first, Facts)
     engine = Engine(first)
@@ -126,7 +126,7 @@ def followed(pid: int = 7, stop: int | None = None) -> Engine:
 
 
 def live_document(*pids: int) -> dict[str, object]:
-    """What was reported at the end."""
+    """The report at the end."""
     return document([followed(pid).snapshot(END_NS, slots=True) for pid in pids])
 
 

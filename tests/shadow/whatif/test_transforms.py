@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Histories under a change: the events they keep, merge and free."""
+"""Transforms of histories: the events that they keep, delay and merge."""
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,7 @@ def test_the_seed_and_the_events_stay_as_they_were(steps: list[Step]) -> None:
 
 @given(steps=_STEPS)
 def test_nothing_is_purged_twice_in_a_row(steps: list[Step]) -> None:
-    """Each page that a late purge takes was purged in the history, and not used since."""
+    """Each page of a delayed purge was purged in the history, and not reused since."""
     free: set[int] = set()
     for event in delayed_purge(_future(steps).events, 1 << 62):
         first = (int(event["address"]) - _BASE) // PAGE
@@ -183,5 +183,5 @@ def test_a_history_that_begins_anew_or_has_a_gap_is_not_run() -> None:
     assert _future(_touch(0, 1)).usable()
     assert not _future([*_touch(0, 1), (Kind.EXEC, 0, 1)]).usable()
     gap = _future([*_touch(0, 1), (Kind.LOSS, 0, 1)])
-    assert gap.lost == PAGE  # the length of a loss is how many
+    assert gap.lost == PAGE  # the length of a loss is the number of lost events
     assert not gap.usable()

@@ -15,7 +15,7 @@ from tracer.allocator.image_scan import ImageFacts, scan_image
 _LIBRARY = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 _WHOLE = Path(_LIBRARY).read_bytes()
 _HEADERS = 4096
-"""Most of what a parser trusts is at the beginning."""
+"""Bytes at the start of a file, which has most of the fields that a parser trusts."""
 
 
 def _nm(path: str) -> dict[str, int]:
@@ -87,7 +87,7 @@ _FLIPS = st.lists(
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=_FLIPS, cut=st.one_of(st.none(), st.integers(0, len(_WHOLE))))
-def test_a_damaged_image_gives_facts_or_our_error(
+def test_a_damaged_image_gives_facts_or_a_damaged_image_error(
     tmp_path: Path, flips: list[tuple[int, int]], cut: int | None
 ) -> None:
     damaged = bytearray(_WHOLE)

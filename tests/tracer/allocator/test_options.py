@@ -12,7 +12,7 @@ from tracer.allocator.process_memory import View
 
 
 class _View:
-    """A process with an environment and arguments, and no memory."""
+    """A process with an environment and arguments but no memory."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ def _agrees(build: Build, holds: Holds, program: BpfProgram) -> bool:
 @pytest.mark.parametrize("program", [*PROGRAMS, *_FETCHED], ids=lambda program: program.file)
 def test_the_allocators_in_a_real_image_are_found(program: BpfProgram) -> None:
     folder = CORPUS / program.package
-    assert folder.exists(), "it is not there yet: .venv/bin/python -m tools.fetch"
+    assert folder.exists(), "the program is missing; run .venv/bin/python -m tools.fetch"
     with Image(str(program.path)) as image:
         builds = read_facts(image).builds
     assert len(builds) == len(program.holds), builds

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """An error of one process ends neither the daemon nor the following of others.
 
-The host is a real one with stand-ins for probes and reader, so no rights are needed; the
+The tests use a real `Host` with stand-ins for probes and reader, so they need no rights. The
 processes are real children.
 """
 
@@ -29,7 +29,7 @@ _NONE = np.empty(0, EVENT)
 
 
 class _Probes:
-    """Remembers who is traced, and has no events."""
+    """Probes that record the traced pids, and have no events."""
 
     class attachments:  # noqa: N801
         @staticmethod
@@ -58,7 +58,7 @@ class _Probes:
         assert pid in self.traced
         return 0
 
-    def told_space(self, pid: int, space: int) -> None:
+    def set_space(self, pid: int, space: int) -> None:
         assert pid in self.traced
         assert space == 0
 
@@ -70,7 +70,7 @@ class _Probes:
             raise KeyError(pid)
         return _NONE
 
-    def untold_loss(self, pid: int, _now: int) -> EventBatch:
+    def unreported_loss(self, pid: int, _now: int) -> EventBatch:
         assert pid in self.traced
         return _NONE
 
@@ -105,7 +105,7 @@ class _Reader:
 
 
 def _sleeper() -> subprocess.Popen[bytes]:
-    """A process with a name of its own, which does nothing."""
+    """An idle process with a unique name."""
     script = "open('/proc/self/comm','w').write('isolated'); print(flush=True); input()"
     program = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -126,7 +126,7 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def host(children: list[subprocess.Popen[bytes]]) -> Iterator[Host]:
-    """It follows the children, and no others that have another name."""
+    """A host that follows only the children, by their name."""
     selection = Selection(names=("isolated",), min_vmpte_kib=16)
     made = Host(
         _Probes(), _KERNEL, _Reader(), selection=selection, limits=Limits(1 << 40, 10.0),  # type: ignore[arg-type]
@@ -195,10 +195,10 @@ def test_a_process_is_dropped_even_if_detaching_fails(
     assert children[1].pid in host.sessions
 
 
-def test_a_sampled_process_that_became_a_zombie_ends_nothing(
+def test_a_sampled_process_that_becomes_a_zombie_does_not_stop_the_host(
     host: Host, children: list[subprocess.Popen[bytes]]
 ) -> None:
-    """It is sampled, rests, ends, and nobody waits for it; then its turn comes."""
+    """A sampled process ends during its pause and stays a zombie; then its turn comes."""
     victim = children[0]
     now = time.monotonic()
     host._sampling.save({victim.pid: 1e6}, now)
@@ -247,8 +247,8 @@ def test_a_process_that_cannot_be_read_at_first_is_skipped_and_named(
         late.communicate()
 
 
-def test_a_name_that_is_empty_is_no_other_field() -> None:
-    """The name is any text: what follows it in status is not part of it."""
+def test_an_empty_process_name_does_not_shift_other_fields() -> None:
+    """A name may be any text; the fields after it in status are not part of it."""
     script = "open('/proc/self/comm','w').write('\\n'); import time; time.sleep(60)"
     child = subprocess.Popen([sys.executable, "-c", script])
     try:

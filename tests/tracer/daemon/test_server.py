@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The metrics server under clients that are many, slow, silent or odd."""
+"""The metrics server with many, slow, silent or misbehaving clients."""
 
 import gzip
 import logging
@@ -40,7 +40,7 @@ def _get(server: MetricsServer, path: str = "/metrics") -> bytes:
 
 
 def _say(server: MetricsServer, text: bytes) -> bytes:
-    """What comes back for these bytes, until the connection is closed."""
+    """The response to these bytes, until the connection is closed."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(text)
         return _rest(client)
@@ -165,7 +165,7 @@ def test_500_scrapes_at_once_share_one_view() -> None:
 def test_requests_of_all_kinds_have_their_answer(request_: bytes, status: bytes) -> None:
     with _server() as server:
         said = _say(server, request_)
-        # A client that still sends when the answer is there may see a reset in its place.
+        # A client that is still sending when the answer arrives may see a reset instead.
         assert said[9:12] == status or (not said and len(request_) > 8192)
         assert (b"\r\n\r\n" in said and said.endswith(b"\r\n\r\n")) == (request_[:4] == b"HEAD")
         assert b"ptescope_processes" in _get(server)
@@ -183,7 +183,7 @@ def test_the_answer_is_gzipped_on_request() -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (TimeoutError("the host could not be looked at in 10 s"), 503),
+        (TimeoutError("the host was not read within 10 s"), 503),
         (PtescopeError("nobody watches"), 503),
         (KeyError("x"), 500),
     ],

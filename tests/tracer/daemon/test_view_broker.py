@@ -42,7 +42,7 @@ def _answering(broker: ViewBroker, every: float = 0.001) -> Iterator[None]:
 
 
 def test_each_client_gets_the_slots_it_requested(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty ask at once, of ten processes and of none."""
+    """Forty requests at once, for ten processes and for none."""
     monkeypatch.setattr(desks, "_PATIENCE", 60.0)
     broker = ViewBroker(_view)
     with _answering(broker), ThreadPoolExecutor(40) as pool:
@@ -104,7 +104,7 @@ def test_pending_requests_fail_when_the_watcher_ends() -> None:
 def test_a_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "_PATIENCE", 0.1)
     broker = ViewBroker(_view)
-    with pytest.raises(TimeoutError, match="could not be looked at"):
+    with pytest.raises(TimeoutError, match="not read within 10 s"):
         broker.ask()
     with _answering(broker):
         assert broker.ask().slots_of is None

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The system calls that change page tables. The registers of user mode hold the arguments
-// until a call returns, so a call is one event, made where it returns. Calls that give
-// addresses away before they return make another event where they are entered. Which call
-// becomes which event: shadow/call_rules.py, which the kinds and masks come from, too.
+// The system calls that change page tables. The user-mode registers hold the arguments until a
+// call returns, so a call makes one event, at its return. Calls that release addresses before
+// they return also make an event at their entry. shadow/call_rules.py maps calls to events and
+// is the source of the kinds and masks.
 
 #define ENOMEM 12
 #define EINVAL 22
@@ -16,7 +16,7 @@ struct call {
     u64 id, a, b, c, d, e, f;
 };
 
-#define X32_CALL 0x40000000  // __X32_SYSCALL_BIT; the function is the same
+#define X32_CALL 0x40000000  // __X32_SYSCALL_BIT; the kernel function is the same
 
 static __always_inline void read_call(struct call *call, u64 user) {
     struct pt_regs regs;
@@ -30,10 +30,9 @@ static __always_inline void read_call(struct call *call, u64 user) {
     call->f = regs.r9;
 }
 
-// Calls over a range with holes have done part of their work when they fail:
-// madvise passes over the holes (ENOMEM) but stops at a VMA that refuses
-// (EINVAL), mprotect and mlock stop at the first hole (ENOMEM). Sources:
-// mm/madvise.c, madvise_walk_vmas; mm/mprotect.c; mm/mlock.c.
+// A call over a range with holes fails after part of its work: madvise skips holes (ENOMEM) but
+// stops at a VMA that refuses the advice (EINVAL); mprotect and mlock stop at the first hole
+// (ENOMEM). Sources: mm/madvise.c, madvise_walk_vmas; mm/mprotect.c; mm/mlock.c.
 static __always_inline bool zapped(long result) {
     return result == 0 || result == -ENOMEM || result == -EINVAL;
 }
@@ -52,7 +51,7 @@ static __always_inline u16 kind_of_advice(u64 start, u32 advice, long result) {
     return advice == MADV_REMOVE ? KIND_TRUNCATE : KIND_OF_OTHER_ADVICE;
 }
 
-// A range whose end wraps around is refused before anything is done.
+// The kernel refuses a range with an end that wraps around, before it changes anything.
 static __always_inline bool wraps(u64 start, u64 length) {
     u64 rounded = page_up(length);
     return rounded < length || start + rounded < start;
@@ -63,8 +62,8 @@ struct range {
     u64 length;
 };
 
-// `result` is the number of bytes advised: the vectors count until it is used up. The
-// verifier follows at most 8192 branches in a row, so the loop has few.
+// `result` is the number of advised bytes: the vectors count until it is used up. The verifier
+// follows at most 8192 consecutive branches, so the loop has few.
 static __always_inline void on_process_madvise(struct target *target, struct call *call,
                                                long result) {
     u32 advice = call->d;
@@ -75,7 +74,7 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
         kind = KIND_FREE;
     u32 tid = bpf_get_current_pid_tgid();
     long left = result;
-    tell_loss(target, target->owner, tid);
+    report_loss(target, target->owner, tid);
     for (u32 i = 0; i < IOVECS; i++) {
         struct range range;
         if (i >= call->c || left <= 0)
@@ -88,8 +87,8 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
     }
 }
 
-// The event of a call that has ended: what is emitted is emitted in one place, for that is
-// most of a program's code.
+// The event of a call that has ended. The caller emits it in one place, because the code that
+// emits an event is most of a program.
 static __always_inline void read_event(struct event *e, struct call *call, long result) {
     bool failed = result < 0 && result >= -MAX_ERRNO;
     bool refused = failed && wraps(call->a, call->b);
@@ -173,7 +172,7 @@ static __always_inline void on_call_end(struct target *target, struct call *call
     }
     if (e.kind != NO_EVENT)
         emit(target, e.kind, e.address, e.length, e.aux);
-    // Its target was unmapped first, and of several VMAs some may have moved.
+    // mremap unmaps the target range first, and may have moved some of several VMAs.
     if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
         emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);
 }
@@ -188,7 +187,7 @@ static __always_inline int ends(u64 user, long result) {
     return 0;
 }
 
-// A program of its own: the verifier goes through every round of the loop.
+// A separate program, because the verifier checks every iteration of the loop.
 static __always_inline int process_madvise_ends(u64 user, long result) {
     struct call call;
     read_call(&call, user);
@@ -206,8 +205,8 @@ int call_fexit(u64 *ctx) { return ends(ctx[0], ctx[1]); }
 
 int process_madvise_fexit(u64 *ctx) { return process_madvise_ends(ctx[0], ctx[1]); }
 
-// (struct mm_struct *mm, unsigned long start, size_t length, int advice): io_uring calls it,
-// too, and before v6.15 process_madvise, which has an event of its own.
+// (struct mm_struct *mm, unsigned long start, size_t length, int advice): io_uring calls it
+// too and, before v6.15, process_madvise, which makes its own events.
 int madvise_fexit(u64 *ctx) {
     struct target *target = current_target();
     struct call call = {.id = __NR_madvise, .a = ctx[1], .b = ctx[2], .c = ctx[3]};
@@ -237,9 +236,8 @@ int process_madvise_kretprobe(struct pt_regs *ctx) {
     return call_was_kept() ? process_madvise_ends(user_regs(), ctx->rax) : 0;
 }
 
-// syscalls:sys_enter_* and sys_exit_*: only the calls that are wanted come here. A program that
-// returns 0 takes the event away from everybody else's perf (trace_call_bpf,
-// kernel/trace/bpf_trace.c).
+// syscalls:sys_enter_* and sys_exit_*: only the selected calls come here. A program that returns 0
+// hides the event from every other perf user (trace_call_bpf, kernel/trace/bpf_trace.c).
 #define LEAVE_IT_TO_OTHERS 1
 
 struct call_end {
@@ -263,8 +261,8 @@ int process_madvise_end_tracepoint(struct call_end *ctx) {
     return LEAVE_IT_TO_OTHERS;
 }
 
-// In every way to a call.
-#define WAYS_TO(stem, handler)                                                                  \
+// The functions for every method to trace a call.
+#define METHODS_OF(stem, handler)                                                               \
     int stem##_fexit(u64 *ctx) { return handler(ctx[0], ctx[1]); }                              \
     int stem##_kretprobe(struct pt_regs *ctx) { return handler(user_regs(), ctx->rax); }        \
     int stem##_end_tracepoint(struct call_end *ctx) {                                           \
@@ -272,8 +270,8 @@ int process_madvise_end_tracepoint(struct call_end *ctx) {
         return LEAVE_IT_TO_OTHERS;                                                              \
     }
 
-// sys_enter and sys_exit as they are: every call of every process comes here, so what it is
-// is asked before whose it is.
+// Raw sys_enter and sys_exit: every call of every process comes here, so the number of the call is
+// checked before its process.
 BPF_ARRAY(by_raw_tracepoint, u32, SYSTEM_CALLS);
 #define USUAL 1
 #define RARE 2

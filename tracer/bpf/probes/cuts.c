@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Pages that leave a file. A truncation, a hole, an open with O_TRUNC takes them out of every
-// process that maps the file, whoever calls, so it is told to all that are traced, by device
-// and inode number.
+// Pages that leave a file. A truncation, a hole or an open with O_TRUNC unmaps them from every
+// process that maps the file, no matter which process calls. So the event goes to all traced
+// processes, with device and inode number.
 
 #define OVERLAYFS_MAGIC 0x794c7630
 #define O_TRUNC 01000
@@ -12,9 +12,9 @@
 #define TO_THE_END (1ULL << 62)
 #define DOUBT_ONLY 0
 
-// Told to all, by the first of the targets, which is no process. A file that nobody maps
-// concerns nobody; overlayfs maps another file than the one that is opened.
-static __always_inline int tell_all(u32 number, u32 device, u64 first, u64 length) {
+// Sends an event to all processes; its target, with pid 0, is not a process. A file without
+// mappings affects no process. overlayfs maps another file than the one that is opened.
+static __always_inline int send_to_all(u32 number, u32 device, u64 first, u64 length) {
     u32 everybody = 0;
     struct target *target = targets.lookup(&everybody);
     if (target && !send(0, number, KIND_FILE_ZAP, first, length, device, RESERVE_TRIES))
@@ -31,11 +31,11 @@ static __always_inline int file_zapped(u64 file, u64 first, u64 end, u32 how) {
         return 0;
     if (end <= first)
         return 0;
-    return tell_all(field(inode, INODE_NUMBER), field(super, SUPER_DEVICE), first,
+    return send_to_all(field(inode, INODE_NUMBER), field(super, SUPER_DEVICE), first,
                     (end - first) | how);
 }
 
-// All of these, by anybody.
+// The end of a call on a file, by any process.
 static __always_inline int file_call_ends(u64 user, long result) {
     if (result < 0)
         return 0;
@@ -50,7 +50,7 @@ static __always_inline int file_call_ends(u64 user, long result) {
         u32 shifts = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
         if (!(call.b & (hole | shifts)))
             return 0;
-        // Of a page that goes in part, the rest is written with zeroes; it stays mapped.
+        // A partly removed page stays mapped; the kernel writes zeroes to the removed part.
         first = call.b & hole ? page_up(call.c) : call.c & ~4095ULL;
         end = call.b & hole ? (call.c + call.d) & ~4095ULL : end;
         how = call.b & hole ? FILE_HOLE : FILE_TRUNCATED;
@@ -58,7 +58,7 @@ static __always_inline int file_call_ends(u64 user, long result) {
         fd = call.c;
         how = DOUBT_ONLY;
     } else if (call.id == __NR_truncate) {
-        return tell_all(0, 0, 0, TO_THE_END);  // which file, only its path would tell
+        return send_to_all(0, 0, 0, TO_THE_END);  // only the path identifies the file
     } else {
         fd = result;
         u64 flags = call.id == __NR_openat ? call.c : call.b;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Page faults: where they begin (tracepoints), or where they end, with their outcome.
+// Page faults: at their beginning (tracepoints), or at their end, with their outcome.
 
 #define KERNEL_FAULT (1U << 31)
 #define X86_PF_WRITE 2
@@ -28,7 +28,7 @@ int fault_kernel_raw(struct bpf_raw_tracepoint_args *ctx) {
     return on_fault(current_target(), ctx->args[0], ctx->args[2], KERNEL_FAULT);
 }
 
-// What a system call that fills memory itself makes of its range is told by its own event.
+// Whether the current system call fills memory itself; its own event covers its range.
 static __always_inline bool in_filling_call(void) {
     u64 id = user_call();
     return id == __NR_mmap || id == __NR_mlock || id == __NR_mlock2 || id == __NR_mlockall ||
@@ -36,19 +36,19 @@ static __always_inline bool in_filling_call(void) {
            id == __NR_pkey_mprotect;
 }
 
-// Whose fault it is: that of the process that runs, or of another, whose pages it looks for.
+// The process of a fault: the current one or, if that accesses another process, the other.
 static __always_inline struct target *faulting(u64 vma, u64 flags) {
     return flags & FAULT_FLAG_REMOTE ? target_of(field(vma, VMA_MM)) : current_target();
 }
 
-// handle_mm_fault has done its work. The processor's faults come with registers; without
-// any it is get_user_pages, which no tracepoint tells of. A fault that has to be
-// tried again comes here again, one that ends in a signal has made no entry.
+// The end of handle_mm_fault. A fault of the processor has registers; without registers the caller
+// is get_user_pages, which no tracepoint shows. A fault that is retried comes here again. A fault
+// that ends in a signal has made no entry.
 static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 regs, u64 outcome) {
     if (outcome & (VM_FAULT_ERROR | VM_FAULT_RETRY))
         return 0;
     u32 pinned = regs == 0;
-    // Together with the next test clang would make an OR of the pointer, which 6.1 refuses.
+    // Without this, clang merges the next test into an OR of the pointer, which 6.1 refuses.
     asm volatile("" : "+r"(pinned));
     if (pinned && !(flags & FAULT_FLAG_REMOTE) && in_filling_call())
         return 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The files behind file descriptors: which one an mmap maps, and of what sort it is.
+// The files of file descriptors: which file an mmap maps, and its type.
 
 #define MAX_FD (1 << 20)
 #define S_IFMT 0170000
@@ -20,7 +20,7 @@ static __always_inline u32 identity_of(u64 file) {
     return ((file ^ FILE_SALT) * 0x9E3779B97F4A7C15ULL) >> 34;
 }
 
-// What kind of memory a file gives, as bits of `aux` of MAP.
+// The kind of memory that a mapping of the file has, as bits of `aux` of MAP.
 static __always_inline u32 sort_of(u64 file) {
     u64 inode = field(file, FILE_INODE);
     u64 magic = field(field(inode, INODE_SB), SUPER_MAGIC);
@@ -31,8 +31,8 @@ static __always_inline u32 sort_of(u64 file) {
     return magic == TMPFS_MAGIC ? NOT_CACHED : 0;
 }
 
-// The process of a pidfd, by its pid on the host; what is no pidfd stands for the caller. It
-// is in the inode, or before v6.9 in the file ("pidfd: add pidfs").
+// The host's pid of the process of a pidfd; for any other file, that of the caller. The struct pid
+// is in the inode or, before v6.9, in the file ("pidfd: add pidfs").
 static __always_inline u32 pid_of(u64 file) {
     u64 pid = field(field(file, FILE_INODE), INODE_PRIVATE);
     if (!pid)

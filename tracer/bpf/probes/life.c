@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Processes that begin, change their program, and end. Tracepoints tell all of it, for little.
+// Processes that start, call execve, and end. Tracepoints show all of it at low cost.
 
-// A child of one that follows has page tables of its own.
+// Traces a child with its own page tables, and its descendants.
 static __always_inline void follow(u32 child) {
     struct target target = {.owner = child, .follows = 1};
     targets.update(&child, &target);
@@ -40,7 +40,7 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     }
     u32 owner = target->owner;
-    // It stops sharing.
+    // The process stops sharing page tables.
     if (target->follows)
         follow(tgid);
     else
@@ -51,14 +51,14 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-// (struct task_struct *task): after the address space is gone
+// (struct task_struct *task): the address space is already gone
 int process_exit_raw(struct bpf_raw_tracepoint_args *ctx) {
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     struct target *target = target_by_pid(tgid);
     if (!target)
         return 0;
     u64 signal = field(ctx->args[0], TASK_SIGNAL);
-    if ((u32)field(signal, SIGNAL_LIVE) != 0) {  // other threads live on
+    if ((u32)field(signal, SIGNAL_LIVE) != 0) {  // other threads are running
         union {
             char text[16];
             u64 words[2];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Calls that change VMAs or entries and are rare: names, policies and seals of memory, SysV
-// shared memory and other mappings that the kernel makes by itself, userfaultfd, pages
-// that one process writes into another.
+// Rare calls that change VMAs or entries: names, policies and seals of memory, SysV shared memory
+// and other mappings that the kernel makes itself, userfaultfd, and writes into the memory of
+// another process.
 
 #ifndef __NR_map_shadow_stack
 #define __NR_map_shadow_stack 453
@@ -18,7 +18,7 @@
 #define VECTORS 16
 #define LABELLED(which, value) ((which) << LABEL_BITS | ((value) & ((1U << LABEL_BITS) - 1)))
 
-// So many bits, and never 0, which stands for none.
+// A hash of `bits` bits. It is never 0, which stands for none.
 static __always_inline u32 mixed(u64 value, u32 bits) {
     u32 hash = (value * 0x9E3779B97F4A7C15ULL) >> (64 - bits);
     return hash ? hash : 1;
@@ -39,7 +39,7 @@ static __always_inline u32 name_at(u64 address) {
     return mixed(hash, NAME_BITS);
 }
 
-// A hash of a memory policy as it was asked for; 0: the default one.
+// A hash of the requested memory policy; 0: the default policy.
 static __always_inline u32 policy_at(u64 mode, u64 nodes, u64 most) {
     u64 word = 0;
     if (!(mode & MPOL_MODE))
@@ -51,7 +51,7 @@ static __always_inline u32 policy_at(u64 mode, u64 nodes, u64 most) {
     return mixed(word << 16 ^ (mode & 0xffff), POLICY_BITS);
 }
 
-// What a call of a traced process means; kind NO_EVENT: nothing.
+// The event of a call of a traced process; kind NO_EVENT: none.
 static __always_inline void read_rare(struct event *e, struct call *call, long result) {
     bool failed = result < 0 && result >= -MAX_ERRNO;
     u64 id = call->id;
@@ -115,10 +115,10 @@ static __always_inline int rare_ends(u64 user, long result) {
     return 0;
 }
 
-// Pages of these parts of a process's memory are looked for, and made where there are none.
+// The kernel accesses these ranges of a process's memory, and makes missing pages.
 static __always_inline void fill_vectors(struct target *target, u64 vectors, u64 count, u32 why) {
     u32 tid = bpf_get_current_pid_tgid();
-    tell_loss(target, target->owner, tid);
+    report_loss(target, target->owner, tid);
     for (u32 i = 0; i < VECTORS; i++) {
         struct range range;
         if (i >= count)
@@ -133,8 +133,8 @@ static __always_inline void fill_vectors(struct target *target, u64 vectors, u64
         submit(target, tid, KIND_DOUBT, 0, 0, why, RESERVE_TRIES_IN_LOOP);
 }
 
-// vmsplice, IORING_REGISTER_BUFFERS: pages of the caller; process_vm_readv and _writev: of
-// another process, which knows nothing of it.
+// vmsplice and IORING_REGISTER_BUFFERS pin pages of the caller; process_vm_readv and
+// process_vm_writev access pages of another process, which makes no call.
 static __always_inline int pins_end(u64 user, long result) {
     struct call call;
     read_call(&call, user);
@@ -151,7 +151,7 @@ static __always_inline int pins_end(u64 user, long result) {
     return 0;
 }
 
-// userfaultfd, by anybody who holds one: of the address space that it was made in.
+// userfaultfd, used by any process: it changes the address space in which it was made.
 #define UFFD_MAGIC 0xAA
 enum { UFFD_REGISTER, UFFD_UNREGISTER, UFFD_WAKE, UFFD_COPY, UFFD_ZEROPAGE, UFFD_MOVE };
 enum { UFFD_WRITEPROTECT = 6, UFFD_CONTINUE, UFFD_POISON };
@@ -164,7 +164,7 @@ static __always_inline u64 user_word(u64 address) {
     return word;
 }
 
-// Where the call says how many bytes it has done, which it does when it fails, too.
+// The number of bytes that the call has completed, which it also reports when it fails.
 static __always_inline u64 bytes_done(u32 command, u64 given) {
     bool has_source = command == UFFD_COPY || command == UFFD_MOVE;
     s64 done = user_word(given + (has_source ? 32 : 24));
@@ -203,7 +203,7 @@ static __always_inline int ioctl_ends(u64 user, long result) {
     return 0;
 }
 
-WAYS_TO(rare, rare_ends)
-WAYS_TO(pins, pins_end)
-WAYS_TO(ioctl, ioctl_ends)
-WAYS_TO(file_call, file_call_ends)
+METHODS_OF(rare, rare_ends)
+METHODS_OF(pins, pins_end)
+METHODS_OF(ioctl, ioctl_ends)
+METHODS_OF(file_call, file_call_ends)

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// How an event leaves: the traced processes, the ring, and what does not fit into it.
+// The event stream: the traced processes, the ring, and lost events.
 //
-// The files of this folder are one program, in the order that tracer/probes/stream.py names. Each
-// says what its events are, and then takes them in every way that a kernel may offer: at
-// functions (fentry and fexit, or kprobe and kretprobe), at tracepoints, at raw
-// tracepoints. What is attached is chosen by trying. No kernel headers; struct offsets
-// come from BTF, and with the kinds of events as macros from the loader. Events leave in
-// the layout of shadow/events.py.
+// The files of this folder form one program, in the order in tracer/probes/stream.py. Each file
+// makes its events, and has functions for every method that a kernel may support: functions
+// (fentry and fexit, or kprobe and kretprobe), tracepoints, raw tracepoints. The loader tries
+// the methods. The program needs no kernel headers: the loader passes struct offsets, from BTF,
+// and kinds of events as macros. Events have the layout of shadow/events.py.
 
 #include <asm/mman.h>
 #include <asm/ptrace.h>
@@ -14,7 +13,7 @@
 
 #define RESERVE_TRIES 64
 #define RESERVE_TRIES_IN_LOOP 4
-#define MAX_THREADS 8192  // of traced processes, in one kind of function at a time
+#define MAX_THREADS 8192  // threads of traced processes in one kind of function at a time
 
 struct event {
     u64 time;
@@ -27,12 +26,12 @@ struct event {
     u32 aux;
 };
 
-// A traced process. `owner` is the process whose page tables it uses: itself,
-// or after vfork and the like its parent, and then `mm` is the address space that
-// it shares until its execve builds a new one. `space` is its own address space, known
-// from its first event on. Once it is `gone`, its pid may belong to another. Where it
-// `follows`, its children are traced from their first instruction on. `lost` only grows;
-// `told` is the part of it that has reached the stream.
+// A traced process. `owner` is the process that owns its page tables: the process itself or,
+// after a call such as vfork, its parent. In the second case `mm` is the shared address space,
+// until an execve builds a new one. `space` is the process's own address space, known from its
+// first event on. Once the process is `gone`, the kernel may reuse its pid. If it `follows`, its
+// children are traced from their first instruction on. `lost` only grows; `reported` is the part
+// of it that has reached the stream.
 struct target {
     u32 owner;
     u32 gone;
@@ -40,25 +39,25 @@ struct target {
     u64 mm;
     u64 space;
     u64 lost;
-    u64 told;
+    u64 reported;
 };
 
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 BPF_HASH(targets, u32, struct target, MAX_TARGETS);
-// Whose an address space is, for what others do to it: khugepaged, reclaim.
+// The pid of an address space, for changes by others: khugepaged, reclaim.
 BPF_HASH(spaces, u64, u32, MAX_TARGETS);
 
 static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
 
-// A reserve fails when the ring is full, but not only then: where the ring's lock
-// is an rqspinlock ("bpf: Convert ringbuf map to rqspinlock", 2025), a guest's CPU
-// that finds it held may be told at once that this is a deadlock, which it is not
-// (repaired upstream by "rqspinlock: Fix TAS fallback lock entry creation").
-// Seen on 6.18: 11 of 5.6 million, each refused within 1 us, with the ring nearly
-// empty. The holder needs some 100 ns, or longer where the host took its CPU away.
+// A reserve fails if the ring is full, but not only then. If the ring's lock is an rqspinlock
+// ("bpf: Convert ringbuf map to rqspinlock", 2025), a guest's CPU that finds the lock held may
+// get a deadlock error at once although there is no deadlock (repaired upstream by "rqspinlock:
+// Fix TAS fallback lock entry creation"). Seen on 6.18: 11 of 5.6 million, each refused within
+// 1 us, with the ring nearly empty. The holder needs about 100 ns, or longer if the host
+// preempted its CPU.
 //
-// Before 6.4 the verifier forgets that a reserved event is not null when that is asked
-// twice, so all is done where it is asked once.
+// Before 6.4, the verifier forgets that a reserved event is not null after a second check, so
+// the code checks it once and does everything there.
 static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 length, u32 aux,
                                  u32 tries) {
     for (u32 i = 0; i < tries; i++) {
@@ -79,12 +78,12 @@ static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 
     return false;
 }
 
-// Loss is told as a running total, so that two CPUs telling it at once do no
-// harm; the reader takes the difference.
-static __always_inline void tell_loss(struct target *target, u32 owner, u32 tid) {
+// A LOSS event has the running total, so that two CPUs may report it at once. The reader takes
+// the difference.
+static __always_inline void report_loss(struct target *target, u32 owner, u32 tid) {
     u64 total = target->lost;
-    if (total != target->told && send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES))
-        target->told = total;
+    if (total != target->reported && send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES))
+        target->reported = total;
 }
 
 static __always_inline void lose_one(struct target *target) {
@@ -100,7 +99,7 @@ static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64
 static __always_inline void emit(struct target *target, u16 kind, u64 address, u64 length,
                                  u32 aux) {
     u32 tid = bpf_get_current_pid_tgid();
-    tell_loss(target, target->owner, tid);
+    report_loss(target, target->owner, tid);
     submit(target, tid, kind, address, length, aux, RESERVE_TRIES);
 }
 
@@ -144,29 +143,29 @@ static __always_inline void forget_space(struct target *target) {
     target->space = 0;
 }
 
-// Both since v5.15, and from there on for programs at tracepoints and kprobes, too.
+// Both exist since v5.15, for programs at tracepoints and kprobes as well.
 static void *(*current_task_btf)(void) = (void *)158;
 static u64 (*task_pt_regs)(void *task) = (void *)175;
 
-// The registers of user mode of the thread that runs.
+// The user-mode registers of the current thread.
 static __always_inline u64 user_regs(void) { return task_pt_regs(current_task_btf()); }
 
-// The system call that it is in.
+// The number of the current system call.
 static __always_inline u64 user_call(void) {
     return field(user_regs(), __builtin_offsetof(struct pt_regs, orig_rax));
 }
 
-// Whether that is a 32-bit one, whose number means another call: int 0x80 in a 64-bit program.
+// Whether the call is a 32-bit one, with other numbers: int 0x80 in a 64-bit program.
 #define TS_COMPAT 2
 
 static __always_inline bool in_compat_call(void) {
     return field(bpf_get_current_task(), TASK_STATUS) & TS_COMPAT;
 }
 
-// What a function was given, kept by the kprobe at its entry for the kretprobe at its return;
-// a thread can be in several, for a fault may reclaim. A kernel that runs out of room for
-// returns leaves some out: what is found here still when the thread comes again is such a
-// one, and its event is lost.
+// The arguments of a function, which the kprobe at its entry keeps for the kretprobe at its
+// return. A thread can be in several functions, because a fault may reclaim. The kernel skips
+// returns if it runs out of memory for them: if the arguments of an earlier call are still here
+// when the thread enters the function again, the event of that call is lost.
 enum function { A_CALL, A_FAULT, A_COLLAPSE, AN_UNMAPPING, FUNCTIONS };
 
 struct visit {
@@ -200,7 +199,7 @@ static __always_inline bool take_back(enum function function, struct given *give
     return true;
 }
 
-// Of a function that a fexit program was attached to (both since v5.17).
+// Arguments and result of the function of a fexit program (both exist since v5.17).
 static long (*func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
 static long (*func_ret)(void *ctx, u64 *result) = (void *)184;
 

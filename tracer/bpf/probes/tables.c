@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What happens to page tables, seen where it is done. Functions only: no tracepoint tells.
+// Changes to page tables, from the functions that make them; no tracepoint shows these.
 
 #define SLOT (1ULL << 21)
 #define SCAN_SUCCEED 1  // enum scan_result, mm/khugepaged.c
@@ -11,15 +11,15 @@ static __always_inline int on_table(u64 mm, u16 kind) {
     return 0;
 }
 
-// pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *pte): a PTE page comes into the
-// tree, unless another thread was faster; then the caller keeps it.
+// pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *pte): adds a PTE page to the tree. If
+// another thread was faster, the caller keeps the page.
 int table_came_fexit(u64 *ctx) {
     u64 pte = 0;
-    func_arg(ctx, 2, &pte);  // a pointer to a pointer, which the verifier does not hand out
+    func_arg(ctx, 2, &pte);  // the verifier forbids ctx[2], a pointer to a pointer
     return field(pte, 0) == 0 ? on_table(ctx[0], KIND_PTE_ALLOC) : 0;
 }
 
-// At its entry only what is there already is known to be in the way.
+// At the entry, only an existing entry shows that the page will not be added.
 int table_came_kprobe(struct pt_regs *ctx) {
     return field(ctx->rsi, 0) == 0 ? on_table(ctx->rdi, KIND_PTE_ALLOC) : 0;
 }
@@ -33,7 +33,7 @@ int table_went_kprobe(struct pt_regs *ctx) {
     return on_table(field(ctx->rdi, MMU_GATHER_MM), KIND_PTE_FREE);
 }
 
-// Whoever makes a huge page of a file takes the PTE pages of all that map it: khugepaged, too.
+// A collapse of file memory, also by khugepaged, removes PTE pages of all mapping processes.
 static __always_inline int on_deferred(u64 mm) {
     struct target *target = target_of(mm);
     if (target)
@@ -41,7 +41,7 @@ static __always_inline int on_deferred(u64 mm) {
     return 0;
 }
 
-// pte_free_defer(struct mm_struct *mm, pgtable_t pgtable): it is freed after an RCU grace period
+// pte_free_defer(struct mm_struct *mm, pgtable_t pgtable): frees it after an RCU grace period
 int table_deferred_fentry(u64 *ctx) { return on_deferred(ctx[0]); }
 
 int table_deferred_kprobe(struct pt_regs *ctx) { return on_deferred(ctx->rdi); }
@@ -76,8 +76,8 @@ int collapse_kretprobe(struct pt_regs *ctx) {
     return done ? on_slot(was.a, was.b, KIND_COLLAPSE) : 0;
 }
 
-// A folio of several pages is unmapped whole, as far as the VMA goes. Anonymous memory
-// goes to swap, unless MADV_FREE has taken that from it.
+// The kernel unmaps all pages of a folio that lie in the VMA. Anonymous memory goes to swap,
+// except after MADV_FREE.
 static __always_inline int on_unmapped(u64 folio, u64 vma, u64 address) {
     struct target *target = target_of(field(vma, VMA_MM));
     if (!target)
@@ -97,7 +97,7 @@ static __always_inline int on_unmapped(u64 folio, u64 vma, u64 address) {
 }
 
 // try_to_unmap_one(struct folio *folio, struct vm_area_struct *vma, unsigned long address,
-// void *flags): true where all of it was unmapped
+// void *flags): true if it unmapped all pages
 int unmapped_fexit(u64 *ctx) {
     return (u8)returned(ctx) ? on_unmapped(ctx[0], ctx[1], ctx[2]) : 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What no call of a process says, seen at raw tracepoints: direct I/O, requests to io_uring,
-// and 32-bit calls of 64-bit programs (int 0x80), which the tracepoints of calls leave out.
+// Changes that the tracepoints of system calls do not show, from raw tracepoints: direct I/O,
+// requests to io_uring, and 32-bit calls of 64-bit programs (int 0x80).
 
 #define SEGMENTS 16
 
@@ -13,8 +13,8 @@ static __always_inline void fill(struct target *target, u64 start, u64 length) {
 }
 
 // (struct kiocb *iocb, struct iov_iter *iter, unsigned int dio_flags, size_t done_before): the
-// pages of the buffer are about to be pinned, which makes those that are not there. A write
-// takes the pages of the file out of the page cache, and so out of every mapping.
+// kernel is about to pin the pages of the buffer, and makes missing ones. A write removes the
+// pages of the file from the page cache, and so from every mapping.
 int direct_io_raw(struct bpf_raw_tracepoint_args *ctx) {
     u64 iocb = ctx->args[0], iter = ctx->args[1];
     u64 left = field(iter, ITER_COUNT), skip = field(iter, ITER_OFFSET);
@@ -26,7 +26,7 @@ int direct_io_raw(struct bpf_raw_tracepoint_args *ctx) {
     struct target *target = current_target();
     if (!target)
         return 0;
-    tell_loss(target, target->owner, bpf_get_current_pid_tgid());
+    report_loss(target, target->owner, bpf_get_current_pid_tgid());
     u8 type = field(iter, ITER_TYPE);
     if (type == ITER_IS_UBUF) {
         fill(target, field(iter, ITER_UBUF_AT) + skip, left);
@@ -50,7 +50,7 @@ int direct_io_raw(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-// (struct io_kiocb *req): it is about to be done, soon or by another thread.
+// (struct io_kiocb *req): the kernel will do it soon, perhaps in another thread.
 int uring_request_raw(struct bpf_raw_tracepoint_args *ctx) {
     u64 request = ctx->args[0];
     u8 what = field(request, URING_OPCODE);
@@ -74,11 +74,11 @@ int compat_fexit(u64 *ctx) { return compat_call(); }
 
 int compat_kretprobe(struct pt_regs *ctx) { return compat_call(); }
 
-// (const char *fn, struct ma_state *mas, ...): VMAs have changed, or another tree of ranges.
+// (const char *fn, struct ma_state *mas, ...): a maple tree, perhaps of VMAs, has changed.
 int compat_tree_raw(struct bpf_raw_tracepoint_args *ctx) { return compat_call(); }
 
-// sys_exit as it is, for the rare calls: a program of its own, which is not attached where
-// their tracepoints are.
+// Raw sys_exit for the rare calls: a separate program, which the loader omits if their own
+// tracepoints work.
 int rare_end_raw(struct bpf_raw_tracepoint_args *ctx) {
     u64 user = ctx->args[0], id = field(user, __builtin_offsetof(struct pt_regs, orig_rax));
     id &= ~(u64)X32_CALL;

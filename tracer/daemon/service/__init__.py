@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files for running `ptescope daemon` as a service; they are installed with the package.
+"""Files for `ptescope daemon` as a service, which are installed with the package.
 
 `ptescope daemon --print NAME` prints one of them.
 """
@@ -14,7 +14,7 @@ _NAMES = {
     "dashboard": "ptescope.dashboard.json",
 }
 SERVICE_FILES = tuple(_NAMES)
-"""What can be printed: the systemd unit, the Prometheus alert rules, the Grafana dashboard."""
+"""The files by name: the systemd unit, the Prometheus alert rules, the Grafana dashboard."""
 
 
 def service_file(name: str) -> str:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Provoke one event of each source, and say which.
+"""Provoke one event of each source, and print the expected events.
 
 The program prints `ready`, waits for a line, acts, and prints JSON: for each source of events
-(`tracer.probes.sources`) the events that must be seen, or why it could not act. Then `true`
-replaces it, which provokes the events of exec and exit.
+(`tracer.probes.sources`) the events that must arrive, or why it could not act. Then it executes
+`true`, which provokes the events of exec and exit.
 """
 
 import json
@@ -22,7 +22,7 @@ __all__ = ("main",)
 
 
 def main() -> None:
-    """Wait for a line, act, print what must be seen, and become `true`."""
+    """Wait for a line, act, print the expected events, and execute `true`."""
     acts = MEMORY_ACTS | RARE_ACTS | FILE_ACTS | PAGE_TABLE_ACTS
     print("ready", flush=True)
     sys.stdin.readline()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""System calls of the child, and the memory that they work on."""
+"""System calls of the child, and memory for them."""
 
 import ctypes
 import mmap
@@ -38,7 +38,7 @@ _NUMBERS = {
 }
 
 Seen = list[tuple[str, int] | tuple[str, int, int]]
-"""Events that must come: name of the kind, address and, where it matters, aux."""
+"""Expected events: name of the kind, address and, if it matters, aux."""
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
@@ -47,7 +47,7 @@ def call(name: str, *arguments: int) -> int:
     """Make a system call.
 
     Raises:
-        OSError: it failed.
+        OSError: the call failed.
     """
     result: int = libc.syscall(_NUMBERS[name], *(ctypes.c_ulong(value) for value in arguments))
     if result == -1:
@@ -69,12 +69,12 @@ def touch(at: int, pages: int = 1) -> None:
 
 
 def words(*values: int) -> "ctypes.Array[ctypes.c_ulong]":
-    """Words of 64 bits in memory, for arguments that are addresses."""
+    """An array of 64-bit words in memory, for arguments that are addresses."""
     return (ctypes.c_ulong * len(values))(*values)
 
 
 def shared_file(at: int) -> int:
-    """Map a new file in memory at this address, and touch it."""
+    """Map a new memory file at this address, and touch it."""
     file = os.memfd_create("ptescope")
     os.ftruncate(file, SLOT)
     call("mmap", at, SLOT, READ_WRITE, FIXED_SHARED, file, 0)

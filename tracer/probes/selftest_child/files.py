@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Calls that take pages out of files."""
+"""Calls that remove pages from files."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ _PUNCH_HOLE = 1 | 2
 
 
 def _cut(how: Callable[[int], object], first: int = 0) -> Callable[[int], Seen]:
-    """A file that is mapped loses pages, from this place on."""
+    """An action that removes pages of a mapped file, from page `first` on."""
 
     def act(at: int) -> Seen:
         how(shared_file(at))
@@ -23,7 +23,7 @@ def _cut(how: Callable[[int], object], first: int = 0) -> Callable[[int], Seen]:
 
 
 def _opened(name: str, *arguments: int) -> Callable[[int], object]:
-    """Opened once more, by its descriptor's path, with O_TRUNC."""
+    """A function that opens a file again with O_TRUNC, by the path of its descriptor."""
 
     def how(file: int) -> None:
         path = ctypes.create_string_buffer(f"/proc/self/fd/{file}".encode())
@@ -50,4 +50,4 @@ FILE_ACTS: dict[str, Callable[[int], Seen]] = {
     "creat": _cut(_opened("creat", -1, 0)),
     "copy_file_range": _cut(_copied),
 }
-"""What provokes the events of each source, at the address of an area of its own."""
+"""Actions that provoke the events of each source, each in its own memory area."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faults, and the calls that change mappings or empty them."""
+"""Faults, and calls that change or empty mappings."""
 
 import ctypes
 import mmap
@@ -23,7 +23,7 @@ def _page_fault(at: int) -> Seen:
     touch(at)
     reader, writer = os.pipe()
     os.write(writer, b"x")
-    libc.read(reader, ctypes.c_void_p(at + PAGE), 1)  # the kernel is the one that faults
+    libc.read(reader, ctypes.c_void_p(at + PAGE), 1)  # a fault in kernel mode
     return [("FAULT", at), ("FAULT", at + PAGE)]
 
 
@@ -113,4 +113,4 @@ MEMORY_ACTS: dict[str, Callable[[int], Seen]] = {
     "munlockall": _munlockall,
     "fork": _fork,
 }
-"""What provokes the events of each source, at the address of an area of its own."""
+"""Actions that provoke the events of each source, each in its own memory area."""

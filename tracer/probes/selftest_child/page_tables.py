@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel does to page tables by itself."""
+"""Changes to page tables that the kernel makes by itself."""
 
 import ctypes
 import os
@@ -64,7 +64,7 @@ def _reclaim(at: int) -> Seen:
     libc.mincore(ctypes.c_void_p(at), ctypes.c_size_t(64 * PAGE), resident)
     gone = [at + page * PAGE for page in range(64) if not resident[page] & 1]
     if not gone:
-        raise OSError(0, "the kernel kept the pages")
+        raise OSError(0, "the kernel did not reclaim the pages")
     return [("RECLAIM", gone[0])]
 
 
@@ -76,4 +76,4 @@ PAGE_TABLE_ACTS: dict[str, Callable[[int], Seen]] = {
     "huge page collapse": _collapse,
     "reclaim": _reclaim,
 }
-"""What provokes the events of each source, at the address of an area of its own."""
+"""Actions that provoke the events of each source, each in its own memory area."""

@@ -14,7 +14,7 @@ _UFFD_USER_MODE_ONLY, _UFFDIO_API, _UFFDIO_REGISTER = 1, 0xC018AA3F, 0xC020AA00
 
 
 def _prctl(_at: int) -> Seen:
-    """As it is already, so nothing changes."""
+    """Set the current value again, so that nothing changes."""
     call("prctl", _PR_SET_MEMORY_MERGE, 0, 0, 0, 0)
     return [("LABEL", 0)]
 
@@ -127,4 +127,4 @@ RARE_ACTS: dict[str, Callable[[int], Seen]] = {
     "process_vm_readv": _process_vm("process_vm_readv"),
     "process_vm_writev": _process_vm("process_vm_writev"),
 }
-"""What provokes the events of each source, at the address of an area of its own."""
+"""Actions that provoke the events of each source, each in its own memory area."""

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What bcc's own headers expect of a kernel tree, and no more. Included first. */
+/* The minimum that bcc's headers need of a kernel tree. Included first. */
 #define CONFIG_BPF_SYSCALL 1
 
 #include <linux/types.h>
