@@ -74,7 +74,7 @@ def test_wait_returns_when_the_process_ends(emptied: Actor) -> None:
 def test_advice_on_a_live_process(emptied: Actor) -> None:
     (advice,) = ptescope.advise(emptied.pid, duration=0.3)
     assert advice.snapshot.process.pid == emptied.pid
-    assert [finding.rule for finding in advice.findings][:1] == ["nothing_to_do"]
+    assert [finding.rule for finding in advice.findings][:1] == ["little_to_save"]
 
 
 def test_a_missing_process_is_an_error(tmp_path: Path) -> None:
