@@ -46,7 +46,12 @@ _RANGE = {
 _EFFECT = {
     "type": "object",
     "description": "The saving of a change once the process is idle.",
-    "properties": {"pte_pages": _RANGE, "bytes": _RANGE, "basis": {"type": "string"}},
+    "properties": {
+        "pte_pages": _RANGE,
+        "upper_pages": _RANGE,
+        "bytes": _RANGE,
+        "basis": {"type": "string"},
+    },
     "required": ["pte_pages", "bytes", "basis"],
 }
 """The schema of `Effect.as_json`, which differs from the fields of the class."""

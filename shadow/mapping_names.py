@@ -9,7 +9,7 @@ when VMAs are split, merged or moved.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ("NO_NAMES", "FileName", "MappingKind", "MappingNames")
+__all__ = ("NO_NAMES", "FileName", "MappingKind", "MappingNames", "mapping_name")
 
 
 class MappingKind(StrEnum):
@@ -90,3 +90,27 @@ class MappingNames:
 
 
 NO_NAMES = MappingNames()
+
+_LONGEST = 48
+_TEXT = {
+    MappingKind.SYSV_SHM: "System V shared memory",
+    MappingKind.POSIX_SHM: "POSIX shared memory",
+    MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
+    MappingKind.NAMED: "named anonymous memory",
+    MappingKind.ANONYMOUS: "anonymous memory",
+    MappingKind.JIT: "JIT code",
+    MappingKind.RESERVATION: "large reservations",
+    MappingKind.FILE: "a file",
+    MappingKind.OTHER: "other mappings",
+    MappingKind.UNMAPPED: "unmapped addresses",
+    MappingKind.UNPLACED: "unknown addresses",
+}
+
+
+def mapping_name(kind: str, name: str | None) -> str:
+    """The label of a row: the name of the mapping, or else its kind."""
+    if name is None:
+        return _TEXT.get(MappingKind(kind), kind)
+    if len(name) <= _LONGEST:
+        return name
+    return f"...{name[3 - _LONGEST :]}"

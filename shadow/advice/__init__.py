@@ -7,6 +7,7 @@ than guess, and a prediction is a range with its basis.
 
 from dataclasses import replace
 
+from shadow.advice.audience import addressed
 from shadow.advice.evidence import (
     FEW,
     Evidence,
@@ -18,7 +19,7 @@ from shadow.advice.evidence import (
 )
 from shadow.advice.finding import Change, Effect, Finding
 from shadow.advice.limits import limits
-from shadow.advice.nothing_to_do import nothing_to_do
+from shadow.advice.nothing_to_do import little_to_do
 from shadow.advice.rules import RULES
 
 __all__ = (
@@ -38,16 +39,23 @@ __all__ = (
 
 
 def _bounded(finding: Finding, evidence: Evidence) -> Finding:
-    """Limit the effect to the PTE pages that exist; a range allows for runs that differ."""
-    there, effect = evidence.snapshot.now.pte_pages, finding.effect
-    if effect is None or effect.most <= there:
+    """Limit the effect to the tables that exist; a range allows for runs that differ."""
+    now, effect = evidence.snapshot.now, finding.effect
+    if effect is None:
         return finding
-    return replace(finding, effect=replace(effect, least=min(effect.least, there), most=there))
+    there, upper = now.pte_pages, now.pmd_pages + now.pud_pages
+    least, most = min(effect.least, there), min(effect.most, there)
+    bounded = replace(effect, least=least, most=most, upper=min(effect.upper, upper))
+    return finding if bounded == effect else replace(finding, effect=bounded)
 
 
 def judge(evidence: Evidence) -> list[Finding]:
     """The findings of all rules, including small ones."""
-    return [_bounded(finding, evidence) for rule in RULES if (finding := rule(evidence))]
+    return [
+        addressed(_bounded(finding, evidence), evidence.program)
+        for rule in RULES
+        if (finding := rule(evidence))
+    ]
 
 
 def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Finding]:
@@ -58,7 +66,7 @@ def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Find
         judged: the result of `judge` for this evidence, if it is known already.
     """
     found = judge(evidence) if judged is None else judged
-    found = [one for one in found if one.effect is None or one.effect.most >= FEW]
+    found = [one for one in found if one.effect is None or one.effect.tables >= FEW]
     found.sort(key=lambda finding: finding.weight, reverse=True)
-    nothing = nothing_to_do(evidence, found)
-    return [nothing, *found] if nothing else found
+    little = little_to_do(evidence, found)
+    return [little, *found] if little else found

@@ -46,7 +46,7 @@ def evidence_of(engine: Engine, now_ns: int, future: Future | None, alike: int =
     return Evidence(
         replace(snapshot, empty_slots=None),
         host,
-        classify_slots(snapshot.empty_slots or [], vmas, thp) if placed else None,
+        classify_slots(snapshot.empty_slots or [], vmas, thp, engine.names) if placed else None,
         future,
         seeded=seeded,
         ended=facts.ended,

@@ -4,14 +4,18 @@
 All of it is plain data; nothing here reads a running system.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from shadow.advice.programs import Program, program_of
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
+from shadow.mapping_names import MappingKind, MappingNames
+from shadow.mapping_owners import owners_of
+from shadow.mappings import MappingUse
 from shadow.snapshot import Allocator, Snapshot
 from shadow.table import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
@@ -50,12 +54,15 @@ class Slots:
         split: the number of slots that several mappings share, or that one covers in part.
         other: the number of slots that belong to files, shared memory or locked memory.
         huge: the number of slots in `whole` that could take a huge page.
+        shared: first addresses of the slots in `other` that one shared mapping covers, whose data
+            is in a file or in memory that outlives the mapping.
     """
 
     whole: list[int]
     split: int
     other: int
     huge: int
+    shared: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,35 @@ def measure_purges(events: EventBatch) -> Purges:
     )
 
 
-def classify_slots(empty: list[int], vmas: npt.NDArray[np.void], thp: str) -> Slots:
+_LASTING = (
+    *(MappingKind.FILE, MappingKind.MEMFD, MappingKind.SYSV_SHM, MappingKind.POSIX_SHM),
+    MappingKind.SHARED_ANONYMOUS,
+)
+"""Kinds of mappings whose pages come back as they were after MADV_DONTNEED, if shared."""
+
+
+def _lasting(vmas: npt.NDArray[np.void], names: MappingNames | None) -> npt.NDArray[np.bool_]:
+    """Which VMAs are shared and keep their data elsewhere; of a device that is not known."""
+    if names is None:
+        return np.zeros(len(vmas), np.bool_)
+    owners = owners_of(vmas, names, 0)
+    lasting = np.array([owner.kind in _LASTING for owner in owners.owners], np.bool_)
+    special = VmaFlag.LOCKED | VmaFlag.HUGETLB
+    shared = (vmas["flags"] & VmaFlag.SHARED != 0) & (vmas["flags"] & special == 0)
+    found: npt.NDArray[np.bool_] = shared & lasting[owners.of] if len(vmas) else shared
+    return found
+
+
+def classify_slots(
+    empty: list[int], vmas: npt.NDArray[np.void], thp: str, names: MappingNames | None = None
+) -> Slots:
     """Classify empty slots by the mappings over them.
 
     Args:
         empty: first addresses of the slots, ascending.
         vmas: (n,) of `shadow.table.VMA`, sorted.
         thp: the setting of transparent huge pages.
+        names: what was read of the mappings; without them no slot is `shared`.
     """
     slots = np.array(empty, np.int64)
     first = np.searchsorted(vmas["end"], slots, side="right")
@@ -111,6 +140,7 @@ def classify_slots(empty: list[int], vmas: npt.NDArray[np.void], thp: str) -> Sl
         split=int(np.count_nonzero(~covered)) + int(np.count_nonzero(~inside)),
         other=int(np.count_nonzero(covered & ~plain)),
         huge=int(np.count_nonzero(covered & plain & may)),
+        shared=slots[covered & _lasting(vmas, names)[first]].tolist(),
     )
 
 
@@ -146,6 +176,16 @@ class Evidence:
     def allocator(self) -> Allocator | None:
         """The allocator of most of the process's memory."""
         return self.snapshot.process.allocator
+
+    @property
+    def program(self) -> Program | None:
+        """What it is, if its readers mostly run it and did not write it."""
+        return program_of(self.snapshot.process)
+
+    @property
+    def uses(self) -> list[MappingUse]:
+        """Which mappings own its page tables; none where that is not known."""
+        return self.snapshot.mappings or []
 
     def runs(self, *names: str) -> bool:
         """Whether the name of the allocator is one of `names`."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields, replace
 from shadow.advice.evidence import FEW, Evidence
 from shadow.advice.finding import Effect, Finding
 from shadow.advice.limits import limits
-from shadow.advice.nothing_to_do import nothing_to_do
+from shadow.advice.many_processes import many_processes
+from shadow.advice.nothing_to_do import little_to_do
 from shadow.family import Family, family_of
 from shadow.mappings import combined
 from shadow.snapshot import Now, Snapshot
@@ -94,6 +95,7 @@ def _merged(rule: list[tuple[JudgedProcess, Finding]], of: int) -> Finding:
             sum(each.least for each in effects),
             sum(each.most for each in effects),
             f"The sum over {len(effects):,} processes. In each: {effects[0].basis}",
+            upper=sum(each.upper for each in effects),
         )
     return replace(
         most,
@@ -118,10 +120,12 @@ def advise_family(name: str, members: list[JudgedProcess]) -> FamilyAdvice:
         for finding in member.found:
             by_rule.setdefault(finding.rule, []).append((member, finding))
     found = [_merged(rule, len(members)) for rule in by_rule.values()]
-    found = [one for one in found if one.effect is None or one.effect.most >= FEW]
-    found.sort(key=lambda finding: finding.weight, reverse=True)
     evidence = [member.evidence for member in members]
-    nothing = nothing_to_do(_as_one(evidence), found)
-    said = dict.fromkeys(sentence for each in evidence for sentence in limits(each))
     family = family_of("name", name, [each.snapshot for each in evidence])
-    return FamilyAdvice(family, [nothing, *found] if nothing else found, list(said))
+    if together := many_processes(family, evidence):
+        found.append(together)
+    found = [one for one in found if one.effect is None or one.effect.tables >= FEW]
+    found.sort(key=lambda finding: finding.weight, reverse=True)
+    little = little_to_do(_as_one(evidence), found)
+    said = dict.fromkeys(sentence for each in evidence for sentence in limits(each))
+    return FamilyAdvice(family, [little, *found] if little else found, list(said))

@@ -4,9 +4,22 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from shadow.escape import valid
 from shadow.geometry import PAGE
 
-__all__ = ("Change", "Effect", "Finding", "at_most", "exactly", "within_a_factor_of_two")
+__all__ = (
+    "MAKERS",
+    "Change",
+    "Effect",
+    "Finding",
+    "after_a_restart",
+    "at_most",
+    "exactly",
+    "within_a_factor_of_two",
+)
+
+MAKERS = "makers"
+"""The `audience` of what only those who write a program can change."""
 
 _MORE = 1.1
 """Upper end of a range: two runs of the same load differ by about a tenth."""
@@ -14,16 +27,30 @@ _MORE = 1.1
 
 @dataclass(frozen=True)
 class Effect:
-    """The range of PTE pages that a change saves, once the process is idle."""
+    """The range of PTE pages that a change saves, once the process is idle.
+
+    `upper` is the most PMD and PUD pages that it saves, where a rule judges those.
+    """
 
     least: int
     most: int
     basis: str
+    upper: int = 0
+
+    @property
+    def tables(self) -> int:
+        """The most page tables of all levels that it saves."""
+        return self.most + self.upper
 
     def as_json(self) -> dict[str, Any]:
-        """The ranges in pages and in bytes."""
-        pages = [self.least, self.most]
-        return {"pte_pages": pages, "bytes": [n * PAGE for n in pages], "basis": self.basis}
+        """Ranges of pages and bytes; those of upper levels only where a rule judges them."""
+        upper = {"upper_pages": [0, self.upper]} if self.upper else {}
+        return {
+            "pte_pages": [self.least, self.most],
+            **upper,
+            "bytes": [self.least * PAGE, self.tables * PAGE],
+            "basis": self.basis,
+        }
 
 
 def exactly(pages: int, basis: str) -> Effect:
@@ -44,6 +71,11 @@ def within_a_factor_of_two(pages: int, basis: str) -> Effect:
     """
     most = round(pages * _MORE)
     return Effect((most + 1) // 2, most, basis)
+
+
+def after_a_restart(least: int, most: int, basis: str) -> Effect:
+    """An effect that is counted in this run and shows in another, whose layout differs."""
+    return Effect(round(least / _MORE), round(most * _MORE), basis)
 
 
 @dataclass(frozen=True)
@@ -70,6 +102,8 @@ class Finding:
         source: the source of the facts.
         urgent: whether the finding comes first, whatever it saves.
         slots: first addresses of the affected slots, where they matter.
+        audience: "makers" where only those who write the program can follow it, and the reader
+            only runs it; else "anyone".
     """
 
     rule: str
@@ -83,15 +117,19 @@ class Finding:
     source: str = ""
     urgent: bool = False
     slots: list[int] = field(default_factory=list)
+    audience: str = "anyone"
 
     @property
-    def weight(self) -> tuple[bool, int, int]:
-        """The sort key of findings: urgency, then the least and the most PTE pages saved."""
-        least, most = (self.effect.least, self.effect.most) if self.effect else (-1, -1)
-        return self.urgent, least, most
+    def weight(self) -> tuple[bool, bool, int, int]:
+        """What findings are ranked by.
+
+        Urgency, whether the reader can follow it, then the least and the most they save.
+        """
+        least, most = (self.effect.least, self.effect.tables) if self.effect else (-1, -1)
+        return self.urgent, self.audience != MAKERS, least, most
 
     def as_json(self) -> dict[str, Any]:
         """The finding in the form of schema 1."""
         plain = asdict(self)
         plain["effect"] = self.effect.as_json() if self.effect else None
-        return plain
+        return valid(plain)

@@ -18,7 +18,14 @@ _SHORT = 2
 """The number of lines of a change that are shown without --detail."""
 
 
+_LITTLE = ("nothing_to_do", "little_to_save")
+"""Rules that come first where all others save little."""
+
+
 def _saves(effect: Effect) -> str:
+    if effect.upper:
+        lower = f"{effect.most:,} PTE pages and " if effect.most else ""
+        return f"at most {lower}{effect.upper:,} PMD and PUD pages, {size(effect.tables)}"
     if effect.least == effect.most:
         return f"{effect.most:,} PTE pages, {size(effect.most)}"
     if effect.least == 0:
@@ -114,7 +121,7 @@ def render_family_advice(advice: FamilyAdvice, *, detail: bool) -> str:
 def _findings(findings: list[Finding], *, detail: bool) -> list[str]:
     """All findings, and what --detail has besides."""
     lines: list[str] = []
-    idle = not detail and findings[:1] and findings[0].rule == "nothing_to_do"
+    idle = not detail and findings[:1] and findings[0].rule in _LITTLE
     for number, finding in enumerate(findings[:1] if idle else findings, 1):
         lines += _finding(number, finding, detail=detail)
     if not findings:

@@ -4,9 +4,10 @@
 from shadow.escape import reporter
 from shadow.family import CommonMapping, Family
 from shadow.geometry import PAGE
+from shadow.mapping_names import mapping_name
 from shadow.plural import counted
 from shadow.report.format import share, size
-from shadow.report.mappings import mapping_lines, mapping_name
+from shadow.report.mappings import mapping_lines
 from shadow.report.text_table import TextTable, left, right
 
 __all__ = ("common_line", "families_table", "render_family")

@@ -1,37 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which mappings own the page tables, as lines of a report."""
 
-from shadow.mapping_names import MappingKind
+from shadow.mapping_names import mapping_name
 from shadow.mappings import MappingUse, summed_up
 from shadow.report.text_table import TextTable, left, right
 
-__all__ = ("mapping_lines", "mapping_name")
+__all__ = ("mapping_lines",)
 
 _SHOWN = 10
-_LONGEST = 48
 _KIB = 1024
-_TEXT = {
-    MappingKind.SYSV_SHM: "System V shared memory",
-    MappingKind.POSIX_SHM: "POSIX shared memory",
-    MappingKind.SHARED_ANONYMOUS: "shared anonymous memory",
-    MappingKind.NAMED: "named anonymous memory",
-    MappingKind.ANONYMOUS: "anonymous memory",
-    MappingKind.JIT: "JIT code",
-    MappingKind.RESERVATION: "large reservations",
-    MappingKind.FILE: "a file",
-    MappingKind.OTHER: "other mappings",
-    MappingKind.UNMAPPED: "unmapped addresses",
-    MappingKind.UNPLACED: "unknown addresses",
-}
-
-
-def mapping_name(kind: str, name: str | None) -> str:
-    """The label of a row: the name of the mapping, or else its kind."""
-    if name is None:
-        return _TEXT.get(MappingKind(kind), kind)
-    if len(name) <= _LONGEST:
-        return name
-    return f"...{name[3 - _LONGEST :]}"
 
 
 def _count(tables: float) -> str:

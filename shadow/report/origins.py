@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What emptied the empty PTE pages, and who made them, in a few lines of text."""
 
+from shadow.mapping_names import mapping_name
 from shadow.origins import Origin, Origins
-from shadow.report.mappings import mapping_name
 from shadow.units import NS
 
 __all__ = ("origins_lines",)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shadow.advice import Finding, advise, judge
+from shadow.advice.collect import evidence_of_trace
+from shadow.advice.family import JudgedProcess, advise_family
 from shadow.family import family_of
 from shadow.mappings import MappingUse
 from shadow.replay import Replay, open_trace
@@ -80,3 +83,63 @@ def test_prefork_workers_have_what_they_share_in_common() -> None:
     assert (shared.processes, shared.common_kib) == (7, 64 << 10)
     assert 32 <= shared.least <= shared.most <= 33
     assert family.empty == sum(snapshot.now.empty for snapshot in snapshots) >= 6 * 12
+
+
+def _advised(name: str) -> dict[str, Finding]:
+    """Advice by rule; of several processes, on all as one."""
+    with open_trace(str(HELD / f"{name}.arrows")) as reader:
+        found, damage = evidence_of_trace(reader)
+        evidence = list(found)
+    assert damage is None
+    if len(evidence) == 1:
+        findings = advise(evidence[0])
+    else:
+        findings = advise_family(
+            name, [JudgedProcess(one, judge(one)) for one in evidence]
+        ).findings
+    assert len({finding.rule for finding in findings}) == len(findings)
+    return {finding.rule: finding for finding in findings}
+
+
+def test_advice_on_backends_of_postgres_names_its_settings() -> None:
+    found = _advised("postgres")
+    memory = found["shared_memory"]
+    family = family_of("name", "postgres", _snapshots("postgres"))
+    (shared,) = (use for use in family.mappings if use.kind == "shared_anonymous")
+    assert memory.change
+    assert "huge_pages = on" in memory.change.how
+    assert memory.effect
+    assert (shared.pte_pages - 2 * 7) / 1.1 - 7 <= memory.effect.least
+    assert memory.effect.least <= shared.pte_pages <= memory.effect.most
+    assert memory.effect.most <= (shared.pte_pages + 2 * 7) * 1.1 + 7
+    fewer = found["many_processes"]
+    assert fewer.change
+    assert "max_connections = NUMBER" in fewer.change.how
+    assert "nothing_to_do" not in found
+
+
+def test_advice_on_prefork_workers_is_one_list_for_all() -> None:
+    found = _advised("prefork")
+    assert found["shared_memory"].numbers == {"processes": 7, "of": 7}
+    effect = found["shared_memory"].effect
+    assert effect
+    assert 7 * 27 <= effect.least <= 7 * 32 <= effect.most <= 7 * 38
+    assert found["many_processes"].numbers["processes"] == 7
+    assert "own_call" in found
+    assert "nothing_to_do" not in found
+
+
+def test_advice_on_asan_does_not_take_its_shadow_for_the_program() -> None:
+    found = _advised("asan")
+    uses = _uses(_snapshots("asan")[0])
+    effect = found["sanitizer"].effect
+    assert effect
+    assert effect.most <= uses["ASan shadow"].pte_pages + uses["ASan heap"].pte_pages
+    assert effect.upper >= 16
+    assert not {"sparse", "sparse_reservations"} & found.keys()
+
+
+def test_advice_on_little_programs_says_that_there_is_nothing_to_do() -> None:
+    for name in ("redis", "memfd"):
+        (only,) = _advised(name).values()
+        assert only.title == "nothing to do: no PTE page is empty"

@@ -5,7 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shadow.advice import Finding
-from tools.prove_advice.programs import Program, Start, churn, cover, phase, polars, redis
+from tools.prove_advice.programs import (
+    Program,
+    Start,
+    churn,
+    cover,
+    phase,
+    polars,
+    postgres,
+    redis,
+    shared,
+)
 from tools.workloads.redis import Redis
 
 __all__ = ("CASES", "Case")
@@ -143,5 +153,28 @@ CASES = (
         {"PURGE_KIB": "1024"},
         rest=1.0,
         beside={"PURGE_KIB": "2048"},
+    ),
+    Case(
+        "memfd, 512 MiB, pages punched out",
+        "shared_emptied",
+        shared(512, "punch"),
+        rest=1.0,
+        obey=_sweep,
+        in_place=True,
+    ),
+    Case(
+        "memfd, 512 MiB",
+        "shared_memory",
+        shared(512, "fill"),
+        rest=1.0,
+        beside={"HUGETLB": "1"},
+    ),
+    Case(
+        "PostgreSQL 15, a backend that reads 512 MiB",
+        "shared_memory",
+        postgres(512),
+        {"huge_pages": "off"},
+        rest=1.0,
+        beside={"huge_pages": "on"},
     ),
 )

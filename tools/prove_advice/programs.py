@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import Redis, private_redis
 
-__all__ = ("Program", "Start", "churn", "cover", "phase", "polars", "redis")
+__all__ = ("Program", "Start", "churn", "cover", "phase", "polars", "postgres", "redis", "shared")
 
+_RESERVED = Path("/proc/sys/vm/nr_hugepages")
 _WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
@@ -109,6 +111,78 @@ def polars(rows: int, rounds: int) -> Start:
 def cover(gib: int) -> Start:
     """The RFC's own example; PURGE_KIB in the environment is the size of its calls."""
     return lambda env: _python("cover", [str(gib), env["PURGE_KIB"]], gated=True)(env)
+
+
+@contextmanager
+def _huge_pages(number: int) -> Iterator[None]:
+    """Let the kernel keep so many free huge pages for the block, and give them back.
+
+    Raises:
+        RuntimeError: memory does not allow it.
+    """
+    before = int(_RESERVED.read_text())
+    _RESERVED.write_text(str(before + number))
+    try:
+        if int(_RESERVED.read_text()) < before + number:
+            raise RuntimeError(f"the kernel does not find memory for {number} huge pages")
+        yield
+    finally:
+        _RESERVED.write_text(str(before))
+
+
+def shared(mib: int, how: str) -> Start:
+    """A user of a memfd; HUGETLB=1 in the environment gives it huge pages."""
+
+    @contextmanager
+    def start(environment: dict[str, str]) -> Iterator[Program]:
+        pages = mib // 2 if environment.get("HUGETLB") == "1" else 0
+        plain = _python("shared", [str(mib), how], gated=True)
+        with _huge_pages(pages), plain(environment) as program:
+            yield program
+
+    return start
+
+
+def postgres(mib: int) -> Start:
+    """A backend that reads a table of so many MiB; huge_pages in the environment is the setting."""
+
+    @contextmanager
+    def start(environment: dict[str, str]) -> Iterator[Program]:
+        done, setting = threading.Event(), environment["huge_pages"]
+        with (
+            _huge_pages(mib if setting == "on" else 0),
+            private_postgres(shared_buffers=f"{mib * 3 // 2}MB", huge_pages=setting) as server,
+            server.session() as maker,
+            server.session() as reader,
+        ):
+
+            def ask(psql: subprocess.Popen[str], query: str) -> str:
+                assert psql.stdin
+                assert psql.stdout
+                psql.stdin.write(f"{query}; SELECT 'asked';\n")
+                return "".join(iter(psql.stdout.readline, "asked\n"))
+
+            ask(maker, "CREATE UNLOGGED TABLE filled (filler text)")
+            ask(maker, "ALTER TABLE filled ALTER filler SET STORAGE PLAIN")  # a row takes a block
+            ask(
+                maker,
+                f"INSERT INTO filled SELECT repeat('x', 7000) FROM generate_series(1, {mib * 128})",
+            )
+            ask(reader, "SET max_parallel_workers_per_gather = 0")
+            pid = int(ask(reader, "SELECT pg_backend_pid()"))
+
+            def load() -> None:
+                ask(reader, "SELECT sum(length(filler)) FROM filled")
+                done.set()
+
+            worker = threading.Thread(target=load)
+            try:
+                yield Program(pid, worker.start, done, lambda _line: None)
+            finally:
+                if worker.ident is not None:
+                    worker.join()
+
+    return start
 
 
 def redis(work: Callable[[Redis], None]) -> Start:

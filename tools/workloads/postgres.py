@@ -45,6 +45,21 @@ class Postgres:
             "postgres",
         ]  # fmt: skip
 
+    @contextmanager
+    def session(self) -> Iterator[subprocess.Popen[str]]:
+        """A psql that prints values only, a line each; its backend lives as long."""
+        command = [
+            str(self._binaries / "psql"),
+            *("-h", str(self._folder), "-U", _USER, "-qAtX", "postgres"),
+        ]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        ) as psql:
+            try:
+                yield psql
+            finally:
+                psql.kill()
+
     def load(self, clients: int, seconds: int) -> subprocess.Popen[bytes]:
         """Start pgbench with this number of clients."""
         subprocess.run(self._pgbench("-i", "-q", "-s", "2"), check=True, capture_output=True)
@@ -56,8 +71,11 @@ class Postgres:
 
 
 @contextmanager
-def private_postgres() -> Iterator[Postgres]:
+def private_postgres(**settings: str) -> Iterator[Postgres]:
     """Run a private server for the block. It runs as postgres, since it refuses to run as root.
+
+    Args:
+        settings: of the server, by their names.
 
     Raises:
         RuntimeError: PostgreSQL is not installed or does not start.
@@ -73,10 +91,12 @@ def private_postgres() -> Iterator[Postgres]:
             capture_output=True,
             cwd=folder,
         )
+        given = {"shared_buffers": "64MB"} | settings
         server = subprocess.Popen(
             [
                 *(*_AS_USER, binaries / "postgres", "-D", data, "-k", folder),
-                *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=64MB"),
+                *("-c", "listen_addresses=", "-c", "fsync=off"),
+                *(f"--{name}={value}" for name, value in given.items()),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -39,11 +39,12 @@ def test_the_basis_of_predictions_is_shown() -> None:
     assert "nothing is predicted" in render_advice(astray, advise(astray), detail=False)
 
 
-def test_nothing_to_do_hides_the_other_findings() -> None:
+def test_findings_that_save_little_are_hidden_and_the_amount_is_stated() -> None:
     given = evidence(jemalloc(dirty_decay_ms=0), pieces(30), known=slots(whole=30))
     findings = advise(given)
     short = render_advice(given, findings, detail=False)
-    assert "1. nothing to do" in short
+    assert "1. too little to matter: 120 KiB" in short
+    assert "nothing to do" not in short
     assert "madvise" not in short
     assert f"--detail has {len(findings) - 1} more that would save little" in short
     assert "madvise" in render_advice(given, findings, detail=True)
