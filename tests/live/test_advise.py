@@ -109,7 +109,7 @@ def test_the_findings_of_a_jemalloc_that_purges_at_once(program: Path) -> None:
 def test_too_few_events_kept_means_no_prediction(program: Path) -> None:
     with _waiting(program, MALLOC_CONF="dirty_decay_ms:0") as waiting:
         output = _worked(waiting, "--keep", "1000", "--detail")
-    assert "nothing is predicted, since there were more events than are kept" in output
+    assert "nothing is predicted, because there were more events than ptescope keeps" in output
     assert "dirty_decay_ms:0 purges in pieces" in output
 
 
