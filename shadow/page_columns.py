@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from shadow.origins import PageOrigins, origins_of
+from shadow.page_origins import PageOrigins, origins_of
 from shadow.policy import POLICIES, Policy
 
 if TYPE_CHECKING:

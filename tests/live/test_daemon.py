@@ -371,8 +371,10 @@ def test_zombies_many_clients_and_odd_variables_do_not_end_the_daemon(tmp_path: 
     ):
         storm = subprocess.Popen([sys.executable, "-c", _STORM])
         try:
-            while "watching" not in (said := log.read_text()) or not said.endswith("\n"):
+            deadline = time.monotonic() + 60
+            while not (said := log.read_text()).endswith("/metrics\n"):
                 assert daemon.poll() is None
+                assert time.monotonic() < deadline, said
                 time.sleep(0.05)
             address = re.findall(r"http://\S+", said)[0]
             port = int(address.split(":")[2].split("/")[0])
