@@ -61,4 +61,6 @@ def what_is_known(backend: Backend) -> Known:
     del known["window"]["start_ns"], known["window"]["end_ns"]
     for policy in known["policies"].values():
         del policy["mean"], policy["saved_page_seconds"]
+    for group in (*known["origins"]["emptied"], *known["origins"]["made"]):
+        del group["first_ns"], group["last_ns"]
     return Known(before, taken, known)
