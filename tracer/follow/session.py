@@ -202,7 +202,6 @@ class Session:
         """Count events with effects that the seed already includes."""
         self.children += children_of(events)
         if len(events):
-            self._threads.see(events)
             self.engine.apply(Events(clipped(events, self._limit), counted=True))
 
     def pump(self) -> int:
@@ -242,7 +241,6 @@ class Session:
         if Kind.EXEC in kinds_of(events):
             after = int(np.flatnonzero(events["kind"] == Kind.EXEC)[-1]) + 1
             self._feed(events[:after])
-            self._threads.see_again()
             with suppress(*_ENDED):
                 self._update(process=self.target.identify())
             self.seed(events[after:])
@@ -252,7 +250,6 @@ class Session:
     def _feed(self, events: EventBatch) -> None:
         if not len(events):
             return
-        self._threads.see(events)
         self.engine.apply(Events(events))
         self._auditor.note(events)
         if uses_userfaultfd(events):

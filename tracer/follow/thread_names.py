@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shadow.events import EventBatch, Kind
+from shadow.events import EventBatch, Kind, kinds_of
 
 __all__ = ("ThreadNames",)
 
@@ -21,6 +21,12 @@ _MOST = 4096
 _AGAIN_SECONDS = 0.5
 _LONGEST = 64
 """The maximum length of a name: 15 characters for most threads, more for kernel workers."""
+
+
+def _name_in(event: np.void) -> str:
+    """The name that an ending thread leaves in its event."""
+    name = struct.pack("<2Q", event["address"], event["length"])
+    return name.split(b"\0")[0].decode(errors="replace")
 
 
 class ThreadNames:
@@ -32,7 +38,8 @@ class ThreadNames:
 
     def __init__(self, pid: int) -> None:
         self._tasks = Path(f"/proc/{pid}/task")
-        self._seen: set[int] = set()
+        self._running: set[int] = set()
+        """Threads that were looked up and have not ended, so that the set stays small."""
         self._again: dict[int, float] = {}
         self._changed = False
         self._next = 0.0
@@ -45,28 +52,29 @@ class ThreadNames:
         return bool(self._again) or self._changed
 
     def take(self, events: EventBatch) -> EventBatch:
-        """Take the names of ended threads out of events; return the other events."""
-        names = events["kind"] == Kind.THREAD
-        if not names.any():
-            return events
-        for event in events[names]:
-            name = struct.pack("<2Q", event["address"], event["length"])
-            self._name(int(event["tid"]), name.split(b"\0")[0].decode(errors="replace"))
-            self._seen.add(int(event["tid"]))
-        others: EventBatch = events[~names]
-        return others
+        """Learn names from new events: look up new threads, and take out what ended ones leave.
 
-    def see(self, events: EventBatch) -> None:
-        """Look up threads at their first events."""
-        for tid in set(np.unique(events["tid"]).tolist()) - self._seen:
-            self._seen.add(tid)
-            if tid and tid not in self.names:
-                self._look_up(tid)
-                self._again[tid] = time.monotonic() + _AGAIN_SECONDS
-
-    def see_again(self) -> None:
-        """Look up every thread again at its next event, because execve renames threads."""
-        self._seen.clear()
+        Returns:
+            The events without those that only carry a name.
+        """
+        kinds = kinds_of(events)
+        if Kind.EXEC in kinds:  # it renames the thread that is left
+            self._running.clear()
+        ended: dict[int, str] = {}
+        if Kind.THREAD in kinds:
+            names = events["kind"] == Kind.THREAD
+            ended = {int(event["tid"]): _name_in(event) for event in events[names]}
+            events = events[~names]
+        new = set(np.unique(events["tid"]).tolist()) - self._running - ended.keys() - {0}
+        for tid in new:
+            self._running.add(tid)
+            self._look_up(tid)
+            self._again[tid] = time.monotonic() + _AGAIN_SECONDS
+        for tid, name in ended.items():
+            self._name(tid, name)
+            self._running.discard(tid)
+            self._again.pop(tid, None)
+        return events
 
     def poll(self, *, last: bool = False) -> bool:
         """Look up threads again that may have set their names in the meantime.
