@@ -24,7 +24,7 @@ def addressed(finding: Finding, program: Program | None) -> Finding:
     if program is None or change is None or not in_code:
         return finding
     what = (
-        f"This is for the makers of {program.name}, and no setting of it does the same; whoever "
-        f"runs it can restart it. For its makers: {change.what}"
+        f"This is for the makers of {program.name}, and no setting of it does the same. An "
+        f"operator can restart it. For its makers: {change.what}"
     )
     return replace(finding, change=replace(change, what=what), audience=MAKERS)

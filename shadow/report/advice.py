@@ -119,7 +119,7 @@ def render_family_advice(advice: FamilyAdvice, *, detail: bool) -> str:
 
 
 def _findings(findings: list[Finding], *, detail: bool) -> list[str]:
-    """All findings, and what --detail has besides."""
+    """All findings; --detail adds those that would save little."""
     lines: list[str] = []
     idle = not detail and findings[:1] and findings[0].rule in _LITTLE
     for number, finding in enumerate(findings[:1] if idle else findings, 1):

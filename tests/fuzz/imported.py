@@ -8,7 +8,6 @@ report, or with a PtescopeError. The import counts invalid lines and continues.
 Needs `pip install 'ptescope[fuzz]'`; arguments are those of libFuzzer.
 """
 
-import io
 import sys
 from pathlib import Path
 
@@ -19,12 +18,10 @@ from shadow.table import prepare  # imported first: compiled code cannot be inst
 with atheris.instrument_imports(include=["shadow"]):
     from shadow.errors import PtescopeError
     from shadow.perf_import import read_recording
-    from shadow.replay import Replay
     from shadow.report.text import render
-    from shadow.trace import TraceReader
+    from tests.shadow.trace.crafted import replayed
 from tests.fuzz.crafted import LIMITS
 from tests.shadow.hostile import is_harmless
-from tests.shadow.trace.crafted import Crafted
 
 _GOLDEN = sorted(Path("tests/shadow/perf_import/golden").glob("*.txt"))
 _TEXTS = [path.read_text().splitlines() for path in _GOLDEN]
@@ -70,14 +67,7 @@ def _test(raw: bytes) -> None:
     except PtescopeError:
         return
     assert recording.lines + recording.strange <= len(lines)
-    crafted = Crafted()
-    for number, _, record in recording.records():
-        crafted.add(record, number)
-    with TraceReader(io.BytesIO(crafted.whole()), "it") as reader:
-        replay = Replay(reader)
-        replay.run()
-    assert replay.damage is None or "--max-memory" in str(replay.damage)
-    for snapshot in replay.snapshots():
+    for snapshot in replayed(recording).snapshots():
         assert is_harmless(render(snapshot))
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The import counts lines that no kernel prints; hostile lines take no memory."""
 
-import io
 import time
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from hypothesis import strategies as st
 
 from shadow.errors import PtescopeError
 from shadow.perf_import import PerfScript, read_recording
-from shadow.replay import Replay
 from shadow.table import prepare
-from shadow.trace import TraceReader
-from tests.shadow.trace.crafted import Crafted
+from tests.shadow.trace.crafted import replayed
 from tracer.cli import main
 
 _GOLDEN = Path(__file__).with_name("golden")
@@ -167,11 +164,4 @@ def test_no_change_to_real_lines_stops_an_import(
         recording = read_recording(lines)
     except PtescopeError:
         return
-    crafted = Crafted()
-    for number, _, record in recording.records():
-        crafted.add(record, number)
-    with TraceReader(io.BytesIO(crafted.whole()), "it") as reader:
-        replay = Replay(reader)
-        replay.run()
-    assert replay.damage is None or "--max-memory" in str(replay.damage)
-    replay.snapshots()
+    replayed(recording).snapshots()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Traces with valid seals and content that no recorder writes."""
 
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -10,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from shadow.events import EVENT
+from shadow.perf_import.recording import Recording
 from shadow.records import Record
+from shadow.replay import Replay
+from shadow.trace import TraceReader
 from shadow.trace.encode import encode
 from shadow.trace.file import Encoder
 from shadow.trace.layout import COLUMNS, SCHEMA, Row, name_of
 from tests.shadow.trace.traces import facts
 
-__all__ = ("Crafted", "plain_facts")
+__all__ = ("Crafted", "plain_facts", "replayed")
 
 
 def plain_facts() -> dict[str, Any]:
@@ -81,3 +85,15 @@ def _batch(table: np.ndarray[Any, Any], payloads: list[bytes] | None = None) -> 
     columns = [pa.array(np.ascontiguousarray(table[name])) for name in COLUMNS]
     payload = pa.array(payloads, pa.binary()) if payloads else pa.nulls(len(table), pa.binary())
     return pa.record_batch([*columns, payload], schema=SCHEMA)
+
+
+def replayed(recording: Recording) -> Replay:
+    """An imported recording, written as a trace and replayed; only memory may be its damage."""
+    crafted = Crafted()
+    for number, _, record in recording.records():
+        crafted.add(record, number)
+    with TraceReader(io.BytesIO(crafted.whole()), "it") as reader:
+        replay = Replay(reader)
+        replay.run()
+    assert replay.damage is None or "--max-memory" in str(replay.damage)
+    return replay
