@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
-from shadow.mapped_tables import owners_of_slots, shadow_uses
+from shadow.mapped_tables import owners_of_slots, shadow_owners, shadow_uses
 from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
 from shadow.origins import group_origins
@@ -130,8 +130,7 @@ class Engine:
 
     def vmas(self) -> npt.NDArray[np.void]:
         """The mappings: (n,) of `shadow.table.VMA`, sorted."""
-        state = self.table.state
-        return state.vmas[: state.counters[Counter.VMAS]].copy()
+        return self.table.vmas().copy()
 
     @property
     def events(self) -> int:
@@ -161,9 +160,10 @@ class Engine:
             return snapshot
         shown = self.table.running if policy is None else policy
         pages = pte_pages(self.table.state, shown)
-        mapped = owners_of_slots(self.table, self.names, pages["slot"])
-        origins = group_origins(pages, self.facts.threads, *mapped)
-        uses = shadow_uses(self.table, self.names, shown, snapshot.now.unplaced)
+        owners = shadow_owners(self.table, self.names)
+        mapped = owners_of_slots(self.table, owners, pages["slot"])
+        origins = group_origins(pages, self.facts.threads, owners.owners, mapped)
+        uses = shadow_uses(self.table, owners, shown, snapshot.now.unplaced)
         named = self.names is not None
         return replace(snapshot, mappings=uses, mappings_named=named, origins=origins)
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, PUD_SPAN
-from shadow.mapping_names import MappingKind, MappingNames
-from shadow.mapping_owners import Owner, Owners, owners_of
+from shadow.mapping_names import MappingKind
+from shadow.mapping_owners import Owner, Owners
 from shadow.mapping_parts import Addresses, Ground, pte_parts, upper_parts
 
 __all__ = ("MappingUse", "Tables", "combined", "mapping_uses", "ranked", "summed_up")
@@ -97,10 +97,9 @@ def _merged_ranges(vmas: npt.NDArray[np.void]) -> list[list[int]]:
 
 def mapping_uses(
     vmas: npt.NDArray[np.void],
-    names: MappingNames,
+    owners: Owners,
     tables: Tables,
     *,
-    brk: int = 0,
     sparse_below: int,
 ) -> list[MappingUse]:
     """The page tables of a process by owning mapping, largest first.
@@ -110,12 +109,10 @@ def mapping_uses(
 
     Args:
         vmas: (n,) of `shadow.table.VMA`, sorted.
-        names: the names of the VMAs.
+        owners: the owners of the VMAs.
         tables: the page tables.
-        brk: the program break, bytes; 0: unknown.
         sparse_below: a PTE page with at least one entry, but fewer than this, is sparse.
     """
-    owners = owners_of(vmas, names, brk)
     ground = Ground(vmas, owners)
     count = len(owners.owners) + 1
 

@@ -194,9 +194,12 @@ class Table(GrowingState):
         table.run(lambda first: set_runs(table.state, starts, ends, huge, first), len(starts))
         return table
 
-    def pages(self, *, exact: bool = True) -> Pages:
-        """The PTE pages and leaf PMDs of the running kernel; for `exact` see `Pages`."""
-        pages = self._pte_pages()
+    def pages(self, policy: Policy | None = None, *, exact: bool = True) -> Pages:
+        """The PTE pages of a policy, by default the running kernel's, and the leaf PMDs.
+
+        For `exact` see `Pages`.
+        """
+        pages = self._pte_pages(policy)
         pages = pages[np.argsort(pages["slot"])]
         huge = huge_pages(self.state)
         return Pages(

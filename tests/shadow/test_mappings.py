@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shadow.geometry import PAGE, PMD_SPAN, PUD_SPAN, SLOT
 from shadow.mapping_names import NO_NAMES, FileName, MappingKind, MappingNames
+from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, combined, mapping_uses
 from shadow.table import VMA, VmaFlag
 
@@ -49,7 +50,7 @@ def _tables(
 
 
 def _uses(vmas: np.ndarray, tables: Tables, names: MappingNames = _FILES) -> list[MappingUse]:
-    return mapping_uses(vmas, names, tables, sparse_below=32)
+    return mapping_uses(vmas, owners_of(vmas, names, 0), tables, sparse_below=32)
 
 
 @st.composite

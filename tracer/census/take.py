@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict
 
 from shadow.geometry import PAGE, SLOT
+from shadow.mapping_owners import owners_of
 from shadow.mappings import mapping_uses
 from shadow.page_columns import PtePages
 from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window
@@ -41,6 +42,7 @@ def take_census(
     empty = int(census.occupancy[0])
     listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
     space = target.mapped()
+    owners = owners_of(space.vmas, space.names, space.brk)
     mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
     how = reader.why if census.exact else f"counted from pagemap and VmPTE because: {reader.why}"
     return Snapshot(
@@ -78,9 +80,7 @@ def take_census(
             took_ns=census.took_ns,
             unstable=census.unstable,
         ),
-        mappings=mapping_uses(
-            *(space.vmas, space.names, census.tables), brk=space.brk, sparse_below=SPARSE_BELOW
-        )
+        mappings=mapping_uses(space.vmas, owners, census.tables, sparse_below=SPARSE_BELOW)
         if census.tables
         else None,
         pages=PtePages(census.slots, census.refs, mapped=mapped) if pages else None,

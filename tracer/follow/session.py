@@ -12,7 +12,7 @@ from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
 from shadow.geometry import user_address_limit
-from shadow.mapped_tables import shadow_uses
+from shadow.mapped_tables import shadow_owners, shadow_uses
 from shadow.mappings import MappingUse
 from shadow.records import Events, Mappings
 from shadow.snapshot import Audit, Snapshot
@@ -336,7 +336,8 @@ class Session:
 
     def mapping_uses(self) -> list[MappingUse] | None:
         """Which mappings own its page tables now; None: its mappings are not known."""
-        return shadow_uses(self.table, self.engine.names, self.table.running, self.unplaced)
+        owners = shadow_owners(self.table, self.engine.names)
+        return shadow_uses(self.table, owners, self.table.running, self.unplaced)
 
     def snapshot(self, *, slots: bool = False, details: bool = True) -> Snapshot:
         """The current state or, while the session rests, that at the start of the rest.

@@ -15,6 +15,7 @@ from shadow.advice.huge_page_savings import huge_page_savings
 from shadow.advice.programs import program_of
 from shadow.advice.rules import RULES
 from shadow.mapping_names import FileName, MappingKind, MappingNames
+from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
 from shadow.report.advice import render_advice
@@ -91,7 +92,8 @@ def test_what_huge_pages_save_is_bounded_by_what_a_mapping_is_charged(
         pmd_bases=nothing,
         pud_bases=nothing,
     )
-    (use,) = (use for use in mapping_uses(vmas, names, tables, sparse_below=32) if use.inode == 2)
+    uses = mapping_uses(vmas, owners_of(vmas, names, 0), tables, sparse_below=32)
+    (use,) = (use for use in uses if use.inode == 2)
     whole = sum(first <= slot and slot + SLOT <= end for slot in touched)
     some = sum(
         any(first <= slot + page * PAGE < end for page in pages) for slot, pages in touched.items()
