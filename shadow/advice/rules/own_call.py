@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The program's own call: one aligned MADV_DONTNEED over each of its empty slots."""
 
+from shadow.advice.calls import dontneed_calls
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, exactly
+from shadow.geometry import SLOT
 
 __all__ = ("own_call",)
 
-_SHOWN, _LISTED = 4, 100_000
+_LISTED = 100_000
 
 
 def own_call(evidence: Evidence) -> Finding | None:
@@ -17,9 +19,7 @@ def own_call(evidence: Evidence) -> Finding | None:
     if evidence.snapshot.kernel.policy != "pt_reclaim":
         return None
     known = [] if evidence.redacted else slots.whole
-    calls = [f"madvise((void *){slot:#x}, 2097152, MADV_DONTNEED);" for slot in known[:_SHOWN]]
-    if len(known) > _SHOWN:
-        calls.append(f"/* and {len(known) - _SHOWN:,} more: ptescope census --slots PID */")
+    calls = dontneed_calls([(slot, SLOT) for slot in known])
     return Finding(
         rule="own_call",
         title="the process can free its empty PTE pages itself, at once",

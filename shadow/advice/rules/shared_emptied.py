@@ -3,13 +3,14 @@
 
 from itertools import pairwise
 
+from shadow.advice.calls import dontneed_calls
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, exactly
 from shadow.geometry import SLOT
 
 __all__ = ("shared_emptied",)
 
-_SHOWN, _LISTED = 4, 100_000
+_LISTED = 100_000
 
 
 def _joined(slots: list[int]) -> list[tuple[int, int]]:
@@ -18,13 +19,6 @@ def _joined(slots: list[int]) -> list[tuple[int, int]]:
     starts = [0, *breaks]
     ends = [*breaks, len(slots)]
     return [(slots[a], (b - a) * SLOT) for a, b in zip(starts, ends, strict=True)]
-
-
-def _calls(ranges: list[tuple[int, int]]) -> list[str]:
-    calls = [f"madvise((void *){at:#x}, {size}, MADV_DONTNEED);" for at, size in ranges[:_SHOWN]]
-    if len(ranges) > _SHOWN:
-        calls.append(f"/* and {len(ranges) - _SHOWN:,} more: ptescope census --slots PID */")
-    return calls
 
 
 def shared_emptied(evidence: Evidence) -> Finding | None:
@@ -46,7 +40,7 @@ def shared_emptied(evidence: Evidence) -> Finding | None:
             "In each process that maps it, call MADV_DONTNEED over the whole mapping, or only "
             "over what is empty. No data can be lost: what a thread writes meanwhile is in the "
             "file or shared memory, and comes back with the next fault.",
-            _calls(_joined(known)) if known else [],
+            dontneed_calls(_joined(known)) if known else [],
         ),
         effect=exactly(len(found), "counted: empty now, whole in one shared mapping"),
         risks=[
