@@ -76,3 +76,24 @@ def test_the_end_looks_everything_up_again() -> None:
     assert not threads.poll()
     assert threads.poll(last=True)
     assert threads.names == {tid: "after"}
+
+
+def test_many_names_are_reported_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("tracer.follow.thread_names.time.monotonic", lambda: now)
+    threads = ThreadNames(os.getpid())
+
+    def seconds_to_next() -> float:
+        nonlocal now
+        begin = now
+        while not threads.poll():
+            now += 0.1
+        return now - begin
+
+    for tid in range(_NO_SUCH_THREAD, _NO_SUCH_THREAD + 640):
+        threads.take(_batch((Kind.THREAD, tid, "many")))
+    assert seconds_to_next() == 0
+    threads.take(_batch((Kind.THREAD, 1, "one more")))
+    assert seconds_to_next() > 5
+    threads.take(_batch((Kind.THREAD, 1, "another")))
+    assert threads.poll(last=True)

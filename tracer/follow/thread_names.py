@@ -19,6 +19,7 @@ __all__ = ("ThreadNames",)
 _MOST = 4096
 """The maximum number of names, because every trace contains them."""
 _AGAIN_SECONDS = 0.5
+_FEW = 64
 _LONGEST = 64
 """The maximum length of a name: 15 characters for most threads, more for kernel workers."""
 
@@ -83,7 +84,8 @@ class ThreadNames:
             last: whether the window ends; `poll` then looks up all running threads.
 
         Returns:
-            Whether names have changed; true at most twice a second.
+            Whether names have changed; true at most twice a second, and the less often the
+            more names there are, because a trace then takes all of them again.
         """
         now = time.monotonic()
         due = list(self.names) if last else [tid for tid, at in self._again.items() if at <= now]
@@ -92,7 +94,8 @@ class ThreadNames:
             self._look_up(tid)
         if not self._changed or (now < self._next and not last):
             return False
-        self._changed, self._next = False, now + _AGAIN_SECONDS
+        self._changed = False
+        self._next = now + _AGAIN_SECONDS * (1 + len(self.names) / _FEW)
         return True
 
     def _look_up(self, tid: int) -> None:
