@@ -170,6 +170,8 @@ static __always_inline void on_call_end(struct target *target, struct call *call
         e.aux |= sort_of(file);
         emit(target, KIND_FILE, call->f & ((1ULL << FILE_BITS) - 1), 0, identity_of(file));
     }
+    if ((e.kind == KIND_MAP || e.kind == KIND_PROTECT) && e.aux & PROT_EXEC)
+        code_changed(target->owner);
     if (e.kind != NO_EVENT)
         emit(target, e.kind, e.address, e.length, e.aux);
     // mremap unmaps the target range first, and may have moved some of several VMAs.

@@ -17,8 +17,8 @@
 static __always_inline int send_to_all(u32 number, u32 device, u64 first, u64 length) {
     u32 everybody = 0;
     struct target *target = targets.lookup(&everybody);
-    if (target && !send(0, number, KIND_FILE_ZAP, first, length, device, RESERVE_TRIES))
-        lose_one(target);
+    if (target)
+        submit(target, number, KIND_FILE_ZAP, first, length, device, RESERVE_TRIES);
     return 0;
 }
 

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Stacks of user code, only if they were requested: the registers and up to 8 KiB of the stack at
+// an event, in a ring of their own, so that no event is lost for them. tracer/stacks unwinds them.
+// A sample and its event have the same thread and time.
+
+#ifdef WITH_STACKS
+
+#define STACK_BYTES 8192
+#define STACK_PAGE 4096
+#define USER_CODE_64 0x33  // __USER_CS; 32-bit code has another segment, and kernel threads none
+#define STACK_RESERVE_TRIES 4
+#define KINDS_WITH_STACK                                                                          \
+    (1U << KIND_DONTNEED | 1U << KIND_FREE | 1U << KIND_UNMAP | 1U << KIND_TRUNCATE |             \
+     1U << KIND_MAP | 1U << KIND_PROTECT | 1U << KIND_REMAP_TO | 1U << KIND_BRK |                 \
+     1U << KIND_POPULATE | 1U << KIND_ADVISE | 1U << KIND_LOCK | 1U << KIND_DETACH)
+
+struct stack_sample {
+    u64 time;
+    u64 address;
+    struct pt_regs registers;
+    u32 owner;
+    u32 tgid;
+    u32 tid;
+    u32 code;
+    u32 kind;
+    u32 size;
+    u8 data[STACK_BYTES];
+};
+
+// What happened to the stacks of an address space: `seen` events qualified, `taken` of them left
+// through the ring, `lost` found it full, `unread` had a stack that could not be read. The rest
+// was over the rate.
+struct stack_counts {
+    u64 seen;
+    u64 taken;
+    u64 lost;
+    u64 unread;
+};
+
+// The generic cell rate algorithm: `next` is when the next stack is due, one `interval` after the
+// last; a stack may come `ahead` ns too early. An interval of 0 takes no stacks. Two CPUs at once may both take the same turn.
+// `direct_map` is where the kernel maps physical memory; 0: unknown.
+struct stack_settings {
+    u64 interval;
+    u64 ahead;
+    u64 next;
+    u64 direct_map;
+};
+
+BPF_RINGBUF_OUTPUT(stacks, STACK_RING_PAGES);
+BPF_HASH(stack_counts, u32, struct stack_counts, MAX_TARGETS);
+BPF_ARRAY(stack_settings, struct stack_settings, 1);
+// How often each process got new code, so that the unwinder knows when to read its mappings again.
+BPF_HASH(code_changes, u32, u32, MAX_TARGETS);
+
+static __always_inline void code_changed(u32 tgid) {
+    u32 one = 1, *changes = code_changes.lookup(&tgid);
+    if (changes)
+        __sync_fetch_and_add(changes, 1);
+    else
+        code_changes.update(&tgid, &one);
+}
+
+static __always_inline bool is_due(struct stack_settings *settings, u64 time) {
+    u64 next = settings->next;
+    if (next > time + settings->ahead)
+        return false;
+    settings->next = (next > time ? next : time) + settings->interval;
+    return true;
+}
+
+// A read fails as a whole, so where the stack ends before 8 KiB, this reads up to its last page.
+static __always_inline u32 read_stack(u8 *data, u64 from) {
+    if (!bpf_probe_read_user(data, STACK_BYTES, (void *)from))
+        return STACK_BYTES;
+    u64 first = STACK_PAGE - (from & (STACK_PAGE - 1));
+    if (bpf_probe_read_user(data, first, (void *)from))
+        return 0;
+    if (bpf_probe_read_user(data + first, STACK_PAGE, (void *)(from + first)))
+        return first;
+    return first + STACK_PAGE;
+}
+
+static __always_inline void take_stack(u32 owner, u32 kind, u64 time, u64 address) {
+    u32 zero = 0;
+    u64 user = user_regs();
+    struct stack_counts none = {};
+    struct stack_counts *counts = stack_counts.lookup_or_try_init(&owner, &none);
+    struct stack_settings *settings = stack_settings.lookup(&zero);
+    if (!counts || !settings || !settings->interval ||
+        (u16)field(user, __builtin_offsetof(struct pt_regs, cs)) != USER_CODE_64)
+        return;
+    __sync_fetch_and_add(&counts->seen, 1);
+    if (!is_due(settings, time))
+        return;
+    u64 from = field(user, __builtin_offsetof(struct pt_regs, rsp));
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    u32 *code = code_changes.lookup(&tgid);
+    for (u32 i = 0; i < STACK_RESERVE_TRIES; i++) {
+        struct stack_sample *s = stacks.ringbuf_reserve(sizeof(struct stack_sample));
+        if (!s)
+            continue;
+        s->time = time;
+        s->address = address;
+        bpf_probe_read_kernel(&s->registers, sizeof(s->registers), (void *)user);
+        s->owner = owner;
+        s->tgid = tgid;
+        s->tid = bpf_get_current_pid_tgid();
+        s->code = code ? *code : 0;
+        s->kind = kind;
+        s->size = read_stack(s->data, from);
+        if (!s->size)
+            __sync_fetch_and_add(&counts->unread, 1);
+        stacks.ringbuf_submit(s, BPF_RB_NO_WAKEUP);
+        __sync_fetch_and_add(&counts->taken, 1);
+        return;
+    }
+    __sync_fetch_and_add(&counts->lost, 1);
+}
+
+// mmap removes or makes entries only with these flags.
+static __always_inline bool has_stack(u16 kind, u32 aux) {
+    if (kind == KIND_MAP)
+        return aux & (MAP_FIXED | MAP_POPULATE | MAP_LOCKED) << MAP_FLAGS_SHIFT;
+    return kind < 32 && KINDS_WITH_STACK >> kind & 1;
+}
+
+#define ENTRY_PRESENT 1
+#define ENTRY_LEAF 0x80
+#define ENTRY_ADDRESS 0x000ffffffffff000ULL
+#define ENTRY_BITS 9
+#define PMD_SHIFT 21
+
+// Whether the current address space has neither a PTE page nor a huge page at this address, so
+// that a fault there makes one. Without the direct map nobody can tell, so the answer is yes.
+static __always_inline bool lacks_pte_page(u64 address) {
+    u32 zero = 0;
+    struct stack_settings *settings = stack_settings.lookup(&zero);
+    if (!settings || !settings->direct_map)
+        return true;
+    u64 table = field(current_mm(), MM_PGD);
+    for (int level = LEVELS - 1; level > 0; level--) {
+        u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & 511;
+        u64 entry = field(table, index * sizeof(u64));
+        if (!(entry & ENTRY_PRESENT))
+            return level > 1 || !entry;
+        if (entry & ENTRY_LEAF)
+            return false;
+        table = settings->direct_map + (entry & ENTRY_ADDRESS);
+    }
+    return false;
+}
+
+// The threads in a fault that makes a PTE page, where the event comes only at its end.
+BPF_HASH(making, u32, u64, MAX_THREADS);
+
+static __always_inline void note_fault(u64 address) {
+    u32 tid = bpf_get_current_pid_tgid();
+    if (lacks_pte_page(address))
+        making.update(&tid, &address);
+}
+
+static __always_inline bool made_pte_page(u64 address) {
+    u32 tid = bpf_get_current_pid_tgid();
+    u64 *begun = making.lookup(&tid);
+    if (!begun)
+        return false;
+    bool same = *begun >> PMD_SHIFT == address >> PMD_SHIFT;
+    making.delete(&tid);
+    return same;
+}
+
+#else
+
+static __always_inline void code_changed(u32 tgid) {}
+static __always_inline void take_stack(u32 owner, u32 kind, u64 time, u64 address) {}
+static __always_inline bool has_stack(u16 kind, u32 aux) { return false; }
+static __always_inline bool lacks_pte_page(u64 address) { return false; }
+static __always_inline void note_fault(u64 address) {}
+static __always_inline bool made_pte_page(u64 address) { return false; }
+
+#endif
