@@ -14,6 +14,7 @@ from shadow.escape import valid
 from shadow.mappings import MappingUse
 from shadow.origins import Origins
 from shadow.page_columns import PtePages
+from shadow.stacks import StackReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -238,8 +239,8 @@ class Snapshot:
     A census has a `reading` and no `policies`. `empty_slot_vmas` names the mapping at each of
     the `empty_slots`. `mappings` says which mappings own the page tables. It is left out if
     the mappings are unknown, and has kinds but no names if `mappings_named` is false, as for
-    older traces. `pages` lists the PTE pages if the caller asked for them; it is not part of
-    schema 1.
+    older traces. `stacks` is left out unless stacks were requested. `pages` lists the PTE pages
+    if the caller asked for them; it is not part of schema 1.
     """
 
     process: Process
@@ -255,6 +256,7 @@ class Snapshot:
     mappings: list[MappingUse] | None = None
     mappings_named: bool = True
     origins: Origins | None = None
+    stacks: StackReport | None = None
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
@@ -274,7 +276,7 @@ class Snapshot:
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
-        left_out = ("empty_slots", "empty_slot_vmas", "reading", "mappings", "origins")
+        left_out = ("empty_slots", "empty_slot_vmas", "reading", "mappings", "origins", "stacks")
         for optional in left_out:
             if plain[optional] is None:
                 del plain[optional]

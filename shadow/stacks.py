@@ -3,7 +3,7 @@
 
 Each distinct frame and stack has a number within its process. A sample names a stack; it has
 the thread and the time of its event, and so has the origin of a PTE page
-(`shadow.table.origin`). `shadow.stack_store` joins the two.
+(`shadow.table.origin`). `shadow.stack_store` joins the two, so the table needs no field for it.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ __all__ = (
     "Frame",
     "Language",
     "Stack",
+    "StackGroup",
+    "StackReport",
     "StackTotals",
 )
 
@@ -56,19 +58,19 @@ class Frame:
         function: its name; None: nothing names it.
         module: the file name of the program or library; None: not in a file.
         offset: the address within the module, as in its symbol table, or else the address.
-        language: what runs there; None: machine code of a file.
+        language: what runs there, a `Language`; None: machine code of a file.
     """
 
     function: str | None
     module: str | None
     offset: int
-    language: Language | None = None
+    language: str | None = None
 
     def __str__(self) -> str:
         name = self.function or f"{self.module or '[unknown]'}+{self.offset:#x}"
-        if self.language is None or (self.language is Language.JIT and self.function):
+        if self.language is None or (self.language == Language.JIT and self.function):
             return name
-        return f"{name} [{self.language.value}]"
+        return f"{name} [{self.language}]"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Stack:
         complete: whether it reaches the first function of its thread.
     """
 
-    frames: tuple[int, ...]
+    frames: list[int]
     complete: bool
 
 
@@ -97,7 +99,8 @@ class StackTotals:
         unwound: the stacks that the unwinder has handled.
         complete: the part of them that reaches the first function of its thread.
         repeats: the part of them that the unwinder recognised.
-        cpu_ns: the CPU time of the unwinder for them.
+        unwind_ns: the CPU time to unwind them.
+        names_ns: the CPU time to name their frames, each once, and to read symbols for that.
         problem: why there are no more stacks; None: nothing has failed.
     """
 
@@ -109,5 +112,49 @@ class StackTotals:
     unwound: int = 0
     complete: int = 0
     repeats: int = 0
-    cpu_ns: int = 0
+    unwind_ns: int = 0
+    names_ns: int = 0
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class StackGroup:
+    """Empty PTE pages that the same code made and the same code emptied.
+
+    Attributes:
+        emptied_call: what emptied them.
+        emptied_by: the name of the thread; None: unknown, or no thread.
+        emptied_stack: the index of the stack at that event; None: not sampled.
+        made_call: what made them.
+        made_by: the name of the thread; None: unknown, or no thread.
+        made_stack: the index of the stack at that event; None: not sampled.
+        pte_pages: the number of PTE pages.
+        page_seconds: how long they have been empty at the end of the window, summed up; PTE pages
+            that were empty before the window do not count.
+    """
+
+    emptied_call: str
+    emptied_by: str | None
+    emptied_stack: int | None
+    made_call: str
+    made_by: str | None
+    made_stack: int | None
+    pte_pages: int
+    page_seconds: float
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """Stacks of user code, for the PTE pages that are empty now.
+
+    Attributes:
+        totals: what happened to the stacks of the window.
+        frames: the frames of these stacks.
+        stacks: the stacks, each once.
+        pages: the empty PTE pages with known addresses, the largest groups first.
+    """
+
+    totals: StackTotals
+    frames: list[Frame]
+    stacks: list[Stack]
+    pages: list[StackGroup]

@@ -17,13 +17,14 @@ from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
-from tracer.commands.options import add_backend
+from tracer.commands.options import add_backend, add_stacks, stack_rate
 from tracer.commands.output import print_report
 from tracer.commands.progress import rows_at, status_line
 from tracer.follow.loop import Stop, Task, follow
-from tracer.follow.open_tracing import open_tracing, refuse_unread
+from tracer.follow.open_tracing import open_stacks, open_tracing, refuse_unread
 from tracer.follow.process_tree import ProcessTree
 from tracer.kernel import kernel_facts
+from tracer.probes.stack_sampling import STACK_RING
 from tracer.probes.stream import DEFAULT_RING
 from tracer.process.find import find_by_name
 from tracer.process.launch import Launched
@@ -69,6 +70,7 @@ def prepare_target(parser: ArgumentParser) -> None:
         help="size of the ring buffer, a power of two (default: 16384)",
     )
     add_backend(probes)
+    add_stacks(parser)
 
 
 def open_writer(args: Namespace) -> TraceWriter | None:
@@ -109,6 +111,7 @@ def run_tree(
     if (args.pid is not None) + (args.name is not None) + bool(command) != 1:
         raise UsageError("Give one of -p PID, -n NAME, or -- CMD.")
     check_place(args.output, force=args.force)
+    rate = stack_rate(args)
     kernel = kernel_facts()
     launched = None
     if not command:
@@ -116,8 +119,14 @@ def run_tree(
         open_target(pid)  # fail before anything is loaded
     with ExitStack() as undo:
         probes, reader = undo.enter_context(
-            open_tracing(kernel, ring_bytes=args.ring, backend=args.backend)
+            open_tracing(
+                kernel,
+                ring_bytes=args.ring,
+                backend=args.backend,
+                stack_ring_bytes=STACK_RING if rate else 0,
+            )
         )
+        stacks = undo.enter_context(open_stacks(probes, reader, rate))
         prepare()  # only now, as it may compile: following is allowed
         stop.listen()
         writer = open_writer(args)
@@ -128,7 +137,12 @@ def run_tree(
             undo.callback(launched.interrupt)
             pid = launched.pid
         tree = ProcessTree(
-            probes, kernel, reader, forks=args.follow, tee=writer.tee if writer else None
+            probes,
+            kernel,
+            reader,
+            forks=args.follow,
+            tee=writer.tee if writer else None,
+            stacks=stacks,
         )
         tree.add(open_target(pid))
         first = tree.sessions[0]
@@ -197,7 +211,8 @@ class AttachCommand:
         parser.usage = (
             "ptescope attach (-p PID | -n NAME | -- CMD ...) [-f] [-d SECONDS] [-i SECONDS]\n"
             "                       [--audit SECONDS] [-o TRACE [--redact]] [--report FILE]\n"
-            "                       [--force] [--json] [--slots] [--ring KIB] [--backend NAME]"
+            "                       [--force] [--json] [--slots] [--stacks [--stack-rate N]]\n"
+            "                       [--ring KIB] [--backend NAME]"
         )
         prepare_target(parser)
         report = parser.add_argument_group("report")

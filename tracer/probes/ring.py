@@ -15,7 +15,6 @@ import mmap
 import struct
 
 import numpy as np
-
 import numpy.typing as npt
 
 from shadow.events import EVENT

@@ -64,9 +64,10 @@ class StackCounts:
 def _turns(rate: int) -> tuple[int, int]:
     """The time between two stacks, and how much of it may be saved up, both in ns.
 
-    Together they allow at most `rate` stacks in every second, up to a tenth of them at once.
+    Together they allow at most `rate` stacks in every second, up to half of them at once, because
+    allocators purge in bursts.
     """
-    at_once = rate // 10
+    at_once = rate // 2
     interval = -(-NS // (rate - at_once))
     return interval, at_once * interval
 

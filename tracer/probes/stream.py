@@ -24,7 +24,19 @@ __all__ = ("DEFAULT_RING", "Probes")
 DEFAULT_RING = 16 << 20
 """Size of the ring, bytes: 349,525 events."""
 
-_FILES = ("task", "stacks", "stream", "faults", "files", "calls", "cuts", "rare", "unseen", "tables", "life")
+_FILES = (
+    "task",
+    "stacks",
+    "stream",
+    "faults",
+    "files",
+    "calls",
+    "cuts",
+    "rare",
+    "unseen",
+    "tables",
+    "life",
+)
 _EVERYBODY = 0
 """The target for events that affect every process that maps a file."""
 _MAX_TARGETS = 65536

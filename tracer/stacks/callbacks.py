@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numba
-from numba import carray, types
 from numba.core.types import ExternalFunction
 
 from tracer.stacks.scratch import (
     ACTIVATION,
     AT,
+    CUT,
     DATA,
     FRAMES,
     LOG,
@@ -54,6 +54,8 @@ class Callbacks:
 
 def compile_callbacks() -> Callbacks:
     """Compile the callbacks, in about half a second; libdw must be loaded."""
+    compiler: Any = numba
+    types, carray = compiler.types, compiler.carray
     word, pointer = types.int64, types.CPointer(types.int64)
     flag, number = types.uint8, types.int32
     frame_pc: Any = ExternalFunction("dwfl_frame_pc", flag(word, word, word))
@@ -61,18 +63,18 @@ def compile_callbacks() -> Callbacks:
         "dwfl_thread_state_registers", flag(word, number, types.uint32, word)
     )
     set_pc: Any = ExternalFunction("dwfl_thread_state_register_pc", types.void(word, word))
-    cfunc: Any = numba.cfunc
 
-    @cfunc(flag(word, number, word, pointer))
     def get_thread(_dwfl: int, _tid: int, scratch: int, thread: Any) -> int:
         thread[0] = scratch
         return 1
 
-    @cfunc(flag(word, word, pointer, pointer))
     def memory_read(_dwfl: int, address: int, result: Any, scratch: Any) -> int:
         words = carray(scratch, (WORDS,))
         offset = address - words[SP]
-        if offset < 0 or offset > words[SIZE] - _WORD_BYTES or offset % _WORD_BYTES:
+        if offset < 0 or offset % _WORD_BYTES:
+            return 0
+        if offset > words[SIZE] - _WORD_BYTES:
+            words[CUT] = 1
             return 0
         index = offset // _WORD_BYTES
         result[0] = words[DATA + index]
@@ -80,13 +82,11 @@ def compile_callbacks() -> Callbacks:
         words[READS] += 1
         return 1
 
-    @cfunc(flag(word, pointer))
-    def set_initial_registers(thread: int, scratch: Any) -> int:
+    def set_initial_registers(thread: int, scratch: Any) -> Any:
         words = carray(scratch, (WORDS,))
         set_pc(thread, words[REGISTERS + _RIP])
         return set_registers(thread, 0, _DWARF_REGISTERS, words[SELF] + _WORD_BYTES * REGISTERS)
 
-    @cfunc(number(word, pointer))
     def frame(state: int, scratch: Any) -> int:
         words = carray(scratch, (WORDS,))
         count = words[FRAMES]
@@ -108,4 +108,9 @@ def compile_callbacks() -> Callbacks:
         words[FRAMES] = count + 1
         return _GO_ON
 
-    return Callbacks(get_thread, memory_read, set_initial_registers, frame)
+    return Callbacks(
+        get_thread=compiler.cfunc(flag(word, number, word, pointer))(get_thread),
+        memory_read=compiler.cfunc(flag(word, word, pointer, pointer))(memory_read),
+        set_initial_registers=compiler.cfunc(flag(word, pointer))(set_initial_registers),
+        frame=compiler.cfunc(number(word, pointer))(frame),
+    )

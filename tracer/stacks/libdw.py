@@ -75,6 +75,7 @@ _FUNCTIONS = {
             *(c_void_p, c_void_p, c_void_p),
         ),
     ),
+    "elf_rawfile": (c_void_p, (c_void_p, c_void_p)),
     "dwfl_module_getelf": (c_void_p, (c_void_p, POINTER(c_uint64))),
     "dwfl_errmsg": (c_char_p, (c_int,)),
 }

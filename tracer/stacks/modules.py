@@ -18,6 +18,7 @@ from tracer.procfs import DELETED, MapsLine, parse_maps, read_living
 __all__ = ("CodeMap", "Module", "code_map", "open_module", "own_vdso")
 
 _VDSO = "[vdso]"
+_MOST_FORMER = 256
 _FAR = 1 << 30
 """Mappings of one file that lie this far apart are different images of it."""
 
@@ -68,6 +69,18 @@ class CodeMap:
         if index < 0 or address >= self.modules[index].end:
             return None
         return self.modules[index]
+
+    def with_former(self, former: "CodeMap") -> "CodeMap":
+        """These modules, and those former ones whose place is free now."""
+        kept = [each for each in former.modules if not self._overlaps(each)]
+        everything = sorted([*kept[-_MOST_FORMER:], *self.modules], key=lambda each: each.start)
+        return CodeMap(everything)
+
+    def _overlaps(self, module: Module) -> bool:
+        index = bisect_right(self._starts, module.start) - 1
+        before = index >= 0 and self.modules[index].end > module.start
+        after = index + 1 < len(self.modules) and self.modules[index + 1].start < module.end
+        return before or after
 
 
 def _groups(lines: Iterator[MapsLine]) -> Iterator[list[MapsLine]]:
@@ -121,7 +134,7 @@ def open_module(pid: int, module: Module) -> int | None:
     )
     for path in paths:
         try:
-            if not _is_file(os.stat(path), module):
+            if not _is_file(Path(path).stat(), module):
                 continue
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except (OSError, ValueError):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 __all__ = (
     "ACTIVATION",
     "AT",
+    "CUT",
     "DATA",
     "FRAMES",
     "LOG",
@@ -30,9 +31,10 @@ __all__ = (
 MOST_FRAMES = 256
 MOST_READS = 256
 """The number of reads that are remembered; libdw reads up to 17 registers for each frame."""
-SP, SIZE, SELF, FRAMES, PC, ACTIVATION, READS = range(7)
+SP, SIZE, SELF, FRAMES, PC, ACTIVATION, READS, CUT = range(8)
 """Stack pointer; bytes of the stack; address of this array; number of frames; the current
-frame's PC; whether it is a first frame or a signal frame; the number of reads."""
+frame's PC; whether it is a first frame or a signal frame; the number of reads;
+whether libdw wanted to read beyond the copied part of the stack."""
 REGISTERS = 8
 """The registers of DWARF, 17 of them."""
 PCS = 32

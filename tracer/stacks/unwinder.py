@@ -19,6 +19,7 @@ from tracer.stacks.libdw import FIND_ELF, DwflCallbacks, ThreadCallbacks, libdw
 from tracer.stacks.modules import CodeMap, Module, open_module, own_vdso
 from tracer.stacks.scratch import (
     AT,
+    CUT,
     DATA,
     FRAMES,
     PCS,
@@ -29,7 +30,7 @@ from tracer.stacks.scratch import (
     new_scratch,
 )
 
-__all__ = ("DWARF_ORDER", "Unwinder", "Unwound")
+__all__ = ("RBP", "RIP", "RSP", "Unwinder", "Unwound")
 
 _PT_REGS = (
     *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx"),
@@ -39,9 +40,10 @@ _DWARF = (
     *("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp"),
     *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"),
 )
-DWARF_ORDER = np.array([_PT_REGS.index(name) for name in _DWARF])
+_DWARF_ORDER = np.array([_PT_REGS.index(name) for name in _DWARF])
 """For each register of DWARF, its index in struct pt_regs."""
-_SAME_MODULE = 0
+RBP, RIP, RSP = (_PT_REGS.index(name) for name in ("rbp", "rip", "rsp"))
+"""Their indexes in struct pt_regs."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class Unwound:
         words: (index, value) of the word of the stack with the return address of each frame but
             the first; None: libdw has read it elsewhere.
         complete: whether the last frame is the first function of the thread.
+        cut: whether the copied part of the stack ends before that.
     """
 
     pcs: list[int]
     words: list[tuple[int, int]] | None
     complete: bool
+    cut: bool
 
 
 class Unwinder:
@@ -129,9 +133,9 @@ class Unwinder:
             size: the number of bytes of it that were read.
         """
         scratch = self._scratch
-        scratch[REGISTERS : REGISTERS + len(DWARF_ORDER)] = registers[DWARF_ORDER].view(np.int64)
+        scratch[REGISTERS : REGISTERS + len(_DWARF_ORDER)] = registers[_DWARF_ORDER].view(np.int64)
         scratch[SP], scratch[SIZE] = scratch[REGISTERS + _DWARF.index("rsp")], size
-        scratch[FRAMES] = scratch[READS] = 0
+        scratch[FRAMES] = scratch[READS] = scratch[CUT] = 0
         scratch[DATA : DATA + size // 8] = stack[: size // 8].view(np.int64)
         ended = self._library.dwfl_getthread_frames(
             self._dwfl, self.pid, self._callbacks.frame.address, scratch.ctypes.data
@@ -142,7 +146,7 @@ class Unwinder:
         words = None
         if min(at, default=0) >= 0:
             words = [(index, int(scratch[DATA + index])) for index in at]
-        return Unwound(pcs, words, complete=ended == 0 and count > 0)
+        return Unwound(pcs, words, complete=ended == 0 and count > 0, cut=bool(scratch[CUT]))
 
     def module(self, address: int) -> int | None:
         """libdw's module at an address; None: it has none."""
