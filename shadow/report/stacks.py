@@ -2,6 +2,7 @@
 """The code that made and emptied the empty PTE pages, in a few lines of text."""
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 from shadow.plural import counted
 from shadow.stacks import Frame, StackGroup, StackReport, StackTotals
@@ -17,16 +18,12 @@ _NS_PER_US = 1e3
 
 def _places(frames: list[Frame]) -> Iterator[str]:
     """The places of a stack, innermost first; consecutive unnamed frames of a module are one."""
-    module, count = "", 0
-    for frame in [*frames, None]:
-        unnamed = frame is not None and frame.function is None and frame.module is not None
-        if count and not (unnamed and frame and frame.module == module):
-            yield module if count == 1 else f"{module} ({count} frames)"
-            count = 0
-        if unnamed and frame:
-            module, count = str(frame) if not count else frame.module or "", count + 1
-        elif frame:
-            yield str(frame)
+    for module, group in groupby(frames, lambda each: None if each.function else each.module):
+        run = list(group)
+        if module is not None and len(run) > 1:
+            yield f"{module} ({len(run)} frames)"
+        else:
+            yield from map(str, run)
 
 
 def _path(report: StackReport, stack: int) -> str:
