@@ -11,7 +11,6 @@ from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
 from tracer.probes.selftest import verify_or_fall_back
 from tracer.probes.sources import Backend
-from tracer.probes.stack_sampling import STACK_RING
 from tracer.probes.stream import DEFAULT_RING, Probes
 from tracer.stacks.sampler import StackSampler
 
@@ -74,7 +73,7 @@ def open_stacks(probes: Probes, reader: Reader, rate: int | None) -> Iterator[St
         yield None
         return
     assert probes.stacks
-    sampler = StackSampler(probes.stacks, STACK_RING, rate, reader.direct_map)
+    sampler = StackSampler(probes.stacks, rate, reader.direct_map)
     try:
         yield sampler
     finally:

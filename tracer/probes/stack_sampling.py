@@ -78,10 +78,11 @@ class StackSampling:
     Args:
         program: the program.
         attachments: how its sources are attached.
+        ring_bytes: size of the ring.
     """
 
-    def __init__(self, program: BpfProgram, attachments: Attachments) -> None:
-        self._program = program
+    def __init__(self, program: BpfProgram, attachments: Attachments, ring_bytes: int) -> None:
+        self._program, self.ring_bytes = program, ring_bytes
         self.without_faults: str | None = None
         """Why faults have no stacks; None: they have."""
         if attachments.by_source["page fault"].backend is not Backend.RAW_TRACEPOINT:

@@ -172,7 +172,7 @@ class Probes:
             self.attachments = Attachments(self._program, btf, unknown, backend)
             self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
             if stack_ring_bytes:
-                self.stacks = StackSampling(self._program, self.attachments)
+                self.stacks = StackSampling(self._program, self.attachments, stack_ring_bytes)
         except BaseException:
             self._program.close()
             raise

@@ -70,7 +70,6 @@ class StackSampler:
 
     Args:
         sampling: the samples of the probes.
-        ring_bytes: size of their ring.
         rate: the maximum number of stacks a second.
         direct_map: see `StackSampling.start`.
 
@@ -78,9 +77,7 @@ class StackSampler:
         UnsupportedHostError: libdw is missing, or the unwinder does not start.
     """
 
-    def __init__(
-        self, sampling: StackSampling, ring_bytes: int, rate: int, direct_map: int | None
-    ) -> None:
+    def __init__(self, sampling: StackSampling, rate: int, direct_map: int | None) -> None:
         libdw()  # fail before anything is started
         self._sampling, self.rate = sampling, rate
         self.problem: str | None = None
@@ -94,7 +91,7 @@ class StackSampler:
         fd = sampling.ring_fd
         environment = {name: text for name, text in os.environ.items() if name != _NETWORK}
         self._child = subprocess.Popen(
-            [sys.executable, "-I", "-c", _PROGRAM, str(fd), str(ring_bytes)],
+            [sys.executable, "-I", "-c", _PROGRAM, str(fd), str(sampling.ring_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(fd,),
