@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <ucontext.h>
 
 #define SLOT (2UL << 20)
@@ -120,13 +121,14 @@ APART void *deep(void *nothing) {
     return nothing;
 }
 
-// plug PATH FUNCTION SLOT: load a library, call a function of it, and unload it.
+// plug PATH FUNCTION SLOT: load a library, later call a function of it, and unload it at once.
 APART void *plug(void *nothing) {
     char path[256], name[64];
     int slot;
     if (sscanf(argument, "%255s %63s %d", path, name, &slot) != 3)
         abort();
     void *library = dlopen(path, RTLD_NOW);
+    usleep(100000);
     void (*function)(char *) = (void (*)(char *))dlsym(library, name);
     if (!function)
         abort();

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Stacks of a program that was compiled without frame pointers and whose functions are known."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shadow.stacks import StackReport
+from shadow.stacks import Frame, StackReport
 from tests.live.attached import watching
 from tests.live.stacks import (
     KnownProgram,
+    build,
     emptied_in,
+    functions,
     known_program,
     made_in,
     report,
@@ -51,3 +54,165 @@ def test_each_empty_pte_page_names_the_code_that_made_and_emptied_it() -> None:
     assert found.totals.taken == found.totals.seen
     assert found.totals.lost == found.totals.unread == 0
     assert found.totals.complete == found.totals.unwound == found.totals.taken
+
+
+_PLUG = """
+#include <sys/mman.h>
+__attribute__((noinline, noclone)) static void inner_of_{name}(char *slot) {{
+    madvise(slot, 4096, MADV_DONTNEED);
+    __asm__ volatile("" ::: "memory");
+}}
+void {name}(char *slot) {{
+    inner_of_{name}(slot);
+    __asm__ volatile("" ::: "memory");
+}}
+"""
+
+
+def _library(folder: Path, name: str) -> Path:
+    """A library whose function `name` empties a slot."""
+    source, library = folder / f"{name}.c", folder / f"lib{name}.so"
+    source.write_text(_PLUG.format(name=name))
+    subprocess.run(
+        ["gcc", "-O2", "-shared", "-fPIC", "-fomit-frame-pointer", "-o", library, source],
+        check=True,
+    )
+    return library
+
+
+def _frames(found: StackReport, thread: str) -> list[tuple[list[Frame], bool, int]]:
+    """The stacks in which a thread emptied PTE pages: frames, whether complete, PTE pages."""
+    return [
+        (
+            [found.frames[each] for each in found.stacks[group.emptied_stack].frames],
+            found.stacks[group.emptied_stack].complete,
+            group.pte_pages,
+        )
+        for group in found.pages
+        if group.emptied_by == thread and group.emptied_stack is not None
+    ]
+
+
+def test_stacks_near_the_end_of_their_mapping_are_complete_and_deep_ones_are_not() -> None:
+    with _followed() as (program, session):
+        for step in ("fill", "own_stack", "deep"):
+            program.step(step)
+            session.pump()
+        found = _stacks_of(session)
+    near = _frames(found, "own_stack")
+    assert sum(pages for _, _, pages in near) == 6
+    # The return address of the first function is the beginning of another one, so the C library's
+    # rules for the caller do not apply: the unwinder has to stop there.
+    assert {functions(frames) for frames, _, _ in near} == {("purge_deep", "on_own_stack")}
+    ((frames, complete, pages),) = _frames(found, "deep")
+    assert pages == 1
+    assert not complete
+    assert set(functions(frames)) == {"recurse"}
+    assert len(frames) > 8192 // 200
+
+
+def test_a_library_that_comes_and_goes_keeps_its_names(tmp_path: Path) -> None:
+    """Both libraries are mapped at the same address, one after the other."""
+    names = ("first_plug", "second_plug")
+    libraries = [_library(tmp_path, name) for name in names]
+    with _followed() as (program, session):
+        program.step("fill")
+        for slot, (library, name) in enumerate(zip(libraries, names, strict=True), 40):
+            program.step("plug", library, name, slot)
+        for library, name in zip(libraries, names, strict=True):
+            program.step("plug", library, name, slot + 1)
+            slot += 1
+        found = _stacks_of(session)
+    by_plug = _frames(found, "plug")
+    assert sum(pages for _, _, pages in by_plug) == 4
+    assert all(complete for _, complete, _ in by_plug)
+    for library, name in zip(libraries, names, strict=True):
+        inside = [
+            [frame.function for frame in frames if frame.module == library.name]
+            for frames, _, _ in by_plug
+            if any(frame.module == library.name for frame in frames)
+        ]
+        assert inside == [[f"inner_of_{name}", name]], name
+
+
+def test_a_stripped_program_gives_module_and_offset() -> None:
+    whole, stripped = build(), build("-s")
+    symbols = subprocess.run(["nm", "-S", whole], capture_output=True, text=True, check=True)
+    where = {
+        fields[3]: range(int(fields[0], 16), int(fields[0], 16) + int(fields[1], 16))
+        for fields in map(str.split, symbols.stdout.splitlines())
+        if len(fields) == 4
+    }
+    with _followed(stripped) as (program, session):
+        program.step("fill")
+        program.step("purge")
+        found = _stacks_of(session)
+    for frames, complete, pages in _frames(found, "purge"):
+        own = [frame for frame in frames if frame.module == "known-stacks"]
+        expected = ["purge_run", "purge_three" if pages == 3 else "purge_five", "purge", "named"]
+        assert complete
+        assert [frame.function for frame in own] == [None] * len(expected)
+        assert all(frame.offset in where[name] for frame, name in zip(own, expected, strict=True))
+
+
+_HOSTILE = "\x1b[2Jevil;name\u202e" + "x" * 5000
+
+
+def test_generated_code_has_the_names_of_the_perf_map() -> None:
+    code, other = 0x200000000000, 0x210000000000
+    with _followed() as (program, session):
+        path = Path(f"/tmp/perf-{program.pid}.map")
+        try:
+            path.write_bytes(
+                b"no line\n-1 20 negative\n"
+                + b"f" * 40
+                + b" 10 endless\n"
+                + f"{code:x} 20 first version\n{code:x} 40 of_the_jit\n".encode()
+                + f"{other:x} 40 {_HOSTILE[:400]}\n".encode()
+            )
+            program.step("fill")
+            program.step("jit", f"{code:x}", 50)
+            program.step("jit", f"{other:x}", 51)
+            program.step("jit", f"{other + (1 << 30):x}", 52)
+            found = _stacks_of(session)
+        finally:
+            path.unlink()
+    inner = {frames[0].offset: frames for frames, _, _ in _frames(found, "jit")}
+    names = {str(frames[0]) for frames in inner.values()} | {
+        str(frames[0]) for frames, _, _ in _frames(found, "jit")
+    }
+    assert "of_the_jit" in names
+    assert any(name.startswith("[generated code]+0x") for name in names)
+    (hostile,) = (name for name in names if "evil" in name)
+    assert "\x1b" not in hostile
+    assert "\u202e" not in hostile
+    assert all(complete for _, complete, _ in _frames(found, "jit"))
+
+
+def test_the_rate_is_honoured_and_said() -> None:
+    with _followed(rate=4) as (program, session):
+        program.step("fill")
+        for _ in range(3):
+            program.step("purge")
+        found = _stacks_of(session)
+        seconds = session.snapshot().window
+    most = 4 * (1 + (seconds.end_ns - seconds.start_ns) / 1e9)
+    assert 1 <= found.totals.taken <= most
+    assert found.totals.seen > 64
+    assert found.totals.rate == 4
+
+
+def test_no_event_is_lost_for_a_stack() -> None:
+    with (
+        known_program() as program,
+        watching(stack_rate=100_000, stack_ring_bytes=1 << 14) as attach,
+    ):
+        session = attach(program.pid)
+        for _ in range(20):
+            program.step("fill")
+            program.step("purge")
+        session.stop()
+        snapshot = session.snapshot()
+    assert report(snapshot).totals.lost > 0
+    assert snapshot.window.lost == 0
+    assert snapshot.window.events["dontneed"] >= 20 * 8

@@ -16,7 +16,7 @@ from tracer.bpf.program import BpfProgram
 from tracer.probes.attachments import Attachments
 from tracer.probes.sources import Backend
 
-__all__ = ("SAMPLE", "STACK_RING", "StackCounts", "StackSampling")
+__all__ = ("NEW_CODE", "SAMPLE", "STACK_RING", "StackCounts", "StackSampling")
 
 STACK_RING = 16 << 20
 """Size of the ring of stacks, bytes: 2,000 stacks."""
@@ -31,12 +31,13 @@ SAMPLE = np.dtype(
         ("tgid", "<u4"),  # process of the thread
         ("tid", "<u4"),
         ("code", "<u4"),  # how often the process got new code before
-        ("kind", "<u4"),  # of the event
+        ("kind", "<u4"),  # of the event; `NEW_CODE`: the process only got new code
         ("size", "<u4"),  # bytes of the stack
         ("data", "<u8", (_STACK_BYTES // 8,)),
     ]
 )
 """One sample: struct stack_sample."""
+NEW_CODE = 0
 
 _FAULT_HOOKS = tuple(
     Hook(AttachType.RAW_TRACEPOINT, name, "fault_begins_raw")

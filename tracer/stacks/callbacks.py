@@ -71,9 +71,7 @@ def compile_callbacks() -> Callbacks:
     def memory_read(_dwfl: int, address: int, result: Any, scratch: Any) -> int:
         words = carray(scratch, (WORDS,))
         offset = address - words[SP]
-        if offset < 0 or offset % _WORD_BYTES:
-            return 0
-        if offset > words[SIZE] - _WORD_BYTES:
+        if offset < 0 or offset > words[SIZE] - _WORD_BYTES or offset % _WORD_BYTES:
             words[CUT] = 1
             return 0
         index = offset // _WORD_BYTES

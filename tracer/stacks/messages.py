@@ -45,7 +45,7 @@ class Batch(msgspec.Struct, frozen=True):
         stacks: new distinct stacks, likewise.
         samples: (owner, tid, time, stack number) of each sample, as `SAMPLE_ROW`.
         work: by owner.
-        flushed: the number of the last flush that is done; -1 after the start.
+        flushed: the number of the last flush that is done; 0: none.
     """
 
     frames: list[Frame]

@@ -69,6 +69,11 @@ class ProcessStacks:
             self._repeats = Repeats()
             self._frames.clear()
 
+    def new_code(self, generation: int) -> None:
+        """Note that the process got new code."""
+        self._generation = generation
+        self.read_mappings()
+
     def take(self, sample: np.void, words: memoryview, work: Work) -> int:
         """Unwind a sample; returns the number of its stack.
 
@@ -78,9 +83,8 @@ class ProcessStacks:
             work: counts what was done.
         """
         begin = time.thread_time_ns()
-        if sample["code"] != self._generation:
-            self._generation = int(sample["code"])
-            self.read_mappings()
+        if sample["code"] > self._generation:
+            self.new_code(int(sample["code"]))
         registers, size = sample["registers"], int(sample["size"])
         start = _start(registers, size)
         known = self._repeats.find(start, words, size // 8)

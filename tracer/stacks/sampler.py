@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from shadow.errors import UnsupportedHostError
 from shadow.records import Stacks
 from shadow.stacks import (
     MOST_FRAMES,
@@ -87,6 +89,7 @@ class StackSampler:
         self._stacks: list[Stack] = []
         self._work: dict[int, Work] = {}
         self._flushes = self._flushed = 0
+        self._ready = False
         self._buffer = MessageBuffer(Batch)
         fd = sampling.ring_fd
         environment = {name: text for name, text in os.environ.items() if name != _NETWORK}
@@ -104,7 +107,20 @@ class StackSampler:
         sampling.start(rate, direct_map)
 
     def follow(self, pid: int) -> None:
-        """Take the stacks of another process from now on."""
+        """Take the stacks of another process from now on.
+
+        The first call waits until the unwinder is ready, so that it reads the mappings of a
+        library while it is loaded.
+
+        Raises:
+            UnsupportedHostError: the unwinder has not started.
+        """
+        if not self._ready:
+            self._wait(lambda: self._ready, _START_SECONDS)
+            if not self._ready:
+                raise UnsupportedHostError(
+                    f"The unwinder of stacks has not started: {self.problem or 'it is too slow'}"
+                )
         self._owners[pid] = _Owner()
         self._order(Order(follow=pid))
 
@@ -145,7 +161,14 @@ class StackSampler:
             return
         self._ended()
 
+    def _wait(self, over: Callable[[], bool], seconds: float) -> None:
+        """Sort results until `over` returns true, the time has passed, or there are no more."""
+        deadline = time.monotonic() + seconds
+        while not over() and self.problem is None and (left := deadline - time.monotonic()) > 0:
+            self.poll(left)
+
     def _sort(self, batch: Batch) -> None:
+        self._ready = True
         self._frames += batch.frames
         self._stacks += batch.stacks
         self._work |= batch.work
@@ -224,15 +247,9 @@ class StackSampler:
         """Wait until all samples so far are unwound, but not endlessly."""
         self._flushes += 1
         self._order(Order(flush=self._flushes))
-        deadline = time.monotonic() + _FLUSH_SECONDS
-        while self._flushed < self._flushes and self.problem is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self.problem = (
-                    "The unwinder did not finish in time; the last events have no stacks."
-                )
-                return
-            self.poll(left)
+        self._wait(lambda: self._flushed == self._flushes, _FLUSH_SECONDS)
+        if self._flushed < self._flushes and self.problem is None:
+            self.problem = "The unwinder did not finish in time; the last events have no stacks."
 
     def close(self) -> None:
         """End the unwinder."""

@@ -34,7 +34,7 @@ MOST_READS = 256
 SP, SIZE, SELF, FRAMES, PC, ACTIVATION, READS, CUT = range(8)
 """Stack pointer; bytes of the stack; address of this array; number of frames; the current
 frame's PC; whether it is a first frame or a signal frame; the number of reads;
-whether libdw wanted to read beyond the copied part of the stack."""
+whether libdw wanted to read outside the copied part of the stack."""
 REGISTERS = 8
 """The registers of DWARF, 17 of them."""
 PCS = 32

@@ -55,7 +55,7 @@ class Unwound:
         words: (index, value) of the word of the stack with the return address of each frame but
             the first; None: libdw has read it elsewhere.
         complete: whether the last frame is the first function of the thread.
-        cut: whether the copied part of the stack ends before that.
+        cut: whether the stack leads out of its copied part.
     """
 
     pcs: list[int]
@@ -146,7 +146,9 @@ class Unwinder:
         words = None
         if min(at, default=0) >= 0:
             words = [(index, int(scratch[DATA + index])) for index in at]
-        return Unwound(pcs, words, complete=ended == 0 and count > 0, cut=bool(scratch[CUT]))
+        # libdw takes a return address that it cannot read for the end of the stack.
+        cut = bool(scratch[CUT])
+        return Unwound(pcs, words, complete=ended == 0 and count > 0 and not cut, cut=cut)
 
     def module(self, address: int) -> int | None:
         """libdw's module at an address; None: it has none."""

@@ -17,7 +17,7 @@ import numpy as np
 from shadow.stacks import MOST_FRAMES, MOST_STACKS, NO_STACK, Frame, Stack
 from tracer.capabilities import drop_capabilities
 from tracer.probes.ring import Ring
-from tracer.probes.stack_sampling import SAMPLE
+from tracer.probes.stack_sampling import NEW_CODE, SAMPLE
 from tracer.stacks.callbacks import compile_callbacks
 from tracer.stacks.libdw import libdw
 from tracer.stacks.messages import Batch, MessageBuffer, Order, Work, packed
@@ -65,23 +65,24 @@ class _Numbers:
 class _Worker:
     """The loop of the unwinder."""
 
-    def __init__(self, ring: Ring, write: Callable[[bytes], None]) -> None:
-        self._ring, self._write = ring, write
+    def __init__(self, ring: Ring, ring_fd: int, write: Callable[[bytes], None]) -> None:
+        self._ring, self._ring_fd, self._write = ring, ring_fd, write
         self._callbacks, self._demangle = compile_callbacks(), demangler()
         self._processes: dict[int, ProcessStacks] = {}
         self._numbers = _Numbers()
         self._work: dict[int, Work] = {}
         self._orders = MessageBuffer(Order)
-        self._flushed = -1
+        self._flushed = 0
         self._send(b"")
 
     def run(self, orders: int) -> None:
         """Work until the orders end."""
         poll = select.poll()
         poll.register(orders, select.POLLIN)
+        poll.register(self._ring_fd, select.POLLIN)
         while True:
             taken = self._take()
-            if poll.poll(0 if taken else _IDLE_MS):
+            if orders in dict(poll.poll(0 if taken else _IDLE_MS)):
                 data = os.read(orders, 1 << 16)
                 if not data:
                     return
@@ -111,8 +112,12 @@ class _Worker:
     def _take(self) -> int:
         """Unwind some samples and send the results; returns their number."""
         samples = self._ring.read(_AT_ONCE)
-        if not len(samples):
+        count = len(samples)
+        if not count:
             return 0
+        for sample in samples[samples["kind"] == NEW_CODE]:
+            self._process(int(sample["tgid"])).new_code(int(sample["code"]))
+        samples = samples[samples["kind"] != NEW_CODE]
         rows = np.empty(len(samples), SAMPLE_ROW)
         rows["time"], rows["owner"] = samples["time"], samples["owner"]
         rows["tid"], rows["stack"] = samples["tid"], NO_STACK
@@ -122,7 +127,7 @@ class _Worker:
                 process = self._process(int(sample["tgid"]))
                 rows["stack"][at] = process.take(sample, memoryview(sample["data"]), work)
         self._send(rows.tobytes())
-        return len(samples)
+        return count
 
     def _send(self, samples: bytes) -> None:
         numbers = self._numbers
@@ -145,6 +150,6 @@ def main(ring_fd: int, ring_bytes: int) -> None:
     libdw()
     ring = Ring(ring_fd, ring_bytes, SAMPLE)
     try:
-        _Worker(ring, _write_all).run(sys.stdin.fileno())
+        _Worker(ring, ring_fd, _write_all).run(sys.stdin.fileno())
     except BrokenPipeError:  # ptescope has ended
         return

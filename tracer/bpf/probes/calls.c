@@ -8,7 +8,6 @@
 #define EINVAL 22
 #define IOVECS 1024  // UIO_MAXIOV
 #define SYSTEM_CALLS 512
-#define NO_EVENT 0
 #define MREMAP_FIXED 2
 #define KNOWN_MAP_FLAGS (MAP_FLAGS_MASK & ~IGNORED_MAP_FLAGS)
 
@@ -170,7 +169,7 @@ static __always_inline void on_call_end(struct target *target, struct call *call
         e.aux |= sort_of(file);
         emit(target, KIND_FILE, call->f & ((1ULL << FILE_BITS) - 1), 0, identity_of(file));
     }
-    if ((e.kind == KIND_MAP || e.kind == KIND_PROTECT) && e.aux & PROT_EXEC)
+    if (e.kind == KIND_MAP && e.aux & PROT_EXEC && !(call->d & MAP_ANONYMOUS))
         code_changed(target->owner);
     if (e.kind != NO_EVENT)
         emit(target, e.kind, e.address, e.length, e.aux);

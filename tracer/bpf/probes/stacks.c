@@ -50,15 +50,24 @@ struct stack_settings {
 BPF_RINGBUF_OUTPUT(stacks, STACK_RING_PAGES);
 BPF_HASH(stack_counts, u32, struct stack_counts, MAX_TARGETS);
 BPF_ARRAY(stack_settings, struct stack_settings, 1);
-// How often each process got new code, so that the unwinder knows when to read its mappings again.
+// How often each process got new code.
 BPF_HASH(code_changes, u32, u32, MAX_TARGETS);
 
+// Notes that a process got new code. A record of kind `NO_EVENT` wakes the unwinder, which reads
+// the mappings of the process, because they may be gone when it comes to the first stack there.
 static __always_inline void code_changed(u32 tgid) {
-    u32 one = 1, *changes = code_changes.lookup(&tgid);
-    if (changes)
-        __sync_fetch_and_add(changes, 1);
-    else
-        code_changes.update(&tgid, &one);
+    u32 zero = 0, *changes = code_changes.lookup_or_try_init(&tgid, &zero);
+    struct stack_settings *settings = stack_settings.lookup(&zero);
+    if (!changes || !settings || !settings->interval)
+        return;
+    __sync_fetch_and_add(changes, 1);
+    struct stack_sample *s = stacks.ringbuf_reserve(sizeof(struct stack_sample));
+    if (!s)
+        return;
+    s->tgid = tgid;
+    s->code = *changes;
+    s->kind = NO_EVENT;
+    stacks.ringbuf_submit(s, BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline bool is_due(struct stack_settings *settings, u64 time) {

@@ -5,6 +5,7 @@
 #include <asm/ptrace.h>
 #include <asm/unistd.h>
 
+#define NO_EVENT 0
 #define MAX_THREADS 8192  // threads of traced processes in one kind of function at a time
 
 static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
