@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tracer.procfs import DELETED, MapsLine, parse_maps, read_living
 
-__all__ = ("CodeMap", "Module", "code_map", "open_module", "own_vdso")
+__all__ = ("CodeMap", "Module", "code_map", "open_module", "open_root", "own_vdso")
 
 _VDSO = "[vdso]"
 _MOST_FORMER = 256
@@ -125,13 +125,25 @@ def code_map(pid: int) -> CodeMap:
     )
 
 
-def open_module(pid: int, module: Module) -> int | None:
-    """A file descriptor of exactly the file of this module; None: it cannot be opened."""
-    paths = (
-        f"/proc/{pid}/map_files/{module.span}",
-        f"/proc/{pid}/exe",
-        f"/proc/{pid}/root{module.name}",
-    )
+def open_root(pid: int) -> int | None:
+    """A file descriptor of the root of a process, which outlives it; None: it has ended."""
+    try:
+        return os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def open_module(pid: int, root: int | None, module: Module) -> int | None:
+    """A file descriptor of exactly the file of this module; None: it cannot be opened.
+
+    Args:
+        pid: the process.
+        root: see `open_root`.
+        module: the module.
+    """
+    paths = [f"/proc/{pid}/map_files/{module.span}", f"/proc/{pid}/exe"]
+    if root is not None:
+        paths.append(f"/proc/self/fd/{root}{module.name}")
     for path in paths:
         try:
             if not _is_file(Path(path).stat(), module):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tracer.stacks.callbacks import Callbacks
 from tracer.stacks.libdw import FIND_ELF, DwflCallbacks, ThreadCallbacks, libdw
-from tracer.stacks.modules import CodeMap, Module, open_module, own_vdso
+from tracer.stacks.modules import CodeMap, Module, open_module, open_root, own_vdso
 from tracer.stacks.scratch import (
     AT,
     CUT,
@@ -74,6 +74,7 @@ class Unwinder:
 
     def __init__(self, pid: int, callbacks: Callbacks) -> None:
         self.pid = pid
+        self._root = open_root(pid)
         self._library = libdw()
         self._callbacks = callbacks
         self._scratch = new_scratch()
@@ -100,7 +101,7 @@ class Unwinder:
         module = self._by_base.get(base)
         if module is None:
             return -1
-        fd = open_module(self.pid, module) if module.inode else own_vdso()
+        fd = open_module(self.pid, self._root, module) if module.inode else own_vdso()
         return -1 if fd is None else fd
 
     def report(self, code: CodeMap) -> None:
@@ -158,6 +159,8 @@ class Unwinder:
     def close(self) -> None:
         """Free everything."""
         self._library.dwfl_end(self._dwfl)
+        if self._root is not None:
+            os.close(self._root)
 
 
 def _address(function: Callable[..., Any]) -> int | None:
