@@ -94,6 +94,8 @@ class StackTotals:
         rate: the maximum number of stacks a second.
         seen: the events that could have had a stack.
         taken: the stacks that were sampled.
+        sure: the part of `seen` that made or emptied a PTE page, as the page tables showed.
+        sure_taken: the part of `taken`, likewise.
         lost: the stacks that found no room in their ring.
         unread: the sampled stacks whose memory could not be read.
         unwound: the stacks that the unwinder has handled.
@@ -107,6 +109,8 @@ class StackTotals:
     rate: int
     seen: int = 0
     taken: int = 0
+    sure: int = 0
+    sure_taken: int = 0
     lost: int = 0
     unread: int = 0
     unwound: int = 0

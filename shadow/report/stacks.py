@@ -67,9 +67,12 @@ def _share(part: int, whole: int) -> str:
 
 
 def _totals(totals: StackTotals) -> list[str]:
+    others = totals.seen - totals.sure
     lines = [
-        f"  stacks        {totals.taken:10,}   of {totals.seen:,} calls and faults sampled, "
-        f"at most {totals.rate:,} a second"
+        f"  stacks        {totals.sure_taken:10,}   of {totals.sure:,} events that made or emptied "
+        "a PTE page,",
+        f"                {totals.taken - totals.sure_taken:10,}   of {others:,} other calls and "
+        f"faults; at most {totals.rate:,} a second",
     ]
     if totals.unwound:
         each = totals.unwind_ns / totals.unwound / _NS_PER_US

@@ -58,13 +58,17 @@ def test_99_percent_of_the_stacks_of_redis_are_complete_and_a_replay_is_equal(
     assert replayed.stdout == text
     found = _process(text)["stacks"]
     totals = found["totals"]
-    assert totals["unwound"] == totals["taken"] > 500
+    assert totals["unwound"] == totals["taken"] > 100
+    assert totals["sure_taken"] == totals["sure"] > 100
     assert totals["lost"] == totals["unread"] == 0
     assert totals["complete"] >= 0.99 * totals["unwound"]
     assert totals["unwind_ns"] <= _MOST_US * 1000 * totals["unwound"]
     outermost = {found["frames"][stack["frames"][-1]]["function"] for stack in found["stacks"]}
     assert outermost <= _FIRST_FUNCTIONS
-    assert sum(group["pte_pages"] for group in found["pages"]) == _process(text)["now"]["empty"]
+    pages = [group for group in found["pages"] if group["emptied_stack"] is not None]
+    empty = _process(text)["now"]["empty"]
+    assert sum(group["pte_pages"] for group in found["pages"]) == empty > 20
+    assert sum(group["pte_pages"] for group in pages) >= 0.99 * empty
 
 
 _PYTHON = """

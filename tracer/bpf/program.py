@@ -217,8 +217,8 @@ class BpfProgram:
         fd: int = self._bpf[name.encode()].map_fd
         return fd
 
-    def update(self, name: str, key: int, *fields: int) -> None:
-        """Set an element of a map whose key is an integer."""
+    def update(self, name: str, key: int, *fields: int | tuple[int, ...]) -> None:
+        """Set an element of a map whose key is an integer; a tuple is a structure in it."""
         table = self._bpf[name.encode()]
         table[table.Key(key)] = table.Leaf(*fields)
 

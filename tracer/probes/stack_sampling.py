@@ -5,7 +5,7 @@ A sample has the thread and the time of its event, so that both can be joined wi
 the event. The rate is bounded in the kernel, before a stack is copied.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -52,12 +52,16 @@ class StackCounts:
     Attributes:
         seen: events that could have had a stack.
         taken: stacks that were sampled.
+        sure: the part of `seen` that made or emptied a PTE page, as the page tables showed.
+        sure_taken: the part of `taken`, likewise.
         lost: stacks for which the ring had no room.
         unread: sampled stacks whose memory could not be read.
     """
 
     seen: int = 0
     taken: int = 0
+    sure: int = 0
+    sure_taken: int = 0
     lost: int = 0
     unread: int = 0
 
@@ -104,16 +108,19 @@ class StackSampling:
         Args:
             rate: the maximum number of stacks a second.
             direct_map: kernel address of physical address 0, with which the probes recognise
-                faults that make a PTE page; None: unknown, so all faults count.
+                events that make or empty a PTE page; None: unknown, so all events are equal.
         """
-        self._program.update("stack_settings", 0, *_turns(rate), 0, direct_map or 0)
+        # Calls that may do neither get a quarter, because there can be very many of them.
+        other = max(rate // 4, 1) if direct_map else rate
+        turns = [(*_turns(each), 0) for each in (rate, other)]
+        self._program.update("stack_settings", 0, *turns, direct_map or 0)
 
     def counts(self, pid: int) -> StackCounts:
         """What has happened to the stacks of a process."""
         found = self._program.lookup("stack_counts", pid)
         if found is None:
             return StackCounts()
-        return StackCounts(found.seen, found.taken, found.lost, found.unread)
+        return StackCounts(*(getattr(found, field.name) for field in fields(StackCounts)))
 
     def forget(self, pid: int) -> None:
         """Drop the state of a process that is no longer followed."""

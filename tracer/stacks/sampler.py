@@ -233,6 +233,8 @@ class StackSampler:
             rate=self.rate,
             seen=counts.seen,
             taken=counts.taken,
+            sure=counts.sure,
+            sure_taken=counts.sure_taken,
             lost=counts.lost,
             unread=counts.unread,
             unwound=work.unwound,

@@ -112,22 +112,25 @@ class _Worker:
     def _take(self) -> int:
         """Unwind some samples and send the results; returns their number."""
         samples = self._ring.read(_AT_ONCE)
-        count = len(samples)
-        if not count:
+        if not len(samples):
             return 0
-        for sample in samples[samples["kind"] == NEW_CODE]:
-            self._process(int(sample["tgid"])).new_code(int(sample["code"]))
-        samples = samples[samples["kind"] != NEW_CODE]
+        stacks = [self._number(sample) for sample in samples]
         rows = np.empty(len(samples), SAMPLE_ROW)
-        rows["time"], rows["owner"] = samples["time"], samples["owner"]
-        rows["tid"], rows["stack"] = samples["tid"], NO_STACK
-        for at, sample in enumerate(samples):
-            if sample["size"]:
-                work = self._work.setdefault(int(sample["owner"]), Work())
-                process = self._process(int(sample["tgid"]))
-                rows["stack"][at] = process.take(sample, memoryview(sample["data"]), work)
-        self._send(rows.tobytes())
-        return count
+        for name in ("time", "owner", "tid"):
+            rows[name] = samples[name]
+        rows["stack"] = stacks
+        self._send(rows[samples["kind"] != NEW_CODE].tobytes())
+        return len(samples)
+
+    def _number(self, sample: np.void) -> int:
+        """The number of the stack of a sample; `NO_STACK` if it has none."""
+        process = self._process(int(sample["tgid"]))
+        if sample["kind"] == NEW_CODE:
+            process.new_code(int(sample["code"]))
+        elif sample["size"]:
+            work = self._work.setdefault(int(sample["owner"]), Work())
+            return process.take(sample, memoryview(sample["data"]), work)
+        return NO_STACK
 
     def _send(self, samples: bytes) -> None:
         numbers = self._numbers

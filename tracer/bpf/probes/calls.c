@@ -171,8 +171,11 @@ static __always_inline void on_call_end(struct target *target, struct call *call
     }
     if (e.kind == KIND_MAP && e.aux & PROT_EXEC && !(call->d & MAP_ANONYMOUS))
         code_changed(target->owner);
+    bool moves = e.kind == KIND_REMAP_TO;  // its event has the new range
+    u64 start = moves ? call->a : e.address, length = moves ? page_up(call->b) : e.length;
     if (e.kind != NO_EVENT)
-        emit(target, e.kind, e.address, e.length, e.aux);
+        emit_with(wish_of_call(e.kind, e.aux, start, length), target, e.kind, e.address, e.length,
+                  e.aux);
     // mremap unmaps the target range first, and may have moved some of several VMAs.
     if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
         emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);

@@ -15,7 +15,7 @@
 
 static __always_inline int on_fault(struct target *target, u64 address, u64 error, u32 mode) {
     if (target && address < USER_LIMIT)
-        emit_with(lacks_pte_page(address), target, KIND_FAULT, address, 0, (u32)error | mode);
+        emit_with(wish_of_fault(address), target, KIND_FAULT, address, 0, (u32)error | mode);
     return 0;
 }
 
@@ -67,7 +67,7 @@ static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 re
     bool user = flags & FAULT_FLAG_USER;
     struct target *target = faulting(vma, flags);
     if (target && address < USER_LIMIT)
-        emit_with(made_pte_page(address), target, KIND_FAULT, address, 0,
+        emit_with(wish_at_end_of_fault(address), target, KIND_FAULT, address, 0,
                   user ? error | X86_PF_USER : error | KERNEL_FAULT);
     return 0;
 }

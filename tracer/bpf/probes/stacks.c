@@ -3,6 +3,10 @@
 // an event, in a ring of their own, so that no event is lost for them. tracer/stacks unwinds them.
 // A sample and its event have the same thread and time.
 
+// Whether an event gets a stack: it may have made or emptied a PTE page, or it has, as the page
+// tables show.
+enum stack_wish { NO_STACK, MAYBE, SURELY };
+
 #ifdef WITH_STACKS
 
 #define STACK_BYTES 8192
@@ -29,21 +33,29 @@ struct stack_sample {
 
 // What happened to the stacks of an address space: `seen` events qualified, `taken` of them left
 // through the ring, `lost` found it full, `unread` had a stack that could not be read. The rest
-// was over the rate.
+// was over the rate. `sure` and `sure_taken` are the parts that surely made or emptied a PTE page.
 struct stack_counts {
     u64 seen;
     u64 taken;
+    u64 sure;
+    u64 sure_taken;
     u64 lost;
     u64 unread;
 };
 
 // The generic cell rate algorithm: `next` is when the next stack is due, one `interval` after the
-// last; a stack may come `ahead` ns too early. An interval of 0 takes no stacks. Two CPUs at once may both take the same turn.
-// `direct_map` is where the kernel maps physical memory; 0: unknown.
-struct stack_settings {
+// last; a stack may come `ahead` ns too early. Two CPUs at once may both take the same turn.
+struct turns {
     u64 interval;
     u64 ahead;
     u64 next;
+};
+
+// `all` bounds all stacks, `maybe` those that are not sure. An interval of 0 takes no stacks.
+// `direct_map` is where the kernel maps physical memory; 0: unknown.
+struct stack_settings {
+    struct turns all;
+    struct turns maybe;
     u64 direct_map;
 };
 
@@ -58,7 +70,7 @@ BPF_HASH(code_changes, u32, u32, MAX_TARGETS);
 static __always_inline void code_changed(u32 tgid) {
     u32 zero = 0, *changes = code_changes.lookup_or_try_init(&tgid, &zero);
     struct stack_settings *settings = stack_settings.lookup(&zero);
-    if (!changes || !settings || !settings->interval)
+    if (!changes || !settings || !settings->all.interval)
         return;
     __sync_fetch_and_add(changes, 1);
     struct stack_sample *s = stacks.ringbuf_reserve(sizeof(struct stack_sample));
@@ -70,12 +82,12 @@ static __always_inline void code_changed(u32 tgid) {
     stacks.ringbuf_submit(s, BPF_RB_FORCE_WAKEUP);
 }
 
-static __always_inline bool is_due(struct stack_settings *settings, u64 time) {
-    u64 next = settings->next;
-    if (next > time + settings->ahead)
-        return false;
-    settings->next = (next > time ? next : time) + settings->interval;
-    return true;
+static __always_inline bool is_due(struct turns *turns, u64 time) {
+    return turns->next <= time + turns->ahead;
+}
+
+static __always_inline void take_turn(struct turns *turns, u64 time) {
+    turns->next = (turns->next > time ? turns->next : time) + turns->interval;
 }
 
 // A read fails as a whole, so where the stack ends before 8 KiB, this reads up to its last page.
@@ -90,18 +102,27 @@ static __always_inline u32 read_stack(u8 *data, u64 from) {
     return first + STACK_PAGE;
 }
 
-static __always_inline void take_stack(u32 owner, u32 kind, u64 time, u64 address) {
+static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind, u64 time,
+                                       u64 address) {
     u32 zero = 0;
     u64 user = user_regs();
     struct stack_counts none = {};
     struct stack_counts *counts = stack_counts.lookup_or_try_init(&owner, &none);
     struct stack_settings *settings = stack_settings.lookup(&zero);
-    if (!counts || !settings || !settings->interval ||
+    if (!counts || !settings || !settings->all.interval ||
         (u16)field(user, __builtin_offsetof(struct pt_regs, cs)) != USER_CODE_64)
         return;
     __sync_fetch_and_add(&counts->seen, 1);
-    if (!is_due(settings, time))
+    if (wish == SURELY)
+        __sync_fetch_and_add(&counts->sure, 1);
+    if (!is_due(&settings->all, time))
         return;
+    if (wish == MAYBE) {
+        if (!is_due(&settings->maybe, time))
+            return;
+        take_turn(&settings->maybe, time);
+    }
+    take_turn(&settings->all, time);
     u64 from = field(user, __builtin_offsetof(struct pt_regs, rsp));
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     u32 *code = code_changes.lookup(&tgid);
@@ -122,6 +143,8 @@ static __always_inline void take_stack(u32 owner, u32 kind, u64 time, u64 addres
             __sync_fetch_and_add(&counts->unread, 1);
         stacks.ringbuf_submit(s, BPF_RB_NO_WAKEUP);
         __sync_fetch_and_add(&counts->taken, 1);
+        if (wish == SURELY)
+            __sync_fetch_and_add(&counts->sure_taken, 1);
         return;
     }
     __sync_fetch_and_add(&counts->lost, 1);
@@ -138,26 +161,71 @@ static __always_inline bool has_stack(u16 kind, u32 aux) {
 #define ENTRY_LEAF 0x80
 #define ENTRY_ADDRESS 0x000ffffffffff000ULL
 #define ENTRY_BITS 9
+#define ENTRIES 512
 #define PMD_SHIFT 21
+// What `pte_page_at` finds instead of a PTE page.
+#define NOTHING 0
+#define SOMETHING_ELSE 1
+#define UNKNOWN 2
 
-// Whether the current address space has neither a PTE page nor a huge page at this address, so
-// that a fault there makes one. Without the direct map nobody can tell, so the answer is yes.
-static __always_inline bool lacks_pte_page(u64 address) {
+struct page_copy {
+    u64 entries[ENTRIES];
+};
+
+BPF_PERCPU_ARRAY(page_copies, struct page_copy, 1);
+
+// The address of the PTE page of the current address space for this address. Nobody can tell
+// without the direct map.
+static __always_inline u64 pte_page_at(u64 address) {
     u32 zero = 0;
     struct stack_settings *settings = stack_settings.lookup(&zero);
     if (!settings || !settings->direct_map)
-        return true;
+        return UNKNOWN;
     u64 table = field(current_mm(), MM_PGD);
     for (int level = LEVELS - 1; level > 0; level--) {
-        u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & 511;
+        u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
         u64 entry = field(table, index * sizeof(u64));
         if (!(entry & ENTRY_PRESENT))
-            return level > 1 || !entry;
+            return level > 1 || !entry ? NOTHING : SOMETHING_ELSE;
         if (entry & ENTRY_LEAF)
-            return false;
+            return SOMETHING_ELSE;
         table = settings->direct_map + (entry & ENTRY_ADDRESS);
     }
-    return false;
+    return table;
+}
+
+// A fault where there is neither a PTE page nor a huge page makes one.
+static __always_inline enum stack_wish wish_of_fault(u64 address) {
+    u64 page = pte_page_at(address);
+    return page == NOTHING ? SURELY : page == UNKNOWN ? MAYBE : NO_STACK;
+}
+
+static __always_inline bool has_empty_page(u64 address) {
+    u32 zero = 0;
+    u64 page = pte_page_at(address);
+    struct page_copy *copy = page_copies.lookup(&zero);
+    if (page <= UNKNOWN || !copy ||
+        bpf_probe_read_kernel(copy, sizeof(*copy), (void *)page))
+        return false;
+    for (u32 i = 0; i < ENTRIES; i += 8) {
+        u64 *e = copy->entries + i;
+        if (e[0] | e[1] | e[2] | e[3] | e[4] | e[5] | e[6] | e[7])
+            return false;
+    }
+    return true;
+}
+
+// A call can leave empty PTE pages at both ends of its range.
+static __always_inline enum stack_wish wish_of_call(u16 kind, u32 aux, u64 start, u64 length) {
+    if (!has_stack(kind, aux))
+        return NO_STACK;
+    if (kind == KIND_PROTECT || kind == KIND_FREE || kind == KIND_LOCK || kind == KIND_POPULATE)
+        return MAYBE;
+    u64 last = start + length - 1;
+    if (has_empty_page(start))
+        return SURELY;
+    return length && start >> PMD_SHIFT != last >> PMD_SHIFT && has_empty_page(last) ? SURELY
+                                                                                      : MAYBE;
 }
 
 // The threads in a fault that makes a PTE page, where the event comes only at its end.
@@ -165,27 +233,31 @@ BPF_HASH(making, u32, u64, MAX_THREADS);
 
 static __always_inline void note_fault(u64 address) {
     u32 tid = bpf_get_current_pid_tgid();
-    if (lacks_pte_page(address))
+    if (wish_of_fault(address) != NO_STACK)
         making.update(&tid, &address);
 }
 
-static __always_inline bool made_pte_page(u64 address) {
+static __always_inline enum stack_wish wish_at_end_of_fault(u64 address) {
     u32 tid = bpf_get_current_pid_tgid();
     u64 *begun = making.lookup(&tid);
     if (!begun)
-        return false;
+        return NO_STACK;
     bool same = *begun >> PMD_SHIFT == address >> PMD_SHIFT;
     making.delete(&tid);
-    return same;
+    return same ? SURELY : NO_STACK;
 }
 
 #else
 
 static __always_inline void code_changed(u32 tgid) {}
-static __always_inline void take_stack(u32 owner, u32 kind, u64 time, u64 address) {}
+static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind, u64 time,
+                                       u64 address) {}
 static __always_inline bool has_stack(u16 kind, u32 aux) { return false; }
-static __always_inline bool lacks_pte_page(u64 address) { return false; }
+static __always_inline enum stack_wish wish_of_fault(u64 address) { return NO_STACK; }
+static __always_inline enum stack_wish wish_at_end_of_fault(u64 address) { return NO_STACK; }
 static __always_inline void note_fault(u64 address) {}
-static __always_inline bool made_pte_page(u64 address) { return false; }
+static __always_inline enum stack_wish wish_of_call(u16 kind, u32 aux, u64 start, u64 length) {
+    return NO_STACK;
+}
 
 #endif

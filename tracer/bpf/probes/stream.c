@@ -92,20 +92,20 @@ static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64
         lose_one(target);
 }
 
-static __always_inline void emit_with(bool stack, struct target *target, u16 kind, u64 address,
-                                      u64 length, u32 aux) {
+static __always_inline void emit_with(enum stack_wish wish, struct target *target, u16 kind,
+                                      u64 address, u64 length, u32 aux) {
     u32 tid = bpf_get_current_pid_tgid();
     u64 time;
     report_loss(target, target->owner, tid);
     if (!send(target->owner, tid, kind, address, length, aux, RESERVE_TRIES, &time))
         lose_one(target);
-    else if (stack)
-        take_stack(target->owner, kind, time, address);
+    else if (wish != NO_STACK)
+        take_stack(target->owner, wish, kind, time, address);
 }
 
 static __always_inline void emit(struct target *target, u16 kind, u64 address, u64 length,
                                  u32 aux) {
-    emit_with(has_stack(kind, aux), target, kind, address, length, aux);
+    emit_with(has_stack(kind, aux) ? MAYBE : NO_STACK, target, kind, address, length, aux);
 }
 
 static __always_inline struct target *target_by_pid(u32 tgid) {
