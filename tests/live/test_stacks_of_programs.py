@@ -2,6 +2,7 @@
 """Stacks of Redis, of a Python program, and of programs that end; and their replays."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -44,13 +45,13 @@ def test_99_percent_of_the_stacks_of_redis_are_complete_and_a_replay_is_equal(
     trace = tmp_path / "redis.arrows"
     with (
         private_redis(MALLOC_CONF="dirty_decay_ms:1000,background_thread:true") as redis,
-        _following("-p", str(redis.pid), "-o", str(trace), "-d", "12") as following,
+        _following("-p", str(redis.pid), "-o", str(trace)) as following,
     ):
-        for _ in range(2):
-            redis.fill(300_000, 300)
-            redis.delete_most(300_000, 50)
-            time.sleep(1.5)
+        load = ["redis-benchmark", "-s", redis.socket, "-t", "set", "-n", "800000", "-r", "800000"]
+        subprocess.run([*load, "-d", "300", "-P", "16"], capture_output=True, check=True)
         redis.flush()
+        time.sleep(4)
+        following.send_signal(signal.SIGINT)
         text, _ = following.communicate(timeout=120)
     replayed = subprocess.run(
         [_PTESCOPE, "replay", "--json", trace], capture_output=True, text=True, check=True
