@@ -11,6 +11,7 @@ from typing import Any
 import numba
 from numba.core.types import ExternalFunction
 
+from tracer.stacks.libdw import libdw
 from tracer.stacks.scratch import (
     ACTIVATION,
     AT,
@@ -53,7 +54,12 @@ class Callbacks:
 
 
 def compile_callbacks() -> Callbacks:
-    """Compile the callbacks, in about half a second; libdw must be loaded."""
+    """Compile the callbacks, in about half a second.
+
+    Raises:
+        UnsupportedHostError: libdw is not installed.
+    """
+    libdw()
     compiler: Any = numba
     types, carray = compiler.types, compiler.carray
     word, pointer = types.int64, types.CPointer(types.int64)

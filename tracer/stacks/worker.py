@@ -19,7 +19,6 @@ from tracer.capabilities import drop_capabilities
 from tracer.probes.ring import Ring
 from tracer.probes.stack_sampling import NEW_CODE, SAMPLE
 from tracer.stacks.callbacks import compile_callbacks
-from tracer.stacks.libdw import libdw
 from tracer.stacks.messages import Batch, MessageBuffer, Order, Work, packed
 from tracer.stacks.naming import demangler
 from tracer.stacks.process_stacks import ProcessStacks
@@ -150,7 +149,6 @@ def main(ring_fd: int, ring_bytes: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # ptescope decides when to end
         signal.signal(number, signal.SIG_IGN)
     drop_capabilities(_RIGHTS)
-    libdw()
     ring = Ring(ring_fd, ring_bytes, SAMPLE)
     try:
         _Worker(ring, ring_fd, _write_all).run(sys.stdin.fileno())
