@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The stacks of one process, joined with the origins of its PTE pages.
 
-An origin and the sample of its event have the same thread and time. A PTE page that was made or
-emptied by another thread's event, by a reading, or by an event over the rate has no sample.
+An origin and the sample of its event have the same time and, if the event has one, the same
+thread. A PTE page that was made or emptied by a reading, by the kernel, or by an event over the
+rate has no sample.
 """
 
 from typing import Any
@@ -92,7 +93,9 @@ class StackStore:
         result = np.full(len(wanted), -1, np.int64)
         inside = np.flatnonzero((found < len(samples)) & (wanted > 0))
         at = found[inside]
-        same = (samples["time"][at] == wanted[inside]) & (samples["tid"][at] == tids[inside])
+        thread = tids[inside]
+        same = samples["time"][at] == wanted[inside]
+        same &= (samples["tid"][at] == thread) | (thread == 0)
         result[inside[same]] = at[same]
         return result
 

@@ -9,7 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <ucontext.h>
 
@@ -72,6 +75,35 @@ APART void move_page(int slot) {
 
 APART void *move(void *nothing) {
     move_page(12);
+    NO_TAIL_CALL;
+    return nothing;
+}
+
+// A hole in a memfd that is mapped over a slot: the event of the file has no thread.
+APART void punch_hole(int file) {
+    fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 8 * PAGE);
+    NO_TAIL_CALL;
+}
+
+APART void *punch(void *nothing) {
+    int file = memfd_create("hole", 0);
+    ftruncate(file, SLOT);
+    char *slot = mmap(base + 14 * SLOT, SLOT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
+    touch_slot(slot);
+    punch_hole(file);
+    NO_TAIL_CALL;
+    return nothing;
+}
+
+// Two slots in one call of process_madvise on the process itself.
+APART void advise_two(int pidfd) {
+    struct iovec parts[] = {{base + 15 * SLOT, PAGE}, {base + 16 * SLOT, PAGE}};
+    syscall(SYS_process_madvise, pidfd, parts, 2, MADV_DONTNEED, 0);
+    NO_TAIL_CALL;
+}
+
+APART void *by_pidfd(void *nothing) {
+    advise_two(syscall(SYS_pidfd_open, getpid(), 0));
     NO_TAIL_CALL;
     return nothing;
 }
@@ -161,7 +193,7 @@ static const struct step {
     const char *name;
     void *(*run)(void *);
 } steps[] = {{"fill", fill}, {"purge", purge}, {"cut", cut},   {"move", move},
-             {"own_stack", own_stack}, {"deep", deep}, {"plug", plug}, {"jit", jit}};
+             {"punch", punch}, {"by_pidfd", by_pidfd}, {"own_stack", own_stack}, {"deep", deep}, {"plug", plug}, {"jit", jit}};
 
 static void *named(void *step) {
     pthread_setname_np(pthread_self(), ((struct step *)step)->name);

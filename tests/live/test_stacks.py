@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Stacks of a program that was compiled without frame pointers and whose functions are known."""
 
+import ctypes
+import mmap
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from shadow.stacks import Frame, StackReport
+from shadow.uapi import SYSCALL_NUMBERS
 from tests.live.attached import watching
 from tests.live.stacks import (
     KnownProgram,
@@ -18,19 +24,34 @@ from tests.live.stacks import (
     report,
 )
 from tracer.follow.session import Session
+from tracer.probes.sources import Backend
 
 _RATE = 10_000
 
 
 @contextmanager
 def _followed(
-    program: Path | None = None, rate: int = _RATE
+    program: Path | None = None, rate: int = _RATE, backend: Backend | None = None
 ) -> Iterator[tuple[KnownProgram, Session]]:
     with (
         known_program(program) as known,
-        watching(stack_rate=rate) as attach,
+        watching(stack_rate=rate, backend=backend) as attach,
     ):
         yield known, attach(known.pid)
+
+
+def _has_process_madvise() -> bool:
+    """Whether a process may call it with MADV_DONTNEED on itself, which 6.13 began to allow."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(-1, mmap.PAGESIZE) as area:
+        first = ctypes.c_char.from_buffer(area)
+        part = (ctypes.c_uint64 * 2)(ctypes.addressof(first), mmap.PAGESIZE)
+        pidfd = os.pidfd_open(os.getpid())
+        number = SYSCALL_NUMBERS["process_madvise"]
+        done = libc.syscall(number, pidfd, part, 1, mmap.MADV_DONTNEED, 0)
+        os.close(pidfd)
+        del first
+    return bool(done == mmap.PAGESIZE)
 
 
 def _stacks_of(session: Session) -> StackReport:
@@ -38,9 +59,12 @@ def _stacks_of(session: Session) -> StackReport:
     return report(session.snapshot())
 
 
-def test_each_empty_pte_page_names_the_code_that_made_and_emptied_it() -> None:
-    with _followed() as (program, session):
-        for step in ("fill", "purge", "cut", "move"):
+@pytest.mark.parametrize("backend", [None, Backend.TRACEPOINT, Backend.RAW_TRACEPOINT])
+def test_each_empty_pte_page_names_the_code_that_made_and_emptied_it(
+    backend: Backend | None,
+) -> None:
+    with _followed(backend=backend) as (program, session):
+        for step in ("fill", "purge", "cut", "move", "punch", "by_pidfd"):
             program.step(step)
             session.pump()
         found = _stacks_of(session)
@@ -50,7 +74,12 @@ def test_each_empty_pte_page_names_the_code_that_made_and_emptied_it() -> None:
     assert emptied["purge", ("purge_run", "purge_five", "purge", *thread)] == 5
     assert emptied["cut", ("cut_mapping", "cut", *thread)] == 4
     assert emptied["move", ("move_page", "move", *thread)] == 1
-    assert made["fill", ("touch_slot", "fill_some", "fill_low", "fill", *thread)] == 13
+    assert emptied[None, ("punch_hole", "punch", *thread)] == 1
+    assert made["punch", ("touch_slot", "punch", *thread)] == 1
+    by_pidfd = emptied["by_pidfd", ("advise_two", "by_pidfd", *thread)]
+    assert by_pidfd == (2 if _has_process_madvise() else 0)
+    made_low = made["fill", ("touch_slot", "fill_some", "fill_low", "fill", *thread)]
+    assert made_low == 13 + by_pidfd
     assert found.totals.taken == found.totals.seen
     assert found.totals.lost == found.totals.unread == 0
     assert found.totals.complete == found.totals.unwound == found.totals.taken

@@ -73,15 +73,18 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
         kind = KIND_FREE;
     u32 tid = bpf_get_current_pid_tgid();
     long left = result;
+    u64 time = bpf_ktime_get_ns();  // all events of the call have it, and so has its stack
     report_loss(target, target->owner, tid);
+    take_stack(target->owner, MAYBE, kind, time, 0);
     for (u32 i = 0; i < IOVECS; i++) {
         struct range range;
         if (i >= call->c || left <= 0)
             return;
         if (bpf_probe_read_user(&range, sizeof(range), (void *)(call->b + i * sizeof(range))))
             return;
-        submit(target, tid, kind, range.start, page_up(range.length), advice,
-               RESERVE_TRIES_IN_LOOP);
+        if (!send(target->owner, tid, kind, range.start, page_up(range.length), advice,
+                  RESERVE_TRIES_IN_LOOP, true, &time))
+            lose_one(target);
         left -= range.length;
     }
 }

@@ -51,13 +51,16 @@ BPF_HASH(spaces, u64, u32, MAX_TARGETS);
 //
 // Before 6.4, the verifier forgets that a reserved event is not null after a second check, so
 // the code checks it once and does everything there.
+//
+// `time` is the time of the event: given or, unless `timed`, taken here.
 static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 length, u32 aux,
-                                 u32 tries, u64 *time) {
+                                 u32 tries, bool timed, u64 *time) {
     for (u32 i = 0; i < tries; i++) {
         struct event *e = ring.ringbuf_reserve(sizeof(struct event));
         if (!e)
             continue;
-        *time = bpf_ktime_get_ns();
+        if (!timed)
+            *time = bpf_ktime_get_ns();
         e->time = *time;
         e->address = address;
         e->length = length;
@@ -77,7 +80,7 @@ static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 
 static __always_inline void report_loss(struct target *target, u32 owner, u32 tid) {
     u64 total = target->lost, time;
     if (total != target->reported &&
-        send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES, &time))
+        send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES, false, &time))
         target->reported = total;
 }
 
@@ -88,7 +91,7 @@ static __always_inline void lose_one(struct target *target) {
 static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64 address,
                                    u64 length, u32 aux, u32 tries) {
     u64 time;
-    if (!send(target->owner, tid, kind, address, length, aux, tries, &time))
+    if (!send(target->owner, tid, kind, address, length, aux, tries, false, &time))
         lose_one(target);
 }
 
@@ -97,7 +100,7 @@ static __always_inline void emit_with(enum stack_wish wish, struct target *targe
     u32 tid = bpf_get_current_pid_tgid();
     u64 time;
     report_loss(target, target->owner, tid);
-    if (!send(target->owner, tid, kind, address, length, aux, RESERVE_TRIES, &time))
+    if (!send(target->owner, tid, kind, address, length, aux, RESERVE_TRIES, false, &time))
         lose_one(target);
     else if (wish != NO_STACK)
         take_stack(target->owner, wish, kind, time, address);
