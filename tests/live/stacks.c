@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <ucontext.h>
 
@@ -108,6 +109,21 @@ APART void *by_pidfd(void *nothing) {
     return nothing;
 }
 
+APART void purge_in_child(void) { purge_run(40, 4); NO_TAIL_CALL; }
+
+// A child that empties slots of its own address space, and waits to be followed first.
+APART void *child(void *nothing) {
+    pid_t pid = fork();
+    if (!pid) {
+        sleep(1);
+        purge_in_child();
+        sleep(1);
+        _exit(0);
+    }
+    waitpid(pid, 0, 0);
+    return nothing;
+}
+
 // The frame pointer leads through this function, because its frame has no fixed size.
 APART void purge_deep(int slot, size_t bytes) {
     volatile char *room = alloca(bytes);
@@ -193,7 +209,7 @@ static const struct step {
     const char *name;
     void *(*run)(void *);
 } steps[] = {{"fill", fill}, {"purge", purge}, {"cut", cut},   {"move", move},
-             {"punch", punch}, {"by_pidfd", by_pidfd}, {"own_stack", own_stack}, {"deep", deep}, {"plug", plug}, {"jit", jit}};
+             {"punch", punch}, {"by_pidfd", by_pidfd}, {"child", child}, {"own_stack", own_stack}, {"deep", deep}, {"plug", plug}, {"jit", jit}};
 
 static void *named(void *step) {
     pthread_setname_np(pthread_self(), ((struct step *)step)->name);

@@ -2,16 +2,24 @@
 """Stacks of a program that was compiled without frame pointers and whose functions are known."""
 
 import ctypes
+import json
 import mmap
 import os
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shadow.records import Facts, Record
+from shadow.replay import Question, replay_one
+from shadow.snapshot import document
 from shadow.stacks import Frame, StackReport
+from shadow.trace import TraceWriter
 from shadow.uapi import SYSCALL_NUMBERS
 from tests.live.attached import watching
 from tests.live.stacks import (
@@ -23,8 +31,11 @@ from tests.live.stacks import (
     made_in,
     report,
 )
+from tests.shadow.test_held_stacks import EMPTIED, HELD, emptied_by_functions
+from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session
 from tracer.probes.sources import Backend
+from tracer.process.target import open_target
 
 _RATE = 10_000
 
@@ -245,3 +256,74 @@ def test_no_event_is_lost_for_a_stack() -> None:
     assert report(snapshot).totals.lost > 0
     assert snapshot.window.lost == 0
     assert snapshot.window.events["dontneed"] >= 20 * 8
+
+
+def test_an_unwinder_that_dies_costs_the_stacks_but_no_event() -> None:
+    with known_program() as program, watching(stack_rate=_RATE) as attach:
+        session = attach(program.pid)
+        assert attach.stacks
+        program.step("fill")
+        program.step("purge")
+        attach.stacks.flush()
+        session.pump()
+        attach.stacks._child.kill()
+        program.step("cut")
+        session.stop()
+        snapshot = session.snapshot()
+    found = report(snapshot)
+    assert found.totals.problem == "The unwinder ended (SIGKILL); later events have no stacks."
+    assert snapshot.window.lost == 0
+    emptied = emptied_in(found)
+    assert emptied["purge", ("purge_run", "purge_five", "purge", "named")] == 5
+    assert emptied["cut", ("not sampled",)] == 4
+
+
+def test_children_have_their_own_stacks() -> None:
+    """Followed like `attach -f`: the child empties what it inherited."""
+    with known_program() as program, watching(stack_rate=_RATE) as attach:
+        tree = ProcessTree(
+            attach.probes, attach.kernel, attach.reader, forks=True, stacks=attach.stacks
+        )
+        tree.add(open_target(program.pid))
+        program.step("fill")
+        stepping = threading.Thread(target=program.step, args=("child",))
+        stepping.start()
+        while stepping.is_alive():
+            tree.pump()
+        tree.stop()
+        snapshots = [session.snapshot() for session in tree.sessions]
+    parent, child = (report(snapshot) for snapshot in snapshots)
+    in_child = ("purge_run", "purge_in_child", "child")
+    found = {
+        functions([child.frames[each] for each in stack.frames])[:3] for stack in child.stacks
+    } | {
+        functions([store.frames[each] for each in stack.frames])[:3]
+        for store in [tree.sessions[1].engine.stacks]
+        for stack in store.stacks
+    }
+    assert in_child in found
+    assert child.totals.taken == child.totals.unwound > 0
+    assert not any("purge_in_child" in str(stack) for stack, _ in emptied_in(parent))
+
+
+def _hostless(record: Record) -> Record:
+    return replace(record, host="") if isinstance(record, Facts) else record
+
+
+def test_a_replay_gives_the_same_to_the_byte_without_the_program(tmp_path: Path) -> None:
+    trace = tmp_path / "stacks.arrows"
+    writer = TraceWriter(trace, change=lambda: _hostless)
+    writer.start()
+    with known_program() as program, watching(stack_rate=_RATE) as attach:
+        session = attach(program.pid, writer.tee())
+        for step in ("fill", "purge", "cut", "move"):
+            program.step(step)
+            session.pump()
+        session.stop()
+        live = session.snapshot()
+    writer.close()
+    (followed,) = replay_one(str(trace), Question()).followed
+    assert json.dumps(document([followed.snapshot])) == json.dumps(document([live]))
+    assert emptied_by_functions(report(live)) == EMPTIED
+    if os.environ.get("PTESCOPE_UPDATE"):
+        shutil.copyfile(trace, HELD)
