@@ -13,7 +13,6 @@ from shadow.snapshot import Allocator, Audit, Kernel, Process, document
 from shadow.table import HUGE_ANON, VMA, HugePages, Pages, VmaFlag
 from shadow.trace import TraceFile, TraceReader
 from tests.shadow.build import BASE, PAGE, SLOT, EventScript
-from tests.shadow.stacks import stacks
 
 __all__ = ("END_NS", "facts", "followed", "live_document", "records", "write_trace")
 
@@ -100,7 +99,6 @@ def records(pid: int = 7) -> list[Record]:
         Mappings(3_500_000, *upper),
         audited,
         Mappings(4_500_000, vmas=_vmas(), brk=BASE),
-        stacks([(1_033_000, 1, 0), (1_038_000, 1, 1)], time=4_600_000),
         Events(later),
         replace(audited, end_ns=END_NS, told_ns=END_NS),
     ]

@@ -12,7 +12,6 @@ enum stack_wish { NO_STACK, MAYBE, SURELY };
 #define STACK_BYTES 8192
 #define STACK_PAGE 4096
 #define USER_CODE_64 0x33  // __USER_CS; 32-bit code has another segment, and kernel threads none
-#define STACK_RESERVE_TRIES 4
 #define KINDS_WITH_STACK                                                                          \
     (1U << KIND_DONTNEED | 1U << KIND_FREE | 1U << KIND_UNMAP | 1U << KIND_TRUNCATE |             \
      1U << KIND_MAP | 1U << KIND_PROTECT | 1U << KIND_REMAP_TO | 1U << KIND_BRK |                 \
@@ -113,8 +112,7 @@ static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind
         (u16)field(user, __builtin_offsetof(struct pt_regs, cs)) != USER_CODE_64)
         return;
     __sync_fetch_and_add(&counts->seen, 1);
-    if (wish == SURELY)
-        __sync_fetch_and_add(&counts->sure, 1);
+    __sync_fetch_and_add(&counts->sure, wish == SURELY);
     if (!is_due(&settings->all, time))
         return;
     if (wish == MAYBE) {
@@ -126,10 +124,9 @@ static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind
     u64 from = field(user, __builtin_offsetof(struct pt_regs, rsp));
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     u32 *code = code_changes.lookup(&tgid);
-    for (u32 i = 0; i < STACK_RESERVE_TRIES; i++) {
-        struct stack_sample *s = stacks.ringbuf_reserve(sizeof(struct stack_sample));
-        if (!s)
-            continue;
+    u64 *counted = &counts->lost;
+    struct stack_sample *s = stacks.ringbuf_reserve(sizeof(struct stack_sample));
+    if (s) {
         s->time = time;
         s->address = address;
         bpf_probe_read_kernel(&s->registers, sizeof(s->registers), (void *)user);
@@ -139,15 +136,12 @@ static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind
         s->code = code ? *code : 0;
         s->kind = kind;
         s->size = read_stack(s->data, from);
-        if (!s->size)
-            __sync_fetch_and_add(&counts->unread, 1);
+        __sync_fetch_and_add(&counts->unread, s->size == 0);
+        __sync_fetch_and_add(&counts->sure_taken, wish == SURELY);
         stacks.ringbuf_submit(s, BPF_RB_NO_WAKEUP);
-        __sync_fetch_and_add(&counts->taken, 1);
-        if (wish == SURELY)
-            __sync_fetch_and_add(&counts->sure_taken, 1);
-        return;
+        counted = &counts->taken;
     }
-    __sync_fetch_and_add(&counts->lost, 1);
+    __sync_fetch_and_add(counted, 1);
 }
 
 // mmap removes or makes entries only with these flags.
@@ -168,8 +162,11 @@ static __always_inline bool has_stack(u16 kind, u32 aux) {
 #define SOMETHING_ELSE 1
 #define UNKNOWN 2
 
+// `wish` passes through here so that the verifier forgets its value: it would follow the rest of
+// a program once for each.
 struct page_copy {
     u64 entries[ENTRIES];
+    u32 wish;
 };
 
 BPF_PERCPU_ARRAY(page_copies, struct page_copy, 1);
@@ -200,32 +197,37 @@ static __always_inline enum stack_wish wish_of_fault(u64 address) {
     return page == NOTHING ? SURELY : page == UNKNOWN ? MAYBE : NO_STACK;
 }
 
-static __always_inline bool has_empty_page(u64 address) {
-    u32 zero = 0;
-    u64 page = pte_page_at(address);
-    struct page_copy *copy = page_copies.lookup(&zero);
-    if (page <= UNKNOWN || !copy ||
-        bpf_probe_read_kernel(copy, sizeof(*copy), (void *)page))
-        return false;
-    for (u32 i = 0; i < ENTRIES; i += 8) {
-        u64 *e = copy->entries + i;
-        if (e[0] | e[1] | e[2] | e[3] | e[4] | e[5] | e[6] | e[7])
-            return false;
+// Without branches, because the verifier follows each of them: before 6.4, a loop that ends early
+// took more than a million instructions.
+static __always_inline bool is_empty(struct page_copy *copy) {
+    u64 any = 0;
+#pragma unroll
+    for (u32 i = 0; i < ENTRIES; i++) {
+        any |= copy->entries[i];
+        asm volatile("" : "+r"(any) : : "memory");  // else clang loads all before it uses any
     }
-    return true;
+    return !any;
+}
+
+static __always_inline bool has_empty_page(struct page_copy *copy, u64 address) {
+    u64 page = pte_page_at(address);
+    if (page <= UNKNOWN || bpf_probe_read_kernel(copy->entries, sizeof(copy->entries), (void *)page))
+        return false;
+    return is_empty(copy);
 }
 
 // A call can leave empty PTE pages at both ends of its range.
 static __always_inline enum stack_wish wish_of_call(u16 kind, u32 aux, u64 start, u64 length) {
-    if (!has_stack(kind, aux))
+    u32 zero = 0;
+    struct page_copy *copy = page_copies.lookup(&zero);
+    if (!copy || !has_stack(kind, aux))
         return NO_STACK;
+    copy->wish = MAYBE;
     if (kind == KIND_PROTECT || kind == KIND_FREE || kind == KIND_LOCK || kind == KIND_POPULATE)
-        return MAYBE;
-    u64 last = start + length - 1;
-    if (has_empty_page(start))
-        return SURELY;
-    return length && start >> PMD_SHIFT != last >> PMD_SHIFT && has_empty_page(last) ? SURELY
-                                                                                      : MAYBE;
+        return copy->wish;
+    if (has_empty_page(copy, start) || (length && has_empty_page(copy, start + length - 1)))
+        copy->wish = SURELY;
+    return copy->wish;
 }
 
 // The threads in a fault that makes a PTE page, where the event comes only at its end.
