@@ -146,3 +146,61 @@ def test_stacks_of_a_process_that_has_ended() -> None:
     assert totals.complete >= 0.9 * totals.unwound
     found = {functions([store.frames[each] for each in stack.frames]) for stack in store.stacks}
     assert ("purge_run", "purge_five", "purge", "named") in found
+
+
+_32_BIT = """
+    .globl _start
+_start:
+    movl $4, %eax
+    movl $1, %ebx
+    movl $text, %ecx
+    movl $1, %edx
+    int $0x80
+    movl $room, %ecx        # touch 16 slots
+    movl $16, %esi
+again:
+    movb $1, (%ecx)
+    addl $0x200000, %ecx
+    decl %esi
+    jnz again
+    movl $4, %eax
+    movl $1, %ebx
+    movl $text, %ecx
+    movl $1, %edx
+    int $0x80
+    movl $29, %eax          # pause
+    int $0x80
+    .data
+text: .ascii "x"
+    .bss
+    .lcomm room, 0x2200000
+"""
+
+
+def test_32_bit_code_has_no_stacks(tmp_path: Path) -> None:
+    """The faults of a 32-bit program that replaces a followed one."""
+    source, image = tmp_path / "small.s", tmp_path / "small-32"
+    source.write_text(_32_BIT)
+    subprocess.run(["as", "--32", "-o", tmp_path / "small.o", source], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-o", image, tmp_path / "small.o"], check=True)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"read line; exec {image}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdin
+        assert program.stdout
+        with watching(stack_rate=10_000) as attach:
+            session = attach(program.pid)
+            program.stdin.write(b"go\n")
+            program.stdin.flush()
+            assert program.stdout.read(2) == b"xx"
+            session.stop()
+            snapshot = session.snapshot()
+            frames = session.engine.stacks.frames
+        program.kill()
+    assert snapshot.window.events["fault"] > 16
+    totals = report(snapshot).totals
+    # The kernel's fault on the stack of a program that execve starts has no stack to read yet.
+    assert totals.taken == totals.unwound + totals.unread
+    assert image.name not in {frame.module for frame in frames}
+    # The faults of the new program made PTE pages, but none qualified.
+    assert totals.sure < 16
