@@ -25,6 +25,8 @@ from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
 from tracer.procfs import vm_pte_kib
 
+pytestmark = pytest.mark.alone
+
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _SECONDS = 8.0
 """Long enough for a busy machine; `tools.bench.drift` checks the limit of 2 s."""
