@@ -119,7 +119,7 @@ class Counter(IntEnum):
     INFERRED = MERGE_ANY + 1
     """The part of FREED inferred from readings, because no event showed what emptied the pages."""
     CALL = INFERRED + _P
-    """The current event: its code (`shadow.table.origin`), thread, and length."""
+    """The current event: its code (`shadow.table.origin_codes`), thread, and length."""
     CALL_TID = CALL + 1
     CALL_LENGTH = CALL + 2
     EVENTS = CALL + 3
@@ -218,7 +218,7 @@ RECORD = np.dtype(
         ("live", "u1"),  # bit p: policy p has this PTE page
         ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
         ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
-        ("made_call", "u1"),  # event that created it, see `shadow.table.origin`
+        ("made_call", "u1"),  # event that created it, see `shadow.table.origin_codes`
         ("made", "<i8"),  # time of creation, ns
         ("made_by", "<i4"),  # thread that created it; 0: unknown
         ("emptied_by", "<i4"),  # thread that cleared the last entry; 0: unknown

@@ -17,7 +17,7 @@ from shadow.table.contents import huge_pages, pte_pages, upper_bases
 from shadow.table.fork import copy_address_space
 from shadow.table.growing import GrowingState
 from shadow.table.loop import run as apply_events
-from shadow.table.origin import READING
+from shadow.table.origin_codes import READING
 from shadow.table.page_set import Pages, Ranges, in_slots
 from shadow.table.seed import set_runs
 from shadow.table.state import Counter, HugePages, State, grown, new_state

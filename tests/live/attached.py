@@ -11,7 +11,7 @@ import numpy as np
 
 from shadow.engine import Tee
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from tracer.census import CountedReader, Reader, open_reader
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts

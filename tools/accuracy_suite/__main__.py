@@ -12,7 +12,7 @@ import sys
 import time
 
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from tools.accuracy_suite.programs import CASES, SuiteCase
 from tracer.census import Reader, open_reader
 from tracer.follow.loop import Pace, Task, follow

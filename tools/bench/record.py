@@ -22,7 +22,7 @@ from pathlib import Path
 
 from shadow.replay import Question, replay_one
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from tools.bench.around import PERF_EVENTS, REQUESTS, interrupted, requests_per_second
 from tools.workloads.redis import private_redis
 from tools.workloads.storm import PAGES, Storm

@@ -13,7 +13,7 @@ include/linux/mm.h (VM_*), mm/vma.c (is_mergeable_vma).
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table import NO_ANON, LabelPart, VmaFlag
+from shadow.table.state import NO_ANON, LabelPart, VmaFlag
 from tracer.bpf.btf import Btf
 from tracer.census.kernel_memory import KernelMemory, Words
 from tracer.process.object_ids import identities, name_hash, policy_hash, userfaultfd_hash

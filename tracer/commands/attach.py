@@ -13,7 +13,7 @@ from shadow.private_file import NewFile, check_place
 from shadow.report.family import render_family
 from shadow.report.text import render
 from shadow.snapshot import document
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds

@@ -20,7 +20,7 @@ from shadow.report.family import render_family
 from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from tracer.commands.argument_types import natural, seconds
 from tracer.commands.options import add_max_memory
 from tracer.commands.output import print_report

@@ -11,7 +11,7 @@ from shadow.errors import NoSuchTargetError, PtescopeError
 from shadow.geometry import SLOT
 from shadow.page_columns import pte_pages_of
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from tracer.follow.loop import follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import LAST_PATIENCE_NS, Session

@@ -16,7 +16,8 @@ from shadow.mapped_tables import shadow_owners, shadow_uses
 from shadow.mappings import MappingUse
 from shadow.records import Events, Mappings
 from shadow.snapshot import Audit, Snapshot
-from shadow.table import UFFD_FLAGS, Counter, Table
+from shadow.table.state import UFFD_FLAGS, Counter
+from shadow.table.table import Table
 from shadow.user_space import clipped
 from tracer.census import Reader
 from tracer.follow.auditor import Auditor

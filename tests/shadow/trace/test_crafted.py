@@ -11,7 +11,7 @@ import pytest
 from shadow import whatif
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY, Kind
 from shadow.replay import Question, replay_one
-from shadow.table import prepare
+from shadow.table.precompile import prepare
 from shadow.trace.layout import Read, Row
 from tests.shadow.build import BASE, PAGE, RW, SLOT
 from tests.shadow.trace.crafted import Crafted, plain_facts
