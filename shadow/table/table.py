@@ -28,8 +28,8 @@ __all__ = ("Table",)
 _FILLS = 1 << 18
 """Slots that calls of a live process may fill without a reading: 512 GiB. A `Room` of the
 default size allows more, so a recorded trace can be replayed."""
-_TRIAL = 1 << 18
-"""Limit on the mappings in a simulation: four times the default vm.max_map_count."""
+_TRIAL = 1 << 17
+"""Limit on the mappings in a simulation: twice the default vm.max_map_count."""
 _COUNTED_ONCE = (
     Counter.NOW,
     Counter.LOST,
