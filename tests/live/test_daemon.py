@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shadow.table.precompile import prepare
+from shadow.precompile import prepare
 from tests.live.actor import SLOT, Actor
 from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import private_redis

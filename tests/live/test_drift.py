@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
-from shadow.table.precompile import prepare
 from tests.live.actor import SLOT
 from tests.live.attached import attached, truth
 from tools.workloads.victim import SLOTS, Victim, victim

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shadow.errors import NoSuchTargetError
-from shadow.table.precompile import prepare
+from shadow.precompile import prepare
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached, truth
 from tracer.census import CountedReader, open_reader

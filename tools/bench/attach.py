@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from shadow.table.precompile import prepare
+from shadow.precompile import prepare
 from shadow.table.state import Counter
 from tools.workloads.storm import PAGES, Storm
 from tracer.bpf.hook import AttachType, Hook

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from shadow.table.precompile import prepare
+from shadow.precompile import prepare
 from tools.workloads.victim import SLOTS, Victim, victim
 from tracer.census import Reader, open_reader
 from tracer.daemon.discovery import Selection

@@ -21,7 +21,7 @@ import numpy as np
 
 from shadow.events import EventBatch, Kind
 from shadow.policy import Policy
-from shadow.table.precompile import prepare
+from shadow.precompile import prepare
 from shadow.table.state import Counter, VmaFlag
 from shadow.table.table import Table
 from tools.bench.streams import Stream, many_slots, redis, synthetic
@@ -116,7 +116,7 @@ def main() -> None:
     count = (int(sys.argv[2]) if len(sys.argv) > 2 else 10) * 1_000_000
     prepare()
     load = "import time; t = time.perf_counter(); "
-    load += "from shadow.table.precompile import prepare; prepare(); "
+    load += "from shadow.precompile import prepare; prepare(); "
     load += "print(time.perf_counter() - t)"
     warm = [
         float(subprocess.run([sys.executable, "-c", load], capture_output=True, check=True).stdout)

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shadow.errors import PtescopeError
+from shadow.precompile import prepare
 from shadow.snapshot import document
-from shadow.table.precompile import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import address, natural, percent, seconds, size
 from tracer.commands.options import add_backend

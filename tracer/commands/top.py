@@ -7,8 +7,8 @@ from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 
 from shadow.errors import PtescopeError, UsageError
+from shadow.precompile import prepare
 from shadow.report.top import TopApp
-from shadow.table.precompile import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
 from tracer.commands.daemon import add_choice, selection_of
