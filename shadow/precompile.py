@@ -20,7 +20,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from shadow.events import EVENT
-from shadow.table.jit import cache_place, compiling, forget_compiling
+from shadow.table.jit import SOURCES, cache_place, compiling, forget_compiling
 from shadow.table.state import VMA
 from shadow.table.table import Table
 
@@ -52,10 +52,14 @@ def _call_each() -> None:
 
 
 def _stamp(folder: Path) -> Path:
-    """A file that exists once the folder has all functions for this processor."""
+    """A file that exists once the folder has all functions.
+
+    numba keeps machine code for one processor and for source files of one path and time.
+    """
     context: Any = cpu_target.target_context
-    processor = repr(context.codegen().magic_tuple())
-    return folder / f"complete-{hashlib.sha256(processor.encode()).hexdigest()[:16]}"
+    sources = [(str(path), path.stat().st_mtime_ns) for path in SOURCES]
+    made_for = repr((context.codegen().magic_tuple(), sources))
+    return folder / f"complete-{hashlib.sha256(made_for.encode()).hexdigest()[:16]}"
 
 
 def compile_into_cache() -> None:
