@@ -24,9 +24,10 @@ from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.snapshot import Snapshot
 from shadow.stack_report import stack_report
 from shadow.stack_store import StackStore
-from shadow.table import KNOWN_FILE, Counter, Table
 from shadow.table.contents import pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+from shadow.table.state import KNOWN_FILE, Counter
+from shadow.table.table import Table
 from shadow.take_snapshot import take_snapshot
 
 __all__ = ("Engine", "Tee")

@@ -15,7 +15,8 @@ from shadow.events import EventBatch
 from shadow.mapping_names import MappingNames
 from shadow.snapshot import Audit, Kernel, Process
 from shadow.stacks import Frame, Stack, StackTotals
-from shadow.table import HugePages, Pages
+from shadow.table.page_set import Pages
+from shadow.table.state import HugePages
 
 __all__ = ("Events", "Facts", "Mappings", "Record", "Repair", "Seed", "Stacks")
 

@@ -24,7 +24,7 @@ from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.snapshot import Allocator, Process
 from shadow.stacks import Frame
-from shadow.table import Pages
+from shadow.table.page_set import Pages
 
 __all__ = ("Redactor",)
 

@@ -16,7 +16,7 @@ from shadow.report.text import render
 from shadow.snapshot import Snapshot
 from shadow.stack_store import StackStore
 from shadow.stacks import NO_STACK, STACK_SAMPLE, StackReport
-from shadow.table import HugePages
+from shadow.table.state import HugePages
 from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 from tests.shadow.stacks import STACKS, stacks
 from tests.shadow.trace.traces import facts

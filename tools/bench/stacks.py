@@ -13,9 +13,9 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from shadow.precompile import prepare
 from shadow.replay import Question, replay_one
 from shadow.stacks import StackTotals
-from shadow.table import prepare
 from tools.bench.around import REQUESTS, interrupted, requests_per_second
 from tools.workloads.redis import private_redis
 

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from shadow.errors import DamagedTraceError, UsageError
+from shadow.precompile import prepare
 from shadow.private_file import NewFile, check_place
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.replay.stack_export import (
@@ -15,7 +16,6 @@ from shadow.replay.stack_export import (
     to_pprof,
     to_speedscope,
 )
-from shadow.table import prepare
 from tracer.commands.argument_types import seconds
 from tracer.commands.options import add_max_memory
 from tracer.terminal import complain

@@ -5,7 +5,8 @@ A sample has the thread and the time of its event, so that both can be joined wi
 the event. The rate is bounded in the kernel, before a stack is copied.
 """
 
-from dataclasses import dataclass, fields
+import struct
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,7 +39,10 @@ SAMPLE = np.dtype(
 )
 """One sample: struct stack_sample."""
 NEW_CODE = 0
-
+_SETTINGS = struct.Struct("<7Q")
+"""struct stack_settings: interval, ahead and next of all stacks and of others; the direct map."""
+_COUNTS = struct.Struct("<6Q")
+"""struct stack_counts, in the order of `StackCounts`."""
 _FAULT_HOOKS = tuple(
     Hook(AttachType.RAW_TRACEPOINT, name, "fault_begins_raw")
     for name in ("page_fault_user", "page_fault_kernel")
@@ -112,15 +116,13 @@ class StackSampling:
         """
         # Calls that may do neither get a quarter, because there can be very many of them.
         other = max(rate // 4, 1) if direct_map else rate
-        turns = [(*_turns(each), 0) for each in (rate, other)]
-        self._program.update("stack_settings", 0, *turns, direct_map or 0)
+        settings = _SETTINGS.pack(*_turns(rate), 0, *_turns(other), 0, direct_map or 0)
+        self._program.update("stack_settings", 0, settings)
 
     def counts(self, pid: int) -> StackCounts:
         """What has happened to the stacks of a process."""
-        found = self._program.lookup("stack_counts", pid)
-        if found is None:
-            return StackCounts()
-        return StackCounts(*(getattr(found, field.name) for field in fields(StackCounts)))
+        found = self._program.look_up("stack_counts", pid)
+        return StackCounts() if found is None else StackCounts(*_COUNTS.unpack(found))
 
     def forget(self, pid: int) -> None:
         """Drop the state of a process that is no longer followed."""

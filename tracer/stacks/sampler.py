@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The unwinder as the process that follows sees it: starts it, and sorts its results."""
 
+import fcntl
 import os
 import select
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +41,7 @@ _PROGRAM = (
 _START_SECONDS = 30.0
 _FLUSH_SECONDS = 5.0
 _END_SECONDS = 2.0
+_PIPE_BYTES = 1 << 20
 _MOST_WAITING = 1 << 16
 _NETWORK = "DEBUGINFOD_URLS"
 """libdw would fetch debug files from these servers, and wait for them."""
@@ -104,6 +107,8 @@ class StackSampler:
         assert self._child.stdout
         self._orders, self._results = self._child.stdin.fileno(), self._child.stdout.fileno()
         os.set_blocking(self._results, False)
+        with suppress(OSError):  # 40,000 samples, for times when nobody reads
+            fcntl.fcntl(self._results, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         sampling.start(rate, direct_map)
 
     def follow(self, pid: int) -> None:

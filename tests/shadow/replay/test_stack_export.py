@@ -12,7 +12,7 @@ import pytest
 
 from shadow.events import Kind
 from shadow.records import Events, Record
-from shadow.table import HugePages
+from shadow.table.state import HugePages
 from shadow.trace import TraceFile
 from tests.shadow.build import BASE, SLOT, EventScript
 from tests.shadow.stacks import stacks
