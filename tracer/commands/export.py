@@ -28,7 +28,7 @@ _OUTPUTS = ("parquet", "perfetto", *_STACK_OUTPUTS)
 
 
 class ExportCommand:
-    """Convert a trace to Parquet, to counters for the Perfetto UI, or to profiles of its stacks.
+    """Convert a trace to Parquet, counters for the Perfetto UI, or profiles of its stacks.
 
     ui.perfetto.dev opens the counters: a track for the PTE pages and one for the empty ones, under
     each policy. The profiles weigh the stacks by the empty PTE pages; they need a trace that was
