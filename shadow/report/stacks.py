@@ -13,7 +13,13 @@ _LINES = 3
 """Most stacks of each part."""
 _PLACES = 7
 """Most places of a stack in a line."""
+_LONGEST = 60
+"""Most characters of a place; names of C++ templates can have hundreds."""
 _NS_PER_US = 1e3
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _places(frames: list[Frame]) -> Iterator[str]:
@@ -21,9 +27,9 @@ def _places(frames: list[Frame]) -> Iterator[str]:
     for module, group in groupby(frames, lambda each: None if each.function else each.module):
         run = list(group)
         if module is not None and len(run) > 1:
-            yield f"{module} ({len(run)} frames)"
+            yield f"{_short(module)} ({len(run)} frames)"
         else:
-            yield from map(str, run)
+            yield from (_short(str(frame)) for frame in run)
 
 
 def _path(report: StackReport, stack: int) -> str:

@@ -144,6 +144,13 @@ def test_a_report_shows_hostile_names_escaped() -> None:
     assert all(line.isprintable() for line in text.splitlines())
 
 
+def test_long_names_are_cut_in_lines() -> None:
+    record = stacks([(6000, 1, 1)])
+    frames = [replace(frame, function="x" * 500) for frame in record.frames]
+    lines = stack_lines(_report(_events(), replace(record, frames=frames)))
+    assert max(map(len, lines)) < 300
+
+
 def test_losses_and_problems_are_reported() -> None:
     record = stacks([])
     totals = replace(record.totals, lost=5, unread=2, problem="The unwinder ended.")

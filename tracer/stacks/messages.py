@@ -44,7 +44,7 @@ class Batch(msgspec.Struct, frozen=True):
         frames: new distinct frames; they are numbered in the order of their arrival.
         stacks: new distinct stacks, likewise.
         samples: (owner, tid, time, stack number) of each sample, as `SAMPLE_ROW`.
-        work: by owner.
+        work: by owner, for those with samples in this batch.
         flushed: the number of the last flush that is done; 0: none.
     """
 

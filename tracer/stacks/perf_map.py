@@ -18,6 +18,8 @@ _MOST_BYTES = 64 << 20
 _MOST_LINES = 1 << 20
 _LINE = re.compile(rb"([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16}) ([^\n]{1,512})")
 _AGAIN_SECONDS = 1.0
+_AGAIN_SHARE = 20
+"""A file that takes long is read again after 20 times as long."""
 _NS_PID = re.compile(r"^NSpid:\s+(?:\d+\s+)*(\d+)$", re.MULTILINE)
 
 
@@ -39,8 +41,10 @@ class PerfMap:
         """The name of the code at an address; None: the file does not name it."""
         found = self._find(address)
         if found is None and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _AGAIN_SECONDS
+            begin = time.monotonic()
             self._refresh()
+            now = time.monotonic()
+            self._next = now + max(_AGAIN_SECONDS, _AGAIN_SHARE * (now - begin))
             found = self._find(address)
         return found
 

@@ -19,6 +19,8 @@ __all__ = ("ProcessStacks",)
 
 _AGAIN_SHARE = 20
 """A reading of the mappings that may be in vain waits 20 times as long as the last one took."""
+_MOST_PLACES = 1 << 17
+"""Most PCs whose frames are remembered."""
 _Number = Callable[[tuple[Frame, ...], bool], int]
 
 
@@ -121,6 +123,8 @@ class ProcessStacks:
     def _frame(self, pc: int) -> Frame:
         frame = self._frames.get(pc)
         if frame is None:
+            if len(self._frames) >= _MOST_PLACES:
+                self._frames.clear()
             frame = self._frames[pc] = self._namer.frame(pc, self._code)
         return frame
 

@@ -70,6 +70,8 @@ class _Worker:
         self._processes: dict[int, ProcessStacks] = {}
         self._numbers = _Numbers()
         self._work: dict[int, Work] = {}
+        self._changed: set[int] = set()
+        """Owners whose work has changed since the last batch."""
         self._orders = MessageBuffer(Order)
         self._flushed = 0
         self._send(b"")
@@ -113,6 +115,7 @@ class _Worker:
         samples = self._ring.read(_AT_ONCE)
         if not len(samples):
             return 0
+        self._changed = set(samples["owner"].tolist())
         stacks = [self._number(sample) for sample in samples]
         rows = np.empty(len(samples), SAMPLE_ROW)
         for name in ("time", "owner", "tid"):
@@ -135,7 +138,8 @@ class _Worker:
         numbers = self._numbers
         frames, numbers.new_frames = numbers.new_frames, []
         stacks, numbers.new_stacks = numbers.new_stacks, []
-        self._write(packed(Batch(frames, stacks, samples, self._work, self._flushed)))
+        work = {owner: self._work[owner] for owner in self._changed if owner in self._work}
+        self._write(packed(Batch(frames, stacks, samples, work, self._flushed)))
 
 
 def _write_all(data: bytes) -> None:
