@@ -18,10 +18,12 @@ from tracer.stacks.modules import CodeMap, Module
 from tracer.stacks.perf_map import PerfMap
 from tracer.stacks.unwinder import Unwinder
 
-__all__ = ("Namer", "demangler")
+__all__ = ("FIRST_FUNCTIONS", "Namer", "demangler")
 
 _ENTRY_BYTES = 64
 """The longest `_start` of a C library."""
+FIRST_FUNCTIONS = {"_start", "__clone3", "clone3", "__clone", "clone"}
+"""The first functions of threads. Not every C library marks them as such for unwinders."""
 _PYTHON = {"_PyEval_EvalFrameDefault", "PyEval_EvalFrameEx", "PyEval_EvalCodeEx"}
 _PYTHON_PERF = "py::"
 """How the names of CPython's own perf map begin (python -X perf)."""

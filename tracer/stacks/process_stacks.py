@@ -11,7 +11,7 @@ from shadow.stacks import NO_STACK, Frame
 from tracer.stacks.callbacks import Callbacks
 from tracer.stacks.messages import Work
 from tracer.stacks.modules import CodeMap, code_map
-from tracer.stacks.naming import Namer
+from tracer.stacks.naming import FIRST_FUNCTIONS, Namer
 from tracer.stacks.repeats import Repeats, Start
 from tracer.stacks.unwinder import RBP, RIP, RSP, Unwinder, Unwound
 
@@ -97,14 +97,18 @@ class ProcessStacks:
             work.unwind_ns += time.thread_time_ns() - begin
             return known
         unwound = self._unwind(registers, sample["data"], size)
-        work.complete += unwound.complete
         named = time.thread_time_ns()
         work.unwind_ns += named - begin
-        number = self._number(tuple(map(self._frame, unwound.pcs)), unwound.complete)
-        again = unwound.complete or unwound.cut
+        frames = tuple(map(self._frame, unwound.pcs))
+        complete = unwound.complete or any(
+            frame.function in FIRST_FUNCTIONS for frame in frames[-1:]
+        )
+        work.complete += complete
+        number = self._number(frames, complete)
+        again = complete or unwound.cut
         if unwound.words is not None and again and number != NO_STACK:
             self._repeats.add(start, unwound.words, number)
-            self._whole[number] = unwound.complete
+            self._whole[number] = complete
         work.names_ns += time.thread_time_ns() - named
         return number
 
