@@ -89,7 +89,7 @@ static bool merge(extent_hooks_t *ours, void *addr_a, size_t size_a, void *addr_
     uintptr_t slot = seam & ~(uintptr_t)(REMEDY_SLOT - 1);
     if (slot == seam || slot < start || end - slot < REMEDY_SLOT)
         return false;
-    REMEDY_COUNT(whole, 1);
+    REMEDY_COUNT(completed, 1);
     remedy_sweep(slot, slot + REMEDY_SLOT, size_a + size_b);
     return false;
 }

@@ -43,7 +43,7 @@ struct ptescope_remedy_counters {
     uint64_t arenas;    // arenas that have the hooks
     uint64_t purges;    // free extents that jemalloc purged through the hooks
     uint64_t merges;    // merges of two purged extents
-    uint64_t whole;     // of these: merges that completed a slot
+    uint64_t completed; // of these: merges that made a slot whole
     uint64_t swept;     // slots swept (dry run: that would be)
     uint64_t too_small; // slots not swept: their extent is smaller than min
     uint64_t too_fast;  // slots not swept: more than rate in this second
