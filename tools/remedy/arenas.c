@@ -41,7 +41,7 @@ extent_hooks_t *remedy_take_arenas(const struct remedy_jemalloc *found) {
     return get(HOOKS, 0, &defaults, sizeof(defaults)) ? defaults : NULL;
 }
 
-// Sets the hooks of an arena. One that is not initialised yet is initialised by this.
+// Sets the hooks of an initialised arena.
 void remedy_hook_arena(unsigned arena) {
     size_t mib[4];
     extent_hooks_t *now, *ours = remedy_hooks();
@@ -59,15 +59,29 @@ static bool per_cpu(void) {
     return value("opt.percpu_arena", &mode, sizeof(mode)) && strcmp(mode, "disabled") != 0;
 }
 
+// An allocation makes an arena. Setting hooks would too, but before 5.3 jemalloc's own alloc hook
+// needs the arena that its caller is just making (extent.c, extent_alloc_default).
+static void make_arena(unsigned arena) {
+    int flags = (int)((arena + 1) << 20 | 1u << 8);  // MALLOCX_ARENA, MALLOCX_TCACHE_NONE
+    void *memory = jemalloc.mallocx(1, flags);
+    if (memory)
+        jemalloc.dallocx(memory, flags);
+}
+
+static bool is_initialized(unsigned arena) {
+    bool initialized = false;
+    return get(INITIALIZED, arena, &initialized, sizeof(initialized)) && initialized;
+}
+
 void remedy_hook_arenas(void) {
     unsigned all = 0, automatic = 0;
     value("arenas.narenas", &all, sizeof(all));
     if (per_cpu())
         value("opt.narenas", &automatic, sizeof(automatic));
     for (unsigned arena = 0; arena < all; arena++) {
-        bool initialized = false;
-        get(INITIALIZED, arena, &initialized, sizeof(initialized));
-        if (initialized || arena < automatic)
+        if (arena < automatic && !is_initialized(arena))
+            make_arena(arena);
+        if (is_initialized(arena))
             remedy_hook_arena(arena);
     }
 }
