@@ -7,7 +7,7 @@ __all__ = ("REMEDY_STATES", "Remedy")
 
 REMEDY_STATES = (
     *("dontneed", "remap", "dry_run"),
-    *("kernel_refuses", "no_retain", "hpa", "guards", "bad_option", "other_hooks"),
+    *("kernel_refuses", "no_retain", "hpa", "guards", "bad_option", "other_hooks", "kernel_flawed"),
 )
 """What `Remedy.state` can be: in the first three it works, in the others it does nothing."""
 

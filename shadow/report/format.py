@@ -46,6 +46,7 @@ _REMEDY_DOES_NOTHING = {
     "guards": "jemalloc runs with san_guard_*",
     "bad_option": "PTESCOPE_REMEDY has an error",
     "other_hooks": "jemalloc has other extent hooks",
+    "kernel_flawed": "this kernel can corrupt memory when it frees a PTE page (CVE-2026-74674)",
 }
 
 

@@ -4,9 +4,11 @@
 
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "parts.h"
@@ -54,4 +56,12 @@ bool remedy_kernel_frees(void) {
     }
     munmap(memory, size);
     return frees;
+}
+
+bool remedy_kernel_is_flawed(void) {
+    struct utsname name;
+    unsigned major, minor, patch = 0;
+    if (uname(&name) || sscanf(name.release, "%u.%u.%u", &major, &minor, &patch) < 2)
+        return false;
+    return major == 7 && (minor == 0 || (minor == 1 && patch < 9));
 }

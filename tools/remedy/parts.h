@@ -36,6 +36,8 @@ bool remedy_find_jemalloc(struct remedy_jemalloc *into);
 
 // kernel.c: whether one MADV_DONTNEED over an empty slot frees its PTE page
 bool remedy_kernel_frees(void);
+// Linux 7.0 to 7.1.8 flush the wrong slot when they free a PTE page (CVE-2026-74674).
+bool remedy_kernel_is_flawed(void);
 
 // counters.c
 extern _Atomic(struct ptescope_remedy_counters *) remedy_counters;

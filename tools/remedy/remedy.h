@@ -31,6 +31,7 @@ enum ptescope_remedy_state {
     PTESCOPE_REMEDY_GUARDS = 7,          // san_guard_*: jemalloc lets only default hooks remove them
     PTESCOPE_REMEDY_BAD_OPTION = 8,      // PTESCOPE_REMEDY has an error
     PTESCOPE_REMEDY_OTHER_HOOKS = 9,     // the program has extent hooks of its own
+    PTESCOPE_REMEDY_KERNEL_FLAWED = 10,  // this kernel flushes the wrong slot (CVE-2026-74674)
 };
 
 // The first bytes of the mapping PTESCOPE_REMEDY_MEMFD; a later version only adds fields.

@@ -51,15 +51,21 @@ static enum ptescope_remedy_state judge(void) {
         return PTESCOPE_REMEDY_GUARDS;
     if (options.dry_run)
         return PTESCOPE_REMEDY_DRY_RUN;
-    if (remedy_kernel_frees())
+    bool frees = remedy_kernel_frees(), flawed = frees && remedy_kernel_is_flawed();
+    if (frees && !flawed)
         return PTESCOPE_REMEDY_DONTNEED;
-    return options.remap ? PTESCOPE_REMEDY_REMAP : PTESCOPE_REMEDY_KERNEL_REFUSES;
+    if (options.remap)
+        return PTESCOPE_REMEDY_REMAP;
+    return flawed ? PTESCOPE_REMEDY_KERNEL_FLAWED : PTESCOPE_REMEDY_KERNEL_REFUSES;
 }
 
 static const char *problem(enum ptescope_remedy_state state) {
     switch (state) {
     case PTESCOPE_REMEDY_KERNEL_REFUSES:
         return "this kernel frees no PTE page by MADV_DONTNEED (Linux 6.14 with PT_RECLAIM does); "
+               "PTESCOPE_REMEDY=remap maps slots again instead";
+    case PTESCOPE_REMEDY_KERNEL_FLAWED:
+        return "Linux 7.0 to 7.1.8 can corrupt memory when they free a PTE page (CVE-2026-74674); "
                "PTESCOPE_REMEDY=remap maps slots again instead";
     case PTESCOPE_REMEDY_NO_RETAIN:
         return "under retain:false jemalloc unmaps free memory, which frees its PTE pages already";
