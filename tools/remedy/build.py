@@ -21,6 +21,16 @@ def built_remedy(folder: Path, sources: Path = _SOURCES) -> str:
 def built_patterns(folder: Path) -> str:
     """The path of the program tools/workloads/patterns.c."""
     made = folder / "patterns"
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", made, _PATTERNS]
+    command = [
+        "gcc",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-pthread",
+        "-o",
+        str(made),
+        str(_PATTERNS),
+    ]
     subprocess.run(command, check=True)
     return str(made)
