@@ -75,13 +75,17 @@ static bool is_initialized(unsigned arena) {
 
 void remedy_hook_arenas(void) {
     unsigned all = 0, automatic = 0;
+    uint64_t epoch = 1;
+    // "initialized" is as of the last epoch (ctl.c, ctl_refresh).
+    jemalloc.mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
     value("arenas.narenas", &all, sizeof(all));
     if (per_cpu())
         value("opt.narenas", &automatic, sizeof(automatic));
     for (unsigned arena = 0; arena < all; arena++) {
-        if (arena < automatic && !is_initialized(arena))
+        bool initialized = is_initialized(arena);
+        if (!initialized && arena < automatic)
             make_arena(arena);
-        if (is_initialized(arena))
+        if (initialized || arena < automatic)
             remedy_hook_arena(arena);
     }
 }

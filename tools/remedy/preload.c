@@ -80,6 +80,15 @@ SHOWN int thrd_create(thrd_t *thread, thrd_start_t routine, void *argument) {
 }
 
 // "arenas.create" makes an arena; writing to "thread.arena" may.
+static void hook_made(bool create, bool thread, const void *old) {
+    if (create && old)
+        remedy_hook_arena(*(const unsigned *)old);
+    else if (create)
+        ptescope_remedy_refresh();
+    else if (thread)
+        ptescope_remedy_thread();
+}
+
 SHOWN int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size) {
     static int (*real)(const char *, void *, size_t *, void *, size_t);
     if (!real)
@@ -87,8 +96,8 @@ SHOWN int mallctl(const char *name, void *old, size_t *old_size, void *new, size
     if (!real)
         return ENOENT;
     int failed = real(name, old, old_size, new, new_size);
-    if (!failed && (!strcmp(name, "arenas.create") || (new && !strcmp(name, "thread.arena"))))
-        ptescope_remedy_refresh();
+    if (!failed && remedy_hooks_arenas())
+        hook_made(!strcmp(name, "arenas.create"), new && !strcmp(name, "thread.arena"), old);
     return failed;
 }
 
@@ -97,12 +106,11 @@ static struct {
 } mibs;
 
 static bool read_mibs(void) {
-    static int (*translate)(const char *, size_t *, size_t *);
     static atomic_bool read;
+    int (*translate)(const char *, size_t *, size_t *);
     if (read)
         return true;
-    if (!translate)
-        translate = dlsym(RTLD_NEXT, "mallctlnametomib");
+    translate = dlsym(RTLD_NEXT, "mallctlnametomib");
     size_t two = 2;
     read = translate && !translate("arenas.create", mibs.create, &two) &&
            !translate("thread.arena", mibs.thread, &two);
@@ -117,10 +125,8 @@ SHOWN int mallctlbymib(const size_t *mib, size_t length, void *old, size_t *old_
     if (!real)
         return ENOENT;
     int failed = real(mib, length, old, old_size, new, new_size);
-    if (failed || length != 2 || !remedy_hooks_arenas() || !read_mibs())
-        return failed;
-    if (!memcmp(mib, mibs.create, sizeof(mibs.create)) ||
-        (new && !memcmp(mib, mibs.thread, sizeof(mibs.thread))))
-        ptescope_remedy_refresh();
+    if (!failed && length == 2 && remedy_hooks_arenas() && read_mibs())
+        hook_made(!memcmp(mib, mibs.create, sizeof(mibs.create)),
+                  new && !memcmp(mib, mibs.thread, sizeof(mibs.thread)), old);
     return failed;
 }
