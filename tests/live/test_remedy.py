@@ -105,7 +105,7 @@ def test_options_limit_the_sweeps(library: str, options: str, left_alone: str | 
     ],
 )
 def test_no_byte_is_lost(patterns: str, library: str, settings: str) -> None:
-    done = run_patterns(patterns, library, settings, 3)
+    done = run_patterns(patterns, library, settings, 2)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) > 1000
 

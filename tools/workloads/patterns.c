@@ -284,10 +284,12 @@ int main(int argc, char **argv) {
             control("arena.4096.purge");  // MALLCTL_ARENAS_ALL
     }
     uint64_t operations = w->operations;
+    free(w);
     for (int i = 0; i < count; i++) {
         void *result;
         pthread_join(threads[i], &result);
         operations += ((struct worker *)result)->operations;
+        free(result);
     }
     printf("%llu operations\n", (unsigned long long)operations);
     return 0;

@@ -27,11 +27,11 @@ def _how(given: Evidence) -> list[str]:
     return found.change.how
 
 
-def test_the_saving_is_what_is_empty_and_whole_give_or_take_a_tenth() -> None:
+def test_the_saving_is_a_range_around_what_is_empty_and_whole() -> None:
     found = remedy(_given())
     assert found is not None
     assert found.effect is not None
-    assert (found.effect.least, found.effect.most) == (91, 110)
+    assert (found.effect.least, found.effect.most) == (80, 110)
     assert found.numbers["whole"] == _EMPTY
 
 
@@ -39,7 +39,7 @@ def test_memory_of_another_allocator_makes_it_a_bound() -> None:
     given = _given()
     snapshot, glibc = given.snapshot, Allocator("glibc", serves="not malloc")
     other = replace(glibc, name="mimalloc", serves="calls of mi_*")
-    for beside, least in (([glibc], 91), ([glibc, other], 0)):
+    for beside, least in (([glibc], 80), ([glibc, other], 0)):
         process = replace(snapshot.process, other_allocators=beside)
         found = remedy(replace(given, snapshot=replace(snapshot, process=process)))
         assert found is not None
