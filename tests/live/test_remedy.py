@@ -295,3 +295,38 @@ def test_counters_that_the_remedy_cannot_have_written_are_ignored(content: bytes
     finally:
         program.kill()
         program.communicate()
+
+
+_DUCKDB = """
+import ctypes, sys, _duckdb, duckdb
+remedy = ctypes.CDLL("libptescope-remedy.so")
+library = ctypes.CDLL(_duckdb.__file__)
+state = remedy.ptescope_remedy_start_in(ctypes.c_void_p(library._handle), b"duckdb_je_")
+database = duckdb.connect(config={"threads": 2, "allocator_flush_threshold": "1MB"})
+for _ in range(3):
+    database.execute("create table t as select range as a, hash(range) as b from range(2000000)")
+    database.execute("drop table t")
+print(state, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_starts_in_the_jemalloc_of_a_library(folder: Path, library: str) -> None:
+    """DuckDB exports its jemalloc under a prefix; nothing else in the process has one."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", _DUCKDB],
+        env=os.environ | {"LD_PRELOAD": library, "LD_LIBRARY_PATH": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert _line(program) == "1\n"
+        remedy = find_remedy(program.pid)
+    finally:
+        program.kill()
+        program.communicate()
+    assert remedy is not None
+    assert remedy.state == "dontneed"
+    assert remedy.arenas > 1
+    assert remedy.purges > 0

@@ -9,6 +9,14 @@
 
 #include "parts.h"
 
+// The environment variable with the settings of a jemalloc: its prefix in capitals comes first.
+static void name_variable(const char *prefix, struct remedy_jemalloc *into) {
+    snprintf(into->conf_variable, sizeof(into->conf_variable), "%sMALLOC_CONF", prefix);
+    for (char *at = into->conf_variable; *at; at++)
+        if (*at >= 'a' && *at <= 'z')
+            *at += 'A' - 'a';
+}
+
 #ifdef PTESCOPE_REMEDY_PREFIX
 
 #define JOINED(a, b) a##b
@@ -25,10 +33,6 @@ extern void NAME(dallocx)(void *, int);
 extern const char *NAME(malloc_conf);
 
 bool remedy_find_jemalloc(struct remedy_jemalloc *into) {
-    static char variable[64] = QUOTE(PTESCOPE_REMEDY_PREFIX) "MALLOC_CONF";
-    for (char *at = variable; *at; at++)
-        if (*at >= 'a' && *at <= 'z')
-            *at += 'A' - 'a';
     *into = (struct remedy_jemalloc){
         .mallctl = NAME(mallctl),
         .mallctlnametomib = NAME(mallctlnametomib),
@@ -36,46 +40,43 @@ bool remedy_find_jemalloc(struct remedy_jemalloc *into) {
         .mallocx = NAME(mallocx),
         .dallocx = NAME(dallocx),
         .malloc_conf = &NAME(malloc_conf),
-        .conf_variable = variable,
     };
+    name_variable(QUOTE(PTESCOPE_REMEDY_PREFIX), into);
     return true;
 }
 
 #else
 
-static const char *const PREFIXES[][2] = {
-    {"", "MALLOC_CONF"},
-    {"je_", "JE_MALLOC_CONF"},
-    {"_rjem_", "_RJEM_MALLOC_CONF"},
-};
-
 // The symbol of this name, but not that of this object itself.
-static void *found(const char *prefix, const char *name) {
+static void *found(void *handle, const char *prefix, const char *name) {
     char whole[64];
     Dl_info its, own;
     snprintf(whole, sizeof(whole), "%s%s", prefix, name);
-    void *address = dlsym(RTLD_DEFAULT, whole);
-    if (address && dladdr(address, &its) && dladdr(PREFIXES, &own) &&
+    void *address = dlsym(handle, whole);
+    if (address && dladdr(address, &its) && dladdr((void *)(uintptr_t)found, &own) &&
         its.dli_fbase == own.dli_fbase)
         address = dlsym(RTLD_NEXT, whole);
     return address;
 }
 
-static bool found_all(const char *const *prefix, struct remedy_jemalloc *into) {
-    into->mallctl = found(prefix[0], "mallctl");
-    into->mallctlnametomib = found(prefix[0], "mallctlnametomib");
-    into->mallctlbymib = found(prefix[0], "mallctlbymib");
-    into->mallocx = found(prefix[0], "mallocx");
-    into->dallocx = found(prefix[0], "dallocx");
-    into->malloc_conf = found(prefix[0], "malloc_conf");
-    into->conf_variable = prefix[1];
+bool remedy_find_jemalloc_in(void *handle, const char *prefix, struct remedy_jemalloc *into) {
+    *into = (struct remedy_jemalloc){
+        .mallctl = found(handle, prefix, "mallctl"),
+        .mallctlnametomib = found(handle, prefix, "mallctlnametomib"),
+        .mallctlbymib = found(handle, prefix, "mallctlbymib"),
+        .mallocx = found(handle, prefix, "mallocx"),
+        .dallocx = found(handle, prefix, "dallocx"),
+        .malloc_conf = found(handle, prefix, "malloc_conf"),
+    };
+    name_variable(prefix, into);
     return into->mallctl && into->mallctlnametomib && into->mallctlbymib && into->mallocx &&
            into->dallocx;
 }
 
 bool remedy_find_jemalloc(struct remedy_jemalloc *into) {
-    for (size_t i = 0; i < sizeof(PREFIXES) / sizeof(*PREFIXES); i++)
-        if (found_all(PREFIXES[i], into))
+    static const char *const prefixes[] = {"", "je_", "_rjem_"};
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++)
+        if (remedy_find_jemalloc_in(RTLD_DEFAULT, prefixes[i], into))
             return true;
     return false;
 }

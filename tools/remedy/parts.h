@@ -30,9 +30,10 @@ struct remedy_jemalloc {
     void *(*mallocx)(size_t, int);
     void (*dallocx)(void *, int);
     const char *const *malloc_conf;
-    const char *conf_variable;  // the environment variable with its settings
+    char conf_variable[64];  // the environment variable with its settings
 };
 bool remedy_find_jemalloc(struct remedy_jemalloc *into);
+bool remedy_find_jemalloc_in(void *handle, const char *prefix, struct remedy_jemalloc *into);
 
 // kernel.c: whether one MADV_DONTNEED over an empty slot frees its PTE page
 bool remedy_kernel_frees(void);
@@ -57,6 +58,7 @@ bool remedy_hooks_overcommit(void);
 extent_hooks_t *remedy_hooks(void);
 
 // start.c
+enum ptescope_remedy_state remedy_start_with(const struct remedy_jemalloc *found);
 bool remedy_hooks_arenas(void);  // whether the remedy has started
 
 // arenas.c

@@ -18,6 +18,13 @@ __attribute__((constructor)) static void start(void) {
     ptescope_remedy_start();
 }
 
+enum ptescope_remedy_state ptescope_remedy_start_in(void *handle, const char *prefix) {
+    struct remedy_jemalloc found;
+    if (!remedy_find_jemalloc_in(handle, prefix, &found))
+        return PTESCOPE_REMEDY_UNUSED;
+    return remedy_start_with(&found);
+}
+
 struct beginning {
     void *(*posix)(void *);
     int (*c11)(void *);

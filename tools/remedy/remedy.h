@@ -54,6 +54,10 @@ struct ptescope_remedy_counters {
 // Read PTESCOPE_REMEDY and set the hooks of every arena; returns the state.
 enum ptescope_remedy_state ptescope_remedy_start(void);
 
+// The same for a jemalloc in a library that the program has opened: `handle` is of dlopen, and
+// `prefix` that of its functions, which the library has to export. Only the shared object has it.
+enum ptescope_remedy_state ptescope_remedy_start_in(void *handle, const char *prefix);
+
 // Set the hooks of the calling thread's arena, if it has default hooks.
 void ptescope_remedy_thread(void);
 

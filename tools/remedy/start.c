@@ -90,10 +90,22 @@ static bool set_hooks(bool remap) {
     return atomic_load(&remedy_counters)->arenas > 0;
 }
 
+static enum ptescope_remedy_state state_now(void) {
+    return (enum ptescope_remedy_state)ptescope_remedy_counters()->state;
+}
+
 enum ptescope_remedy_state ptescope_remedy_start(void) {
+    struct remedy_jemalloc found;
+    return remedy_find_jemalloc(&found) ? remedy_start_with(&found) : state_now();
+}
+
+enum ptescope_remedy_state remedy_start_with(const struct remedy_jemalloc *found) {
     char wrong[64];
-    if (hooked || !remedy_find_jemalloc(&jemalloc) || !is_jemalloc_5())
-        return (enum ptescope_remedy_state)ptescope_remedy_counters()->state;
+    if (state_now() != PTESCOPE_REMEDY_UNUSED)
+        return state_now();  // it has started, or has said why not
+    jemalloc = *found;
+    if (!is_jemalloc_5())
+        return PTESCOPE_REMEDY_UNUSED;
     if (!remedy_read_options(getenv("PTESCOPE_REMEDY"), &options, wrong, sizeof(wrong))) {
         fprintf(stderr,
                 "ptescope remedy: does nothing: PTESCOPE_REMEDY has \"%s\"; the words are "
