@@ -4,9 +4,7 @@
 import random
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
-from tools.remedy.build import built_remedy
 from tools.workloads.redis import Redis, private_redis
 from tracer.allocator.remedy import find_remedy
 
@@ -49,12 +47,12 @@ def _round(redis: Redis, commands: bytes) -> str:
     return digest
 
 
-def test_the_data_of_redis_is_the_same_with_and_without_the_remedy(tmp_path: Path) -> None:
-    library, settings = built_remedy(tmp_path), "dirty_decay_ms:0"
+def test_the_data_of_redis_is_the_same_with_and_without_the_remedy(remedy_library: str) -> None:
+    settings = "dirty_decay_ms:0"
     chance = random.Random(1)
     with (
         private_redis(MALLOC_CONF=settings) as plain,
-        private_redis(MALLOC_CONF=settings, LD_PRELOAD=library) as redis,
+        private_redis(MALLOC_CONF=settings, LD_PRELOAD=remedy_library) as redis,
     ):
         for _ in range(_ROUNDS):
             commands = b"".join(_commands(chance))
