@@ -4,8 +4,9 @@
     python -m tools.bench.remedy [RUNS]
 
 Each program runs RUNS times without and with it, in turns. The table has medians: PTE pages and
-empty ones at rest, read by a census, and the ratio of the times (of work, for Redis per request).
-In brackets are the lowest and highest ratio of two runs in turn, which say how much is noise.
+empty ones at rest, read by a census, and what the work takes with the remedy, divided by what it
+takes without: the elapsed time (for Redis, of redis-benchmark) and the processor time of the
+program. In brackets are the lowest and highest ratio of two runs in turn; they show the noise.
 """
 
 import os
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from psutil import Process
 
 from tools.bench.around import requests_per_second
 from tools.prove_advice.programs import Start, churn, phase
@@ -33,7 +36,8 @@ _REST = 16.0
 
 @dataclass(frozen=True)
 class _Measured:
-    seconds: float
+    elapsed: float
+    processor: float
     pte_pages: int
     empty: int
 
@@ -42,10 +46,12 @@ _Run = Callable[[Reader, str, str], _Measured]
 """Runs a program under a remedy ("": none) and settings of jemalloc."""
 
 
-def _at_rest(reader: Reader, pid: int, seconds: float, rest: float) -> _Measured:
+def _at_rest(reader: Reader, pid: int, elapsed: float, rest: float) -> _Measured:
+    times = Process(pid).cpu_times()
     time.sleep(rest)
     census = reader.census(open_target(pid))
-    return _Measured(seconds, census.pte_pages, int(census.occupancy[0]))
+    processor = times.user + times.system
+    return _Measured(elapsed, processor, census.pte_pages, int(census.occupancy[0]))
 
 
 def _rest(settings: str) -> float:
@@ -56,8 +62,8 @@ def _redis(reader: Reader, remedy: str, settings: str) -> _Measured:
     with private_redis(LD_PRELOAD=remedy, MALLOC_CONF=settings) as server:
         server.fill(40_000, 30_000)
         server.flush()
-        seconds = 1e6 / requests_per_second(server)
-        return _at_rest(reader, server.pid, seconds, _rest(settings))
+        elapsed = 1e6 / requests_per_second(server)
+        return _at_rest(reader, server.pid, elapsed, _rest(settings))
 
 
 def _program(start: Start) -> _Run:
@@ -67,8 +73,8 @@ def _program(start: Start) -> _Run:
             began = time.monotonic()
             program.begin()
             program.done.wait()
-            seconds = time.monotonic() - began
-            return _at_rest(reader, program.pid, seconds, _rest(settings))
+            elapsed = time.monotonic() - began
+            return _at_rest(reader, program.pid, elapsed, _rest(settings))
 
     return run
 
@@ -84,7 +90,7 @@ _ROWS: tuple[tuple[str, str, _Run, bool], ...] = (
     ("buffers, 4 threads", _BACKGROUND, _BUFFERS, False),
     ("buffers, 4 threads", f"{_BACKGROUND},dirty_decay_ms:0", _BUFFERS, False),
 )
-"""Name, settings of jemalloc, program, and whether its time says anything: buffers waits."""
+"""Name, settings of jemalloc, program, and whether its elapsed time says anything: buffers waits."""
 
 
 def _tables(runs: list[_Measured]) -> str:
@@ -95,13 +101,16 @@ def _tables(runs: list[_Measured]) -> str:
 def _row(name: str, settings: str, pairs: list[tuple[_Measured, _Measured]], timed: bool) -> str:
     without, with_it = (list(runs) for runs in zip(*pairs, strict=True))
     gone = 1 - median(run.empty for run in with_it) / max(median(r.empty for r in without), 1)
-    ratio = "-"
-    if timed:
-        times = [median(run.seconds for run in runs) for runs in (without, with_it)]
-        each = [after.seconds / before.seconds for before, after in pairs]
-        ratio = f"{times[1] / times[0]:.3f} ({min(each):.3f} to {max(each):.3f})"
-    cells = [name, settings or "defaults", _tables(without), _tables(with_it), f"{gone:.0%}", ratio]
-    return f"| {' | '.join(cells)} |"
+    elapsed = _ratio([(before.elapsed, after.elapsed) for before, after in pairs])
+    processor = _ratio([(before.processor, after.processor) for before, after in pairs])
+    cells = [name, settings or "defaults", _tables(without), _tables(with_it), f"{gone:.1%}"]
+    return f"| {' | '.join([*cells, elapsed if timed else '-', processor])} |"
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> str:
+    before, after = (median(times) for times in zip(*pairs, strict=True))
+    each = [with_it / without for without, with_it in pairs]
+    return f"{after / before:.3f} ({min(each):.3f} to {max(each):.3f})"
 
 
 def main() -> None:
@@ -110,8 +119,11 @@ def main() -> None:
     kernel = kernel_facts()
     reader = open_reader(kernel.levels)
     print(f"{kernel.release}, {os.cpu_count()} processors, medians of {count} runs\n")
-    print("| program | jemalloc | PTE pages, empty: without | with | empty ones gone | time |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print(
+        "| program | jemalloc | PTE pages, empty: without | with | empty ones gone "
+        "| time | processor time |"
+    )
+    print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         remedy = built_remedy(Path(folder))
         for name, settings, run, timed in _ROWS:
