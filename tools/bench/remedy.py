@@ -90,7 +90,7 @@ _ROWS: tuple[tuple[str, str, _Run, bool], ...] = (
     ("buffers, 4 threads", _BACKGROUND, _BUFFERS, False),
     ("buffers, 4 threads", f"{_BACKGROUND},dirty_decay_ms:0", _BUFFERS, False),
 )
-"""Name, settings of jemalloc, program, and whether its elapsed time says anything: buffers waits."""
+"""Name, settings of jemalloc, program, and whether the elapsed time counts: buffers waits."""
 
 
 def _tables(runs: list[_Measured]) -> str:

@@ -110,9 +110,6 @@ bool remedy_make_hooks(extent_hooks_t *own, bool remap) {
     hooks.commit = commit;
     hooks.decommit = decommit;
     hooks.merge = merge;
-    // Under retain:true the default does nothing but refuse (extent_mmap.c, extent_dalloc_mmap).
-    // Without it jemalloc does not even call it (ehooks.h, ehooks_dalloc_will_fail).
-    hooks.dalloc = NULL;
     return true;
 }
 

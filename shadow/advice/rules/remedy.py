@@ -86,6 +86,11 @@ def remedy(evidence: Evidence) -> Finding | None:
             "With any extent hooks jemalloc clears large callocs by writing zeros, and hpa and "
             "san_guard_* do not work; the remedy does nothing under these two.",
             *(
+                ["Huge pages are set to always: a swept slot may get one at its next use."]
+                if evidence.host.thp == "always"
+                else []
+            ),
+            *(
                 [
                     "On this kernel the slot is mapped again: that takes the mmap lock for "
                     "writing, and loses the NUMA policy and madvise flags of the slot."
