@@ -101,6 +101,7 @@ def test_every_arena_has_the_hooks_those_made_later_too(remedy_library: str, set
         ("san_guard_large:1", "", "guards", "san_guard"),
         ("", "rate=fast", "bad_option", '"rate=fast"'),
         ("", "min=1T", "bad_option", '"min=1T"'),
+        ("", "rate=0", "bad_option", '"rate=0"'),
         ("", "remap,sweep", "bad_option", '"sweep"'),
         ("retain:false", "quiet", "no_retain", ""),
     ],

@@ -44,7 +44,7 @@ static bool read_word(const char *word, struct remedy_options *into) {
         into->dry_run = true;
     else if (!strcmp(word, "quiet"))
         into->quiet = true;
-    else if (!strncmp(word, "rate=", 5) && read_number(word + 5, false, &number))
+    else if (!strncmp(word, "rate=", 5) && read_number(word + 5, false, &number) && number)
         into->rate = number;
     else if (!strncmp(word, "min=", 4) && read_number(word + 4, true, &number))
         into->min = number;
