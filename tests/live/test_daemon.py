@@ -33,6 +33,8 @@ from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
 
+pytestmark = pytest.mark.alone
+
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _BASE = 0x10_0000_0000
 _NORESERVE = 0x4000  # MAP_NORESERVE, which Python 3.11 does not name

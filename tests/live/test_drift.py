@@ -25,6 +25,8 @@ from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
 from tracer.procfs import vm_pte_kib
 
+pytestmark = pytest.mark.alone
+
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _SECONDS = 8.0
 """Long enough for a busy machine; `tools.bench.drift` checks the limit of 2 s."""
@@ -119,7 +121,8 @@ def test_the_daemon_shows_current_numbers(victim: Victim) -> None:
         before = session.pte_pages
         victim.populate(range(SLOTS))
         shown = {process.pid: process for process in host.view().processes}[victim.pid]
-        assert shown.vm_pte_kib == vm_pte_kib(victim.pid)
+        # A busy victim frees a PTE page and makes it again, so the two readings may differ by it.
+        assert abs(shown.vm_pte_kib - vm_pte_kib(victim.pid)) <= 4
         assert shown.snapshot is not None
         assert shown.snapshot.now.vm_pte_kib == shown.vm_pte_kib
         _until(host.step, lambda: session.pte_pages >= before + SLOTS - 1)
