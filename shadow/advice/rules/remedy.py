@@ -38,14 +38,15 @@ def _change(evidence: Evidence, *, remap: bool) -> Change:
     prefix = _PREFIX.fullmatch(allocator.serves or "")
     if prefix:
         return Change(
-            f"Link the remedy into the program or library that has this jemalloc, and have it "
+            "Link the remedy into the program or library that has this jemalloc, and have it "
             f"call ptescope_remedy_start; its jemalloc answers to {prefix[1]}mallctl.",
             [f"make -C tools/remedy libptescope-remedy.a PREFIX={prefix[1]}", *options],
         )
     preloaded = (allocator.linked or "").startswith("preloaded")
     inside = (allocator.linked or "").startswith(("in the executable", "inside"))
     return Change(
-        "Preload the remedy: jemalloc then frees the PTE pages of its free memory itself."
+        "Preload the remedy, which a clone of ptescope has: jemalloc then frees the PTE pages of "
+        "its free memory itself."
         + (" The image with jemalloc has to export mallctl; else link it in." if inside else ""),
         [
             "make -C tools/remedy install",
@@ -58,7 +59,7 @@ def _change(evidence: Evidence, *, remap: bool) -> Change:
 def _effect(empty: int, *, sure: bool) -> Effect:
     basis = (
         "counted: the empty slots that lie whole in one private anonymous mapping; those that are "
-        "not free memory of jemalloc stay; measured were four fifths and more of this count"
+        "not free memory of jemalloc stay; measured savings were four fifths of this or more"
     )
     return Effect(round(_LEAST * empty) if sure else 0, round(_MOST * empty), basis)
 
@@ -82,7 +83,7 @@ def remedy(evidence: Evidence) -> Finding | None:
             "The hooks run inside the program; they are GPL-2.0, which matters if you pass on a "
             "program that is linked with them.",
             "A merge that completes a slot costs one more system call, about 1 us, and the next "
-            "use of the slot a new PTE page. PTESCOPE_REMEDY=rate=N limits them.",
+            "use of the slot a new PTE page. PTESCOPE_REMEDY=rate=N limits them to N a second.",
             "With any extent hooks jemalloc clears large callocs by writing zeros, and hpa and "
             "san_guard_* do not work; the remedy does nothing under these two.",
             *(
