@@ -156,38 +156,6 @@ def test_a_forked_child_counts_for_itself(remedy_library: str) -> None:
     assert forked.purges < parent.purges
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"PTEREMDY",
-        b"PTEREMDY" + b"\xff" * 4088,
-        b"PTEREMDX" + bytes([1, 0, 0, 0, 88, 0, 0, 0, 1, 0, 0, 0, 1]) + bytes(100),
-        b"PTEREMDY" + bytes([1, 0, 0, 0, 88, 0, 0, 0, 1, 0, 0, 0, 99]) + bytes(100),
-        b"PTEREMDY" + bytes([1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 1]) + bytes(100),
-    ],
-)
-def test_counters_that_the_remedy_cannot_have_written_are_ignored(content: bytes) -> None:
-    script = (
-        "import mmap, os, sys\n"
-        "file = os.memfd_create('ptescope-remedy')\n"
-        "os.ftruncate(file, 4096)\n"
-        f"os.pwrite(file, {content!r}, 0)\n"
-        "page = mmap.mmap(file, 4096)\n"
-        "print(1, flush=True)\n"
-        "sys.stdin.read()"
-    )
-    program = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        _line(program)
-        assert find_remedy(program.pid) is None
-    finally:
-        program.kill()
-        program.communicate()
-
-
 _DUCKDB = """
 import ctypes, sys, _duckdb, duckdb
 remedy = ctypes.CDLL("libptescope-remedy.so")
@@ -221,3 +189,42 @@ def test_it_starts_in_the_jemalloc_of_a_library(remedy_folder: Path, remedy_libr
     assert remedy.state == "dontneed"
     assert remedy.arenas > 1
     assert remedy.purges > 0
+
+
+_UNAME = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+int uname(struct utsname *name) {
+    memset(name, 0, sizeof(*name));
+    snprintf(name->release, sizeof(name->release), "%s", getenv("RELEASE"));
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("release", "options", "state"),
+    [
+        ("6.18.2-generic", "", "dontneed"),
+        ("7.0.0", "", "kernel_flawed"),
+        ("7.1.8-2-amd64", "", "kernel_flawed"),
+        ("7.1.8-2-amd64", "remap", "remap"),
+        ("7.1.9", "", "dontneed"),
+        ("7.2", "", "dontneed"),
+    ],
+)
+def test_it_sweeps_nothing_on_kernels_that_flush_the_wrong_slot(
+    remedy_library: str, tmp_path: Path, release: str, options: str, state: str
+) -> None:
+    shim = tmp_path / "uname.so"
+    compiler = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(shim)]
+    subprocess.run(compiler, input=_UNAME, text=True, check=True)
+    script = "import sys; print(1, flush=True); sys.stdin.read()"
+    preload = f"{shim}:{remedy_library}"
+    with _python(script, preload, RELEASE=release, PTESCOPE_REMEDY=options) as program:
+        _line(program)
+        remedy = find_remedy(program.pid)
+    assert remedy is not None
+    assert remedy.state == state
