@@ -6,8 +6,9 @@
 Each program runs RUNS times without the remedy and with it, side by side; both work in turns of a
 few seconds and then rest together. The table has medians: of PTE pages and empty ones at rest,
 read by a census, and of what a turn takes with the remedy divided by what the turn beside it takes
-without; each goes first as often as the other. The times are the elapsed time (for Redis, of redis-benchmark) and the processor time of the program.
-In brackets are the quartiles of these ratios, which show the noise.
+without. Each goes first as often as the other. The time is the elapsed time, for Redis that of
+redis-benchmark; the processor time is that of the program. In brackets are the quartiles of the
+ratios, which show the noise.
 """
 
 import os
