@@ -136,7 +136,7 @@ def _program(start: Start) -> _Measure:
     return measure
 
 
-_CHURN, _BUFFERS = _program(churn(2, 80)), _program(phase(4, 1024, 1 << 16, 1 << 20, 0, 1))
+_CHURN, _BUFFERS = _program(churn(2, 40)), _program(phase(4, 1024, 1 << 16, 1 << 20, 0, 1))
 _ROWS: tuple[tuple[str, _Measure, bool], ...] = (
     ("Redis, SETs and FLUSHALL", _redis, True),
     ("churn, 2 threads", _CHURN, True),

@@ -32,13 +32,37 @@ static bool value(const char *name, void *into, size_t size) {
     return !jemalloc.mallctl(name, into, &size, NULL, 0);
 }
 
-// NULL: this jemalloc lacks something.
+static unsigned arenas(void) {
+    unsigned all = 0;
+    value("arenas.narenas", &all, sizeof(all));
+    return all;
+}
+
+static void update_initialized(void) {
+    uint64_t epoch = 1;
+    // "initialized" is as of the last epoch (ctl.c, ctl_refresh).
+    jemalloc.mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
+}
+
+static bool is_initialized(unsigned arena) {
+    bool initialized = false;
+    return get(INITIALIZED, arena, &initialized, sizeof(initialized)) && initialized;
+}
+
+// Returns jemalloc's own hooks; NULL: this jemalloc lacks something. An arena that is not
+// initialised has them in any case (ctl.c, arena_i_extent_hooks_ctl); the program may have replaced
+// those of others.
 extent_hooks_t *remedy_take_arenas(const struct remedy_jemalloc *found) {
     jemalloc = *found;
     for (int i = 0; i < NAMES; i++)
         if (jemalloc.mallctlnametomib(names[i].name, names[i].mib, &names[i].length))
             return NULL;
-    return get(HOOKS, 0, &defaults, sizeof(defaults)) ? defaults : NULL;
+    update_initialized();
+    get(HOOKS, 0, &defaults, sizeof(defaults));
+    for (unsigned arena = arenas(); arena-- > 0;)
+        if (!is_initialized(arena) && get(HOOKS, arena, &defaults, sizeof(defaults)))
+            break;
+    return defaults;
 }
 
 // Sets the hooks of an initialised arena.
@@ -68,17 +92,9 @@ static void make_arena(unsigned arena) {
         jemalloc.dallocx(memory, flags);
 }
 
-static bool is_initialized(unsigned arena) {
-    bool initialized = false;
-    return get(INITIALIZED, arena, &initialized, sizeof(initialized)) && initialized;
-}
-
 void remedy_hook_arenas(void) {
-    unsigned all = 0, automatic = 0;
-    uint64_t epoch = 1;
-    // "initialized" is as of the last epoch (ctl.c, ctl_refresh).
-    jemalloc.mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
-    value("arenas.narenas", &all, sizeof(all));
+    unsigned all = arenas(), automatic = 0;
+    update_initialized();
     if (per_cpu())
         value("opt.narenas", &automatic, sizeof(automatic));
     for (unsigned arena = 0; arena < all; arena++) {

@@ -10,7 +10,7 @@
 
 static struct remedy_options options;
 static struct remedy_jemalloc jemalloc;
-static bool hooked;
+static atomic_bool hooked;
 
 static bool is_true(const char *name) {
     bool value = false;
