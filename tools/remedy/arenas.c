@@ -3,6 +3,7 @@
 //
 // An arena with other hooks than jemalloc's own belongs to the program, and stays as it is.
 
+#include <stdio.h>
 #include <string.h>
 
 #include "parts.h"
@@ -49,20 +50,41 @@ static bool is_initialized(unsigned arena) {
     return get(INITIALIZED, arena, &initialized, sizeof(initialized)) && initialized;
 }
 
-// Returns jemalloc's own hooks; NULL: this jemalloc lacks something. An arena that is not
-// initialised has them in any case (ctl.c, arena_i_extent_hooks_ctl); the program may have replaced
-// those of others.
+// jemalloc's own hooks. The program may have replaced those of arenas in use, so they are read
+// from one that is not initialised yet (ctl.c, arena_i_extent_hooks_ctl), or else from a new one.
+static extent_hooks_t *own_hooks(void) {
+    extent_hooks_t *own = NULL;
+    unsigned new;
+    char destroy[32];
+    update_initialized();
+    for (unsigned arena = arenas(); arena-- > 0;)
+        if (!is_initialized(arena) && get(HOOKS, arena, &own, sizeof(own)))
+            return own;
+    if (!value("arenas.create", &new, sizeof(new)))
+        return NULL;
+    get(HOOKS, new, &own, sizeof(own));
+    snprintf(destroy, sizeof(destroy), "arena.%u.destroy", new);
+    jemalloc.mallctl(destroy, NULL, NULL, NULL, 0);
+    return own;
+}
+
+// Returns jemalloc's own hooks; NULL: this jemalloc lacks something.
 extent_hooks_t *remedy_take_arenas(const struct remedy_jemalloc *found) {
     jemalloc = *found;
     for (int i = 0; i < NAMES; i++)
         if (jemalloc.mallctlnametomib(names[i].name, names[i].mib, &names[i].length))
             return NULL;
-    update_initialized();
-    get(HOOKS, 0, &defaults, sizeof(defaults));
-    for (unsigned arena = arenas(); arena-- > 0;)
-        if (!is_initialized(arena) && get(HOOKS, arena, &defaults, sizeof(defaults)))
-            break;
+    defaults = own_hooks();
     return defaults;
+}
+
+bool remedy_expects_arenas(void) {
+    unsigned automatic = 0;
+    value("opt.narenas", &automatic, sizeof(automatic));
+    for (unsigned arena = 0; arena < automatic; arena++)
+        if (!is_initialized(arena))
+            return true;
+    return false;
 }
 
 // Sets the hooks of an initialised arena.

@@ -63,6 +63,7 @@ bool remedy_hooks_arenas(void);  // whether the remedy has started
 
 // arenas.c
 extent_hooks_t *remedy_take_arenas(const struct remedy_jemalloc *jemalloc);
+bool remedy_expects_arenas(void);  // whether threads to come may get arenas that are not made yet
 void remedy_hook_arenas(void);
 void remedy_hook_arena(unsigned arena);
 void remedy_hook_huge_arena(void);

@@ -87,7 +87,7 @@ static bool set_hooks(bool remap) {
     remedy_sweep_with(&options, remap, remedy_hooks_overcommit());
     remedy_hook_arenas();
     remedy_hook_huge_arena();
-    return atomic_load(&remedy_counters)->arenas > 0;
+    return ptescope_remedy_counters()->arenas > 0 || remedy_expects_arenas();
 }
 
 static enum ptescope_remedy_state state_now(void) {
