@@ -82,4 +82,4 @@ def test_one_module_imports_bcc() -> None:
         for name, tree in _modules("shadow", "tracer", "tools")
         if "bcc" in _imports(tree) or "import_module('bcc')" in ast.unparse(tree)
     ]
-    assert named == ["tracer.bpf.program"]
+    assert named == ["tracer.bpf.compiler"]

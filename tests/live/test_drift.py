@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from tests.live.actor import SLOT
 from tests.live.attached import attached, truth
 from tools.workloads.victim import SLOTS, Victim, victim
 from tracer.census import open_reader
-from tracer.daemon import Host, Limits, Selection
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
 from tracer.procfs import vm_pte_kib

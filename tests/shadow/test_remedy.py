@@ -10,7 +10,7 @@ from shadow.records import Facts
 from shadow.remedy import REMEDY_STATES, Remedy
 from shadow.report.format import origin_lines
 from shadow.snapshot import Process
-from shadow.table import HugePages
+from shadow.table.state import HugePages
 from shadow.trace.facts import MOST, decode_facts
 from tests.shadow.advice.build import evidence, jemalloc
 

@@ -88,7 +88,7 @@ def runs(
 ) -> Iterator[dict[str, Future[_GuestRun]]]:
     """Run all machines, two at a time, by series; first compile the code for any CPU."""
     subprocess.run(
-        [sys.executable, "-c", "from shadow.table import prepare; prepare()"],
+        [sys.executable, "-c", "from shadow.precompile import prepare; prepare()"],
         env={"NUMBA_CPU_NAME": "generic"},
         check=True,
         cwd=_ROOT,

@@ -19,9 +19,9 @@ from shadow.advice.family import FamilyAdvice, JudgedProcess, advise_family
 from shadow.errors import DamagedTraceError, NoSuchTargetError, PtescopeError, UsageError
 from shadow.history import KEPT_EVENTS, History, HistoryStore
 from shadow.plural import counted
+from shadow.precompile import prepare
 from shadow.report.advice import render_advice, render_family_advice
 from shadow.snapshot import SCHEMA
-from shadow.table import prepare
 from shadow.trace import TraceReader
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, seconds, whole
