@@ -36,6 +36,7 @@ from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session
 from tracer.probes.sources import Backend
 from tracer.process.target import open_target
+from tracer.stacks.messages import packed
 
 _RATE = 10_000
 
@@ -290,6 +291,18 @@ def test_an_unwinder_that_dies_costs_the_stacks_but_no_event() -> None:
     emptied = emptied_in(found)
     assert emptied["purge", ("purge_run", "purge_five", "purge", "named")] == 5
     assert emptied["cut", ("not sampled",)] == 4
+
+
+def test_an_unwinder_that_fails_says_why() -> None:
+    with known_program() as program, watching(stack_rate=_RATE) as attach:
+        session = attach(program.pid)
+        assert attach.stacks
+        os.write(attach.stacks._orders, packed([1, 2, 3]))
+        attach.stacks.flush()
+        session.stop()
+        problem = report(session.snapshot()).totals.problem
+    assert problem is not None
+    assert problem.startswith("The unwinder failed (ValidationError: ")
 
 
 def test_children_have_their_own_stacks() -> None:
