@@ -176,9 +176,9 @@ static __always_inline void on_call_end(struct target *target, struct call *call
         code_changed(target->owner);
     bool moves = e.kind == KIND_REMAP_TO;  // its event has the new range
     u64 start = moves ? call->a : e.address, length = moves ? page_up(call->b) : e.length;
+    enum stack_wish wish = wish_of_call(&e.kind, &e.aux, &e.address, &e.length, start, length);
     if (e.kind != NO_EVENT)
-        emit_with(wish_of_call(e.kind, e.aux, start, length), target, e.kind, e.address, e.length,
-                  e.aux);
+        emit_with(wish, target, e.kind, e.address, e.length, e.aux);
     // mremap unmaps the target range first, and may have moved some of several VMAs.
     if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
         emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);
