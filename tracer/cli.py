@@ -25,6 +25,7 @@ _COMMANDS = {
     "census": "census:CensusCommand",
     "record": "record:RecordCommand",
     "replay": "replay:ReplayCommand",
+    "report": "report:ReportCommand",
     "import": "import_:ImportCommand",
     "export": "export:ExportCommand",
     "advise": "advise:AdviseCommand",

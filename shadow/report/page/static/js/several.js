@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The overview of several processes: a sentence, and a table from which one is chosen.
+
+import { adviceCards } from "./advice.js";
+import { element } from "./dom.js";
+import { bytes, count, counted, pagesSize, share } from "./format.js";
+import { severity, VERDICTS } from "./headline.js";
+import { processName } from "./model.js";
+import { bar, table } from "./table.js";
+
+/**
+ * The overview.
+ * @param {Object} report the JSON document
+ * @param {number} chosen the process shown below
+ */
+export function overview(report, chosen) {
+  const { processes, families } = report;
+  const order = processes.map((_, at) => at).sort((one, other) => processes[other].now.empty - processes[one].now.empty);
+  const sum = (name) => processes.reduce((total, plain) => total + plain.now[name], 0);
+  const [empty, all] = [sum("empty"), sum("pte_pages")];
+  const worst = processes[order[0]];
+  return element(
+    "section",
+    { id: "overview" },
+    element(
+      "p.lead",
+      {},
+      `${counted(processes.length, "process")} waste ${pagesSize(empty)} of kernel memory: ${count(empty)} of their ` +
+        `${count(all)} PTE pages map nothing (${share(empty, all)}). ${processName(worst)} wastes most.`,
+    ),
+    processTable(processes, order, chosen),
+    ...(families ?? []).map(familyCard),
+  );
+}
+
+function processTable(processes, order, chosen) {
+  const most = processes[order[0]].now.empty;
+  const rows = order.map((at) => {
+    const { now, window: seen } = processes[at];
+    const link = { href: `#process-${at}`, "aria-current": at === chosen ? "true" : null };
+    return [
+      element("a", link, processName(processes[at])),
+      element("span", { "data-process": at, "data-figure": "now.pte_pages" }, count(now.pte_pages)),
+      element("span", { "data-process": at, "data-figure": "now.empty" }, count(now.empty)),
+      bar(now.empty, most, "empty"),
+      share(now.empty, now.pte_pages),
+      count(seen.lost),
+      VERDICTS[severity(now)],
+    ];
+  });
+  return table("Processes, the most wasteful first", ["Process", "#PTE pages", "#empty", "", "#of all", "#lost events", ""], rows);
+}
+
+function familyCard(family) {
+  return element(
+    "details",
+    {},
+    element("summary", {}, `Together (${family.by} ${family.key}): ${count(family.empty)} of ${count(family.pte_pages)} PTE pages empty, VmPTE ${bytes(family.vm_pte_kib * 1024)}`),
+    family.advice ? adviceCards(family.advice, family.advice_limits) : null,
+  );
+}
