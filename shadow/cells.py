@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shadow.engine import Engine
-from shadow.mapped_tables import owners_of_slots, shadow_owners
-from shadow.mapping_names import mapping_kind_text
 from shadow.page_columns import PtePages
 from shadow.policy import POLICIES, Policy
 
-__all__ = ("ENTRY_BITS", "LAZYFREE", "Causes", "Cells", "cells_of", "cells_of_pages")
+__all__ = ("ENTRY_BITS", "LAZYFREE", "Causes", "Cells", "cells_of_pages", "states_of")
 
 ENTRY_BITS = 10
 """Bits of a state that hold the number of entries, 0 to 512."""
@@ -65,39 +62,14 @@ class Cells:
     emptied: Causes | None = None
 
 
-def cells_of(engine: Engine) -> Cells:
-    """The current cells of a shadow."""
-    records = engine.table.state.records
-    records = records[(records["live"] != 0) & (records["huge"] == 0) & (records["slot"] >= 0)]
-    records = records[np.argsort(records["slot"])]
-    owners = shadow_owners(engine.table, engine.names)
-    lazy = (records["refs"] > 0) & (records["refs"] == records["lazies"])
-    return Cells(
-        slots=records["slot"].copy(),
-        states=_states(records["refs"], records["live"], lazy),
-        owner=owners_of_slots(engine.table, owners, records["slot"]),
-        owners=[owner.name or mapping_kind_text(owner.kind) for owner in owners.owners],
-        made=_causes(records, "made", None),
-        emptied=_causes(records, "emptied", "emptied_pages"),
-    )
-
-
-def _states(refs: Any, live: Any, lazy: Any) -> npt.NDArray[np.uint16]:
+def states_of(refs: Any, live: Any, lazy: Any) -> npt.NDArray[np.uint16]:
+    """(n,) the states of cells, from entries, policies and whether all are lazyfree."""
     states: npt.NDArray[np.uint16] = (
         refs.astype(np.uint16)
         | live.astype(np.uint16) << np.uint16(ENTRY_BITS)
         | np.where(lazy, np.uint16(LAZYFREE), np.uint16(0))
     )
     return states
-
-
-def _causes(records: npt.NDArray[Any], what: str, pages: str | None) -> Causes:
-    return Causes(
-        call=records[f"{what}_call"].copy(),
-        pages=records[pages].copy() if pages else np.zeros(len(records), np.uint32),
-        tid=records[f"{what}_by"].copy(),
-        time=records[what].copy(),
-    )
 
 
 def cells_of_pages(pages: PtePages, running: Policy) -> Cells:
@@ -108,7 +80,7 @@ def cells_of_pages(pages: PtePages, running: Policy) -> Cells:
     live = np.full(len(pages.slots), 1 << running)
     return Cells(
         slots=pages.slots,
-        states=_states(pages.entries, live, np.zeros(len(pages.slots), np.bool_)),
+        states=states_of(pages.entries, live, np.zeros(len(pages.slots), np.bool_)),
         owner=np.array([place[name] for name in mapped] or [-1] * len(live), np.int64),
         owners=owners,
     )

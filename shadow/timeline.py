@@ -9,13 +9,14 @@ every other one and takes half as many from then on. So a run of any length fits
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shadow.cells import Cells, cells_of
+from shadow.cells import Cells
 from shadow.engine import Engine
 from shadow.policy import POLICIES
 from shadow.records import Facts
 from shadow.replay.span import Span
 from shadow.snapshot import Snapshot
 from shadow.table import Counter
+from shadow.take_cells import cells_of
 
 __all__ = ("POINTS", "Moment", "Point", "Timeline", "Timelines")
 

@@ -6,7 +6,6 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from shadow import whatif
 from shadow.advice import Evidence
@@ -14,16 +13,16 @@ from shadow.advice.collect import evidence_of
 from shadow.errors import NoSuchTargetError, UsageError
 from shadow.history import History, HistoryStore
 from shadow.plural import counted
-from shadow.report.page.data import PageProcess, Source
+from shadow.report.page.data import Source
 from shadow.table import prepare
-from shadow.timeline import Timeline
 from tracer.capabilities import drop_capabilities
 from tracer.commands.advised import Advised, add_keep, advise_on_traces
 from tracer.commands.argument_types import pid, seconds
+from tracer.commands.courses import Courses
 from tracer.commands.options import add_backend, add_max_memory
 from tracer.commands.output import print_report
-from tracer.commands.page import POINT_SECONDS, HtmlPage, add_html
-from tracer.follow.loop import Stop, Task, follow
+from tracer.commands.page import HtmlPage, add_html
+from tracer.follow.loop import Stop, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import LAST_PATIENCE_NS, Session
 from tracer.kernel import kernel_facts
@@ -101,11 +100,15 @@ class AdviseCommand:
             if args.traces:
                 return _on_traces(args, page)
             pids = [args.pid] if args.name is None else find_all_by_name(args.name)
-            followed = _follow(pids, args, page)
+            followed = list[_Followed]()
+            courses = Courses(lambda: [session for session, _ in followed])
+            _follow(pids, args, followed, page, courses)
+            known = _known(followed)
             advised = Advised()
-            advised.add(_evidence(followed), detail=args.detail)
-            timelines = [each.timeline for each in followed if each.timeline]
-            page.write(advised.document(), [PageProcess.of_timeline(each) for each in timelines])
+            advised.add(_evidence(known), detail=args.detail)
+            if page.wanted:
+                processes = courses.processes([session for session, _ in known])
+                page.write(advised.document(), processes)
             _show(advised, args)
         return 0
 
@@ -125,24 +128,27 @@ def _show(advised: Advised, args: Namespace) -> None:
     print_report(advised.document(), lambda: "\n\n".join(advised.texts), as_json=args.json)
 
 
-@dataclass(frozen=True)
-class _Followed:
-    """A process, the events that are kept of it, and its course of time, if a page needs that."""
-
-    session: Session
-    history: History
-    timeline: Timeline | None
+_Followed = tuple[Session, History]
+"""A process, and the events that are kept of it."""
 
 
-def _follow(pids: list[int], args: Namespace, page: HtmlPage) -> list[_Followed]:
-    """Follow processes for the window; returns those about which something is known.
+def _follow(
+    pids: list[int], args: Namespace, followed: list[_Followed], page: HtmlPage, courses: Courses
+) -> None:
+    """Follow processes for the window.
+
+    Args:
+        pids: the processes.
+        args: the options of the command.
+        followed: collects the processes that still run.
+        page: the page to write later.
+        courses: takes the course of time for the page.
 
     Raises:
         PtescopeError: see the exit statuses of the output contract.
     """
     kernel, store = kernel_facts(), HistoryStore(args.keep)
     targets = [open_target(pid) for pid in pids]  # fail before anything is loaded
-    followed = list[_Followed]()
     with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
         prepare()  # only now, as it may compile: following is allowed
@@ -160,11 +166,10 @@ def _follow(pids: list[int], args: Namespace, page: HtmlPage) -> list[_Followed]
                 continue  # one of many
             session.seed()
             refuse_unread(session)
-            timeline = Timeline(len(targets)) if page.wanted else None
-            followed.append(_Followed(session, history, timeline))
+            followed.append((session, history))
         page.make()
         drop_capabilities()
-        sessions = [each.session for each in followed]
+        sessions = [session for session, _ in followed]
         complain(f"following {_named(sessions)}")
 
         def pump() -> int:
@@ -173,16 +178,10 @@ def _follow(pids: list[int], args: Namespace, page: HtmlPage) -> list[_Followed]
         def over() -> bool:
             return stop() or all(session.ended for session in sessions)
 
-        def note() -> None:
-            for each in followed:
-                if each.timeline and not each.session.ended:
-                    each.timeline.note(each.session.engine, time.monotonic_ns())
-
-        tasks = [Task(POINT_SECONDS, note, at_once=True)] if page.wanted else []
+        tasks = [courses.task()] if page.wanted else []
         follow(pump, over, duration=args.duration or _SECONDS, tasks=tasks)
         for session in sessions:
             session.stop(LAST_PATIENCE_NS // len(followed))
-    return _known(followed)
 
 
 def _named(sessions: list[Session]) -> str:
@@ -199,12 +198,12 @@ def _known(followed: list[_Followed]) -> list[_Followed]:
         NoSuchTargetError: there is none.
     """
     known = list[_Followed]()
-    for each in followed:
-        facts = each.session.engine.facts
+    for session, history in followed:
+        facts = session.engine.facts
         if facts.ended and facts.kernel.seed == "none":
             problem = f"Process {facts.process.pid} ended before its page tables were read."
         else:
-            known.append(each)
+            known.append((session, history))
     if not known:
         raise NoSuchTargetError(problem)
     return known
@@ -212,9 +211,7 @@ def _known(followed: list[_Followed]) -> list[_Followed]:
 
 def _evidence(followed: list[_Followed]) -> Iterator[Evidence]:
     now = time.monotonic_ns()
-    alike = Counter(each.session.engine.facts.process.comm for each in followed)
-    for each in followed:
-        engine = each.session.engine
-        if each.timeline:
-            each.timeline.end(engine, now)
-        yield evidence_of(engine, now, each.history.take(), alike[engine.facts.process.comm])
+    alike = Counter(session.engine.facts.process.comm for session, _ in followed)
+    for session, history in followed:
+        engine = session.engine
+        yield evidence_of(engine, now, history.take(), alike[engine.facts.process.comm])

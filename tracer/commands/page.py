@@ -14,10 +14,7 @@ from shadow.private_file import NewFile, check_place
 if TYPE_CHECKING:
     from shadow.report.page.data import PageProcess, Source
 
-__all__ = ("POINT_SECONDS", "HtmlPage", "add_html")
-
-POINT_SECONDS = 0.25
-"""Seconds between two points of the charts at the beginning of a run; see `shadow.timeline`."""
+__all__ = ("HtmlPage", "add_html")
 
 
 def add_html(parser: _ActionsContainer) -> None:

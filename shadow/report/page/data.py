@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from shadow.escape import valid
 from shadow.policy import POLICIES
 from shadow.report.page.columns import columns_of, packed
 from shadow.snapshot import Snapshot
-from shadow.timeline import Point, Timeline
 from shadow.units import NS
+
+if TYPE_CHECKING:  # a census needs no shadow
+    from shadow.timeline import Point, Timeline
 
 __all__ = ("PageProcess", "Source", "process_data")
 
@@ -56,7 +58,7 @@ class PageProcess:
     source: int
     snapshots: Sequence[Snapshot]
     cells: Sequence[Cells]
-    points: Sequence[Point] = ()
+    points: "Sequence[Point]" = ()
     threads: Mapping[int, str] = field(default_factory=dict)
     host: str = ""
     wall_ns: int = 0
@@ -64,7 +66,7 @@ class PageProcess:
     stacks: dict[str, Any] | None = None
 
     @classmethod
-    def of_timeline(cls, timeline: Timeline, source: int = 0) -> "PageProcess":
+    def of_timeline(cls, timeline: "Timeline", source: int = 0) -> "PageProcess":
         """A process whose course of time was taken to its end."""
         facts = timeline.facts
         assert facts, "the timeline has an end"
@@ -96,7 +98,7 @@ def process_data(process: PageProcess) -> dict[str, Any]:
     return valid(plain)
 
 
-def _points(points: Sequence[Point], start_ns: int) -> dict[str, Any]:
+def _points(points: "Sequence[Point]", start_ns: int) -> dict[str, Any]:
     times = np.array([point.time_ns - start_ns for point in points], np.float64) / NS
     columns: dict[str, Any] = {"seconds": packed(times.astype("<f8"))}
     for name in ("pte_pages", "empty"):

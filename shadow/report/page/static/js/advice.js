@@ -7,13 +7,19 @@ import { saving } from "./headline.js";
 /** The cards of a list of findings, and what could not be judged. */
 export function adviceCards(findings, limits) {
   if (!findings) {
-    return element("p.lack", {}, "This page has no advice: ptescope report and ptescope advise give it, from a trace or a followed process.");
+    return element(
+      "p.lack",
+      {},
+      "This page has no advice: ptescope report and ptescope advise give it, from a trace or a followed process.",
+    );
   }
   const cards = findings.map((finding, at) => card(finding, at + 1));
   return element(
     "div.cards",
     {},
-    ...(cards.length ? cards : [element("p", {}, "No rule has anything to say about this process.")]),
+    ...(cards.length
+      ? cards
+      : [element("p", {}, "No rule has anything to say about this process.")]),
     ...(limits ?? []).map((limit) => element("p.lack", {}, limit)),
   );
 }
@@ -25,7 +31,14 @@ function card(finding, number) {
     { class: finding.urgent ? "card urgent" : "card" },
     element("h3", {}, `${number}. ${finding.title}`),
     element("p", {}, finding.why),
-    effect ? element("p.saves", {}, element("strong", {}, `Saves ${saving(effect)}`), ` (${effect.basis})`) : null,
+    effect
+      ? element(
+          "p.saves",
+          {},
+          element("strong", {}, `Saves ${saving(effect)}`),
+          ` (${effect.basis})`,
+        )
+      : null,
     change ? element("p", {}, change.what) : null,
     change?.how.length ? copyable(change.how.join("\n")) : null,
     risks.length ? named("Costs and risks", risks) : null,
@@ -45,7 +58,11 @@ function named(title, sentences) {
 
 function copyable(text) {
   const code = element("pre", { tabindex: 0 }, element("code", {}, text));
-  const button = element("button", { type: "button", onclick: () => copy(text, code, button) }, "Copy");
+  const button = element(
+    "button",
+    { type: "button", onclick: () => copy(text, code, button) },
+    "Copy",
+  );
   return element("div.copyable", {}, code, button);
 }
 

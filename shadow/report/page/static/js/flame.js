@@ -65,7 +65,10 @@ export class FlameGraph {
   }
 
   say(node) {
-    const names = node.ancestors().reverse().map((each) => each.data.name);
+    const names = node
+      .ancestors()
+      .reverse()
+      .map((each) => each.data.name);
     this.path.textContent = `${names.join(" › ")}: ${count(node.value)} of ${count(this.root.value)} PTE pages`;
   }
 }

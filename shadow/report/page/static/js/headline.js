@@ -85,7 +85,13 @@ function worst(model) {
 }
 
 function answer(title, big, ...children) {
-  return element("div.answer", {}, element("h2", {}, title), element("p.big", {}, ...big), ...children);
+  return element(
+    "div.answer",
+    {},
+    element("h2", {}, title),
+    element("p.big", {}, ...big),
+    ...children,
+  );
 }
 
 function what({ plain }) {
@@ -139,14 +145,14 @@ function todo({ plain, page }) {
       : `Run ptescope advise -p ${plain.process.pid}, or make a report from a trace.`;
     return answer("What to do", [plain.advice ? "nothing" : "get advice"], element("p", {}, text));
   }
-  const saved = first.effect
-    ? element("p", {}, `Saves ${saving(first.effect)}`)
-    : null;
+  const saved = first.effect ? element("p", {}, `Saves ${saving(first.effect)}`) : null;
   return answer(
     "What to do",
     [first.title],
     saved,
-    page.live ? null : element("p.small", {}, element("a", { href: "#advice" }, "How, and at what cost")),
+    page.live
+      ? null
+      : element("p.small", {}, element("a", { href: "#advice" }, "How, and at what cost")),
   );
 }
 

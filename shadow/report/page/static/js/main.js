@@ -17,7 +17,10 @@ function embedded(id) {
 function chosenProcess(processes) {
   const found = /^#process-(\d+)$/.exec(location.hash);
   if (found && processes[Number(found[1])]) return Number(found[1]);
-  return processes.reduce((best, plain, at) => (plain.now.empty > processes[best].now.empty ? at : best), 0);
+  return processes.reduce(
+    (best, plain, at) => (plain.now.empty > processes[best].now.empty ? at : best),
+    0,
+  );
 }
 
 async function showReport(report, page) {

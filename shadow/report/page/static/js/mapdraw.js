@@ -11,7 +11,18 @@ const SHAPED = 7;
 
 /** The colours of the map as they are now. */
 export function mapColours() {
-  const names = ["empty", "empty-ground", "cell-ground", "absent", "lazy", "text", "muted", "line", "accent", "ground"];
+  const names = [
+    "empty",
+    "empty-ground",
+    "cell-ground",
+    "absent",
+    "lazy",
+    "text",
+    "muted",
+    "line",
+    "accent",
+    "ground",
+  ];
   const found = Object.fromEntries(names.map((name) => [name, colour(`--${name}`)]));
   found.scale = [1, 2, 3, 4].map((step) => colour(`--scale-${step}`));
   return found;
@@ -130,8 +141,8 @@ function drawLabels(ctx, layout, row, y, view, colours) {
   if (layout.wide) {
     const x = view.width - layout.margin + 10;
     if (empty) drawEmptyCount(ctx, x, middle, empty, colours);
-    ctx.fillStyle = row.isNew ? colours.text : colours.muted;
-    ctx.fillText(row.isNew ? names : "″", x + 62, middle);
+    ctx.fillStyle = colours.text;
+    if (row.isNew) ctx.fillText(names, x + 62, middle);
   } else if (row.isNew) {
     ctx.fillStyle = colours.text;
     ctx.fillText(names, 2, y - 9);
@@ -147,8 +158,11 @@ function drawEmptyCount(ctx, x, middle, empty, colours) {
 
 function fitted(ctx, names, width) {
   ctx.font = "11px system-ui, sans-serif";
-  const short = names.map((name) => (name.startsWith("/") ? name.slice(name.lastIndexOf("/") + 1) : name));
+  const short = names.map((name) =>
+    name.startsWith("/") ? name.slice(name.lastIndexOf("/") + 1) : name,
+  );
   let text = short.join(", ");
-  while (text.length > 4 && ctx.measureText(text).width > width) text = `${text.slice(0, -2).replace(/…$/, "")}…`;
+  while (text.length > 4 && ctx.measureText(text).width > width)
+    text = `${text.slice(0, -2).replace(/…$/, "")}…`;
   return text;
 }

@@ -3,7 +3,8 @@
 
 export const FOLD_HEIGHT = 22;
 const LABEL_HEIGHT = 18;
-const MOST_ROWS_AT_ONCE = 40;
+const MOST_ROWS = 240;
+const CLEAR = 11;
 export const COLUMNS = [16, 32, 64, 128, 256, 512, 1024];
 
 /** The rows of a map for a width in pixels. */
@@ -97,13 +98,13 @@ export class MapLayout {
   }
 }
 
-/** The fewest columns with which the map needs few rows, within what fits. */
+/** The most columns whose cells show their shape, or more where that gives too many rows. */
 export function fittingColumns(cells, width) {
   const usable = COLUMNS.filter((columns) => new MapLayout(NO_CELLS, columns, width).size >= 2.5);
-  const good = usable.filter((columns) => new MapLayout(NO_CELLS, columns, width).size >= 8);
-  const few = good.find((columns) => rowsWith(cells, columns) <= MOST_ROWS_AT_ONCE);
-  if (few) return few;
-  return usable.find((columns) => rowsWith(cells, columns) <= 8 * MOST_ROWS_AT_ONCE) ?? usable.at(-1) ?? COLUMNS[0];
+  const clear = usable.filter((columns) => new MapLayout(NO_CELLS, columns, width).size >= CLEAR);
+  const best = clear.at(-1) ?? COLUMNS[0];
+  if (rowsWith(cells, best) <= MOST_ROWS) return best;
+  return usable.find((columns) => rowsWith(cells, columns) <= MOST_ROWS) ?? usable.at(-1) ?? best;
 }
 
 const NO_CELLS = { slots: [], count: 0, owner: [], owners: [] };

@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Which mappings own the page tables, at the moment shown.
 
-import { element, fill, figure } from "./dom.js";
+import { element, figure, fill } from "./dom.js";
 import { bytes, count, share, tables } from "./format.js";
 import { mappingName } from "./model.js";
 import { bar, table } from "./table.js";
 
 const MOST_MAPPINGS = 12;
-const MAPPING_COLUMNS = ["Mapping", "#PTE pages", "#empty", "", "#sparse", "#entries", "#upper tables", "#size", "#of all"];
+const MAPPING_COLUMNS = [
+  "Mapping",
+  "#PTE pages",
+  "#empty",
+  "",
+  "#sparse",
+  "#entries",
+  "#upper tables",
+  "#size",
+  "#of all",
+];
 
 /** The table by mapping. */
 export class Mappings {
@@ -21,18 +31,35 @@ export class Mappings {
     this.moment = moment;
     const uses = this.model.moments[moment].mappings;
     if (!uses) {
-      fill(this.node, element("p.lack", {}, "The mappings are not known, so page tables cannot be assigned to them."));
+      fill(
+        this.node,
+        element(
+          "p.lack",
+          {},
+          "The mappings are not known, so page tables cannot be assigned to them.",
+        ),
+      );
       return;
     }
     const shown = this.every ? uses : uses.slice(0, MOST_MAPPINGS);
     const button = element(
       "button",
-      { type: "button", onclick: () => { this.every = !this.every; this.show(this.moment); } },
+      {
+        type: "button",
+        onclick: () => {
+          this.every = !this.every;
+          this.show(this.moment);
+        },
+      },
       this.every ? "Show fewer" : `Show all ${count(uses.length)}`,
     );
     fill(
       this.node,
-      table("Page tables by mapping", MAPPING_COLUMNS, shown.map((use, at) => this.row(use, at))),
+      table(
+        "Page tables by mapping",
+        MAPPING_COLUMNS,
+        shown.map((use, at) => this.row(use, at)),
+      ),
       uses.length > MOST_MAPPINGS ? button : null,
     );
   }

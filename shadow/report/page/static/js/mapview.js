@@ -3,7 +3,7 @@
 
 import { entriesUnder, POLICIES } from "./cells.js";
 import { element, fill } from "./dom.js";
-import { count, SLOT_BYTES, bytes } from "./format.js";
+import { bytes, count, SLOT_BYTES } from "./format.js";
 import { describeCell } from "./mapcell.js";
 import { drawMap, mapColours } from "./mapdraw.js";
 import { keyTarget } from "./mapkeys.js";
@@ -64,7 +64,11 @@ export class MapView {
         policy === this.model.plain.kernel.policy ? `${policy} (this kernel)` : policy,
       ),
     );
-    const policy = element("select", { onchange: () => this.choosePolicy(Number(policy.value)) }, ...choices);
+    const policy = element(
+      "select",
+      { onchange: () => this.choosePolicy(Number(policy.value)) },
+      ...choices,
+    );
     const zoom = (by) => () => this.zoom(by);
     this.scale = element("span.small");
     return element(
@@ -162,7 +166,10 @@ export class MapView {
 
   hover(event) {
     const box = this.frame.getBoundingClientRect();
-    const cell = this.layout.cellAt(event.clientX - box.left, event.clientY - box.top + this.frame.scrollTop);
+    const cell = this.layout.cellAt(
+      event.clientX - box.left,
+      event.clientY - box.top + this.frame.scrollTop,
+    );
     if (cell === null) this.leave();
     else this.select(cell);
   }

@@ -49,7 +49,8 @@ export function mappingName(use, page) {
 export function momentAt(model, seconds) {
   let best = 0;
   model.moments.forEach((moment, at) => {
-    const nearer = Math.abs(moment.seconds - seconds) < Math.abs(model.moments[best].seconds - seconds);
+    const nearer =
+      Math.abs(moment.seconds - seconds) < Math.abs(model.moments[best].seconds - seconds);
     if (nearer) best = at;
   });
   return best;

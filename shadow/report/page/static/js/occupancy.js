@@ -5,7 +5,16 @@ import { element, fill } from "./dom.js";
 import { count, share } from "./format.js";
 import { bar, table } from "./table.js";
 
-const BANDS = [[0, 0], [1, 1], [2, 7], [8, 31], [32, 127], [128, 383], [384, 511], [512, 512]];
+const BANDS = [
+  [0, 0],
+  [1, 1],
+  [2, 7],
+  [8, 31],
+  [32, 127],
+  [128, 383],
+  [384, 511],
+  [512, 512],
+];
 
 /** The histogram. */
 export class Occupancy {
@@ -26,6 +35,9 @@ export class Occupancy {
       share(sums[at], now.pte_pages),
       bar(sums[at], most, high === 0 ? "empty" : ""),
     ]);
-    fill(this.node, table("PTE pages by their number of entries", ["Entries", "#PTE pages", "#of all", ""], rows));
+    fill(
+      this.node,
+      table("PTE pages by their number of entries", ["Entries", "#PTE pages", "#of all", ""], rows),
+    );
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What emptied the empty PTE pages, and who made them, at the moment shown.
 
-import { element, fill, figure } from "./dom.js";
+import { element, figure, fill } from "./dom.js";
 import { bytes, count, seconds } from "./format.js";
 import { mappingName } from "./model.js";
 import { bar, table } from "./table.js";
@@ -19,7 +19,14 @@ export class OriginTables {
   show(moment) {
     const { origins } = this.model.moments[moment];
     if (!origins) {
-      fill(this.node, element("p.lack", {}, "Page tables alone do not show who made or emptied them: follow the process, or record it."));
+      fill(
+        this.node,
+        element(
+          "p.lack",
+          {},
+          "Page tables alone do not show who made or emptied them: follow the process, or record it.",
+        ),
+      );
     } else if (!origins.emptied.length) {
       fill(this.node, element("p", {}, "No PTE page is empty at this moment."));
     } else {
@@ -33,24 +40,41 @@ export class OriginTables {
 
   part(title, path, origins) {
     const total = origins.reduce((sum, origin) => sum + origin.pte_pages, 0);
-    const rows = origins.slice(0, MOST_ORIGINS).map((origin, at) => [
-      origin.call,
-      sizeOf(origin),
-      origin.thread ?? "–",
-      origin.kind ? mappingName(origin, this.model.page) : "–",
-      figure(`origins.${path}.${at}.pte_pages`, count(origin.pte_pages)),
-      bar(origin.pte_pages, total, "empty"),
-      this.when(origin),
-    ]);
+    const rows = origins
+      .slice(0, MOST_ORIGINS)
+      .map((origin, at) => [
+        origin.call,
+        sizeOf(origin),
+        origin.thread ?? "–",
+        origin.kind ? mappingName(origin, this.model.page) : "–",
+        figure(`origins.${path}.${at}.pte_pages`, count(origin.pte_pages)),
+        bar(origin.pte_pages, total, "empty"),
+        this.when(origin),
+      ]);
     const left = origins.slice(MOST_ORIGINS).reduce((sum, origin) => sum + origin.pte_pages, 0);
-    if (left) rows.push([`${origins.length - MOST_ORIGINS} other origins`, "", "", "", count(left), bar(left, total, "empty"), ""]);
-    return table(`${title} (the empty PTE pages)`, ["Call", "Size", "Thread", "Mapping", "#PTE pages", "", "After the start"], rows);
+    if (left)
+      rows.push([
+        `${origins.length - MOST_ORIGINS} other origins`,
+        "",
+        "",
+        "",
+        count(left),
+        bar(left, total, "empty"),
+        "",
+      ]);
+    return table(
+      `${title} (the empty PTE pages)`,
+      ["Call", "Size", "Thread", "Mapping", "#PTE pages", "", "After the start"],
+      rows,
+    );
   }
 
   when(origin) {
     if (!origin.last_ns) return "before the window";
     const begin = this.model.plain.window.start_ns;
-    const [first, last] = [origin.first_ns, origin.last_ns].map((time) => seconds(Math.max(time - begin, 0) / NS_A_SECOND));
+    const [first, last] = [origin.first_ns, origin.last_ns].map((time) =>
+      seconds(Math.max(time - begin, 0) / NS_A_SECOND),
+    );
     return !origin.first_ns || first === last ? last : `${first} to ${last}`;
   }
 }

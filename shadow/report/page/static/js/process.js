@@ -6,8 +6,8 @@ import { element, section } from "./dom.js";
 import { FlameGraph } from "./flame.js";
 import { headline } from "./headline.js";
 import { lacksOf } from "./lacks.js";
-import { MapView } from "./mapview.js";
 import { Mappings } from "./mappings.js";
+import { MapView } from "./mapview.js";
 import { momentAt } from "./model.js";
 import { MomentControl } from "./moment.js";
 import { Occupancy } from "./occupancy.js";
@@ -23,7 +23,9 @@ export class ProcessView {
     const { plain, points, cells } = model;
     const choose = (moment) => this.show(moment);
     this.moment = new MomentControl(model, choose);
-    this.chart = points ? new TimeChart(points, plain.kernel.policy, (time) => choose(momentAt(model, time))) : null;
+    this.chart = points
+      ? new TimeChart(points, plain.kernel.policy, (time) => choose(momentAt(model, time)))
+      : null;
     this.map = cells?.count ? new MapView(model) : null;
     this.parts = {
       occupancy: new Occupancy(model),
@@ -40,11 +42,34 @@ export class ProcessView {
     return [
       headline(model),
       this.warnings(),
-      this.chart && section("time", "Over time", "What the kernel kept, and what it would have kept under other policies. Drag to zoom, double-click to go back; click to choose the moment that everything below shows.", this.chart.node, this.moment.node),
-      this.map && section("map", "Address space", "A cell is a slot: 2 MiB of addresses with one PTE page. A crossed box is an empty one. Point at a cell, or use the arrow keys (E: the next empty one).", this.map.node),
+      this.chart &&
+        section(
+          "time",
+          "Over time",
+          "What the kernel kept, and what it would have kept under other policies. Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
+          this.chart.node,
+          this.moment.node,
+        ),
+      this.map &&
+        section(
+          "map",
+          "Address space",
+          "A cell is a slot: 2 MiB of addresses with one PTE page. A crossed box is an empty one. Point at a cell, or use the arrow keys (E: the next empty one).",
+          this.map.node,
+        ),
       section("occupancy", "How full the PTE pages are", "", parts.occupancy.node),
-      section("mappings", "By mapping", "Whose memory the page tables serve. A table that mappings share counts in part for each.", parts.mappings.node),
-      section("origins", "By origin", "Which calls left the empty PTE pages behind, and who made them.", parts.origins.node),
+      section(
+        "mappings",
+        "By mapping",
+        "Whose memory the page tables serve. A table that mappings share counts in part for each.",
+        parts.mappings.node,
+      ),
+      section(
+        "origins",
+        "By origin",
+        "Which calls left the empty PTE pages behind, and who made them.",
+        parts.origins.node,
+      ),
       section("policies", "By policy", "", parts.policies.node),
       model.more.stacks && this.stacks(model.more.stacks),
       section("advice", "What to do", "", adviceCards(plain.advice, plain.advice_limits)),
@@ -54,7 +79,13 @@ export class ProcessView {
 
   stacks(tree) {
     const graph = new FlameGraph(tree);
-    return section("stacks", "Stacks", "Which code emptied the empty PTE pages. A frame is as wide as the PTE pages below it; click to enlarge it.", graph.node, graph.path);
+    return section(
+      "stacks",
+      "Stacks",
+      "Which code emptied the empty PTE pages. A frame is as wide as the PTE pages below it; click to enlarge it.",
+      graph.node,
+      graph.path,
+    );
   }
 
   /** What is missing, in short; the last section says it again with everything else. */

@@ -21,7 +21,14 @@ export function provenance(model) {
     lacks.length
       ? element("ul.lacks", {}, ...lacks.map((sentence) => element("li", {}, sentence)))
       : element("p", {}, "Nothing is known to be missing."),
-    element("dl.facts", {}, ...facts(model).flatMap(([name, ...text]) => [element("dt", {}, name), element("dd", {}, ...text)])),
+    element(
+      "dl.facts",
+      {},
+      ...facts(model).flatMap(([name, ...text]) => [
+        element("dt", {}, name),
+        element("dd", {}, ...text),
+      ]),
+    ),
     events(model.plain.window.events),
   ];
 }
@@ -33,16 +40,57 @@ function facts(model) {
   return [
     ["How the figures were obtained", plain.reading ? plain.reading.how : SEEDS[kernel.seed]],
     ["Policies", "All are computed from the same events; only the one of this kernel happened."],
-    ["Time", `${seconds(length)}${more.wall_ms ? `, from ${new Date(more.wall_ms).toISOString()}` : ""}`],
-    ["Events", figure("window.events", count(Object.values(seen.events).reduce((sum, each) => sum + each, 0))), ", ", figure("window.lost", count(seen.lost)), " lost"],
+    [
+      "Time",
+      `${seconds(length)}${more.wall_ms ? `, from ${new Date(more.wall_ms).toISOString()}` : ""}`,
+    ],
+    [
+      "Events",
+      figure(
+        "window.events",
+        count(Object.values(seen.events).reduce((sum, each) => sum + each, 0)),
+      ),
+      ", ",
+      figure("window.lost", count(seen.lost)),
+      " lost",
+    ],
     ["Checked", ...checked(audit)],
-    ["VmPTE", figure("now.vm_pte_predicted_kib", count(now.vm_pte_predicted_kib)), " kB predicted", ...(now.vm_pte_kib ? [", ", figure("now.vm_pte_kib", count(now.vm_pte_kib)), " kB reported by the kernel"] : [])],
-    ["Entries", figure("now.refs", count(now.refs)), " in all, ", figure("now.sparse", count(now.sparse)), " PTE pages with fewer than 32"],
-    ["Upper levels", figure("now.pmd_pages", count(now.pmd_pages)), " PMD pages, ", figure("now.pud_pages", count(now.pud_pages)), " PUD pages, ", figure("now.thp_deposits", count(now.thp_deposits)), " deposited under huge pages"],
+    [
+      "VmPTE",
+      figure("now.vm_pte_predicted_kib", count(now.vm_pte_predicted_kib)),
+      " kB predicted",
+      ...(now.vm_pte_kib
+        ? [", ", figure("now.vm_pte_kib", count(now.vm_pte_kib)), " kB reported by the kernel"]
+        : []),
+    ],
+    [
+      "Entries",
+      figure("now.refs", count(now.refs)),
+      " in all, ",
+      figure("now.sparse", count(now.sparse)),
+      " PTE pages with fewer than 32",
+    ],
+    [
+      "Upper levels",
+      figure("now.pmd_pages", count(now.pmd_pages)),
+      " PMD pages, ",
+      figure("now.pud_pages", count(now.pud_pages)),
+      " PUD pages, ",
+      figure("now.thp_deposits", count(now.thp_deposits)),
+      " deposited under huge pages",
+    ],
     ["Process", `${process.comm}, pid ${process.pid}${process.exe ? `, ${process.exe}` : ""}`],
     ["Allocator", ...allocatorText(process)],
-    ["Kernel", `${kernel.release}, policy ${kernel.policy}, ${kernel.levels} levels, pages of ${bytes(kernel.page_size)}`],
-    ["Probes", Object.entries(kernel.probes).map(([way, names]) => `${way}: ${counted(names.length, "source")}`).join(", ") || "none"],
+    [
+      "Kernel",
+      `${kernel.release}, policy ${kernel.policy}, ${kernel.levels} levels, pages of ${bytes(kernel.page_size)}`,
+    ],
+    [
+      "Probes",
+      Object.entries(kernel.probes)
+        .map(([way, names]) => `${way}: ${counted(names.length, "source")}`)
+        .join(", ") || "none",
+    ],
     ["Host", more.host || "not known"],
     ["Source", source?.name ?? "this host"],
     ["Made by", `ptescope ${page.version}${page.made ? `, ${page.made}` : ""}`],
@@ -78,6 +126,9 @@ function allocatorText({ allocator }) {
 }
 
 function events(kinds) {
-  const rows = Object.entries(kinds).map(([kind, number]) => [kind, figure(`window.events.${kind}`, count(number))]);
+  const rows = Object.entries(kinds).map(([kind, number]) => [
+    kind,
+    figure(`window.events.${kind}`, count(number)),
+  ]);
   return rows.length ? table("Events by kind", ["Kind", "#Events"], rows) : null;
 }

@@ -15,7 +15,9 @@ import { bar, table } from "./table.js";
  */
 export function overview(report, chosen) {
   const { processes, families } = report;
-  const order = processes.map((_, at) => at).sort((one, other) => processes[other].now.empty - processes[one].now.empty);
+  const order = processes
+    .map((_, at) => at)
+    .sort((one, other) => processes[other].now.empty - processes[one].now.empty);
   const sum = (name) => processes.reduce((total, plain) => total + plain.now[name], 0);
   const [empty, all] = [sum("empty"), sum("pte_pages")];
   const worst = processes[order[0]];
@@ -48,14 +50,22 @@ function processTable(processes, order, chosen) {
       VERDICTS[severity(now)],
     ];
   });
-  return table("Processes, the most wasteful first", ["Process", "#PTE pages", "#empty", "", "#of all", "#lost events", ""], rows);
+  return table(
+    "Processes, the most wasteful first",
+    ["Process", "#PTE pages", "#empty", "", "#of all", "#lost events", ""],
+    rows,
+  );
 }
 
 function familyCard(family) {
   return element(
     "details",
     {},
-    element("summary", {}, `Together (${family.by} ${family.key}): ${count(family.empty)} of ${count(family.pte_pages)} PTE pages empty, VmPTE ${bytes(family.vm_pte_kib * 1024)}`),
+    element(
+      "summary",
+      {},
+      `Together (${family.by} ${family.key}): ${count(family.empty)} of ${count(family.pte_pages)} PTE pages empty, VmPTE ${bytes(family.vm_pte_kib * 1024)}`,
+    ),
     family.advice ? adviceCards(family.advice, family.advice_limits) : null,
   );
 }

@@ -35,7 +35,9 @@ export class TimeChart {
   start() {
     this.add("PTE pages", "pte_pages");
     this.add("Empty PTE pages", "empty");
-    onColours(() => this.charts.forEach((chart) => chart.redraw(false, true)));
+    onColours(() => {
+      for (const chart of this.charts) chart.redraw(false, true);
+    });
     new ResizeObserver(() => this.resize()).observe(this.node);
   }
 
@@ -65,16 +67,24 @@ export class TimeChart {
         sync: { key: "time" },
         drag: { x: true, y: false, dist: 5 },
         bind: {
-          mousedown: (chart, target, handler) => (event) => {
+          mousedown: (_chart, _target, handler) => (event) => {
             this.dragged = false;
             handler(event);
           },
         },
       },
-      scales: { x: { time: false }, y: { range: (_chart, _least, most) => [0, Math.max(most * 1.08, 4)] } },
+      scales: {
+        x: { time: false },
+        y: { range: (_chart, _least, most) => [0, Math.max(most * 1.08, 4)] },
+      },
       axes: [
         { ...axis, size: 34, values: (_chart, ticks) => ticks.map((tick) => seconds(tick)) },
-        { ...axis, size: 62, values: (_chart, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? count(tick) : "")) },
+        {
+          ...axis,
+          size: 62,
+          values: (_chart, ticks) =>
+            ticks.map((tick) => (Number.isInteger(tick) ? count(tick) : "")),
+        },
       ],
       series: [
         { label: "after", value: (_chart, value) => (value === null ? "–" : seconds(value)) },
@@ -82,8 +92,13 @@ export class TimeChart {
       ],
       hooks: {
         draw: [(chart) => this.mark(chart)],
+        setCursor: [(chart) => chart.cursor.left < 0 && this.tell(chart)],
         setScale: [(chart, key) => key === "x" && this.follow(chart)],
-        setSelect: [(chart) => { this.dragged = chart.select.width > 0; }],
+        setSelect: [
+          (chart) => {
+            this.dragged = chart.select.width > 0;
+          },
+        ],
       },
     };
   }
@@ -123,7 +138,8 @@ export class TimeChart {
     this.back.hidden = min <= all[0] && max >= all[all.length - 1];
     for (const other of this.charts) {
       const scale = other.scales.x;
-      if (other !== chart && (scale.min !== min || scale.max !== max)) other.setScale("x", { min, max });
+      if (other !== chart && (scale.min !== min || scale.max !== max))
+        other.setScale("x", { min, max });
     }
   }
 
@@ -135,7 +151,17 @@ export class TimeChart {
 
   show(time) {
     this.chosen = time;
-    for (const chart of this.charts) chart.redraw(false, false);
+    for (const chart of this.charts) {
+      chart.redraw(false, false);
+      this.tell(chart);
+    }
+  }
+
+  /** The legend has the counts of the chosen moment while no pointer chooses others. */
+  tell(chart) {
+    if (this.chosen === null) return;
+    const idx = chart.valToIdx(this.chosen);
+    if (chart.legend.idx !== idx) chart.setLegend({ idx }, false);
   }
 
   /** Take more points, on a live page. */
