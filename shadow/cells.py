@@ -5,7 +5,8 @@ Unlike `shadow.page_columns`, which has text for data frames, these columns are 
 to take, so a timeline keeps those of many moments.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class Cells:
         owners: the names of mappings.
         made: who made each PTE page; None: page tables do not show it.
         emptied: what removed the last entry; it counts only where a PTE page is empty.
+        threads: the names of threads by tid.
     """
 
     slots: _Column
@@ -60,6 +62,13 @@ class Cells:
     owners: list[str]
     made: Causes | None = None
     emptied: Causes | None = None
+    threads: Mapping[int, str] = field(default_factory=dict)
+
+    def entries_by_slot(self, policy: Policy) -> dict[int, int]:
+        """Entries of each PTE page that the policy has, by the first address of its slot."""
+        there = self.states >> np.uint16(ENTRY_BITS + policy) & np.uint16(1) != 0
+        entries = self.states[there] & np.uint16((1 << ENTRY_BITS) - 1)
+        return dict(zip(self.slots[there].tolist(), entries.tolist(), strict=True))
 
 
 def states_of(refs: Any, live: Any, lazy: Any) -> npt.NDArray[np.uint16]:

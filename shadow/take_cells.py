@@ -28,6 +28,7 @@ def cells_of(engine: Engine) -> Cells:
         owners=[owner.name or mapping_kind_text(owner.kind) for owner in owners.owners],
         made=_causes(records, "made", None),
         emptied=_causes(records, "emptied", "emptied_pages"),
+        threads=engine.facts.threads,
     )
 
 

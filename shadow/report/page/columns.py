@@ -33,12 +33,11 @@ def packed(values: npt.NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode()
 
 
-def columns_of(every: Sequence[Cells], threads: Mapping[int, str], start_ns: int) -> dict[str, Any]:
+def columns_of(every: Sequence[Cells], start_ns: int) -> dict[str, Any]:
     """The columns of the cells at some moments.
 
     Args:
         every: the cells of each moment.
-        threads: the names of threads by tid.
         start_ns: the time from which times count, CLOCK_MONOTONIC.
 
     Returns:
@@ -51,6 +50,7 @@ def columns_of(every: Sequence[Cells], threads: Mapping[int, str], start_ns: int
     numbers = slots // SLOT
     owner, owners = _last_owners(every, rows, len(slots))
     chosen, states = _states(every, rows, len(slots))
+    threads = every[-1].threads
     columns: dict[str, Any] = {
         "slots": len(slots),
         "slot": packed(np.diff(numbers, prepend=0).astype("<f8")),

@@ -4,8 +4,8 @@
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,6 @@ class PageProcess:
         snapshots: the snapshot of each moment; the last one is that of the document.
         cells: the cells of the same moments; empty: unknown.
         points: the counts over time.
-        threads: the names of threads by tid.
         host: the name of its host; "": unknown.
         wall_ns: the start of its window, since the epoch; 0: unknown.
         redacted: whether names were removed and addresses moved.
@@ -59,7 +58,6 @@ class PageProcess:
     snapshots: Sequence[Snapshot]
     cells: Sequence[Cells]
     points: "Sequence[Point]" = ()
-    threads: Mapping[int, str] = field(default_factory=dict)
     host: str = ""
     wall_ns: int = 0
     redacted: bool = False
@@ -75,7 +73,6 @@ class PageProcess:
             snapshots=[moment.snapshot for moment in timeline.moments],
             cells=[moment.cells for moment in timeline.moments],
             points=timeline.points,
-            threads=facts.threads,
             host=facts.host,
             wall_ns=facts.wall_ns,
             redacted=facts.redacted,
@@ -92,7 +89,7 @@ def process_data(process: PageProcess) -> dict[str, Any]:
         "redacted": process.redacted,
         "points": _points(process.points, start_ns) if process.points else None,
         "moments": _moments(process.snapshots, start_ns),
-        "cells": columns_of(process.cells, process.threads, start_ns) if process.cells else None,
+        "cells": columns_of(process.cells, start_ns) if process.cells else None,
         "stacks": process.stacks,
     }
     return valid(plain)

@@ -36,7 +36,7 @@ def report_page(
         made: the date and time.
     """
     page = {
-        "live": None,
+        "live": False,
         "version": version,
         "made": made,
         "sources": [{"name": source.name, "problem": source.problem} for source in sources],
@@ -45,14 +45,13 @@ def report_page(
     return _page(document, page)
 
 
-def live_page(live: str, version: str) -> str:
-    """A page that fetches its data again and again.
+def live_page(version: str) -> str:
+    """A page that fetches its data again and again, from the server that has served it.
 
     Args:
-        live: the address of the data on the same server.
         version: the version of ptescope.
     """
-    return _page({}, {"live": live, "version": version})
+    return _page({}, {"live": True, "version": version})
 
 
 def _page(document: dict[str, Any], page: dict[str, Any]) -> str:
@@ -62,7 +61,7 @@ def _page(document: dict[str, Any], page: dict[str, Any]) -> str:
     kinds = {kind.value: mapping_kind_text(kind) for kind in MappingKind}
     return environment.get_template("page.html").render(
         assets=assets(),
-        policy=assets().policy(connect=page["live"] is not None),
+        policy=assets().policy(connect=page["live"]),
         document=_embedded(document),
         page=_embedded({**page, "kinds": kinds}),
     )

@@ -2,6 +2,7 @@
 // Starts the page: from the data inside it, or from the daemon that serves it.
 
 import { element, fill } from "./dom.js";
+import { startLive } from "./live.js";
 import { modelOf, processName } from "./model.js";
 import { ProcessView } from "./process.js";
 import { overview } from "./several.js";
@@ -36,6 +37,10 @@ async function showReport(report, page) {
 async function start() {
   watchTheme();
   const page = embedded("more");
+  if (page.live) {
+    startLive(place, page);
+    return;
+  }
   const report = embedded("document");
   if (!report.processes.length) {
     fill(place, element("p", {}, "This report has no process."));

@@ -138,6 +138,16 @@ export class MapView {
     this.soon();
   }
 
+  /** Take newer cells of the same process, on a live page. */
+  update(model) {
+    const slot = this.selected === null ? null : this.model.cells.slots[this.selected];
+    this.model = model;
+    const at = slot === null ? -1 : model.cells.slots.indexOf(slot);
+    this.selected = at < 0 ? null : at;
+    this.states = model.cells.statesAt(0);
+    this.lay();
+  }
+
   soon() {
     if (this.waiting) return;
     this.waiting = true;

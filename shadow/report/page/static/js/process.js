@@ -2,7 +2,7 @@
 // One process from top to bottom. The moment chosen drives all sections below the charts.
 
 import { adviceCards } from "./advice.js";
-import { element, section } from "./dom.js";
+import { element, fill, section } from "./dom.js";
 import { FlameGraph } from "./flame.js";
 import { headline } from "./headline.js";
 import { lacksOf } from "./lacks.js";
@@ -33,6 +33,8 @@ export class ProcessView {
       origins: new OriginTables(model),
       policies: new PolicyTable(model),
     };
+    this.top = element("div", {}, headline(model), this.warnings());
+    this.end = element("div", {}, ...provenance(model));
     this.node = element("div.process", {}, ...this.sections());
   }
 
@@ -40,8 +42,7 @@ export class ProcessView {
     const { model, parts } = this;
     const { plain } = model;
     return [
-      headline(model),
-      this.warnings(),
+      this.top,
       this.chart &&
         section(
           "time",
@@ -73,7 +74,7 @@ export class ProcessView {
       section("policies", "By policy", "", parts.policies.node),
       model.more.stacks && this.stacks(model.more.stacks),
       section("advice", "What to do", "", adviceCards(plain.advice, plain.advice_limits)),
-      section("provenance", "How these figures were obtained", "", ...provenance(model)),
+      section("provenance", "How these figures were obtained", "", this.end),
     ];
   }
 
@@ -107,6 +108,17 @@ export class ProcessView {
     this.show(this.model.moments.length - 1);
   }
 
+  /** Show newer data of the same process, on a live page. */
+  update(model) {
+    this.model = model;
+    renew(this.top, headline(model), this.warnings());
+    renew(this.end, ...provenance(model));
+    for (const part of [this.moment, ...Object.values(this.parts)]) part.model = model;
+    this.chart?.update(model.points);
+    this.map?.update(model);
+    this.show(model.moments.length - 1);
+  }
+
   show(moment) {
     this.shown = moment;
     this.moment.show(moment);
@@ -115,4 +127,10 @@ export class ProcessView {
     this.map?.show(moment);
     for (const part of Object.values(this.parts)) part.show(moment);
   }
+}
+
+/** Replace the content only if it differs, so that a text under selection stays. */
+function renew(parent, ...children) {
+  const made = fill(element("div"), ...children);
+  if (made.textContent !== parent.textContent) parent.replaceChildren(...made.childNodes);
 }
