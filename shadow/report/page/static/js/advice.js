@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The advice as cards: the problem, the change, what it saves and costs, and the text to copy.
 
-import { element } from "./dom.js";
+import { element, visible } from "./dom.js";
 import { saving } from "./headline.js";
 
 /** The cards of a list of findings, and what could not be judged. */
@@ -40,7 +40,7 @@ function card(finding, number) {
         )
       : null,
     change ? element("p", {}, change.what) : null,
-    change?.how.length ? copyable(change.how.join("\n")) : null,
+    change?.how.length ? copyable(change.how) : null,
     risks.length ? named("Costs and risks", risks) : null,
     finding.verify ? named("Verify", [finding.verify]) : null,
     finding.source ? element("p.small", {}, `Source: ${finding.source}`) : null,
@@ -56,8 +56,10 @@ function named(title, sentences) {
   );
 }
 
-function copyable(text) {
-  const code = element("pre", { tabindex: 0 }, element("code", {}, text));
+/** Lines to copy; as in the other reports, no name of a process can end a line. */
+function copyable(lines) {
+  const text = lines.map(visible).join("\n");
+  const code = element("pre", { tabindex: 0 }, document.createTextNode(text));
   const button = element(
     "button",
     { type: "button", onclick: () => copy(text, code, button) },

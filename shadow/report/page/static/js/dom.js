@@ -1,5 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Makes elements. Texts become text nodes, so a name from a process is never markup.
+// Makes elements. Texts become text nodes, so a name from a process is never markup, and characters
+// that hide, reorder or end text become visible escapes, as in the other reports.
+
+const INVISIBLE =
+  /(?! )(?:[\p{C}\p{Z}\u115f\u1160\u2800\u3164\uffa0]|\p{Default_Ignorable_Code_Point})/gu;
+
+/** One visible line of text. */
+export function visible(text) {
+  return text.replace(INVISIBLE, (character) => {
+    const code = character.codePointAt(0);
+    if (code < 0x100) return `\\x${code.toString(16).padStart(2, "0")}`;
+    if (code < 0x10000) return `\\u${code.toString(16).padStart(4, "0")}`;
+    return `\\U${code.toString(16).padStart(8, "0")}`;
+  });
+}
+
+/** A child as it may stand in the page. */
+function shown(child) {
+  return typeof child === "string" ? visible(child) : child;
+}
 
 /**
  * An element.
@@ -15,7 +34,7 @@ export function element(tag, attributes = {}, ...children) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (value === true) made.setAttribute(key, "");
     else if (value !== false && value !== null && value !== undefined) {
-      made.setAttribute(key, String(value));
+      made.setAttribute(key, visible(String(value)));
     }
   }
   fill(made, ...children);
@@ -24,7 +43,8 @@ export function element(tag, attributes = {}, ...children) {
 
 /** Replace the content of an element. */
 export function fill(parent, ...children) {
-  parent.replaceChildren(...children.flat().filter((each) => each !== null && each !== undefined));
+  const there = children.flat().filter((each) => each !== null && each !== undefined);
+  parent.replaceChildren(...there.map(shown));
   return parent;
 }
 

@@ -31,7 +31,13 @@ async function showReport(report, page) {
   const view = new ProcessView(model);
   fill(place, report.processes.length > 1 ? overview(report, at) : null, view.node);
   view.start();
+  await nextFrame();
+  performance.mark("shown");
   document.documentElement.dataset.ready = "true";
+}
+
+function nextFrame() {
+  return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
 }
 
 async function start() {

@@ -2,53 +2,75 @@
 // Draws the visible rows of the map. Empty PTE pages differ by shape, not only by colour.
 
 import { ABSENT, entriesUnder, isLazyfree } from "./cells.js";
+import { visible } from "./dom.js";
 import { bytes, count, SLOT_BYTES, slotAddress } from "./format.js";
 import { FOLD_HEIGHT } from "./maplayout.js";
 import { colour } from "./theme.js";
 
 const FULL = 512;
 const SHAPED = 7;
+const SCALE = ["scale-1", "scale-2", "scale-3", "scale-4"];
+const COLOURS = [
+  ...SCALE,
+  ...["empty", "cell-ground", "absent", "lazy", "text", "muted", "line", "accent", "ground"],
+];
 
 /** The colours of the map as they are now. */
 export function mapColours() {
-  const names = [
-    "empty",
-    "empty-ground",
-    "cell-ground",
-    "absent",
-    "lazy",
-    "text",
-    "muted",
-    "line",
-    "accent",
-    "ground",
-  ];
-  const found = Object.fromEntries(names.map((name) => [name, colour(`--${name}`)]));
-  found.scale = [1, 2, 3, 4].map((step) => colour(`--scale-${step}`));
-  return found;
+  return Object.fromEntries(COLOURS.map((name) => [name, colour(`--${name}`)]));
 }
 
-/** Draw one cell; the map and its legend use it. */
-export function drawCell(ctx, x, y, size, height, entries, lazy, colours) {
-  const gap = size >= 5 ? 1 : 0;
-  const width = size - gap;
-  if (entries === ABSENT) {
-    if (size < 5) return;
-    ctx.fillStyle = colours.absent;
-    ctx.fillRect(x + width / 2 - 1, y + height / 2 - 1, 2, 2);
-  } else if (entries === 0) drawEmpty(ctx, x, y, width, height - gap, colours);
-  else drawFilled(ctx, x, y, width, height - gap, entries, lazy, colours);
-}
-
-function drawEmpty(ctx, x, y, width, height, colours) {
-  if (width < SHAPED - 1) {
-    ctx.fillStyle = colours.empty;
-    ctx.fillRect(x, y, Math.max(width, 1), height);
-    return;
+/** Rectangles by colour: a canvas draws many of one colour much faster. */
+class Paint {
+  constructor() {
+    this.rectangles = new Map();
+    this.crosses = [];
   }
-  ctx.fillStyle = colours["empty-ground"];
-  ctx.fillRect(x, y, width, height);
-  ctx.strokeStyle = colours.empty;
+
+  add(colourName, x, y, width, height) {
+    if (!this.rectangles.has(colourName)) this.rectangles.set(colourName, []);
+    this.rectangles.get(colourName).push(x, y, width, height);
+  }
+
+  draw(ctx, colours) {
+    for (const [name, values] of this.rectangles) {
+      ctx.fillStyle = colours[name];
+      for (let at = 0; at < values.length; at += 4) {
+        ctx.fillRect(values[at], values[at + 1], values[at + 2], values[at + 3]);
+      }
+    }
+    ctx.strokeStyle = colours.empty;
+    for (const [x, y, width, height] of this.crosses) strokeCrossedBox(ctx, x, y, width, height);
+  }
+}
+
+/** Draw single cells, for the legend. */
+export function drawCell(ctx, size, entries, lazy, colours) {
+  const paint = new Paint();
+  addCell(paint, 0, 0, size, size, entries, lazy);
+  paint.draw(ctx, colours);
+}
+
+function addCell(paint, x, y, size, height, entries, lazy) {
+  const gap = size >= 5 ? 1 : 0;
+  const [wide, tall] = [size - gap, height - gap];
+  if (entries === ABSENT) {
+    if (size >= 5) paint.add("absent", x + wide / 2 - 1, y + height / 2 - 1, 2, 2);
+  } else if (entries > 0) addFilled(paint, x, y, wide, tall, entries, lazy);
+  else if (wide < SHAPED - 1) paint.add("empty", x, y, Math.max(wide, 1), tall);
+  else paint.crosses.push([x, y, wide, tall]);
+}
+
+/** The fill rises with the number of entries, and darkens. */
+function addFilled(paint, x, y, width, height, entries, lazy) {
+  const part = entries / FULL;
+  const step = Math.min(Math.floor(part * SCALE.length), SCALE.length - 1);
+  const tall = Math.max(height * part, Math.min(2, height));
+  if (tall < height) paint.add("cell-ground", x, y, width, height - tall);
+  paint.add(lazy ? "lazy" : SCALE[step], x, y + height - tall, width, tall);
+}
+
+function strokeCrossedBox(ctx, x, y, width, height) {
   ctx.lineWidth = width >= 12 ? 2 : 1.4;
   const inset = ctx.lineWidth / 2;
   ctx.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
@@ -60,17 +82,6 @@ function drawEmpty(ctx, x, y, width, height, colours) {
   ctx.stroke();
 }
 
-/** The fill rises with the number of entries, and darkens. */
-function drawFilled(ctx, x, y, width, height, entries, lazy, colours) {
-  const part = entries / FULL;
-  const step = Math.min(Math.floor(part * colours.scale.length), colours.scale.length - 1);
-  ctx.fillStyle = colours["cell-ground"];
-  ctx.fillRect(x, y, width, height);
-  const tall = Math.max(height * part, Math.min(2, height));
-  ctx.fillStyle = lazy ? colours.lazy : colours.scale[step];
-  ctx.fillRect(x, y + height - tall, width, tall);
-}
-
 /** Draw the rows that lie in the window. */
 export function drawMap(ctx, layout, view, colours) {
   const { top, height, width } = view;
@@ -78,19 +89,21 @@ export function drawMap(ctx, layout, view, colours) {
   ctx.fillRect(0, 0, width, height);
   ctx.textBaseline = "middle";
   const { rows } = layout;
+  const paint = new Paint();
   let labelled = -99;
   for (let at = layout.rowAt(top); at < rows.length; at += 1) {
     const row = rows[at];
     const y = row.y - top;
     if (y - FOLD_HEIGHT - 20 > height) break;
     if (row.fold) drawFold(ctx, layout, row, y, width, colours);
-    drawRow(ctx, layout, row, y, view, colours);
+    addRow(paint, layout, row, y, view);
     const roomy = y - labelled >= 13 || (row.isNew && y - labelled >= 10);
     if (roomy) {
       drawLabels(ctx, layout, row, y, view, colours);
       labelled = y;
     }
   }
+  paint.draw(ctx, colours);
 }
 
 function drawFold(ctx, layout, row, y, width, colours) {
@@ -111,19 +124,25 @@ function drawFold(ctx, layout, row, y, width, colours) {
   ctx.setLineDash([]);
 }
 
-function drawRow(ctx, layout, row, y, view, colours) {
+function addRow(paint, layout, row, y, view) {
   const { slots } = layout.cells;
   for (let at = row.first; at < row.end; at += 1) {
     const state = view.states[at];
     const entries = entriesUnder(state, view.policy);
     const x = layout.x(slots[at], row);
-    drawCell(ctx, x, y, layout.size, layout.height, entries, isLazyfree(state), colours);
-    if (at === view.selected) {
-      ctx.strokeStyle = colours.accent;
-      ctx.lineWidth = 2;
-      ctx.strokeRect(x - 2, y - 2, layout.size + 3, layout.height + 3);
-    }
+    addCell(paint, x, y, layout.size, layout.height, entries, isLazyfree(state));
   }
+}
+
+/** Draw the frame of the selected cell, on a canvas of its own above the map. */
+export function drawSelection(ctx, layout, { selected, top, width, height }, colours) {
+  ctx.clearRect(0, 0, width, height);
+  if (selected === null) return;
+  const row = layout.rows[layout.rowOf(selected)];
+  const x = layout.x(layout.cells.slots[selected], row);
+  ctx.strokeStyle = colours.accent;
+  ctx.lineWidth = 2;
+  ctx.strokeRect(x - 2, row.y - top - 2, layout.size + 3, layout.height + 3);
 }
 
 /** The address at the left; the empty ones of the row and its mappings at the right. */
@@ -156,12 +175,13 @@ function drawEmptyCount(ctx, x, middle, empty, colours) {
   ctx.font = "11px system-ui, sans-serif";
 }
 
+/** Names that fit into a width, without their folders. */
 function fitted(ctx, names, width) {
   ctx.font = "11px system-ui, sans-serif";
   const short = names.map((name) =>
     name.startsWith("/") ? name.slice(name.lastIndexOf("/") + 1) : name,
   );
-  let text = short.join(", ");
+  let text = visible(short.join(", "));
   while (text.length > 4 && ctx.measureText(text).width > width)
     text = `${text.slice(0, -2).replace(/…$/, "")}…`;
   return text;

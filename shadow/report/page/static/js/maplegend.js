@@ -29,7 +29,7 @@ export function mapLegend() {
       const ctx = canvas.getContext("2d");
       ctx.setTransform(2, 0, 0, 2, 0, 0);
       ctx.clearRect(0, 0, SIZE, SIZE);
-      drawCell(ctx, 0, 0, SIZE, SIZE, entries, lazy, colours);
+      drawCell(ctx, SIZE, entries, lazy, colours);
     }
   };
   requestAnimationFrame(draw);

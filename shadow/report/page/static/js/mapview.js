@@ -5,7 +5,7 @@ import { entriesUnder, POLICIES } from "./cells.js";
 import { element, fill } from "./dom.js";
 import { bytes, count, SLOT_BYTES } from "./format.js";
 import { describeCell } from "./mapcell.js";
-import { drawMap, mapColours } from "./mapdraw.js";
+import { drawMap, drawSelection, mapColours } from "./mapdraw.js";
 import { keyTarget } from "./mapkeys.js";
 import { COLUMNS, fittingColumns, MapLayout } from "./maplayout.js";
 import { mapLegend } from "./maplegend.js";
@@ -23,7 +23,8 @@ export class MapView {
     this.selected = null;
     this.columns = null;
     this.canvas = element("canvas", { "aria-hidden": "true" });
-    this.spacer = element("div.map-spacer", {}, this.canvas);
+    this.overlay = element("canvas.overlay", { "aria-hidden": "true" });
+    this.spacer = element("div.map-spacer", {}, this.canvas, this.overlay);
     this.frame = element(
       "div.map-frame",
       {
@@ -51,7 +52,9 @@ export class MapView {
       this.colours = mapColours();
       this.soon();
     });
-    new ResizeObserver(() => this.lay()).observe(this.node);
+    new ResizeObserver(() => this.frame.clientWidth !== this.width && this.lay()).observe(
+      this.node,
+    );
     addEventListener("beforeprint", () => this.print());
     addEventListener("afterprint", () => this.lay());
   }
@@ -160,18 +163,31 @@ export class MapView {
   draw(most = this.frame.clientHeight) {
     if (!this.layout || !this.states) return;
     const height = Math.min(most, Math.max(this.layout.total, 1));
+    const { policy, states, width } = this;
+    const view = { top: this.frame.scrollTop, height, width, policy, states };
+    drawMap(this.context(this.canvas, height), this.layout, view, this.colours);
+    this.mark(height);
+  }
+
+  /** Frame the selected cell. */
+  mark(height = Number.parseFloat(this.canvas.style.blockSize)) {
+    const view = { top: this.frame.scrollTop, height, width: this.width, selected: this.selected };
+    drawSelection(this.context(this.overlay, height), this.layout, view, this.colours);
+  }
+
+  /** The context of a canvas of this height, in pixels of the page. */
+  context(canvas, height) {
     const scale = devicePixelRatio || 1;
     const [wide, tall] = [Math.round(this.width * scale), Math.round(height * scale)];
-    if (this.canvas.width !== wide || this.canvas.height !== tall) {
-      [this.canvas.width, this.canvas.height] = [wide, tall];
-      this.canvas.style.inlineSize = `${this.width}px`;
-      this.canvas.style.blockSize = `${height}px`;
+    if (canvas.width !== wide || canvas.height !== tall) {
+      [canvas.width, canvas.height] = [wide, tall];
+      canvas.style.inlineSize = `${this.width}px`;
+      canvas.style.blockSize = `${height}px`;
+      this.spacer.style.setProperty("--map-height", `${height}px`);
     }
-    const ctx = this.canvas.getContext("2d", { alpha: false });
+    const ctx = canvas.getContext("2d");
     ctx.setTransform(scale, 0, 0, scale, 0, 0);
-    const { policy, states, selected, width } = this;
-    const view = { top: this.frame.scrollTop, height, width, policy, states, selected };
-    drawMap(ctx, this.layout, view, this.colours);
+    return ctx;
   }
 
   hover(event) {
@@ -215,6 +231,6 @@ export class MapView {
     const x = box.left + this.layout.x(this.model.cells.slots[cell], row) + this.layout.size;
     const y = box.top + row.y - this.frame.scrollTop + this.layout.height;
     showTip(describeCell(this.model, cell, this.moment, this.policy), x, y);
-    this.soon();
+    this.mark();
   }
 }

@@ -152,8 +152,8 @@ export class TimeChart {
   show(time) {
     this.chosen = time;
     for (const chart of this.charts) {
-      chart.redraw(false, false);
       this.tell(chart);
+      chart.redraw(false, false);
     }
   }
 
