@@ -5,6 +5,7 @@ import { ABSENT, entriesUnder, isLazyfree } from "./cells.js";
 import { visible } from "./dom.js";
 import { bytes, count, SLOT_BYTES, slotAddress } from "./format.js";
 import { FOLD_HEIGHT } from "./maplayout.js";
+import { Paint } from "./mappaint.js";
 import { colour } from "./theme.js";
 
 const FULL = 512;
@@ -20,90 +21,51 @@ export function mapColours() {
   return Object.fromEntries(COLOURS.map((name) => [name, colour(`--${name}`)]));
 }
 
-/** Rectangles by colour: a canvas draws many of one colour much faster. */
-class Paint {
-  constructor() {
-    this.rectangles = new Map();
-    this.crosses = [];
-  }
-
-  add(colourName, x, y, width, height) {
-    if (!this.rectangles.has(colourName)) this.rectangles.set(colourName, []);
-    this.rectangles.get(colourName).push(x, y, width, height);
-  }
-
-  draw(ctx, colours) {
-    for (const [name, values] of this.rectangles) {
-      ctx.fillStyle = colours[name];
-      for (let at = 0; at < values.length; at += 4) {
-        ctx.fillRect(values[at], values[at + 1], values[at + 2], values[at + 3]);
-      }
-    }
-    ctx.strokeStyle = colours.empty;
-    for (const [x, y, width, height] of this.crosses) strokeCrossedBox(ctx, x, y, width, height);
-  }
-}
-
-/** Draw single cells, for the legend. */
-export function drawCell(ctx, size, entries, lazy, colours) {
-  const paint = new Paint();
+/** Draw a single cell, for the legend; its canvas has `scale` pixels for one. */
+export function drawCell(ctx, scale, size, [entries, lazy], colours) {
+  const paint = new Paint(ctx, scale, colours, "ground");
   addCell(paint, 0, 0, size, size, entries, lazy);
-  paint.draw(ctx, colours);
+  paint.finish();
 }
 
 function addCell(paint, x, y, size, height, entries, lazy) {
   const gap = size >= 5 ? 1 : 0;
   const [wide, tall] = [size - gap, height - gap];
   if (entries === ABSENT) {
-    if (size >= 5) paint.add("absent", x + wide / 2 - 1, y + height / 2 - 1, 2, 2);
+    if (size >= 5) paint.rectangle("absent", x + (wide >> 1) - 1, y + (tall >> 1) - 1, 2, 2);
   } else if (entries > 0) addFilled(paint, x, y, wide, tall, entries, lazy);
-  else if (wide < SHAPED - 1) paint.add("empty", x, y, Math.max(wide, 1), tall);
-  else paint.crosses.push([x, y, wide, tall]);
+  else if (wide < SHAPED - 1) paint.rectangle("empty", x, y, Math.max(wide, 1), tall);
+  else paint.crossedBox(x, y, wide, tall);
 }
 
 /** The fill rises with the number of entries, and darkens. */
 function addFilled(paint, x, y, width, height, entries, lazy) {
   const part = entries / FULL;
   const step = Math.min(Math.floor(part * SCALE.length), SCALE.length - 1);
-  const tall = Math.max(height * part, Math.min(2, height));
-  if (tall < height) paint.add("cell-ground", x, y, width, height - tall);
-  paint.add(lazy ? "lazy" : SCALE[step], x, y + height - tall, width, tall);
-}
-
-function strokeCrossedBox(ctx, x, y, width, height) {
-  ctx.lineWidth = width >= 12 ? 2 : 1.4;
-  const inset = ctx.lineWidth / 2;
-  ctx.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
-  ctx.beginPath();
-  ctx.moveTo(x + 2, y + 2);
-  ctx.lineTo(x + width - 2, y + height - 2);
-  ctx.moveTo(x + width - 2, y + 2);
-  ctx.lineTo(x + 2, y + height - 2);
-  ctx.stroke();
+  const tall = Math.max(Math.round(height * part), Math.min(2, height));
+  if (tall < height) paint.rectangle("cell-ground", x, y, width, height - tall);
+  paint.rectangle(lazy ? "lazy" : SCALE[step], x, y + height - tall, width, tall);
 }
 
 /** Draw the rows that lie in the window. */
 export function drawMap(ctx, layout, view, colours) {
-  const { top, height, width } = view;
-  ctx.fillStyle = colours.ground;
-  ctx.fillRect(0, 0, width, height);
+  const rows = visibleRows(layout, view);
+  const paint = new Paint(ctx, view.scale, colours, "ground");
+  for (const row of rows) addRow(paint, layout, row, row.y - view.top, view);
+  paint.finish();
   ctx.textBaseline = "middle";
-  const { rows } = layout;
-  const paint = new Paint();
-  let labelled = -99;
-  for (let at = layout.rowAt(top); at < rows.length; at += 1) {
-    const row = rows[at];
-    const y = row.y - top;
-    if (y - FOLD_HEIGHT - 20 > height) break;
-    if (row.fold) drawFold(ctx, layout, row, y, width, colours);
-    addRow(paint, layout, row, y, view);
-    const roomy = y - labelled >= 13 || (row.isNew && y - labelled >= 10);
-    if (roomy) {
-      drawLabels(ctx, layout, row, y, view, colours);
-      labelled = y;
-    }
+  for (const row of rows) {
+    const y = row.y - view.top;
+    if (row.fold) drawFold(ctx, layout, row, y, view.width, colours);
+    if (row.label) drawLabels(ctx, layout, row, y, view, colours);
   }
-  paint.draw(ctx, colours);
+}
+
+function visibleRows(layout, { top, height }) {
+  const first = layout.rowAt(top);
+  let end = first;
+  while (end < layout.rows.length && layout.rows[end].y < top + height + 2 * FOLD_HEIGHT) end += 1;
+  return layout.rows.slice(first, end);
 }
 
 function drawFold(ctx, layout, row, y, width, colours) {
@@ -153,16 +115,16 @@ function drawLabels(ctx, layout, row, y, view, colours) {
   ctx.fillStyle = colours.muted;
   ctx.fillText(slotAddress(row.base), 2, middle);
   let empty = 0;
-  for (let at = row.first; at < row.end; at += 1) {
+  for (let at = row.first; at < row.label.end; at += 1) {
     if (entriesUnder(view.states[at], view.policy) === 0) empty += 1;
   }
-  const names = fitted(ctx, row.owners, layout.wide ? layout.margin - 74 : view.width - 60);
+  const names = fitted(ctx, row.label.owners, layout.wide ? layout.margin - 74 : view.width - 60);
   if (layout.wide) {
     const x = view.width - layout.margin + 10;
     if (empty) drawEmptyCount(ctx, x, middle, empty, colours);
     ctx.fillStyle = colours.text;
-    if (row.isNew) ctx.fillText(names, x + 62, middle);
-  } else if (row.isNew) {
+    if (row.label.isNew) ctx.fillText(names, x + 62, middle);
+  } else if (row.label.isNew) {
     ctx.fillStyle = colours.text;
     ctx.fillText(names, 2, y - 9);
   }

@@ -3,8 +3,10 @@
 
 export const FOLD_HEIGHT = 22;
 const LABEL_HEIGHT = 18;
+const LINE_HEIGHT = 13;
 const MOST_ROWS = 240;
 const CLEAR = 11;
+const LARGEST = 26;
 export const COLUMNS = [16, 32, 64, 128, 256, 512, 1024];
 
 /** The rows of a map for a width in pixels. */
@@ -20,8 +22,10 @@ export class MapLayout {
     this.wide = width >= 760;
     this.gutter = width >= 480 ? 126 : 104;
     this.margin = this.wide ? 250 : 0;
-    this.size = Math.min((width - this.gutter - this.margin - 4) / columns, 26);
-    this.height = this.size >= 3 ? this.size : Math.max(this.size, 3);
+    // Whole pixels: a canvas draws them sharper, and much faster.
+    const fits = Math.floor((width - this.gutter - this.margin - 4) / columns);
+    this.size = Math.min(Math.max(fits, 1), LARGEST);
+    this.height = Math.max(this.size, 3);
     this.rows = [];
     this.place();
   }
@@ -48,6 +52,23 @@ export class MapLayout {
       first = end;
     }
     this.total = y + 4;
+    this.label();
+  }
+
+  /** Give labels to as many rows as have room for one; each speaks for the rows up to the next. */
+  label() {
+    let labelled = null;
+    for (const row of this.rows) {
+      const room = labelled === null ? LABEL_HEIGHT : row.y - labelled.y;
+      if (room >= LINE_HEIGHT || (row.fold && room > 0)) {
+        labelled = row;
+        row.label = { owners: [], isNew: false, end: row.end };
+      }
+      const { label } = labelled;
+      label.end = row.end;
+      label.isNew ||= row.isNew;
+      if (row.isNew) label.owners = [...new Set([...label.owners, ...row.owners])];
+    }
   }
 
   ownersOf(first, end) {
@@ -100,7 +121,7 @@ export class MapLayout {
 
 /** The most columns whose cells show their shape, or more where that gives too many rows. */
 export function fittingColumns(cells, width) {
-  const usable = COLUMNS.filter((columns) => new MapLayout(NO_CELLS, columns, width).size >= 2.5);
+  const usable = COLUMNS.filter((columns) => new MapLayout(NO_CELLS, columns, width).size >= 2);
   const clear = usable.filter((columns) => new MapLayout(NO_CELLS, columns, width).size >= CLEAR);
   const best = clear.at(-1) ?? COLUMNS[0];
   if (rowsWith(cells, best) <= MOST_ROWS) return best;

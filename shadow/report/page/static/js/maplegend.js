@@ -7,6 +7,7 @@ import { drawCell, mapColours } from "./mapdraw.js";
 import { onColours } from "./theme.js";
 
 const SIZE = 15;
+const SHARP = 2;
 const KINDS = [
   [0, false, "empty: maps nothing"],
   [24, false, "few entries"],
@@ -19,7 +20,11 @@ const KINDS = [
 export function mapLegend() {
   const canvases = [];
   const items = KINDS.map(([entries, lazy, text]) => {
-    const canvas = element("canvas", { width: 2 * SIZE, height: 2 * SIZE, "aria-hidden": "true" });
+    const canvas = element("canvas", {
+      width: SHARP * SIZE,
+      height: SHARP * SIZE,
+      "aria-hidden": "true",
+    });
     canvases.push([canvas, entries, lazy]);
     return element("li", {}, canvas, text);
   });
@@ -27,9 +32,8 @@ export function mapLegend() {
     const colours = mapColours();
     for (const [canvas, entries, lazy] of canvases) {
       const ctx = canvas.getContext("2d");
-      ctx.setTransform(2, 0, 0, 2, 0, 0);
-      ctx.clearRect(0, 0, SIZE, SIZE);
-      drawCell(ctx, SIZE, entries, lazy, colours);
+      ctx.setTransform(SHARP, 0, 0, SHARP, 0, 0);
+      drawCell(ctx, SHARP, SIZE, [entries, lazy], colours);
     }
   };
   requestAnimationFrame(draw);

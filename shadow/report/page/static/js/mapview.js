@@ -164,7 +164,8 @@ export class MapView {
     if (!this.layout || !this.states) return;
     const height = Math.min(most, Math.max(this.layout.total, 1));
     const { policy, states, width } = this;
-    const view = { top: this.frame.scrollTop, height, width, policy, states };
+    const scale = devicePixelRatio || 1;
+    const view = { top: this.frame.scrollTop, height, width, scale, policy, states };
     drawMap(this.context(this.canvas, height), this.layout, view, this.colours);
     this.mark(height);
   }
