@@ -3,6 +3,8 @@
 
 import { element } from "./dom.js";
 
+const NARROW = 5;
+
 /**
  * A table.
  * @param {string} caption what it shows
@@ -17,7 +19,7 @@ export function table(caption, headings, rows) {
     "div.scroll",
     { tabindex: 0, role: "region", "aria-label": caption },
     element(
-      "table",
+      headings.length > NARROW ? "table.wide" : "table",
       {},
       element("caption", {}, caption),
       element(
