@@ -69,7 +69,8 @@ export class FlameGraph {
       .ancestors()
       .reverse()
       .map((each) => each.data.name);
-    this.path.textContent = `${names.join(" › ")}: ${count(node.value)} of ${count(this.root.value)} PTE pages`;
+    const all = count(this.root.value);
+    fill(this.path, `${names.join(" › ")}: ${count(node.value)} of ${all} PTE pages`);
   }
 }
 

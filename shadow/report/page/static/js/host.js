@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The host, live: its processes by what they waste, growth, losses, and the daemon's own cost.
 
-import { element, fill } from "./dom.js";
+import { element, fill, visible } from "./dom.js";
 import { bytes, count, counted, pagesSize, share } from "./format.js";
 import { bar, table } from "./table.js";
 
@@ -53,7 +53,7 @@ export class HostView {
   async show(data) {
     this.before = this.data;
     this.data = data;
-    document.title = `${data.hostname} – ptescope`;
+    document.title = visible(`${data.hostname} – ptescope`);
     this.render();
   }
 

@@ -26,7 +26,7 @@ export function startLive(place, page) {
       status.className = "";
     } catch (error) {
       failures += 1;
-      status.textContent = `STALE: ${error.message}`;
+      fill(status, `STALE: ${error.message}`);
       status.className = "stale";
       if (!place.childElementCount) fill(place, element("p.lack", {}, error.message));
     }

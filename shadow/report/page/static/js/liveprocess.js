@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // One process, live: the same sections as in a report, updated in place.
 
-import { element, fill } from "./dom.js";
+import { element, fill, visible } from "./dom.js";
 import { bytes } from "./format.js";
 import { modelOf, processName } from "./model.js";
 import { ProcessView } from "./process.js";
@@ -28,7 +28,7 @@ export class LiveProcess {
     this.series.add((end - start) / NS_PER_SECOND, plain.policies);
     const page = { ...this.page, sources: data.sources };
     const model = { ...(await modelOf(plain, data.more, page)), points: this.series };
-    document.title = `${processName(plain)} – ptescope`;
+    document.title = visible(`${processName(plain)} – ptescope`);
     if (this.view) this.view.update(model);
     else {
       this.view = new ProcessView(model);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Starts the page: from the data inside it, or from the daemon that serves it.
 
-import { element, fill } from "./dom.js";
+import { element, fill, visible } from "./dom.js";
 import { startLive } from "./live.js";
 import { modelOf, processName } from "./model.js";
 import { ProcessView } from "./process.js";
@@ -27,7 +27,7 @@ function chosenProcess(processes) {
 async function showReport(report, page) {
   const at = chosenProcess(report.processes);
   const model = await modelOf(report.processes[at], page.processes[at], page);
-  document.title = `${processName(model.plain)} – ptescope`;
+  document.title = visible(`${processName(model.plain)} – ptescope`);
   const view = new ProcessView(model);
   fill(place, report.processes.length > 1 ? overview(report, at) : null, view.node);
   view.start();

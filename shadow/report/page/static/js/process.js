@@ -95,7 +95,7 @@ export class ProcessView {
     if (!lacks.length) return null;
     return element(
       "details.lacking",
-      { id: "lacks", open: lacks.length <= 3 },
+      { id: "lacks", open: true },
       element("summary", {}, `This report lacks something (${lacks.length})`),
       element("ul", {}, ...lacks.map((sentence) => element("li", {}, sentence))),
     );
