@@ -9,10 +9,19 @@ const LITTLE_PAGES = 64;
 const LITTLE_SHARE = 0.05;
 const MUCH_SHARE = 0.25;
 const MUCH_PAGES = 4096;
+const CALLS = {
+  MADV_DONTNEED: "gives memory back to the kernel and keeps its addresses",
+  MADV_FREE: "lets the kernel take memory back when it needs some",
+  "MADV_FREE, then reclaim": "let the kernel take memory back, and it did",
+  MADV_REMOVE: "gives memory of a file back to the kernel",
+  munmap: "gives addresses and their memory back to the kernel",
+};
+const LITTLE_RULES = ["nothing_to_do", "little_to_save"];
 
-/** How bad it is: "none", "little", "some" or "much". */
-export function severity(now) {
+/** How bad it is: "none", "little", "some" or "much"; advice knows best what is little. */
+export function severity({ now, advice }) {
   if (!now.empty) return "none";
+  if (LITTLE_RULES.includes(advice?.[0]?.rule)) return "little";
   const part = now.empty / now.pte_pages;
   if (now.empty >= MUCH_PAGES || (part >= MUCH_SHARE && now.empty >= LITTLE_PAGES)) return "much";
   return now.empty < LITTLE_PAGES || part < LITTLE_SHARE ? "little" : "some";
@@ -25,17 +34,21 @@ export const VERDICTS = {
   much: "✖ much wasted",
 };
 
-/** The sections at the top of a process. */
-export function headline(model) {
+/**
+ * The section at the top of a process.
+ * @param {Object} model the process
+ * @param {Function} choose shows a moment, by its index
+ */
+export function headline(model, choose) {
   const { plain } = model;
   const { now, process } = plain;
-  const kind = severity(now);
+  const kind = severity(plain);
   return element(
     "section",
     { id: "finding", class: `finding ${kind}` },
     element("p.verdict", {}, VERDICTS[kind]),
     element("h1", {}, ...sentence(process.comm, now)),
-    element("p.explanation", {}, ...meaning(now), ...worst(model)),
+    element("p.explanation", {}, ...meaning(now), ...worst(model, choose)),
     element("div.answers", {}, what(model), whom(model), todo(model)),
   );
 }
@@ -67,7 +80,7 @@ function meaning(now) {
 }
 
 /** The worst point of the run, if it was much worse than the end. */
-function worst(model) {
+function worst(model, choose) {
   const { points, plain } = model;
   const empty = points?.empty[plain.kernel.policy];
   if (!empty) return [];
@@ -81,7 +94,21 @@ function worst(model) {
       `At the worst time, ${seconds(points.seconds[most])} after the start, ` +
         `${count(empty[most])} of ${count(pages)} were empty (${pagesSize(empty[most])}).`,
     ),
+    " ",
+    element(
+      "button",
+      { type: "button", onclick: () => choose(worstMoment(model)) },
+      "Show that moment",
+    ),
   ];
+}
+
+/** The moment with the most empty PTE pages; there are fewer moments than points. */
+function worstMoment({ moments }) {
+  return moments.reduce(
+    (best, { now }, at) => (now.empty > moments[best].now.empty ? at : best),
+    0,
+  );
 }
 
 function answer(title, big, ...children) {
@@ -122,17 +149,13 @@ function whom({ plain, page }) {
     return answer("By whom", ["not known"], element("p", {}, text), served);
   }
   const total = plain.origins.emptied.reduce((sum, origin) => sum + origin.pte_pages, 0);
-  const thread = first.thread ? `by thread ${first.thread}` : "";
-  const where = first.kind ? `in ${mappingName(first, page)}` : "";
+  const thread = first.thread ? ` of thread ${first.thread}` : "";
+  const where = first.kind ? `, in ${mappingName(first, page)}` : "";
   return answer(
     "By whom",
     [`${first.call}${callSize(first.least_bytes, first.most_bytes)}`],
-    element(
-      "p",
-      {},
-      [thread, where].filter(Boolean).join(", "),
-      ` emptied ${count(first.pte_pages)} of ${count(total)}`,
-    ),
+    element("p", {}, `${count(first.pte_pages)} of the ${count(total)}${thread}${where}`),
+    CALLS[first.call] ? element("p.small", {}, `${first.call} ${CALLS[first.call]}.`) : null,
     served,
   );
 }

@@ -12,7 +12,8 @@ import { mapLegend } from "./maplegend.js";
 import { onColours } from "./theme.js";
 import { hideTip, showTip } from "./tip.js";
 
-const PRINT_HEIGHT = 1500;
+const PRINT_WIDTH = 1000;
+const PRINT_HEIGHT = 1200;
 
 /** The map of one process. */
 export class MapView {
@@ -113,10 +114,13 @@ export class MapView {
     this.draw();
   }
 
-  /** Show all rows on paper, or as many as a page takes. */
+  /** Show all rows on paper, or as many as a sheet takes. */
   print() {
+    this.width = PRINT_WIDTH;
+    const columns = this.columns ?? fittingColumns(this.model.cells, this.width);
+    this.layout = new MapLayout(this.model.cells, columns, this.width);
     this.frame.classList.add("printed");
-    this.spacer.style.blockSize = `${Math.min(this.layout.total, PRINT_HEIGHT)}px`;
+    this.spacer.style.blockSize = "auto";
     this.draw(PRINT_HEIGHT);
   }
 
@@ -165,14 +169,19 @@ export class MapView {
     const height = Math.min(most, Math.max(this.layout.total, 1));
     const { policy, states, width } = this;
     const scale = devicePixelRatio || 1;
-    const view = { top: this.frame.scrollTop, height, width, scale, policy, states };
+    const view = { top: this.top(), height, width, scale, policy, states };
     drawMap(this.context(this.canvas, height), this.layout, view, this.colours);
     this.mark(height);
   }
 
+  /** The first visible pixel of the map. */
+  top() {
+    return this.frame.classList.contains("printed") ? 0 : this.frame.scrollTop;
+  }
+
   /** Frame the selected cell. */
   mark(height = Number.parseFloat(this.canvas.style.blockSize)) {
-    const view = { top: this.frame.scrollTop, height, width: this.width, selected: this.selected };
+    const view = { top: this.top(), height, width: this.width, selected: this.selected };
     drawSelection(this.context(this.overlay, height), this.layout, view, this.colours);
   }
 

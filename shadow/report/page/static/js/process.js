@@ -21,11 +21,10 @@ export class ProcessView {
   constructor(model) {
     this.model = model;
     const { plain, points, cells } = model;
-    const choose = (moment) => this.show(moment);
-    this.moment = new MomentControl(model, choose);
-    this.chart = points
-      ? new TimeChart(points, plain.kernel.policy, (time) => choose(momentAt(model, time)))
-      : null;
+    this.choose = (moment) => this.show(moment);
+    const chooseTime = (time) => this.show(momentAt(this.model, time));
+    this.moment = new MomentControl(model, this.choose);
+    this.chart = points ? new TimeChart(points, plain.kernel.policy, chooseTime) : null;
     this.map = cells?.count ? new MapView(model) : null;
     this.parts = {
       occupancy: new Occupancy(model),
@@ -33,7 +32,7 @@ export class ProcessView {
       origins: new OriginTables(model),
       policies: new PolicyTable(model),
     };
-    this.top = element("div", {}, headline(model), this.warnings());
+    this.top = element("div", {}, headline(model, this.choose), this.warnings());
     this.end = element("div", {}, ...provenance(model));
     this.node = element("div.process", {}, ...this.sections());
   }
@@ -47,7 +46,7 @@ export class ProcessView {
         section(
           "time",
           "Over time",
-          "What the kernel kept, and what it would have kept under other policies. Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
+          "What this kernel kept, and what it would have kept under other policies: none (Linux before 6.14), pt_reclaim (since 6.14), pte_ref (proposed). Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
           this.chart.node,
           this.moment.node,
         ),
@@ -111,7 +110,7 @@ export class ProcessView {
   /** Show newer data of the same process, on a live page. */
   update(model) {
     this.model = model;
-    renew(this.top, headline(model), this.warnings());
+    renew(this.top, headline(model, this.choose), this.warnings());
     renew(this.end, ...provenance(model));
     for (const part of [this.moment, ...Object.values(this.parts)]) part.model = model;
     this.chart?.update(model.points);

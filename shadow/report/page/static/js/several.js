@@ -47,7 +47,7 @@ function processTable(processes, order, chosen) {
       bar(now.empty, most, "empty"),
       share(now.empty, now.pte_pages),
       count(seen.lost),
-      VERDICTS[severity(now)],
+      VERDICTS[severity(processes[at])],
     ];
   });
   return table(

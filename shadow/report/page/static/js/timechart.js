@@ -58,7 +58,10 @@ export class TimeChart {
   }
 
   options(title) {
-    const axis = { stroke: () => colour("--muted"), grid: { stroke: () => colour("--line") } };
+    const axis = {
+      stroke: () => colour("--muted"),
+      grid: { stroke: () => colour("--line"), width: 1 },
+    };
     return {
       title,
       width: this.width(),
