@@ -180,8 +180,8 @@ def test_it_prints(small: Path, open_page: Open) -> None:
     page = open_page(small, color_scheme="dark")
     pdf = page.pdf()
     assert pdf.startswith(b"%PDF")
-    charts, legend = 2, page.locator(".legend canvas").count()
-    assert pdf.count(b"/Subtype /Image") >= charts + legend + 1, "the map is missing"
+    legend = page.locator(".legend canvas").count()  # the charts are lines, not images
+    assert pdf.count(b"/Subtype /Image") > legend, "the map is missing"
     assert page.evaluate("document.documentElement.dataset.theme") is None
     page.emulate_media(media="print")
     assert page.is_hidden("#theme")

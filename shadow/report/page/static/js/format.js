@@ -54,6 +54,13 @@ export function seconds(number) {
   return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }
 
+/** Seconds on an axis whose ticks are `step` apart. */
+export function axisSeconds(number, step) {
+  if (step >= 1) return number < 600 ? `${count(number)} s` : seconds(number);
+  if (step >= 0.1) return `${number.toFixed(1)} s`;
+  return `${(number * 1000).toFixed(step >= 0.001 ? 0 : 3)} ms`;
+}
+
 /** The first address of a slot, from its number (address / 2 MiB). */
 export function slotAddress(slot) {
   return `0x${(BigInt(slot) << 21n).toString(16).padStart(12, "0")}`;

@@ -16,7 +16,7 @@ const CALLS = {
   MADV_REMOVE: "gives memory of a file back to the kernel",
   munmap: "gives addresses and their memory back to the kernel",
 };
-const LITTLE_RULES = ["nothing_to_do", "little_to_save"];
+export const LITTLE_RULES = ["nothing_to_do", "little_to_save"];
 
 /** How bad it is: "none", "little", "some" or "much"; advice knows best what is little. */
 export function severity({ now, advice }) {

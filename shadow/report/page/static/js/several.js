@@ -4,7 +4,7 @@
 import { adviceCards } from "./advice.js";
 import { element } from "./dom.js";
 import { bytes, count, counted, pagesSize, share } from "./format.js";
-import { severity, VERDICTS } from "./headline.js";
+import { LITTLE_RULES, severity, VERDICTS } from "./headline.js";
 import { processName } from "./model.js";
 import { bar, table } from "./table.js";
 
@@ -18,20 +18,23 @@ export function overview(report, chosen) {
   const order = processes
     .map((_, at) => at)
     .sort((one, other) => processes[other].now.empty - processes[one].now.empty);
-  const sum = (name) => processes.reduce((total, plain) => total + plain.now[name], 0);
-  const [empty, all] = [sum("empty"), sum("pte_pages")];
-  const worst = processes[order[0]];
   return element(
     "section",
     { id: "overview" },
-    element(
-      "p.lead",
-      {},
-      `${counted(processes.length, "process")} waste ${pagesSize(empty)} of kernel memory: ${count(empty)} of their ` +
-        `${count(all)} PTE pages map nothing (${share(empty, all)}). ${processName(worst)} wastes most.`,
-    ),
+    element("p.lead", {}, leadOf(processes, order)),
     processTable(processes, order, chosen),
     ...(families ?? []).map(familyCard),
+  );
+}
+
+function leadOf(processes, order) {
+  const sum = (name) => processes.reduce((total, plain) => total + plain.now[name], 0);
+  const [empty, all] = [sum("empty"), sum("pte_pages")];
+  const who = counted(processes.length, "process");
+  if (!empty) return `${who} waste nothing: all of their ${count(all)} PTE pages map something.`;
+  return (
+    `${who} waste ${pagesSize(empty)} of kernel memory: ${count(empty)} of their ${count(all)} ` +
+    `PTE pages map nothing (${share(empty, all)}). ${processName(processes[order[0]])} wastes most.`
   );
 }
 
@@ -60,7 +63,7 @@ function processTable(processes, order, chosen) {
 function familyCard(family) {
   return element(
     "details",
-    {},
+    { open: !LITTLE_RULES.includes(family.advice?.[0]?.rule) },
     element(
       "summary",
       {},

@@ -3,7 +3,7 @@
 
 import { POLICIES } from "./cells.js";
 import { element } from "./dom.js";
-import { count, seconds } from "./format.js";
+import { axisSeconds, count, seconds } from "./format.js";
 import { colour, onColours } from "./theme.js";
 
 const HEIGHT = 190;
@@ -81,7 +81,12 @@ export class TimeChart {
         y: { range: (_chart, _least, most) => [0, Math.max(most * 1.08, 4)] },
       },
       axes: [
-        { ...axis, size: 34, values: (_chart, ticks) => ticks.map((tick) => seconds(tick)) },
+        {
+          ...axis,
+          size: 34,
+          values: (_chart, ticks, _axis, _space, step) =>
+            ticks.map((tick) => axisSeconds(tick, step)),
+        },
         {
           ...axis,
           size: 62,
