@@ -149,7 +149,7 @@ function whom({ plain, page }) {
     return answer("By whom", ["not known"], element("p", {}, text), served);
   }
   const total = plain.origins.emptied.reduce((sum, origin) => sum + origin.pte_pages, 0);
-  const thread = first.thread ? ` of thread ${first.thread}` : "";
+  const thread = first.thread ? `, by thread ${first.thread}` : "";
   const where = first.kind ? `, in ${mappingName(first, page)}` : "";
   return answer(
     "By whom",
