@@ -37,9 +37,9 @@ from shadow.errors import (
 from shadow.history import HistoryStore
 from shadow.page_columns import pte_pages_of
 from shadow.policy import Policy
+from shadow.precompile import prepare
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from shadow.trace import TraceWriter
 from tracer.census import open_reader
 from tracer.census.take import take_census

@@ -22,9 +22,10 @@ from shadow.origins import group_origins
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Snapshot
-from shadow.table import KNOWN_FILE, Counter, Table
 from shadow.table.contents import pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+from shadow.table.state import KNOWN_FILE, Counter
+from shadow.table.table import Table
 from shadow.take_snapshot import take_snapshot
 
 __all__ = ("Engine", "Tee")

@@ -11,8 +11,9 @@ from shadow.mapping_owners import Owners, owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
 from shadow.snapshot import SPARSE_BELOW
-from shadow.table import HUGE_ANON, Counter, LabelPart, Table
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
+from shadow.table.state import HUGE_ANON, Counter, LabelPart
+from shadow.table.table import Table
 
 __all__ = ("owners_of_slots", "shadow_owners", "shadow_uses", "unnamed")
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shadow.events import FILE_HOLE, FILE_TRUNCATED, Kind
 from shadow.geometry import PAGE
 from shadow.mapping_owners import Owner
-from shadow.table.origin import (
+from shadow.table.origin_codes import (
     GUARD_INSTALL,
     KIND_BITS,
     LAZYFREE,

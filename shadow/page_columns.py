@@ -14,7 +14,7 @@ from shadow.policy import POLICIES, Policy
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from shadow.table import Table
+    from shadow.table.table import Table
 
 __all__ = ("PtePages", "pte_pages_of")
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from shadow.events import EventBatch
 from shadow.mapping_names import MappingNames
 from shadow.snapshot import Audit, Kernel, Process
-from shadow.table import HugePages, Pages
+from shadow.table.page_set import Pages
+from shadow.table.state import HugePages
 
 __all__ = ("Events", "Facts", "Mappings", "Record", "Repair", "Seed")
 

@@ -5,7 +5,8 @@ from shadow.events import count_kinds
 from shadow.policy import POLICIES, Policy
 from shadow.records import Facts
 from shadow.snapshot import SPARSE_BELOW, Now, PolicyOutcome, Snapshot, Window
-from shadow.table import Counter, Table
+from shadow.table.state import Counter
+from shadow.table.table import Table
 from shadow.units import KIB_PER_PAGE, NS
 
 __all__ = ("take_snapshot",)

@@ -2,6 +2,7 @@
 """Live tests run when they can; with PTESCOPE_LIVE=1 they must."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 # A first call may compile; how long an example takes says nothing here.
 settings.register_profile("ptescope", deadline=None)
 settings.load_profile("ptescope")
+
+# A shell ignores SIGINT in its background jobs, and programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FORCED = os.environ.get("PTESCOPE_LIVE") == "1"
 _LIVE = tuple(Path(__file__).parent / name for name in ("live", "vm"))

@@ -19,7 +19,7 @@ __all__ = (
     "UPSTREAM",
     "VERSION_FILE",
     "Holds",
-    "BpfProgram",
+    "Program",
 )
 
 CORPUS = Path(__file__).parents[1] / ".corpus"
@@ -56,7 +56,7 @@ class Holds:
 
 
 @dataclass(frozen=True)
-class BpfProgram:
+class Program:
     """A file of a package.
 
     Attributes:
@@ -91,30 +91,30 @@ _GO = Holds("Go", r"1\.\d+(\.\d+)?", "runtime.", ("GOGC",))
 _MIMALLOC = ("MIMALLOC_DECOMMIT_DELAY", "MIMALLOC_PURGE_DELAY")
 
 PROGRAMS = (
-    BpfProgram(
+    Program(
         "libjemalloc2",
         f"{_LIB}/libjemalloc.so.2",
         (Holds("jemalloc", UPSTREAM, "", ("MALLOC_CONF",)),),
     ),
-    BpfProgram("libgoogle-perftools4", f"{_LIB}/libtcmalloc.so.4", (_GPERFTOOLS,)),
-    BpfProgram("libgoogle-perftools4", f"{_LIB}/libtcmalloc_and_profiler.so.4", (_GPERFTOOLS,)),
-    BpfProgram("libgoogle-perftools4", f"{_LIB}/libprofiler.so.0"),  # no allocator in it
-    BpfProgram("libtcmalloc-minimal4", f"{_LIB}/libtcmalloc_minimal.so.4", (_GPERFTOOLS,)),
-    BpfProgram(
+    Program("libgoogle-perftools4", f"{_LIB}/libtcmalloc.so.4", (_GPERFTOOLS,)),
+    Program("libgoogle-perftools4", f"{_LIB}/libtcmalloc_and_profiler.so.4", (_GPERFTOOLS,)),
+    Program("libgoogle-perftools4", f"{_LIB}/libprofiler.so.0"),  # no allocator in it
+    Program("libtcmalloc-minimal4", f"{_LIB}/libtcmalloc_minimal.so.4", (_GPERFTOOLS,)),
+    Program(
         "libmimalloc2.0",
         f"{_LIB}/libmimalloc.so.[23].*",
         (Holds("mimalloc", UPSTREAM, "", _MIMALLOC),),
     ),
-    BpfProgram(
+    Program(
         "cmeel-mimalloc==3.4.3",
         "cmeel.prefix/lib/libmimalloc.so.3",
         (Holds("mimalloc", r"3\.4\.3", "", _MIMALLOC, "mi_options"),),
     ),
     # Linked in, stripped, serves malloc itself.
-    BpfProgram("mold", "usr/bin/mold", (Holds("mimalloc", None, "", _MIMALLOC),)),
-    BpfProgram("ruff==0.17.6", "ruff-0.17.6.data/scripts/ruff", (_RUST,)),
-    BpfProgram("uv==0.13.9", "uv-0.13.9.data/scripts/uv", (_RUST,)),
-    BpfProgram(
+    Program("mold", "usr/bin/mold", (Holds("mimalloc", None, "", _MIMALLOC),)),
+    Program("ruff==0.17.6", "ruff-0.17.6.data/scripts/ruff", (_RUST,)),
+    Program("uv==0.13.9", "uv-0.13.9.data/scripts/uv", (_RUST,)),
+    Program(
         "duckdb==2.0.0",
         "_duckdb.*.so",
         (
@@ -128,21 +128,21 @@ PROGRAMS = (
         ),
     ),
     # Linked against libjemalloc or libc: they mention an allocator but do not contain it.
-    BpfProgram("varnish", "usr/sbin/varnishd"),
-    BpfProgram("knot-resolver", "usr/sbin/kresd"),
-    BpfProgram("bind9-libs", f"{_LIB}/libisc-9.*-Debian.so"),
-    BpfProgram("mariadb-server-core", "usr/sbin/mariadbd"),
-    BpfProgram("memcached", "usr/bin/memcached"),
-    BpfProgram("nginx", "usr/sbin/nginx"),
+    Program("varnish", "usr/sbin/varnishd"),
+    Program("knot-resolver", "usr/sbin/kresd"),
+    Program("bind9-libs", f"{_LIB}/libisc-9.*-Debian.so"),
+    Program("mariadb-server-core", "usr/sbin/mariadbd"),
+    Program("memcached", "usr/bin/memcached"),
+    Program("nginx", "usr/sbin/nginx"),
     # Debian builds these Rust programs without the jemalloc that upstream has.
-    BpfProgram("ripgrep", "usr/bin/rg"),
-    BpfProgram("fd-find", "usr/lib/cargo/bin/fd"),
-    BpfProgram("fzf", "usr/bin/fzf", (_GO,)),
-    BpfProgram("age", "usr/bin/age", (_GO,)),
-    BpfProgram("gocryptfs", "usr/bin/statfs", (_GO,)),  # static, and stripped
-    BpfProgram("busybox-static", "bin/busybox", (Holds("glibc", None, "", ("GLIBC_TUNABLES",)),)),
-    BpfProgram("musl", "lib/x86_64-linux-musl/libc.so", (Holds("musl", UPSTREAM),)),
-    BpfProgram(
+    Program("ripgrep", "usr/bin/rg"),
+    Program("fd-find", "usr/lib/cargo/bin/fd"),
+    Program("fzf", "usr/bin/fzf", (_GO,)),
+    Program("age", "usr/bin/age", (_GO,)),
+    Program("gocryptfs", "usr/bin/statfs", (_GO,)),  # static, and stripped
+    Program("busybox-static", "bin/busybox", (Holds("glibc", None, "", ("GLIBC_TUNABLES",)),)),
+    Program("musl", "lib/x86_64-linux-musl/libc.so", (Holds("musl", UPSTREAM),)),
+    Program(
         "libc6",
         "lib/x86_64-linux-gnu/libc.so.6",
         (Holds("glibc", UPSTREAM, "", ("GLIBC_TUNABLES",)),),
@@ -154,12 +154,12 @@ STATIC_JEMALLOC = CORPUS / "libjemalloc-dev" / _LIB / "libjemalloc_pic.a"
 """A test links this into its own program."""
 
 LARGE = (
-    BpfProgram(
+    Program(
         "polars-runtime-32==2.1.0",
         "_polars_runtime_32/_polars_runtime.abi3.so",
         (Holds("jemalloc", r"5\.3\.1", "_rjem_", ("_RJEM_MALLOC_CONF",), "opt_dirty_decay_ms"),),
     ),
-    BpfProgram(
+    Program(
         "pyarrow==26.0.1",
         "pyarrow/libarrow.so.2600",
         (
@@ -173,16 +173,16 @@ LARGE = (
             Holds("mimalloc", r"3\.4\.1", "mi_", _MIMALLOC, "mi_options"),
         ),
     ),
-    BpfProgram(
+    Program(
         "chdb-core==26.9.0",
         "chdb/_chdb.abi3.so",
         (Holds("jemalloc", None, "je_", ("JE_MALLOC_CONF",)),),
     ),
-    BpfProgram(
+    Program(
         "openjdk-17-jre-headless",
         "usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so",
         (Holds("JVM", r"17\.0\.\d+.*", "JVM_", ("JAVA_TOOL_OPTIONS",)),),
     ),
-    BpfProgram("postgresql-15", "usr/lib/postgresql/15/bin/postgres"),
+    Program("postgresql-15", "usr/lib/postgresql/15/bin/postgres"),
 )
 """350 MB more, for `tools/fetch.py --large`; tests use them if they exist."""

@@ -74,5 +74,5 @@ setup() {
         touch .venv/ready ".venv/ready${2:+-$2}"
     fi
     step "load the shadow table (compiled the first time, about a minute)" \
-        .venv/bin/python -c 'from shadow.table import prepare; prepare()'
+        .venv/bin/python -c 'from shadow.precompile import prepare; prepare()'
 }

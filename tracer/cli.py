@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pkgutil import resolve_name
 from types import FrameType
@@ -16,32 +16,45 @@ from typing import NoReturn
 from shadow.errors import PtescopeError
 from shadow.escape import printable
 from tracer.commands import Command
-from tracer.terminal import complain, log_to_stderr
+from tracer.terminal import complain, log_to_stderr, say
 
 __all__ = ("main", "whole_parser")
 
 _COMMANDS = {
-    "attach": "attach:AttachCommand",
-    "census": "census:CensusCommand",
-    "record": "record:RecordCommand",
-    "replay": "replay:ReplayCommand",
-    "report": "report:ReportCommand",
-    "import": "import_:ImportCommand",
-    "export": "export:ExportCommand",
-    "advise": "advise:AdviseCommand",
-    "daemon": "daemon:DaemonCommand",
-    "top": "top:TopCommand",
-    "doctor": "doctor:DoctorCommand",
+    "attach": ("attach:AttachCommand", "Follow a process and report on its PTE pages."),
+    "census": ("census:CensusCommand", "Read the page tables of processes as they are now."),
+    "record": (
+        "record:RecordCommand",
+        "Follow a process and write a trace that replays on any machine.",
+    ),
+    "replay": ("replay:ReplayCommand", "Report on recorded processes, from one trace or many."),
+    "report": (
+        "report:ReportCommand",
+        "Write traces as one HTML page: charts, a map of the address space, and advice.",
+    ),
+    "import": ("import_:ImportCommand", "Make a trace from the output of perf, strace or ftrace."),
+    "export": (
+        "export:ExportCommand",
+        "Convert a trace to Parquet, or to counters over time for the Perfetto UI.",
+    ),
+    "advise": ("advise:AdviseCommand", "Say what to change, what it saves, and what it costs."),
+    "daemon": (
+        "daemon:DaemonCommand",
+        "Follow all processes with large page tables, and serve metrics for Prometheus.",
+    ),
+    "top": (
+        "top:TopCommand",
+        "Show the processes of the host on a terminal, sorted by wasted page tables.",
+    ),
+    "doctor": (
+        "doctor:DoctorCommand",
+        "Check what ptescope needs on this host, and say what is missing.",
+    ),
 }
-"""The class of each command in `tracer.commands`. Only the requested one is imported, so that a
-daemon does not keep terminal libraries in memory for months."""
+"""The class of each command in `tracer.commands`, and its help. Only the requested class is
+imported: `--help` imports none, and a daemon keeps no terminal libraries in memory for months."""
 
 _EPILOG = "Run 'ptescope COMMAND --help' for the options of a command and an example."
-
-
-def _command(name: str) -> Command:
-    command: Command = resolve_name(f"tracer.commands.{_COMMANDS[name]}")()
-    return command
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,35 +65,42 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Print the version, which is not looked up before."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print it and exit."""
+        from importlib.metadata import version
+
+        say(f"ptescope {version('ptescope')}")
+        parser.exit()
+
+
+def _parser(prepared: Collection[str]) -> argparse.ArgumentParser:
+    """The parser, with the options of the `prepared` commands only."""
     parser = _Parser(prog="ptescope", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    requested = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
-    for name in requested:
-        command = _command(name)
-        summary = (command.__doc__ or "").strip().splitlines()[0]
+    for name, (place, summary) in _COMMANDS.items():
         subparser = commands.add_parser(
             name,
             help=summary,
             description=summary,
-            epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.prepare_parser(subparser)
-        subparser.set_defaults(run=command.run)
+        if name in prepared:
+            command: Command = resolve_name(f"tracer.commands.{place}")()
+            subparser.epilog = f"example:\n  {command.example}"
+            command.prepare_parser(subparser)
+            subparser.set_defaults(run=command.run)
     return parser
 
 
 def whole_parser() -> argparse.ArgumentParser:
     """The parser with all commands, for the reference, the man page and completion."""
-    return _parser([])
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"ptescope {version('ptescope')}"
+    return _parser(_COMMANDS)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
@@ -115,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     log_to_stderr(logging.WARNING)
     try:
-        args = _parser(arguments).parse_args(arguments)
+        args = _parser(arguments[:1]).parse_args(arguments)
         with _interruptible():
             status: int = args.run(args)
     except PtescopeError as error:

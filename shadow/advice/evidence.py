@@ -17,7 +17,7 @@ from shadow.mapping_names import MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse
 from shadow.snapshot import Allocator, Snapshot
-from shadow.table import Counter, VmaFlag
+from shadow.table.state import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
 
 __all__ = ("FEW", "Evidence", "HostFacts", "Purges", "Slots", "classify_slots", "measure_purges")

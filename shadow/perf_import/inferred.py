@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
-from shadow.table import VMA, VmaFlag
+from shadow.table.state import VMA, VmaFlag
 
 __all__ = ("inferred", "purges")
 

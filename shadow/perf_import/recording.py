@@ -38,7 +38,7 @@ from shadow.perf_import.tasks import nobody, processes_of
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record
 from shadow.snapshot import Kernel, Process
-from shadow.table import HugePages
+from shadow.table.state import HugePages
 from shadow.user_space import clipped, outside
 
 __all__ = ("Format", "Recording")

@@ -13,7 +13,7 @@ from shadow.memory_limit import MAX_MEMORY, NoRoomError, Room
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Record
 from shadow.snapshot import Snapshot
-from shadow.table import Counter
+from shadow.table.state import Counter
 from shadow.trace import TraceReader
 from shadow.units import NS
 

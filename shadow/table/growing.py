@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import shadow.table.state_type  # noqa: F401 - compiled functions need it
 from shadow.memory_limit import NoRoomError, Room
 from shadow.table.state import Counter, State, grown
 
@@ -82,4 +83,4 @@ class GrowingState:
 
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(array.nbytes for array in self.state)
+        return sum(array.nbytes for array in self.state.arrays())

@@ -26,9 +26,17 @@ import numpy as np
 from numba.core import event
 from numba.core.caching import FunctionCache, NullCache
 
-from shadow.table.cache import VARIABLE, cache_folder
+from shadow.cache_folder import VARIABLE, cache_folder
 
-__all__ = ("SOURCES", "compiled", "compiling", "forget_compiling", "inlined", "signed")
+__all__ = (
+    "SOURCES",
+    "cache_place",
+    "compiled",
+    "compiling",
+    "forget_compiling",
+    "inlined",
+    "signed",
+)
 
 _log = logging.getLogger("ptescope")
 _njit: Any = numba.njit
@@ -58,7 +66,7 @@ def _digest() -> str:
 
 
 @cache
-def _place() -> tuple[Path | None, list[str]]:
+def cache_place() -> tuple[Path | None, list[str]]:
     """The folder of the machine code, and why each better one was refused; see `cache_folder`."""
     return cache_folder(_digest())
 
@@ -75,7 +83,7 @@ class _LazyCache:
 
     @cached_property
     def _opened(self) -> Any:
-        folder, _ = _place()
+        folder, _ = cache_place()
         if folder is None:
             return NullCache()
         config: Any = numba.config
@@ -142,7 +150,7 @@ def _not_kept(why: str) -> None:
     """Warn once that the cache cannot save machine code."""
     _log.warning(
         "ptescope: cannot save compiled code in %s: %s. The next start compiles again; free "
-        "space there, or set %s to another folder.", _place()[0], why, VARIABLE,
+        "space there, or set %s to another folder.", cache_place()[0], why, VARIABLE,
     )  # fmt: skip
 
 
@@ -161,7 +169,7 @@ class _Announcement(event.Listener):
         if self._said:
             return
         self._said = True
-        folder, refused = _place()
+        folder, refused = cache_place()
         kept = f"Saved in {folder}, so later starts take a second."
         if folder is None:
             kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."

@@ -119,12 +119,11 @@ def _has_room(s: State, kind: int, start: int, length: int, tid: int, aux: int) 
     return _has_room_for(s, kind, start, length, tid, aux)
 
 
-@inlined
+@compiled
 def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> None:
+    """Apply an event that is not a fault."""
     end = start + length
-    if kind == Kind.FAULT:
-        fault(s, start, aux & _ERROR_BITS)
-    elif kind == Kind.DONTNEED:
+    if kind == Kind.DONTNEED:
         dontneed(s, start, end, aux)
     elif kind == Kind.FREE:
         free_lazily(s, start, end)
@@ -201,5 +200,8 @@ def run(s: State, events: EventBatch, first: int) -> int:
         advance_clock(s, signed(event.time))
         s.counters[Counter.EVENTS + kind] += 1
         note_call(s, kind, length, tid, aux)
-        _apply(s, kind, start, length, tid, aux)
+        if kind == Kind.FAULT:
+            fault(s, start, aux & _ERROR_BITS)
+        else:
+            _apply(s, kind, start, length, tid, aux)
     return len(events)

@@ -9,35 +9,12 @@ reading has no event; its changes have the code `READING`.
 from shadow.events import Kind
 from shadow.geometry import PAGE_SHIFT
 from shadow.table.jit import compiled, inlined
+from shadow.table.origin_codes import GUARD_INSTALL, KIND_BITS, LOCKED, PAGEOUT, READING
 from shadow.table.state import Counter, State
 from shadow.uapi import MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_PAGEOUT
 
-__all__ = (
-    "GUARD_INSTALL",
-    "KIND_BITS",
-    "LAZYFREE",
-    "LOCKED",
-    "PAGEOUT",
-    "READING",
-    "note_call",
-    "note_emptied",
-    "note_made",
-    "note_reading",
-)
+__all__ = ("note_call", "note_emptied", "note_made", "note_reading")
 
-READING = 0
-"""The code of a change without an event."""
-KIND_BITS = 5
-"""A code has the event's `Kind` in the low bits, and its variant above them.
-
-For TRUNCATE the variant is the event's `aux`: MADV_REMOVE, `FILE_TRUNCATED` or `FILE_HOLE`.
-"""
-LOCKED = 1
-"""The variant of DONTNEED that is MADV_DONTNEED_LOCKED."""
-GUARD_INSTALL, PAGEOUT = 1, 2
-"""Variants of ADVISE."""
-LAZYFREE = 1
-"""The variant of RECLAIM that took an entry under MADV_FREE."""
 _MOST_PAGES = (1 << 32) - 1
 
 

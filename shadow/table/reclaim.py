@@ -9,7 +9,7 @@ from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import clear_range
 from shadow.table.jit import compiled
-from shadow.table.origin import KIND_BITS, LAZYFREE
+from shadow.table.origin_codes import KIND_BITS, LAZYFREE
 from shadow.table.pte_pages import clear_entries, has, make_huge
 from shadow.table.radix import find, next_slot
 from shadow.table.state import HUGE_ANON, Counter, State

@@ -11,6 +11,7 @@ the other policies; `live` has the policies with the PTE page. A record whose `h
 0 stands for a leaf PMD and has no PTE page.
 """
 
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ class Counter(IntEnum):
     INFERRED = MERGE_ANY + 1
     """The part of FREED inferred from readings, because no event showed what emptied the pages."""
     CALL = INFERRED + _P
-    """The current event: its code (`shadow.table.origin`), thread, and length."""
+    """The current event: its code (`shadow.table.origin_codes`), thread, and length."""
     CALL_TID = CALL + 1
     CALL_LENGTH = CALL + 2
     EVENTS = CALL + 3
@@ -217,7 +218,7 @@ RECORD = np.dtype(
         ("live", "u1"),  # bit p: policy p has this PTE page
         ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
         ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
-        ("made_call", "u1"),  # event that created it, see `shadow.table.origin`
+        ("made_call", "u1"),  # event that created it, see `shadow.table.origin_codes`
         ("made", "<i8"),  # time of creation, ns
         ("made_by", "<i4"),  # thread that created it; 0: unknown
         ("emptied_by", "<i4"),  # thread that cleared the last entry; 0: unknown
@@ -248,8 +249,13 @@ VMA = np.dtype(
 """A VMA; those of an address space are sorted and do not overlap."""
 
 
-class State(NamedTuple):
-    """One address space: only a few arrays, because each call passes them all."""
+@dataclass(frozen=True, eq=False)
+class State:
+    """One address space.
+
+    Compiled functions pass each other a pointer to `words` (`shadow.table.state_type`), since
+    the descriptions of nine arrays take sixty words at each call.
+    """
 
     upper: npt.NDArray[np.void]
     """(tables,) of UPPER"""
@@ -269,6 +275,24 @@ class State(NamedTuple):
     """see `Counter`"""
     area: npt.NDArray[np.float64]
     """see `AREA_SIZE`"""
+    words: npt.NDArray[np.int64] = field(init=False, repr=False)
+    """(9, 2) the address and the length of each array, in this order"""
+    pointer: int = field(init=False, repr=False)
+    """the address of `words`"""
+
+    def __post_init__(self) -> None:
+        """Write down where the arrays are."""
+        words = np.array([(array.ctypes.data, len(array)) for array in self.arrays()], np.int64)
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "pointer", words.ctypes.data)
+
+    def __reduce__(self) -> tuple[type["State"], tuple[npt.NDArray[Any], ...]]:
+        """A copy has addresses of its own."""
+        return State, self.arrays()
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """The arrays, in the order of the fields."""
+        return tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
 
 class HugePages(NamedTuple):
@@ -322,7 +346,8 @@ def grown(state: State, tables: int = 0, records: int = 0, vmas: int = 0, guards
     An array that is long enough stays. A new array is at least a quarter longer, so that
     growing costs a constant share of time and memory.
     """
-    return state._replace(
+    return replace(
+        state,
         upper=_longer(state.upper, tables),
         upper_pool=_longer(state.upper_pool, tables),
         records=_longer(state.records, records),

@@ -17,7 +17,7 @@ from shadow.table.contents import huge_pages, pte_pages, upper_bases
 from shadow.table.fork import copy_address_space
 from shadow.table.growing import GrowingState
 from shadow.table.loop import run as apply_events
-from shadow.table.origin import READING
+from shadow.table.origin_codes import READING
 from shadow.table.page_set import Pages, Ranges, in_slots
 from shadow.table.seed import set_runs
 from shadow.table.state import Counter, HugePages, State, grown, new_state
@@ -28,8 +28,8 @@ __all__ = ("Table",)
 _FILLS = 1 << 18
 """Slots that calls of a live process may fill without a reading: 512 GiB. A `Room` of the
 default size allows more, so a recorded trace can be replayed."""
-_TRIAL = 1 << 18
-"""Limit on the mappings in a simulation: four times the default vm.max_map_count."""
+_TRIAL = 1 << 17
+"""Limit on the mappings in a simulation: twice the default vm.max_map_count."""
 _COUNTED_ONCE = (
     Counter.NOW,
     Counter.LOST,

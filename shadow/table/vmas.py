@@ -10,6 +10,7 @@ anon_vma_prepare).
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.jit import compiled, inlined
+from shadow.table.move import move
 from shadow.table.pte_pages import give_all_policies, set_entries
 from shadow.table.radix import find, free_record
 from shadow.table.state import HUGE_ANON, NOT_COMPARED, Counter, LabelPart, State, VmaFlag
@@ -72,8 +73,7 @@ def first_hole(s: State, start: int, end: int) -> int:
 def _shift_right(s: State, at: int) -> None:
     """Make room for one VMA at index `at`."""
     count = s.counters[Counter.VMAS]
-    for v in range(count, at, -1):
-        s.vmas[v] = s.vmas[v - 1]
+    move(s.vmas, at + 1, at, count - at)
     s.counters[Counter.VMAS] = count + 1
 
 
@@ -83,8 +83,7 @@ def _remove(s: State, at: int, number: int) -> None:
     if number == 0:
         return
     count = s.counters[Counter.VMAS] - number
-    for v in range(at, count):
-        s.vmas[v] = s.vmas[v + number]
+    move(s.vmas, at, at + number, count - at)
     s.counters[Counter.VMAS] = count
 
 

@@ -16,7 +16,8 @@ from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
 from shadow.mapping_names import MappingNames
 from shadow.records import Events, Mappings, Record, Repair, Seed
-from shadow.table import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart, Pages
+from shadow.table.page_set import Pages
+from shadow.table.state import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart
 from shadow.trace.facts import MOST, decode_facts, decode_names
 from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, WHOLE, Read, Row
 from shadow.user_space import outside

@@ -13,7 +13,8 @@ from shadow.escape import valid
 from shadow.events import EVENT, EventBatch
 from shadow.mapping_names import MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
-from shadow.table import ALL_FLAGS, LabelPart, Pages
+from shadow.table.page_set import Pages
+from shadow.table.state import ALL_FLAGS, LabelPart
 from shadow.trace.layout import COLUMNS, MAP_BYTES, MOST_ROWS, SCHEMA, WHOLE, Read, Row
 
 __all__ = ("encode",)

@@ -22,7 +22,7 @@ from shadow.geometry import PAGE_SHIFT, PMD_SPAN, PUD_SPAN, user_address_limit
 from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Allocator, Process
-from shadow.table import Pages
+from shadow.table.page_set import Pages
 
 __all__ = ("Redactor",)
 

@@ -17,8 +17,9 @@ from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
-from shadow.table import Counter, Table
 from shadow.table.jit import compiling
+from shadow.table.state import Counter
+from shadow.table.table import Table
 from shadow.whatif.delayed_purge import FOREVER, delayed_purge
 from shadow.whatif.dontneed_for_free import dontneed_for_free
 from shadow.whatif.munmap_for_purge import munmap_for_purge

@@ -22,6 +22,7 @@ import numpy as np
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE_SHIFT
 from shadow.table.jit import compiled, inlined, signed
+from shadow.whatif.free_runs import divide
 from shadow.whatif.purge_index import number_of, purged_by
 from shadow.whatif.waiting import At, Curve, Waiting, free, nothing_waits, take_oldest, use
 
@@ -93,7 +94,7 @@ def _hold(w: Waiting, events: EventBatch) -> None:
         elif kind == Kind.MAP:
             page = number_of(w.start, w.end, w.first, begin)
             if page >= 0:
-                w.barrier[page] = True
+                divide(w.runs, page)
         w.out[w.numbers[At.OUT]] = event
         w.numbers[At.OUT] += 1
     if w.numbers[At.INTERVAL]:

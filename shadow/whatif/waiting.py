@@ -14,11 +14,19 @@ from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE, PAGE_SHIFT
 from shadow.table.jit import inlined
 from shadow.uapi import MADV_DONTNEED
+from shadow.whatif.free_runs import (
+    FreeRuns,
+    end_of_run,
+    first_of_run,
+    freed_at,
+    new_free_runs,
+    newest,
+    set_freed,
+)
 from shadow.whatif.purge_index import Numbers, Purged, number_of
 
 __all__ = ("At", "Curve", "Waiting", "free", "nothing_waits", "take_oldest", "use")
 
-Flags = npt.NDArray[np.bool_]
 Curve = npt.NDArray[np.float64]
 
 
@@ -55,12 +63,7 @@ class Waiting(NamedTuple):
     """(ranges,) see `Purged`; likewise the next two"""
     end: Numbers
     first: Numbers
-    address: Numbers
-    """(pages,) the address of each page"""
-    barrier: Flags
-    """(pages,) whether a mapping begins here"""
-    freed: Numbers
-    """(pages,) when each page began to wait, ns; 0: it does not wait"""
+    runs: FreeRuns
     queue: Numbers
     """(purges, 3) time, first page, page after the last; in order"""
     out: EventBatch
@@ -73,35 +76,14 @@ class Waiting(NamedTuple):
 
 
 @inlined
-def _continues(w: Waiting, page: int) -> bool:
-    """Whether `page` and the page before it belong to one free range, if both are free."""
-    return not w.barrier[page] and w.address[page] - w.address[page - 1] == PAGE
-
-
-@inlined
-def _first_of_run(w: Waiting, page: int) -> int:
-    while page > 0 and w.freed[page - 1] and _continues(w, page):
-        page -= 1
-    return page
-
-
-@inlined
-def _end_of_run(w: Waiting, page: int) -> int:
-    page += 1
-    while page < len(w.freed) and w.freed[page] and _continues(w, page):
-        page += 1
-    return page
-
-
-@inlined
 def _purge(w: Waiting, low: int, high: int, time: int) -> None:
     """Write one MADV_DONTNEED over the pages [low, high)."""
     for page in range(low, high):
-        w.freed[page] = 0
+        set_freed(w.runs, page, 0)
     w.numbers[At.HELD] -= high - low
     at = w.numbers[At.OUT]
     w.out[at].time = min(time, w.numbers[At.LAST])
-    w.out[at].address = w.address[low]
+    w.out[at].address = w.runs.address[low]
     w.out[at].length = (high - low) << PAGE_SHIFT
     w.out[at].tgid = w.numbers[At.TGID]
     w.out[at].tid = w.numbers[At.TGID]
@@ -119,15 +101,11 @@ def take_oldest(w: Waiting, time: int) -> None:
     when = w.queue[head, 0]
     page = w.queue[head, 1]
     while page < w.queue[head, 2]:
-        if w.freed[page] != when:  # reused, already purged, or freed again later
+        if freed_at(w.runs, page) != when:  # reused, already purged, or freed again later
             page += 1
             continue
-        low = _first_of_run(w, page)
-        high = _end_of_run(w, page)
-        newest = when
-        for merged in range(low, high):
-            newest = max(newest, w.freed[merged])
-        if newest == when:
+        low, high = first_of_run(w.runs, page), end_of_run(w.runs, page)
+        if newest(w.runs, low, high) == when:
             _purge(w, low, high, time)
         page = high
 
@@ -138,16 +116,15 @@ def free(w: Waiting, begin: int, length: int, now: int) -> None:
     page = number_of(w.start, w.end, w.first, begin)
     beyond = page + (length >> PAGE_SHIFT)
     for number in range(page, beyond):
-        if w.freed[number] == 0:
+        if freed_at(w.runs, number) == 0:
             w.numbers[At.HELD] += 1
-        w.freed[number] = now
+        set_freed(w.runs, number, now)
     tail = w.numbers[At.TAIL]
     w.queue[tail, 0] = now
     w.queue[tail, 1] = page
     w.queue[tail, 2] = beyond
     w.numbers[At.TAIL] = tail + 1
-    low = _first_of_run(w, page)
-    high = _end_of_run(w, beyond - 1)
+    low, high = first_of_run(w.runs, page), end_of_run(w.runs, beyond - 1)
     if high - low >= w.numbers[At.LIMIT]:
         _purge(w, low, high, now)
 
@@ -156,8 +133,8 @@ def free(w: Waiting, begin: int, length: int, now: int) -> None:
 def use(w: Waiting, address: int) -> None:
     """Reuse a page, which does not wait any longer."""
     page = number_of(w.start, w.end, w.first, address & -PAGE)
-    if page >= 0 and w.freed[page]:
-        w.freed[page] = 0
+    if page >= 0 and freed_at(w.runs, page):
+        set_freed(w.runs, page, 0)
         w.numbers[At.HELD] -= 1
 
 
@@ -180,9 +157,7 @@ def nothing_waits(events: EventBatch, ranges: Purged, curve: Curve) -> Waiting:
         start=ranges.start,
         end=ranges.end,
         first=ranges.first,
-        address=_addresses(ranges),
-        barrier=np.zeros(ranges.pages, np.bool_),
-        freed=np.zeros(ranges.pages, np.int64),
+        runs=new_free_runs(_addresses(ranges)),
         queue=np.empty((purges, 3), np.int64),
         out=np.empty(2 * len(events), EVENT),
         numbers=numbers,

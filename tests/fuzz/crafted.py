@@ -16,7 +16,7 @@ from typing import Any
 
 import atheris
 
-from shadow.table import prepare  # imported first: compiled code cannot be instrumented
+from shadow.precompile import prepare
 
 with atheris.instrument_imports(include=["shadow"]):
     from shadow.advice import advise

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import atheris
 
-from shadow.table import prepare  # imported first: compiled code cannot be instrumented
+from shadow.precompile import prepare
 
 with atheris.instrument_imports(include=["shadow"]):
     from shadow.errors import PtescopeError

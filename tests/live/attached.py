@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from shadow.engine import Tee
+from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from tracer.census import CountedReader, Reader, open_reader
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts

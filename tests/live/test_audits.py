@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shadow.report.text import render
-from shadow.table import Counter
+from shadow.table.state import Counter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tracer.follow.session import Session

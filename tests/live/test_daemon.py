@@ -20,18 +20,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shadow.table import prepare
+from shadow.precompile import prepare
 from tests.live.actor import SLOT, Actor
 from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import private_redis
 from tools.workloads.storm import PAGES, Storm
 from tracer.census import open_reader
-from tracer.daemon import Host, Limits, Selection
-from tracer.daemon.limits import memory_bytes
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits, memory_bytes
 from tracer.daemon.memory_trim import give_back
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
+
+pytestmark = pytest.mark.alone
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _BASE = 0x10_0000_0000

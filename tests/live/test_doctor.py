@@ -11,6 +11,8 @@ from shadow.policy import Policy
 from tracer import kernel
 from tracer.procfs import vm_pte_kib
 
+pytestmark = pytest.mark.alone
+
 
 def test_all_checks_pass_on_this_host() -> None:
     done = subprocess.run(

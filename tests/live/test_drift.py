@@ -14,16 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from tests.live.actor import SLOT
 from tests.live.attached import attached, truth
 from tools.workloads.victim import SLOTS, Victim, victim
 from tracer.census import open_reader
-from tracer.daemon import Host, Limits, Selection
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
 from tracer.procfs import vm_pte_kib
+
+pytestmark = pytest.mark.alone
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _SECONDS = 8.0
@@ -119,7 +123,8 @@ def test_the_daemon_shows_current_numbers(victim: Victim) -> None:
         before = session.pte_pages
         victim.populate(range(SLOTS))
         shown = {process.pid: process for process in host.view().processes}[victim.pid]
-        assert shown.vm_pte_kib == vm_pte_kib(victim.pid)
+        # A busy victim frees a PTE page and makes it again, so the two readings may differ by it.
+        assert abs(shown.vm_pte_kib - vm_pte_kib(victim.pid)) <= 4
         assert shown.snapshot is not None
         assert shown.snapshot.now.vm_pte_kib == shown.vm_pte_kib
         _until(host.step, lambda: session.pte_pages >= before + SLOTS - 1)

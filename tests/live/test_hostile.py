@@ -21,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.shadow.hostile import is_harmless
 
+pytestmark = pytest.mark.alone
+
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _COMM = b"\x1b]0;[/x]\n\x9b\xff\xe2\x80\xae"
 """15 bytes: OSC, markup, a line end, C1, invalid UTF-8, a bidi override."""

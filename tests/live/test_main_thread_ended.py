@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from shadow.errors import NoSuchTargetError
-from shadow.table import prepare
+from shadow.precompile import prepare
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached, truth
 from tracer.census import CountedReader, open_reader
-from tracer.daemon import Host, Limits, Selection
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
 from tracer.process.find import find_by_name

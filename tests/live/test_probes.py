@@ -5,11 +5,14 @@ import mmap
 import os
 
 import numpy as np
+import pytest
 
 from shadow.events import EventBatch, Kind
 from tests.live.actor import SLOT, Actor
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
+
+pytestmark = pytest.mark.alone
 
 _BASE = 0x10_0000_0000
 _PRIME = 1009

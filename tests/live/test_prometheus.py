@@ -17,6 +17,8 @@ from tests.shadow.hosts import host_view
 from tracer.daemon import service
 from tracer.daemon.server import MetricsServer
 
+pytestmark = pytest.mark.alone
+
 _SERVICE = Path(service.__file__).parent
 _RULES = _SERVICE / "ptescope.rules.yml"
 _RULES_TEST = Path(__file__).with_name("ptescope.rules.test.yml")

@@ -12,7 +12,8 @@ import pytest
 
 from shadow.geometry import SLOT
 from shadow.policy import Policy
-from shadow.table import Counter, Pages
+from shadow.table.page_set import Pages
+from shadow.table.state import Counter
 from tests.live.actor import Actor
 from tests.live.attached import watching
 from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, SemanticsRow

@@ -14,6 +14,8 @@ from tracer.probes.selftest import check, verify_or_fall_back
 from tracer.probes.sources import SOURCES, Backend, Method, Source
 from tracer.probes.stream import Probes
 
+pytestmark = pytest.mark.alone
+
 _NEVER_CALLED = Method(
     Backend.FENTRY,
     (Hook(AttachType.TRACEPOINT, "syscalls:sys_exit_swapoff", "call_end_tracepoint"),),

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 _UNMOUNT = (
     "for at in /sys/kernel/tracing /sys/kernel/debug/tracing; do "
     "while mountpoint -q $at; do umount $at; done; done"

@@ -7,7 +7,7 @@ import numpy as np
 
 from shadow.events import EVENT, LABEL_BITS, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind, Label
 from shadow.geometry import PAGE, SLOT
-from shadow.table import Pages
+from shadow.table.page_set import Pages
 
 __all__ = ("BASE", "DONTNEED", "FREE", "EventScript", "PAGE", "RW", "SLOT", "pages_read")
 

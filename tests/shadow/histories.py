@@ -23,7 +23,8 @@ from shadow.policy import Policy
 from shadow.pte_ref.process import Hint, SpecifiedProcess
 from shadow.pte_ref.tables import covers
 from shadow.pte_ref.vmas import Vma
-from shadow.table import Counter, Table
+from shadow.table.state import Counter
+from shadow.table.table import Table
 from tests.shadow.build import PAGE, RW, SLOT, EventScript
 
 __all__ = ("Action", "Both", "actions", "places")

@@ -5,7 +5,8 @@ from shadow.host_view import Cost, HostProcess, HostView
 from shadow.policy import Policy
 from shadow.records import Facts
 from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot
-from shadow.table import HugePages, Table
+from shadow.table.state import HugePages
+from shadow.table.table import Table
 from shadow.take_snapshot import take_snapshot
 from tests.shadow.build import BASE, SLOT, EventScript
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shadow.policy import Policy
 from shadow.pte_ref.process import SpecifiedProcess
-from shadow.table import Table
+from shadow.table.table import Table
 from tests.shadow.histories import Action, Both, actions
 
 _USUAL = 500

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.escape import plain, printable, reporter, valid
-from shadow.table import HugePages
+from shadow.table.state import HugePages
 from tests.shadow.hostile import HOSTILE, is_harmless
 
 

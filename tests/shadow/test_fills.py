@@ -8,7 +8,9 @@ import pytest
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, UNFILLED, EventBatch, Kind
 from shadow.memory_limit import NoRoomError, Room
-from shadow.table import Counter, Table, prepare
+from shadow.precompile import prepare
+from shadow.table.state import Counter
+from shadow.table.table import Table
 from tests.shadow.build import BASE, RW, SLOT, EventScript
 
 _PRIVATE = 0x22 << MAP_FLAGS_SHIFT | RW

@@ -6,7 +6,7 @@ import numpy as np
 from shadow.geometry import PAGE
 from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.mapping_owners import Owner, owners_of
-from shadow.table import VMA, LabelPart, VmaFlag
+from shadow.table.state import VMA, LabelPart, VmaFlag
 
 _R, _RW, _RX = VmaFlag.READ, VmaFlag.READ | VmaFlag.WRITE, VmaFlag.READ | VmaFlag.EXEC
 _NONE = 0

@@ -14,7 +14,7 @@ from shadow.geometry import PAGE, PMD_SPAN, PUD_SPAN, SLOT
 from shadow.mapping_names import NO_NAMES, FileName, MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, combined, mapping_uses
-from shadow.table import VMA, VmaFlag
+from shadow.table.state import VMA, VmaFlag
 
 _RW = VmaFlag.READ | VmaFlag.WRITE
 _BASE = 0x2000_0000_0000

@@ -12,9 +12,9 @@ from shadow.events import FILE_HOLE, FILE_TRUNCATED, Kind
 from shadow.origins import BEFORE, Origins, group_origins
 from shadow.page_columns import pte_pages_of
 from shadow.report.origins import origins_lines
-from shadow.table import Table
 from shadow.table.contents import pte_pages
 from shadow.table.state import RECORD
+from shadow.table.table import Table
 from shadow.uapi import MADV_GUARD_INSTALL, MADV_PAGEOUT
 from tests.shadow.build import BASE, DONTNEED, PAGE, SLOT, EventScript, pages_read
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from shadow.policy import Policy
-from shadow.table import VMA, Counter, Pages, Table, VmaFlag
+from shadow.table.page_set import Pages
+from shadow.table.state import VMA, Counter, VmaFlag
+from shadow.table.table import Table
 from tests.shadow.build import BASE, SLOT, EventScript, pages_read
 
 _SLOTS = 256

@@ -9,7 +9,8 @@ from shadow.policy import Policy
 from shadow.records import Facts
 from shadow.report.text import interval_header, interval_row, live_line, render
 from shadow.snapshot import Allocator, Audit, Kernel, Process, Snapshot, document
-from shadow.table import HugePages, Table
+from shadow.table.state import HugePages
+from shadow.table.table import Table
 from shadow.take_snapshot import take_snapshot
 from tests.shadow.build import BASE, SLOT, EventScript
 

@@ -10,7 +10,8 @@ from shadow.engine import Engine
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Repair, Seed
 from shadow.snapshot import Kernel, PolicyOutcome, Process
-from shadow.table import VMA, HugePages, Pages, VmaFlag
+from shadow.table.page_set import Pages
+from shadow.table.state import VMA, HugePages, VmaFlag
 from tests.shadow.build import BASE, SLOT, EventScript, pages_read
 
 _S = 1_000_000_000

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from shadow.errors import UnsupportedHostError
-from tracer.bpf.program import import_bcc
+from tracer.bpf.compiler import import_bcc
 
 
 def test_the_unrelated_bcc_of_pypi_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ import numpy as np
 from shadow.events import EVENT, Kind
 from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
-from shadow.table import HUGE_ANON, Counter, Pages, Table
+from shadow.table.page_set import Pages
+from shadow.table.state import HUGE_ANON, Counter
+from shadow.table.table import Table
 from tests.shadow.build import BASE, EventScript
 from tracer.follow.compare import candidates, compare
 from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion, merged

@@ -4,10 +4,14 @@
 import argparse
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from pkgutil import resolve_name
 
 import pytest
 
+from tracer import cli
 from tracer.cli import main, whole_parser
 
 _NONSENSE = ("nonsense!", "-0x7", "", "1e999", "\x1b[31m")
@@ -48,6 +52,23 @@ def test_help_has_a_sentence_groups_and_an_example(
     text = capsys.readouterr().out
     assert f"example:\n  ptescope {name}" in text
     assert max(map(len, text.partition("\n\n")[2].splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("name", "place", "summary"), [(n, *e) for n, e in cli._COMMANDS.items()])
+def test_a_class_has_the_summary_of_its_command(name: str, place: str, summary: str) -> None:
+    command = resolve_name(f"tracer.commands.{place}")
+    assert command.__doc__.startswith(summary), name
+
+
+def test_help_and_version_import_no_command() -> None:
+    code = (
+        "import sys; from tracer.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print([name for name in sys.modules if name in ('numpy', 'numba', 'rich', 'bcc')])"
+    )
+    for option in ("--help", "--version"):
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 @pytest.mark.parametrize("name", _commands())

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from shadow.geometry import PAGE, SLOT, user_address_limit
-from shadow.table import VMA, VmaFlag
+from shadow.table.state import VMA, VmaFlag
 from tracer.process.pagemap import Runs, read_runs
 
 _PAGES = 3 * SLOT // PAGE

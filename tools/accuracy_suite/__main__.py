@@ -11,8 +11,8 @@ huge page, populate call or loss explains. After the last repair, the suite audi
 import sys
 import time
 
+from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from tools.accuracy_suite.programs import CASES, SuiteCase
 from tracer.census import Reader, open_reader
 from tracer.follow.loop import Pace, Task, follow

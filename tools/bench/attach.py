@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from shadow.table import Counter, prepare
+from shadow.precompile import prepare
+from shadow.table.state import Counter
 from tools.workloads.storm import PAGES, Storm
 from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.program import BpfProgram

@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 from shadow.policy import Policy
-from shadow.table import Counter, prepare
+from shadow.precompile import prepare
+from shadow.table.state import Counter
 from shadow.units import KIB_PER_PAGE
 from tracer.census import open_reader
 from tracer.follow.session import Session

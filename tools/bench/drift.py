@@ -12,10 +12,12 @@ import statistics
 import time
 from collections.abc import Callable
 
-from shadow.table import prepare
+from shadow.precompile import prepare
 from tools.workloads.victim import SLOTS, Victim, victim
 from tracer.census import Reader, open_reader
-from tracer.daemon import Host, Limits, Selection
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
 from tracer.probes.stream import Probes

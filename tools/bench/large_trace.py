@@ -17,7 +17,8 @@ from shadow.mapping_names import MappingNames
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Seed
 from shadow.snapshot import Allocator, Kernel, Process
-from shadow.table import VMA, HugePages, Pages, VmaFlag
+from shadow.table.page_set import Pages
+from shadow.table.state import VMA, HugePages, VmaFlag
 from shadow.trace import TraceFile
 
 __all__ = ("write_large_trace",)

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Page
 
 from shadow import whatif
-from shadow.table import prepare
+from shadow.precompile import prepare
 from tools.bench.large_trace import write_large_trace
 from tools.chromium import chromium, ready
 

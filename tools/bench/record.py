@@ -20,9 +20,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from shadow.precompile import prepare
 from shadow.replay import Question, replay_one
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from tools.bench.around import PERF_EVENTS, REQUESTS, interrupted, requests_per_second
 from tools.workloads.redis import private_redis
 from tools.workloads.storm import PAGES, Storm

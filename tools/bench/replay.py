@@ -21,7 +21,9 @@ import numpy as np
 
 from shadow.events import EventBatch, Kind
 from shadow.policy import Policy
-from shadow.table import Counter, Table, VmaFlag, prepare
+from shadow.precompile import prepare
+from shadow.table.state import Counter, VmaFlag
+from shadow.table.table import Table
 from tools.bench.streams import Stream, many_slots, redis, synthetic
 
 _ARRAYS = ("upper", "upper_pool", "records", "record_pool", "vmas", "counters", "area")
@@ -113,7 +115,8 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     count = (int(sys.argv[2]) if len(sys.argv) > 2 else 10) * 1_000_000
     prepare()
-    load = "import time; t = time.perf_counter(); from shadow.table import prepare; prepare(); "
+    load = "import time; t = time.perf_counter(); "
+    load += "from shadow.precompile import prepare; prepare(); "
     load += "print(time.perf_counter() - t)"
     warm = [
         float(subprocess.run([sys.executable, "-c", load], capture_output=True, check=True).stdout)

@@ -11,7 +11,8 @@ import numpy as np
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import ENTRIES, PAGE, SLOT
 from shadow.policy import Policy
-from shadow.table import Counter, Table
+from shadow.table.state import Counter
+from shadow.table.table import Table
 from tools.workloads.redis import private_redis
 from tracer.census import open_reader
 from tracer.follow.session import Session

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from shadow.advice import Evidence, Finding, advise
 from shadow.advice.collect import evidence_of
 from shadow.history import HistoryStore
-from shadow.table import prepare
+from shadow.precompile import prepare
 from tools.prove_advice.cases import CASES, Case
 from tools.prove_advice.programs import Program
 from tracer.census import Reader, open_reader

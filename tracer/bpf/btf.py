@@ -8,11 +8,15 @@ types with the requested names.
 
 import struct
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from shadow.errors import UnsupportedHostError
 
-__all__ = ("VMLINUX", "Btf", "member_offsets")
+__all__ = ("VMLINUX", "Btf", "kernel_btf", "member_offsets")
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
@@ -45,7 +49,7 @@ class Btf:
         UnsupportedHostError: the file is missing or is not valid BTF.
     """
 
-    def __init__(self, source: Path = VMLINUX) -> None:
+    def __init__(self, source: Path) -> None:
         try:
             self._index(source.read_bytes())
         except OSError as error:
@@ -63,14 +67,18 @@ class Btf:
         self._raw = raw
         self._strings = header + str_off
         self._end = self._strings + str_len
-        self._offsets = [0]
+        offsets, names, infos = [0], [0], [0]
         position, end = header + type_off, header + type_off + type_len
         while position < end:
-            self._offsets.append(position)
-            _, info, _ = _TYPE.unpack_from(raw, position)
+            name, info, _ = _TYPE.unpack_from(raw, position)
+            offsets.append(position)
+            names.append(name)
+            infos.append(info)
             kind, count = info >> 24 & 0x1F, info & 0xFFFF
             position += _TYPE.size + _FIXED_EXTRA.get(kind, 0)
             position += count * _EXTRA_PER_MEMBER.get(kind, 0)
+        self._offsets, self._names = np.array(offsets), np.array(names)
+        self._kinds = np.array(infos) >> 24 & 0x1F
 
     def _name(self, offset: int) -> str:
         start = self._strings + offset
@@ -81,14 +89,14 @@ class Btf:
         places = (self._raw.find(b"\0" + name.encode() + b"\0", self._strings) for name in names)
         return {place + 1 - self._strings for place in places if place >= 0}
 
+    def _of_kind(self, kind: int) -> npt.NDArray[np.intp]:
+        """The ids of all types of a kind."""
+        return np.flatnonzero(self._kinds == kind)
+
     def _ids(self, names: Collection[str], kind: int) -> dict[str, int]:
-        keys = self._keys(names)
-        found = {}
-        for number, position in enumerate(self._offsets[1:], 1):
-            name, info, _ = _TYPE.unpack_from(self._raw, position)
-            if name in keys and info >> 24 & 0x1F == kind:
-                found[self._name(name)] = number
-        return found
+        ids = self._of_kind(kind)
+        found = ids[np.isin(self._names[ids], list(self._keys(names)))]
+        return {self._name(int(self._names[number])): int(number) for number in found}
 
     def functions(self, names: Collection[str]) -> dict[str, int]:
         """Type ids of the functions with these names, for those that exist."""
@@ -98,14 +106,13 @@ class Btf:
         """Values of these enumerators of 32-bit enumerations, for those that exist."""
         keys = self._keys(names)
         found = {}
-        for position in self._offsets[1:]:
+        for position in self._offsets[self._of_kind(_ENUM)].tolist():
             _, info, _ = _TYPE.unpack_from(self._raw, position)
-            if info >> 24 & 0x1F == _ENUM:
-                for i in range(info & 0xFFFF):
-                    at = position + _TYPE.size + i * _ENUMERATOR.size
-                    name, value = _ENUMERATOR.unpack_from(self._raw, at)
-                    if name in keys:
-                        found[self._name(name)] = value
+            for i in range(info & 0xFFFF):
+                at = position + _TYPE.size + i * _ENUMERATOR.size
+                name, value = _ENUMERATOR.unpack_from(self._raw, at)
+                if name in keys:
+                    found[self._name(name)] = value
         return found
 
     def offsets(self, members: Collection[str]) -> dict[str, int]:
@@ -133,7 +140,7 @@ class Btf:
 
     def _member(self, type_id: int, wanted: str) -> int | None:
         """Byte offset of a member, which may lie in an anonymous member."""
-        position = self._offsets[type_id]
+        position = int(self._offsets[type_id])
         _, info, _ = _TYPE.unpack_from(self._raw, position)
         for i in range(info & 0xFFFF):
             at = position + _TYPE.size + i * _MEMBER.size
@@ -150,18 +157,27 @@ class Btf:
         return None
 
     def _is_composite(self, type_id: int) -> bool:
-        _, info, _ = _TYPE.unpack_from(self._raw, self._offsets[type_id])
-        return info >> 24 & 0x1F in (_STRUCT, _UNION)
+        return int(self._kinds[type_id]) in (_STRUCT, _UNION)
 
 
-def member_offsets(members: list[str], source: Path = VMLINUX) -> dict[str, int]:
+@cache
+def kernel_btf() -> Btf:
+    """The running kernel's BTF; `cache_clear` frees its 8 MiB.
+
+    Raises:
+        UnsupportedHostError: see `Btf`.
+    """
+    return Btf(VMLINUX)
+
+
+def member_offsets(members: list[str], source: Path | None = None) -> dict[str, int]:
     """Byte offsets of `structure.member` names.
 
     Args:
         members: names such as `task_struct.mm`.
-        source: a BTF file.
+        source: a BTF file; None: the running kernel's.
 
     Raises:
         UnsupportedHostError: BTF is missing, or lacks a structure or member.
     """
-    return Btf(source).require(members)
+    return (Btf(source) if source else kernel_btf()).require(members)

@@ -1,36 +1,95 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bpf(2) and perf_event_open(2), where bcc does not suffice: trampolines, tracepoints, test runs.
+"""bpf(2): maps, programs, links, test runs.
 
-bcc derives the type of fentry and fexit programs from their names, by rules that differ between
-versions, and it attaches a BPF function to one kernel function only. It looks tracepoints up in
-a mounted tracefs, which a freshly booted machine may lack.
-Source of the layouts: union bpf_attr in include/uapi/linux/bpf.h, struct perf_event_attr in
-include/uapi/linux/perf_event.h.
+bcc only compiles, in another process, so that a run needs neither its memory nor its time.
+Source of the layouts: union bpf_attr in include/uapi/linux/bpf.h.
 """
 
 import ctypes
 import errno
-import fcntl
 import os
+from contextlib import suppress
+from enum import IntEnum
+from typing import Any
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
 from shadow.uapi import SYSCALL_NUMBERS
 
-__all__ = ("attach_tracepoint", "attach_tracing", "load_tracing", "run_once")
+__all__ = (
+    "ProgramType",
+    "create_map",
+    "delete_element",
+    "load_program",
+    "look_up_element",
+    "map_spec",
+    "open_raw_tracepoint",
+    "run_once",
+    "update_element",
+)
 
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
 _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
+_OBJECT_INFO = 15
 _RAW_TRACEPOINT_OPEN = 17
-_TYPE_TRACING = 26
 _TRACE_FENTRY = 24
 _TRACE_FEXIT = 25
 _INSTRUCTION_BYTES = 8
 _LOG_BYTES = 1 << 20
 _ENOTSUPP = 524
-_PERF_TYPE_TRACEPOINT = 2
-_PERF_FLAG_FD_CLOEXEC = 8
-_PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
-_EVERY_PROCESS, _CPU, _NO_GROUP = -1, 0, -1
+
+
+class ProgramType(IntEnum):
+    """Kinds of programs, of enum bpf_prog_type; FENTRY and FEXIT differ in the attach type."""
+
+    KPROBE = 2
+    TRACEPOINT = 5
+    RAW_TRACEPOINT = 17
+    TRACING = 26
+
+
+class _MapCreate(ctypes.Structure):
+    _fields_ = (
+        ("map_type", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("max_entries", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("numa_node", ctypes.c_uint32),
+        ("map_name", ctypes.c_char * 16),
+    )
+
+
+class _Element(ctypes.Structure):
+    _fields_ = (
+        ("map_fd", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+        ("key", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    )
+
+
+class _ObjectInfo(ctypes.Structure):
+    _fields_ = (
+        ("bpf_fd", ctypes.c_uint32),
+        ("info_len", ctypes.c_uint32),
+        ("info", ctypes.c_uint64),
+    )
+
+
+class _MapInfo(ctypes.Structure):
+    """The first members of struct bpf_map_info."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("max_entries", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+    )
 
 
 class _ProgramLoad(ctypes.Structure):
@@ -84,17 +143,6 @@ class _TestRun(ctypes.Structure):
     )
 
 
-class _PerfEvent(ctypes.Structure):
-    """The first members of struct perf_event_attr, padded to the size of version 5."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("size", ctypes.c_uint32),
-        ("config", ctypes.c_uint64),
-        ("rest", ctypes.c_uint64 * 12),
-    )
-
-
 def _bpf(command: int, attr: ctypes.Structure) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     number = SYSCALL_NUMBERS["bpf"]
@@ -105,13 +153,74 @@ def _bpf(command: int, attr: ctypes.Structure) -> int:
     return result
 
 
-def load_tracing(code: bytes, function_id: int, *, at_exit: bool) -> int:
-    """Load a program for the entry (fentry) or the exit (fexit) of a kernel function.
+def create_map(name: str, spec: tuple[int, int, int, int, int]) -> int:
+    """Create a map; returns its file descriptor.
+
+    Args:
+        name: the kernel keeps its first 15 characters.
+        spec: type, bytes of a key and of a value, most entries, flags.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    kind, key, value, entries, flags = spec
+    attr = _MapCreate(kind, key, value, entries, flags, map_name=name.encode()[:15])
+    return _bpf(_MAP_CREATE, attr)
+
+
+def map_spec(descriptor: int) -> tuple[int, int, int, int, int]:
+    """What `create_map` needs to create a map like this one."""
+    info = _MapInfo()
+    _bpf(
+        _OBJECT_INFO,
+        _ObjectInfo(descriptor, ctypes.sizeof(info), ctypes.addressof(info)),
+    )
+    return info.type, info.key_size, info.value_size, info.max_entries, info.map_flags
+
+
+def _element(command: int, descriptor: int, key: bytes, value: Any = None) -> None:
+    held = ctypes.create_string_buffer(key, len(key))
+    attr = _Element(descriptor, 0, ctypes.addressof(held))
+    if value is not None:  # the kernel refuses members that a command does not use
+        attr.value = ctypes.addressof(value)
+    _bpf(command, attr)
+
+
+def update_element(descriptor: int, key: bytes, value: bytes) -> None:
+    """Set an element of a map.
+
+    Raises:
+        OSError: the map is full, or lacks the key.
+    """
+    _element(_MAP_UPDATE, descriptor, key, ctypes.create_string_buffer(value, len(value)))
+
+
+def look_up_element(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
+    """The value of an element of a map; None if the map lacks the key."""
+    value = ctypes.create_string_buffer(value_bytes)
+    try:
+        _element(_MAP_LOOKUP, descriptor, key, value)
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def delete_element(descriptor: int, key: bytes) -> None:
+    """Remove an element of a map, if it exists."""
+    with suppress(FileNotFoundError):
+        _element(_MAP_DELETE, descriptor, key)
+
+
+def load_program(
+    code: bytes, kind: ProgramType, *, function_id: int = 0, at_exit: bool = False
+) -> int:
+    """Load a program.
 
     Args:
         code: its instructions, which contain the file descriptors of its maps.
-        function_id: the kernel function's id in BTF.
-        at_exit: whether it is for the exit (fexit).
+        kind: the kind of place for which it is.
+        function_id: for TRACING: the kernel function's id in BTF.
+        at_exit: for TRACING: whether it is for the exit (fexit).
 
     Returns:
         The file descriptor of the program.
@@ -122,16 +231,16 @@ def load_tracing(code: bytes, function_id: int, *, at_exit: bool) -> int:
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_name = ctypes.create_string_buffer(b"GPL")
-
     attr = _ProgramLoad(
-        prog_type=_TYPE_TRACING,
+        prog_type=kind,
         insn_cnt=len(code) // _INSTRUCTION_BYTES,
         insns=ctypes.addressof(instructions),
         license=ctypes.addressof(license_name),
         prog_name=b"ptescope",
-        expected_attach_type=_TRACE_FEXIT if at_exit else _TRACE_FENTRY,
-        attach_btf_id=function_id,
     )
+    if kind is ProgramType.TRACING:
+        attr.expected_attach_type = _TRACE_FEXIT if at_exit else _TRACE_FENTRY
+        attr.attach_btf_id = function_id
     try:
         return _bpf(_PROG_LOAD, attr)
     except OSError as error:
@@ -148,56 +257,29 @@ def load_tracing(code: bytes, function_id: int, *, at_exit: bool) -> int:
             raise UnsupportedHostError(f"{error.strerror}{reason}") from error
 
 
-def attach_tracing(program: int) -> int:
-    """Attach a program of `load_tracing` and close it; returns the file descriptor of the link.
+def open_raw_tracepoint(program: int, name: str | None) -> int:
+    """Attach a loaded program; closing the returned file descriptor detaches it.
+
+    Args:
+        program: its file descriptor, which this function closes.
+        name: the raw tracepoint; None: a TRACING program, which states its place.
 
     Raises:
-        UnsupportedHostError: this kernel does not support this attach type.
+        NotPermittedError: for lack of rights.
+        UnsupportedHostError: this kernel lacks the tracepoint, or this attach type.
     """
+    place = ctypes.create_string_buffer((name or "").encode())
+    attr = _LinkOpen(ctypes.addressof(place) if name else 0, program)
     try:
-        return _bpf(_RAW_TRACEPOINT_OPEN, _LinkOpen(prog_fd=program))
+        return _bpf(_RAW_TRACEPOINT_OPEN, attr)
+    except PermissionError as error:
+        raise NotPermittedError(f"{error.strerror}") from error
+    except FileNotFoundError as error:
+        raise UnsupportedHostError("this kernel has no such tracepoint") from error
     except OSError as error:
         raise UnsupportedHostError(f"{error.strerror}") from error
     finally:
         os.close(program)
-
-
-def attach_tracepoint(program: int, tracepoint: int) -> int:
-    """Attach a loaded tracepoint program; closing the returned file descriptor detaches it.
-
-    Args:
-        program: its file descriptor, which this function leaves open.
-        tracepoint: see `tracer.bpf.tracefs.tracepoint_id`.
-
-    Raises:
-        NotPermittedError: for lack of rights, or by the kernel's policy.
-        UnsupportedHostError: the kernel refuses it.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    attr = _PerfEvent(type=_PERF_TYPE_TRACEPOINT, size=ctypes.sizeof(_PerfEvent), config=tracepoint)
-    # The programs of a tracepoint run on every CPU, but the event has to name one.
-    event: int = libc.syscall(
-        ctypes.c_long(SYSCALL_NUMBERS["perf_event_open"]),
-        ctypes.byref(attr),
-        ctypes.c_long(_EVERY_PROCESS),
-        ctypes.c_long(_CPU),
-        ctypes.c_long(_NO_GROUP),
-        ctypes.c_long(_PERF_FLAG_FD_CLOEXEC),
-    )
-    try:
-        if event < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        try:
-            fcntl.ioctl(event, _PERF_IOC_SET_BPF, program)
-            fcntl.ioctl(event, _PERF_IOC_ENABLE, 0)
-        except OSError:
-            os.close(event)
-            raise
-    except OSError as error:
-        refused = error.errno in (errno.EPERM, errno.EACCES)
-        family = NotPermittedError if refused else UnsupportedHostError
-        raise family(f"{error.strerror}") from error
-    return event
 
 
 def run_once(program: int) -> None:

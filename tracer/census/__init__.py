@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import PtescopeError
-from shadow.table import Pages, Ranges
+from shadow.table.page_set import Pages, Ranges
 from tracer.census.bpf_reader import ExactReader
 from tracer.census.pagemap_reader import CountedReader
 from tracer.census.result import Census

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
 from shadow.geometry import ENTRIES, PAGE, SLOT
 from shadow.mappings import Tables
-from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, VmaFlag
+from shadow.table.page_set import Pages, Ranges
+from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
 from tracer.census.address_space import AddressSpaces
 from tracer.census.decode import ENTRY_KINDS, Entries
 from tracer.census.kernel_memory import KernelMemory

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from shadow.geometry import ENTRIES, PMD_SPAN, PUD_SPAN, user_address_limit
 from shadow.mappings import Tables
-from shadow.table import HUGE_ANON, HUGE_FILE, Pages, Ranges, Table
+from shadow.table.page_set import Pages, Ranges
+from shadow.table.state import HUGE_ANON, HUGE_FILE
 from tracer.census.result import KIB_PER_PAGE, Census
 from tracer.process.pagemap import read_runs
 from tracer.process.target import Target
@@ -54,6 +55,8 @@ class CountedReader:
     ) -> Pages:
         """The PTE pages that have entries, in all ranges; see `Reader`."""
         runs = read_runs(target.pid, vmas, self._limit, between)
+        from shadow.table.table import Table  # imports numba, which exact readings do not need
+
         pages = Table.of_runs(runs.start, runs.end, runs.huge).pages(exact=False)
         return pages.restricted(within) if within else pages
 

@@ -13,8 +13,8 @@ include/linux/mm.h (VM_*), mm/vma.c (is_mergeable_vma).
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table import NO_ANON, LabelPart, VmaFlag
-from tracer.bpf.btf import Btf
+from shadow.table.state import NO_ANON, LabelPart, VmaFlag
+from tracer.bpf.btf import kernel_btf
 from tracer.census.kernel_memory import KernelMemory, Words
 from tracer.process.object_ids import identities, name_hash, policy_hash, userfaultfd_hash
 
@@ -92,7 +92,7 @@ class VmaTree:
 
     def __init__(self, memory: KernelMemory) -> None:
         self._memory = memory
-        at = Btf().offsets([*_MEMBERS.values(), *_OPTIONAL.values()])
+        at = kernel_btf().offsets([*_MEMBERS.values(), *_OPTIONAL.values()])
         self.readable = all(member in at for member in _MEMBERS.values())
         names = {**_MEMBERS, **_OPTIONAL}
         self._at = {name: at[member] for name, member in names.items() if member in at}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT, SLOT
-from shadow.table import Ranges, overlapping
+from shadow.table.page_set import Ranges, overlapping
 from tracer.census.decode import (
     ENTRY_KINDS,
     entry_kinds,

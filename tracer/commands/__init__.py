@@ -8,10 +8,7 @@ __all__ = ("Command",)
 
 
 class Command(Protocol):
-    """What `tracer.cli` needs of a command.
-
-    The first line of its docstring is its help: one sentence.
-    """
+    """What `tracer.cli` needs of a command."""
 
     example: str
     """A command line that `--help` shows."""

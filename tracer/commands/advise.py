@@ -13,8 +13,8 @@ from shadow.advice.collect import evidence_of
 from shadow.errors import NoSuchTargetError, UsageError
 from shadow.history import History, HistoryStore
 from shadow.plural import counted
+from shadow.precompile import prepare
 from shadow.report.page.data import Source
-from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.advised import Advised, add_keep, advise_on_traces
 from tracer.commands.argument_types import pid, seconds

@@ -15,11 +15,11 @@ from shadow.advice.collect import evidence_of_trace
 from shadow.advice.family import FamilyAdvice, JudgedProcess, advise_family
 from shadow.errors import DamagedTraceError, PtescopeError
 from shadow.history import KEPT_EVENTS
+from shadow.precompile import prepare
 from shadow.replay.span import span_of
 from shadow.report.advice import render_advice, render_family_advice
 from shadow.report.page.data import PageProcess, Source
 from shadow.snapshot import SCHEMA
-from shadow.table import prepare
 from shadow.timeline import Timelines
 from shadow.trace import TraceReader
 from tracer.commands.argument_types import whole

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`ptescope attach`: follow one process and report on its page tables."""
 
+import time
 from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,11 +10,11 @@ from pathlib import Path
 from shadow.errors import UsageError
 from shadow.family import followed_together
 from shadow.plural import counted
+from shadow.precompile import Preparation
 from shadow.private_file import NewFile, check_place
 from shadow.report.family import render_family
 from shadow.report.text import render
 from shadow.snapshot import document
-from shadow.table import prepare
 from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
@@ -25,6 +26,7 @@ from tracer.commands.progress import rows_at, status_line
 from tracer.follow.loop import Stop, Task, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.process_tree import ProcessTree
+from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import DEFAULT_RING
 from tracer.process.find import find_by_name
@@ -33,6 +35,10 @@ from tracer.process.target import open_target
 from tracer.terminal import complain
 
 __all__ = ("AttachCommand", "open_writer", "prepare_target", "run_tree")
+
+_SHORTEST = 0.001
+"""Seconds to follow if the window is over once the table is compiled."""
+_PAUSE = 0.005
 
 
 def prepare_target(parser: ArgumentParser) -> None:
@@ -122,7 +128,8 @@ def run_tree(
         probes, reader = undo.enter_context(
             open_tracing(kernel, ring_bytes=args.ring, backend=args.backend)
         )
-        prepare()  # only now, as it may compile: following is allowed
+        # Only now, as it may compile: following is allowed.
+        preparation = undo.enter_context(Preparation())
         stop.listen()
         writer = open_writer(args)
         if writer:
@@ -134,7 +141,7 @@ def run_tree(
         tree = ProcessTree(
             probes, kernel, reader, forks=args.follow, tee=writer.tee if writer else None
         )
-        tree.add(open_target(pid))
+        tree.read(open_target(pid))
         first = tree.sessions[0]
         refuse_unread(first)
         if writer:
@@ -146,12 +153,31 @@ def run_tree(
         complain(f"following {first.engine.facts.process.comm} (pid {pid}); Ctrl-C ends it")
         if launched:
             launched.release()
+        begin = time.monotonic()
+        _start(first, preparation, stop)
+        if args.duration:
+            args.duration = max(args.duration - (time.monotonic() - begin), _SHORTEST)
         needed = writer if stop_without_trace else None
         _follow(tree, stop, args, launched, needed, more_tasks(tree))
         tree.stop()
     if tree.missed:
         complain(f"{counted(tree.missed, 'forked process')} ended before ptescope could read them")
     return tree, writer
+
+
+def _start(session: Session, preparation: Preparation, stop: Stop) -> None:
+    """Keep events until the table is compiled, and start the session.
+
+    Raises:
+        KeyboardInterrupt: a signal has come, and nothing is known yet.
+    """
+    while not preparation.done():
+        if stop():
+            raise KeyboardInterrupt
+        session.hold()
+        time.sleep(_PAUSE)
+    preparation.finish()
+    session.start()
 
 
 def _follow(

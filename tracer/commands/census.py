@@ -10,7 +10,6 @@ import psutil
 from rich.console import Console
 from rich.progress import track
 
-from shadow.cells import cells_of_pages
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.family import Family, families
 from shadow.policy import Policy
@@ -156,7 +155,8 @@ class CensusCommand:
 
 
 def _on_page(snapshot: Snapshot) -> "PageProcess":
-    from shadow.report.page.data import PageProcess  # only a page needs it
+    from shadow.cells import cells_of_pages  # only a page needs these
+    from shadow.report.page.data import PageProcess
 
     policy = Policy.from_label(snapshot.kernel.policy)
     pages = snapshot.pages

@@ -3,11 +3,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from shadow.report.page.data import PageProcess
-from shadow.timeline import Timeline
 from tracer.follow.loop import Task
 from tracer.follow.session import Session
+
+if TYPE_CHECKING:  # only a page needs these
+    from shadow.report.page.data import PageProcess
+    from shadow.timeline import Timeline
 
 __all__ = ("Courses",)
 
@@ -30,7 +33,9 @@ class Courses:
         """The task that takes the points while the loop follows."""
         return Task(_EVERY, self._note, at_once=True)
 
-    def _of(self, session: Session) -> Timeline:
+    def _of(self, session: Session) -> "Timeline":
+        from shadow.timeline import Timeline
+
         crowd = len(self._sessions())
         return self._timelines.setdefault(session, Timeline(crowd))
 
@@ -39,8 +44,10 @@ class Courses:
             if not session.ended:
                 self._of(session).note(session.engine, time.monotonic_ns())
 
-    def processes(self, sessions: Sequence[Session]) -> list[PageProcess]:
+    def processes(self, sessions: Sequence[Session]) -> "list[PageProcess]":
         """The processes of a page, at their end."""
+        from shadow.report.page.data import PageProcess
+
         pages = []
         for session in sessions:
             timeline = self._of(session)

@@ -9,13 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shadow.errors import PtescopeError
+from shadow.precompile import prepare
 from shadow.snapshot import document
-from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import address, natural, percent, seconds, size
 from tracer.commands.options import add_backend
 from tracer.commands.output import print_json
-from tracer.daemon import Host, Limits, Selection
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from shadow.errors import PtescopeError
 from tracer.bpf.btf import member_offsets
-from tracer.bpf.program import import_bcc
+from tracer.bpf.compiler import import_bcc
 from tracer.census import ExactReader
 from tracer.commands.options import add_backend
 from tracer.kernel import kernel_facts

@@ -5,9 +5,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from shadow.errors import UsageError
+from shadow.precompile import prepare
 from shadow.private_file import NewFile, check_place
 from shadow.replay import open_trace, to_parquet, to_perfetto
-from shadow.table import prepare
 from tracer.commands.argument_types import seconds
 from tracer.commands.options import add_max_memory
 from tracer.terminal import complain

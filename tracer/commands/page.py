@@ -3,8 +3,6 @@
 
 from argparse import _ActionsContainer
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -66,7 +64,11 @@ class HtmlPage:
         """
         if self._path is None:
             return
-        from shadow.report.page.render import report_page  # jinja2, which no other report needs
+        # Only a page needs these; a command without one starts earlier.
+        from datetime import UTC, datetime
+        from importlib.metadata import version
+
+        from shadow.report.page.render import report_page
 
         made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         page = report_page(document, processes, sources, version=version("ptescope"), made=made)

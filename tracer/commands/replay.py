@@ -15,12 +15,12 @@ from shadow import replay
 from shadow.errors import UsageError
 from shadow.family import followed_together
 from shadow.policy import POLICIES, Policy
+from shadow.precompile import prepare
 from shadow.private_file import NewFile, check_place
 from shadow.report.family import render_family
 from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
-from shadow.table import prepare
 from tracer.commands.argument_types import natural, seconds
 from tracer.commands.options import add_max_memory
 from tracer.commands.output import print_report

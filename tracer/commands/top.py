@@ -7,12 +7,12 @@ from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 
 from shadow.errors import PtescopeError, UsageError
+from shadow.precompile import prepare
 from shadow.report.top import TopApp
-from shadow.table import prepare
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
 from tracer.commands.daemon import add_choice, selection_of
-from tracer.daemon import Host
+from tracer.daemon.host import Host
 from tracer.daemon.view_broker import ViewBroker
 from tracer.daemon.watch import follow_host
 from tracer.follow.open_tracing import open_tracing

@@ -176,8 +176,9 @@ class Host:
             if not self._sampling.resting(pid)
         }
         for pid in self._pulses.moved(awake):
-            self._followed[pid].session.look_soon()
-            self._unsettled.add(pid)
+            with self._alone(pid):
+                self._followed[pid].session.look_soon()
+                self._unsettled.add(pid)
 
     def _choose(self, now: float) -> None:
         """Find new and ended processes, and reused pids."""

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import version
 from socket import gethostname
 from typing import Any
 from urllib.parse import urlsplit
@@ -167,7 +166,9 @@ def _safe(answer: Answer) -> Answer:
 @cache
 def _rendered(zipped: bool) -> tuple[bytes, str]:
     """The page and its Content-Security-Policy."""
-    from shadow.report.page.assets import assets  # jinja2 takes memory; only when somebody looks
+    from importlib.metadata import version  # these take memory; only when somebody looks
+
+    from shadow.report.page.assets import assets
     from shadow.report.page.render import live_page
 
     page = live_page(version("ptescope")).encode()

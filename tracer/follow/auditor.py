@@ -17,7 +17,9 @@ from shadow.events import EventBatch
 from shadow.geometry import SLOT
 from shadow.records import Facts, Mappings, Repair
 from shadow.snapshot import COMPARED_ENOUGH
-from shadow.table import Counter, Pages, Ranges, Table
+from shadow.table.page_set import Pages, Ranges
+from shadow.table.state import Counter
+from shadow.table.table import Table
 from shadow.units import KIB_PER_PAGE
 from tracer.census import Reader
 from tracer.follow.causes import Causes

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shadow.table import Ranges, overlapping
+from shadow.table.page_set import Ranges, overlapping
 from tracer.follow.compare import Mask, Slots
 from tracer.process.target import Target
 from tracer.procfs import memory_status, parse_maps, read_living

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import ENTRIES, PAGE_SHIFT
-from shadow.table import Counter, Pages, Table, VmaFlag, overlapping
+from shadow.table.page_set import Pages, overlapping
+from shadow.table.state import Counter, VmaFlag
+from shadow.table.table import Table
 
 __all__ = ("Difference", "candidates", "compare")
 

@@ -8,7 +8,7 @@ from socket import gethostname
 from shadow.geometry import PAGE
 from shadow.records import Facts
 from shadow.snapshot import Kernel
-from shadow.table import HugePages
+from shadow.table.state import HugePages
 from tracer.census import Reader
 from tracer.kernel import THP, KernelFacts
 from tracer.process.target import Target

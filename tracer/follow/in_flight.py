@@ -22,7 +22,7 @@ from shadow.events import (
     kinds_of,
 )
 from shadow.geometry import SLOT
-from shadow.table import Ranges, overlapping
+from shadow.table.page_set import Ranges, overlapping
 from shadow.uapi import (
     MADV_COLLAPSE,
     MADV_GUARD_INSTALL,

@@ -10,8 +10,8 @@ from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError, PtescopeError
 from shadow.geometry import SLOT
 from shadow.page_columns import pte_pages_of
+from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
-from shadow.table import prepare
 from tracer.follow.loop import follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import LAST_PATIENCE_NS, Session

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shadow.engine import Engine
 from shadow.geometry import PAGE, SLOT
-from shadow.table import Counter
+from shadow.table.state import Counter
 from shadow.units import KIB_PER_PAGE
 from tracer.follow.drift import Apart, Drift, ReadingBudget
 from tracer.process.target import Target

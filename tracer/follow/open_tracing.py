@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
+from tracer.bpf.btf import kernel_btf
 from tracer.census import Reader, open_reader
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
@@ -38,6 +39,7 @@ def open_tracing(
     try:
         verify_or_fall_back(probes)
         reader = open_reader(kernel.levels)
+        kernel_btf.cache_clear()
         try:
             yield probes, reader
         finally:
@@ -53,7 +55,7 @@ def refuse_unread(session: Session) -> None:
         NoSuchTargetError: the process ended before it could be read.
         UnsupportedHostError: the process runs, but could not be read.
     """
-    if session.engine.facts.kernel.seed != "none":
+    if session.was_read:
         return
     pid, deadline = session.target.pid, time.monotonic() + _SECONDS_TO_END
     while session.target.alive() and time.monotonic() < deadline:

@@ -49,13 +49,22 @@ class ProcessTree:
         Raises:
             NoSuchTargetError: the process has ended.
         """
+        self.read(target)
+        self.sessions[-1].start()
+
+    def read(self, target: Target) -> None:
+        """Add a process and read its state; the caller then starts its session.
+
+        Raises:
+            NoSuchTargetError: the process has ended.
+        """
         self._probes.add(target.pid, follow=self._forks)
         try:
             tee = self._tee() if self._tee else None
             session = Session(target, self._probes, self._kernel, self._reader, tee)
         except OSError as error:
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
-        session.seed()
+        session.read()
         self.sessions.append(session)
         self._running[target.pid] = session
 

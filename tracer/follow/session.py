@@ -16,7 +16,8 @@ from shadow.mapped_tables import shadow_owners, shadow_uses
 from shadow.mappings import MappingUse
 from shadow.records import Events, Mappings
 from shadow.snapshot import Audit, Snapshot
-from shadow.table import UFFD_FLAGS, Counter, Table
+from shadow.table.state import UFFD_FLAGS, Counter
+from shadow.table.table import Table
 from shadow.user_space import clipped
 from tracer.census import Reader
 from tracer.follow.auditor import Auditor
@@ -37,6 +38,8 @@ _SECONDS_TO_LOAD = 0.3
 """Seconds after which a new program has loaded its libraries."""
 LAST_PATIENCE_NS = 2_000_000_000
 """Longest time for the last audit; it checks the reported numbers, so it may take longer."""
+_MOST_HELD = 256 << 20
+"""Bytes of the events that may wait for the compiler."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """Errors of a reading during which the process ends."""
 _USERFAULTFD_NOTE = (
@@ -84,6 +87,9 @@ class Session:
         self._threads = ThreadNames(target.pid)
         self._resting_since = 0
         """Time of the call of `rest` (ns, CLOCK_MONOTONIC); 0: the session takes events."""
+        self._first: FirstReading | None = None
+        self._held: list[EventBatch] = []
+        """Events that wait for `start`."""
         facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
         self.engine = Engine(facts, tee)
         self._auditor = Auditor(
@@ -150,19 +156,57 @@ class Session:
         Args:
             pending: events that were taken but not applied yet.
         """
-        held = [np.empty(0, EVENT) if pending is None else pending]
+        self.read(pending)
+        self.start()
+
+    def read(self, pending: EventBatch | None = None) -> None:
+        """Read the process's state, for `start`; this needs no compiled code.
+
+        Args:
+            pending: see `seed`.
+        """
+        self._held = [np.empty(0, EVENT) if pending is None else pending]
+        self._first = None
         try:
             added_at = self._probes.added_at(self.target.pid)
-            first = read_state(self.target, self.reader, held, self._read, added_at)
-            self._start_from(first, held)
+            self._first = read_state(self.target, self.reader, self._held, self._read, added_at)
+            self._held = [self._first.new]
         except _ENDED:
             self._seeded_by("none")
-            self._update(unplaced=0)
-            self._note("The process ended before its page tables could be read.")
-            self._apply(np.concatenate([np.empty(0, EVENT), *held]))
 
-    def _start_from(self, first: FirstReading, held: list[EventBatch]) -> None:
-        """Seed the shadow, apply the later events, and empty `held`."""
+    @property
+    def was_read(self) -> bool:
+        """Whether the last reading succeeded."""
+        return self._first is not None or self.engine.facts.kernel.seed != "none"
+
+    def hold(self) -> None:
+        """Take events between `read` and `start`; beyond `_MOST_HELD`, they wait in the ring.
+
+        The kernel counts the events that the ring cannot take.
+        """
+        if sum(batch.nbytes for batch in self._held) < _MOST_HELD:
+            self._held.append(self._read())
+
+    def start(self) -> None:
+        """Start the shadow from the state of `read`."""
+        first, self._first = self._first, None
+        if first is not None:
+            try:
+                self._start_from(first)
+            except _ENDED:
+                self._seeded_by("none")
+            else:
+                return
+        self._update(unplaced=0)
+        self._note("The process ended before its page tables could be read.")
+        self._apply(self._take_held())
+
+    def _take_held(self) -> EventBatch:
+        held, self._held = self._held, []
+        return np.concatenate([np.empty(0, EVENT), *held])
+
+    def _start_from(self, first: FirstReading) -> None:
+        """Seed the shadow, and apply the later events."""
         if first.moved:
             self._note("It moved mappings during every first reading: everything is read again.")
         self.engine.apply(first.seed)
@@ -171,9 +215,8 @@ class Session:
             self._note_userfaultfd()
         self._description.schedule(_SECONDS_TO_LOAD)
         self._auditor.seeding()
-        held.clear()
         self._count_only(first.old)
-        self._apply(first.new)
+        self._apply(self._take_held())
         self._auditor.seeded(first.pte_kib)
         if first.moved:
             self._auditor.distrust()

@@ -128,7 +128,8 @@ class Attachments:
             else:
                 attachment.method = method
                 if source.call is not None and method.backend is Backend.RAW_TRACEPOINT:
-                    self._program.update("by_raw_tracepoint", source.call, 1 + source.rare)
+                    flag = (1 + source.rare).to_bytes(4, "little")
+                    self._program.update("by_raw_tracepoint", source.call, flag)
         if attachment.method is None and source.needed:
             asked = f" (--backend {self._backend} was requested)" if self._backend else ""
             reasons = "; ".join(attachment.refused.values())

@@ -2,6 +2,7 @@
 """Load and attach the probes of `bpf/probes`, and read their event stream."""
 
 import mmap
+import struct
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ from shadow import events
 from shadow.call_rules import DEFINES as CALL_RULE_MACROS
 from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
 from shadow.geometry import user_address_limit
-from tracer.bpf.btf import Btf
+from tracer.bpf.btf import Btf, kernel_btf
 from tracer.bpf.program import BPF_FOLDER, BpfProgram
 from tracer.kernel import stack_is_nohuge
 from tracer.probes.attachments import Attachments
@@ -27,6 +28,9 @@ _FILES = ("stream", "faults", "files", "calls", "cuts", "rare", "unseen", "table
 _EVERYBODY = 0
 """The target for events that affect every process that maps a file."""
 _MAX_TARGETS = 65536
+_TARGET = struct.Struct("<IIQQQQQ")
+"""struct target in bpf/probes/stream.c."""
+_SPACE, _LOST = 4, 5
 _READS_PER_POLL = 2  # half a ring each
 _NO_EVENTS = np.empty(0, EVENT)
 _MEMBERS = {
@@ -109,11 +113,15 @@ def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], li
     defines |= {name: getattr(events, name) for name in _OF_EVENTS}
     defines |= CALL_RULE_MACROS
     defines["IGNORED_MAP_FLAGS"] = 0 if stack_is_nohuge() else mmap.MAP_STACK
-    defines["FILE_SALT"] = SALT
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
     defines["USER_LIMIT"] = user_address_limit(levels)
     return defines, unknown
+
+
+def _target(pid: int, follow: bool = False) -> bytes:
+    """A process to trace, as the BPF programs keep it."""
+    return _TARGET.pack(pid, 0, follow, 0, 0, 0, 0)
 
 
 class Probes:
@@ -137,16 +145,17 @@ class Probes:
     def __init__(
         self, *, levels: int, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
     ) -> None:
-        btf = Btf()
+        btf = kernel_btf()
         defines, unknown = _defines(btf, ring_bytes, levels)
         self._program = BpfProgram([BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines)
         try:
+            self._program.update("file_salt", 0, SALT.to_bytes(8, "little"))
             self.attachments = Attachments(self._program, btf, unknown, backend)
             self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
         except BaseException:
             self._program.close()
             raise
-        self._program.update("targets", _EVERYBODY, _EVERYBODY, 0, 0, 0, 0, 0, 0)
+        self._program.update("targets", _EVERYBODY, _target(_EVERYBODY))
         self._lost: dict[int, int] = {_EVERYBODY: 0}
         self._waiting: dict[int, list[EventBatch]] = {}
         self._added: dict[int, int] = {}
@@ -166,15 +175,15 @@ class Probes:
             return  # already traced as a child
         self._lost[pid] = 0
         self._waiting[pid] = []
-        self._program.update("targets", pid, pid, 0, follow, 0, 0, 0, 0)
+        self._program.update("targets", pid, _target(pid, follow))
         self._added[pid] = time.monotonic_ns()
         if follow:
             self._following.add(pid)
 
     def remove(self, pid: int) -> EventBatch:
         """Stop tracing a process and drop its state; returns its unread events."""
-        if target := self._program.lookup("targets", pid):
-            self._program.delete("spaces", target.space)
+        if target := self._program.look_up("targets", pid):
+            self._program.delete("spaces", _TARGET.unpack(target)[_SPACE])
         self._program.delete("targets", pid)
         self._following.discard(pid)
         self._ended.discard(pid)
@@ -190,7 +199,7 @@ class Probes:
             space: kernel address of its mm_struct, or 0.
         """
         if space:
-            self._program.update("spaces", space, pid)
+            self._program.update("spaces", space, pid.to_bytes(4, "little"))
 
     def added_at(self, pid: int) -> int:
         """Time from which on a process is traced, ns of CLOCK_MONOTONIC."""
@@ -275,11 +284,12 @@ class Probes:
         Returns:
             (n,) of `EVENT`, n is 0 or 1.
         """
-        target = self._program.lookup("targets", pid)
-        missing = int(target.lost) - self._lost.get(pid, 0) if target else 0
+        target = self._program.look_up("targets", pid)
+        lost = _TARGET.unpack(target)[_LOST] if target else 0
+        missing = lost - self._lost.get(pid, 0)
         if missing <= 0:
             return _NO_EVENTS
-        self._lost[pid] = int(target.lost)
+        self._lost[pid] = lost
         return np.array([(now, 0, missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
 
     def close(self) -> None:

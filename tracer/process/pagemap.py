@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.geometry import PAGE_SHIFT
-from shadow.table import HUGE_ANON, HUGE_FILE, VmaFlag
+from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
 from tracer.procfs import read_living
 
 __all__ = ("Runs", "read_runs")

@@ -12,7 +12,8 @@ from shadow.geometry import SLOT
 from shadow.policy import Policy
 from shadow.records import Facts
 from shadow.snapshot import Allocator, AllocatorOption, Kernel, Process
-from shadow.table import VMA, HugePages, Table, VmaFlag
+from shadow.table.state import VMA, HugePages, VmaFlag
+from shadow.table.table import Table
 from shadow.take_snapshot import take_snapshot
 from shadow.whatif import Future
 from tests.shadow.build import BASE, EventScript

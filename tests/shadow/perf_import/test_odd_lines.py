@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shadow.errors import PtescopeError
 from shadow.perf_import import PerfScript, read_recording
-from shadow.table import prepare
+from shadow.precompile import prepare
 from tests.shadow.trace.crafted import replayed
 from tracer.cli import main
 

@@ -10,8 +10,8 @@ import pytest
 
 from shadow import whatif
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY, Kind
+from shadow.precompile import prepare
 from shadow.replay import Question, replay_one
-from shadow.table import prepare
 from shadow.trace.layout import Read, Row
 from tests.shadow.build import BASE, PAGE, RW, SLOT
 from tests.shadow.trace.crafted import Crafted, plain_facts

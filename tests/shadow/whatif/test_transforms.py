@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
-from shadow.table import VMA, Table, VmaFlag
+from shadow.table.state import VMA, VmaFlag
+from shadow.table.table import Table
 from shadow.whatif import (
     Future,
     Transform,

@@ -10,8 +10,8 @@ from tools.corpus import (
     LARGE,
     PROGRAMS,
     UPSTREAM,
-    BpfProgram,
     Holds,
+    Program,
 )
 from tracer.allocator.build import Build
 from tracer.allocator.elf_image import Image
@@ -20,7 +20,7 @@ from tracer.allocator.image_scan import read_facts
 _FETCHED = [program for program in LARGE if (CORPUS / program.package).exists()]
 
 
-def _agrees(build: Build, holds: Holds, program: BpfProgram) -> bool:
+def _agrees(build: Build, holds: Holds, program: Program) -> bool:
     if holds.version is None:
         version = build.version is None
     elif holds.version == UPSTREAM:
@@ -37,7 +37,7 @@ def _agrees(build: Build, holds: Holds, program: BpfProgram) -> bool:
 
 
 @pytest.mark.parametrize("program", [*PROGRAMS, *_FETCHED], ids=lambda program: program.file)
-def test_the_allocators_in_a_real_image_are_found(program: BpfProgram) -> None:
+def test_the_allocators_in_a_real_image_are_found(program: Program) -> None:
     folder = CORPUS / program.package
     assert folder.exists(), "the program is missing; run .venv/bin/python -m tools.fetch"
     with Image(str(program.path)) as image:

@@ -18,9 +18,11 @@ import pytest
 from shadow.errors import UnsupportedHostError
 from shadow.events import EVENT, EventBatch
 from shadow.policy import Policy
-from shadow.table import Pages
-from tracer.daemon import Host, Limits, Selection
+from shadow.table.page_set import Pages
 from tracer.daemon import host as hosts
+from tracer.daemon.discovery import Selection
+from tracer.daemon.host import Host
+from tracer.daemon.limits import Limits
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
 

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Prepares the compiled functions before time matters.
+
+A first start on a machine compiles them in another process, which fills the cache: the compiler
+takes half a GiB of memory, and the caller can follow a process meanwhile.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numba.core.registry import cpu_target
+
+from shadow.events import EVENT
+from shadow.table.jit import SOURCES, cache_place, compiling, forget_compiling
+from shadow.table.state import VMA
+from shadow.table.table import Table
+
+__all__ = ("Preparation", "prepare")
+
+_log = logging.getLogger("ptescope")
+_WHAT = "the shadow table, about a minute"
+_COMPILE = """
+import ctypes, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: end with the caller
+sys.path[:] = sys.argv[1:]
+from shadow.precompile import compile_into_cache
+compile_into_cache()
+"""
+_SECONDS_UNUSED = 14 * 86400
+"""Age at which the machine code of other versions is removed, counted from its last use."""
+
+
+def _call_each() -> None:
+    """Call every function that a caller of `Table` needs, once."""
+    table = Table()
+    table.feed(np.empty(0, EVENT))
+    none = np.empty(0, np.int64)
+    pages = Table.of_runs(none, none, np.empty(0, np.uint8)).pages()
+    table.seed(replace(pages, guards=(none, none)), 0)
+    table.adopt_upper(none, none)
+    table.seed_vmas(np.empty(0, VMA), 0)
+    table.fork()
+
+
+def _stamp(folder: Path) -> Path:
+    """A file that exists once the folder has all functions.
+
+    numba keeps machine code for one processor and for source files of one path and time.
+    """
+    context: Any = cpu_target.target_context
+    sources = [(str(path), path.stat().st_mtime_ns) for path in SOURCES]
+    made_for = repr((context.codegen().magic_tuple(), sources))
+    return folder / f"complete-{hashlib.sha256(made_for.encode()).hexdigest()[:16]}"
+
+
+def compile_into_cache() -> None:
+    """Compile everything and note that the cache has it; for `Preparation`."""
+    folder, _ = cache_place()
+    _call_each()
+    if folder:
+        with suppress(OSError):
+            stamp = _stamp(folder)
+            stamp.touch(mode=0o600)
+            _remove_unused(folder, stamp.stat().st_mtime)
+
+
+def _remove_unused(folder: Path, now: float) -> None:
+    """Remove the machine code of versions that nobody has used for some time."""
+    for other in folder.parent.iterdir():
+        if other != folder and other.is_dir() and len(other.name) == len(folder.name):
+            used = max(path.stat().st_mtime for path in (other, *other.glob("complete-*")))
+            if now - used > _SECONDS_UNUSED:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+class Preparation:
+    """The compiled functions, which another process may still be compiling.
+
+    As a context manager, it ends that process at the end of the block.
+    """
+
+    def __init__(self) -> None:
+        folder, _ = cache_place()
+        self._compiler: subprocess.Popen[bytes] | None = None
+        if folder is None:
+            return  # `finish` compiles: another process could not hand over its result
+        with suppress(OSError):
+            os.utime(_stamp(folder))  # raises unless it exists
+            return
+        _log.warning(
+            "ptescope: compiling %s. Saved in %s, so later starts take a second.", _WHAT, folder
+        )
+        self._compiler = subprocess.Popen(
+            [sys.executable, "-c", _COMPILE, *sys.path],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # if it fails, `finish` compiles, and raises the error
+        )
+
+    def done(self) -> bool:
+        """Whether `finish` returns within a second."""
+        return self._compiler is None or self._compiler.poll() is not None
+
+    def finish(self, *, lean: bool = False) -> None:
+        """Wait for the compiler, and load the functions.
+
+        Args:
+            lean: use 28 MiB less, for a caller that compiles no more of the table's functions.
+        """
+        with compiling(_WHAT):
+            if self._compiler:
+                self._compiler.wait()
+            _call_each()
+        if lean:
+            forget_compiling()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._compiler and self._compiler.poll() is None:
+            self._compiler.kill()
+            self._compiler.wait()
+
+
+def prepare(*, lean: bool = False) -> None:
+    """Compile the loop, or load it from the cache, before time matters.
+
+    Compiling takes about a minute, and the log says so. Later starts on the same machine load
+    the cache in 0.1 s.
+
+    Args:
+        lean: see `Preparation.finish`.
+    """
+    with Preparation() as preparation:
+        preparation.finish(lean=lean)

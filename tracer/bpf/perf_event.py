@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""perf_event_open(2): attach programs to tracepoints and kprobes.
+
+Tracepoints need no mounted tracefs, which a freshly booted machine may lack. Kprobes use the
+kernel's PMU for them (commit e12f03d7031a, v4.17).
+Source of the layout: struct perf_event_attr in include/uapi/linux/perf_event.h.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from shadow.errors import NotPermittedError, UnsupportedHostError
+from shadow.uapi import SYSCALL_NUMBERS
+
+__all__ = ("attach_kprobe", "attach_tracepoint")
+
+_TYPE_TRACEPOINT = 2
+_KPROBES = Path("/sys/bus/event_source/devices/kprobe")
+_FLAG_FD_CLOEXEC = 8
+_IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
+_EVERY_PROCESS, _CPU, _NO_GROUP = -1, 0, -1
+
+
+class _PerfEvent(ctypes.Structure):
+    """The members of version 5, those that are not used here as padding."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("padding", ctypes.c_uint64 * 5),
+        ("kprobe_func", ctypes.c_uint64),
+        ("probe_offset", ctypes.c_uint64),
+        ("rest", ctypes.c_uint64 * 5),
+    )
+
+
+def _attach(program: int, attr: _PerfEvent) -> int:
+    """Open an event for a program; closing the returned file descriptor detaches it."""
+    attr.size = ctypes.sizeof(_PerfEvent)
+    libc = ctypes.CDLL(None, use_errno=True)
+    # The programs of an event run on every CPU, but the event has to name one.
+    event: int = libc.syscall(
+        ctypes.c_long(SYSCALL_NUMBERS["perf_event_open"]),
+        ctypes.byref(attr),
+        ctypes.c_long(_EVERY_PROCESS),
+        ctypes.c_long(_CPU),
+        ctypes.c_long(_NO_GROUP),
+        ctypes.c_long(_FLAG_FD_CLOEXEC),
+    )
+    try:
+        if event < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        try:
+            fcntl.ioctl(event, _IOC_SET_BPF, program)
+            fcntl.ioctl(event, _IOC_ENABLE, 0)
+        except OSError:
+            os.close(event)
+            raise
+    except OSError as error:
+        refused = error.errno in (errno.EPERM, errno.EACCES)
+        family = NotPermittedError if refused else UnsupportedHostError
+        raise family(f"{error.strerror}") from error
+    finally:
+        os.close(program)
+    return event
+
+
+def attach_tracepoint(program: int, tracepoint: int) -> int:
+    """Attach a loaded tracepoint program; closing the returned file descriptor detaches it.
+
+    Args:
+        program: its file descriptor, which this function closes.
+        tracepoint: see `tracer.bpf.tracefs.tracepoint_id`.
+
+    Raises:
+        NotPermittedError: for lack of rights, or by the kernel's policy.
+        UnsupportedHostError: the kernel refuses it.
+    """
+    return _attach(program, _PerfEvent(type=_TYPE_TRACEPOINT, config=tracepoint))
+
+
+def attach_kprobe(load: Callable[[], int], function: str, *, at_return: bool) -> int:
+    """Load and attach a kprobe program; closing the returned file descriptor detaches it.
+
+    Args:
+        load: loads the program; returns its file descriptor, which this function closes.
+        function: the kernel function.
+        at_return: whether it is a kretprobe.
+
+    Raises:
+        NotPermittedError: for lack of rights, or by the kernel's policy.
+        UnsupportedHostError: this kernel has no kprobes, or refuses this one.
+    """
+    try:
+        kind = int((_KPROBES / "type").read_text())
+        bit = int((_KPROBES / "format" / "retprobe").read_text().removeprefix("config:"))
+    except (OSError, ValueError) as error:
+        raise UnsupportedHostError("this kernel has no kprobes") from error
+    name = ctypes.create_string_buffer(function.encode())
+    config = int(at_return) << bit
+    attr = _PerfEvent(type=kind, config=config, kprobe_func=ctypes.addressof(name))
+    return _attach(load(), attr)
