@@ -178,10 +178,9 @@ class DaemonCommand:
             server.start()
             notify("READY=1")
             _log.info(
-                "following the host; metrics on http://%s:%s/metrics, page on /",
-                args.listen[0],
-                server.port,
+                "following the host; metrics on http://%s:%s/metrics", args.listen[0], server.port
             )
+            _log.info("live page on http://%s:%s/", args.listen[0], server.port)
             self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:

@@ -6,7 +6,7 @@ import { count, counted, share } from "./format.js";
 
 const ROW = 22;
 const NARROWEST = 0.002;
-const HUES = [18, 28, 38, 48, 8];
+const HUES = [24, 30, 36, 42, 48];
 
 /** The graph of a tree of {name, value, children}; a value includes those of the children. */
 export class FlameGraph {
