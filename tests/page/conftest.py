@@ -29,6 +29,8 @@ Open = Callable[..., "Page"]
 def browser() -> "Iterator[Browser]":
     """A browser; without one, tests are skipped, or fail if PTESCOPE_LIVE=1."""
     missing = None
+    if os.environ.get("PTESCOPE_NO_BROWSER"):
+        pytest.skip("PTESCOPE_NO_BROWSER is set")
     if find_spec("playwright") is None:
         missing = "playwright is not installed; pip install 'ptescope[dev]'"
     else:
