@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,11 +164,10 @@ def page_with(tmp_path: Path) -> Callable[..., Path]:
     def make(stacks: dict[str, Any] | None = None, **more: Any) -> Path:
         engine, timeline = followed(), Timeline()
         timeline.end(engine, END_NS)
-        process = PageProcess.of_timeline(timeline)
+        process = replace(PageProcess.of_timeline(timeline), stacks=stacks)
         plain = document([engine.snapshot(END_NS)])
         plain["processes"][0] |= more
         html = tmp_path / "made.html"
-        object.__setattr__(process, "stacks", stacks)
         sources = [Source("a test")]
         html.write_text(report_page(plain, [process], sources, version="1", made="now"))
         return html

@@ -24,11 +24,13 @@ class Assets:
         scripts: the libraries, each as it was published.
         module: the page's own script.
         styles: the style sheets.
+        licences: the licence of each library, by its name; copies must include it.
     """
 
     scripts: tuple[str, ...]
     module: str
     styles: tuple[str, ...]
+    licences: dict[str, str]
 
     def policy(self, *, connect: bool) -> str:
         """The Content-Security-Policy of a page.
@@ -62,6 +64,7 @@ def assets() -> Assets:
     libraries = folder.joinpath("libraries")
     return Assets(
         scripts=tuple(_text(libraries.joinpath(f"{name}.js")) for name in _LIBRARIES),
+        licences={name: _text(libraries.joinpath(f"{name}.LICENSE")) for name in _LIBRARIES},
         module=_joined(folder.joinpath("js")),
         styles=(
             _text(libraries.joinpath("uplot.css")),

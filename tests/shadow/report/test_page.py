@@ -3,6 +3,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
 import subprocess
@@ -112,17 +113,17 @@ def _page() -> str:
     return report_page(plain, [process], [Source("t")], version="1", made="now")
 
 
-def _digests(html: str, tag: str, kind: str = "") -> set[str]:
-    texts = re.findall(f"<{tag}{kind}>(.*?)</{tag}>", html, re.DOTALL)
+def _digests(page: str, tag: str, kind: str = "") -> set[str]:
+    texts = re.findall(f"<{tag}{kind}>(.*?)</{tag}>", page, re.DOTALL)
     return {
         f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
         for text in texts
     }
 
 
-@pytest.mark.parametrize("html", [_page, lambda: live_page("1")], ids=["report", "live"])
-def test_the_policy_has_the_hash_of_every_script_and_style(html: Any) -> None:
-    text = html()
+@pytest.mark.parametrize("make", [_page, lambda: live_page("1")], ids=["report", "live"])
+def test_the_policy_has_the_hash_of_every_script_and_style(make: Any) -> None:
+    text = make()
     policy = text.split('http-equiv="Content-Security-Policy" content="')[1].split('"')[0]
     allowed = set(re.findall(r"sha256-[A-Za-z0-9+/=]+", policy.replace("&#43;", "+")))
     there = _digests(text, "script") | _digests(text, "script", ' type="module"')
@@ -139,6 +140,12 @@ def test_a_page_names_no_other_place() -> None:
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", text)
     assert not re.findall(r"https?://", text)
     assert len(_page()) < 300_000
+
+
+def test_a_page_has_the_licences_of_what_it_contains() -> None:
+    text = html.unescape(_page())
+    for library in libraries():
+        assert (FOLDER / f"{library['name']}.LICENSE").read_text() in text
 
 
 def test_the_libraries_are_those_that_were_published() -> None:

@@ -56,9 +56,9 @@ export function seconds(number) {
 
 /** Seconds on an axis whose ticks are `step` apart. */
 export function axisSeconds(number, step) {
-  if (step >= 1) return number < 600 ? `${count(number)} s` : seconds(number);
-  if (step >= 0.1) return `${number.toFixed(1)} s`;
-  return `${(number * 1000).toFixed(step >= 0.001 ? 0 : 3)} ms`;
+  if (number >= 600) return seconds(number);
+  const [value, unit] = step >= 0.1 ? [number, "s"] : [number * 1000, "ms"];
+  return `${NUMBER.format(Number(value.toPrecision(6)))} ${unit}`;
 }
 
 /** The first address of a slot, from its number (address / 2 MiB). */

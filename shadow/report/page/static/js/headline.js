@@ -47,17 +47,18 @@ export function headline(model, choose) {
     "section",
     { id: "finding", class: `finding ${kind}` },
     element("p.verdict", {}, VERDICTS[kind]),
-    element("h1", {}, ...sentence(process.comm, now)),
+    element("h1", {}, ...sentence(process.comm, plain)),
     element("p.explanation", {}, ...meaning(now), ...worst(model, choose)),
     element("div.answers", {}, what(model), whom(model), todo(model)),
   );
 }
 
-function sentence(name, now) {
+function sentence(name, { now, kernel }) {
+  const known = kernel.seed === "none" ? " known" : "";
   if (!now.pte_pages) return [`ptescope saw no page tables of ${name}.`];
   const all = figure("now.pte_pages", count(now.pte_pages));
   if (!now.empty) {
-    return [`${name} wastes no page tables: all of its `, all, " PTE pages map something."];
+    return [`${name} wastes no page tables: all of its `, all, `${known} PTE pages map something.`];
   }
   return [
     `${name} wastes `,
@@ -66,7 +67,7 @@ function sentence(name, now) {
     figure("now.empty", count(now.empty)),
     " of its ",
     all,
-    ` PTE pages map nothing (${share(now.empty, now.pte_pages)}).`,
+    `${known} PTE pages map nothing (${share(now.empty, now.pte_pages)}).`,
   ];
 }
 
@@ -125,13 +126,13 @@ function what({ plain }) {
   const { now, policies } = plain;
   const others = Object.entries(policies)
     .filter(([label]) => label !== plain.kernel.policy)
-    .map(([label, outcome]) => `${label}: ${count(outcome.empty)}`);
+    .map(([label, outcome]) => `${count(outcome.empty)} under ${label}`);
   return answer(
     "What is wasted",
     [pagesSize(now.empty)],
     element("p", {}, `in ${counted(now.empty, "empty PTE page")}, of ${pagesSize(now.pte_pages)}`),
     others.length
-      ? element("p.small", {}, `Empty under other policies of the kernel: ${others.join(", ")}.`)
+      ? element("p.small", {}, `With other policies of the kernel: ${others.join(", ")}.`)
       : null,
   );
 }
