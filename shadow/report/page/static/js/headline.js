@@ -18,11 +18,11 @@ const CALLS = {
 };
 export const LITTLE_RULES = ["nothing_to_do", "little_to_save"];
 
-/** How bad it is: "none", "little", "some" or "much"; advice knows best what is little. */
+/** How bad it is: "none", "little", "share", "some" or "much"; advice knows what is little. */
 export function severity({ now, advice }) {
   if (!now.empty) return "none";
-  if (LITTLE_RULES.includes(advice?.[0]?.rule)) return "little";
   const part = now.empty / now.pte_pages;
+  if (LITTLE_RULES.includes(advice?.[0]?.rule)) return part < MUCH_SHARE ? "little" : "share";
   if (now.empty >= MUCH_PAGES || (part >= MUCH_SHARE && now.empty >= LITTLE_PAGES)) return "much";
   return now.empty < LITTLE_PAGES || part < LITTLE_SHARE ? "little" : "some";
 }
@@ -30,6 +30,7 @@ export function severity({ now, advice }) {
 export const VERDICTS = {
   none: "✓ nothing wasted",
   little: "✓ little wasted",
+  share: "▲ a large share of a small amount wasted",
   some: "▲ some wasted",
   much: "✖ much wasted",
 };
@@ -150,7 +151,7 @@ function whom({ plain, page }) {
     return answer("By whom", ["not known"], element("p", {}, text), served);
   }
   const total = plain.origins.emptied.reduce((sum, origin) => sum + origin.pte_pages, 0);
-  const thread = first.thread ? `, by thread ${first.thread}` : "";
+  const thread = first.thread ? `, by ${threadName(first.thread)}` : "";
   const where = first.kind ? `, in ${mappingName(first, page)}` : "";
   return answer(
     "By whom",
@@ -169,15 +170,29 @@ function todo({ plain, page }) {
       : `Run ptescope advise -p ${plain.process.pid}, or make a report from a trace.`;
     return answer("What to do", [plain.advice ? "nothing" : "get advice"], element("p", {}, text));
   }
-  const saved = first.effect ? element("p", {}, `Saves ${saving(first.effect)}`) : null;
+  const other = LITTLE_RULES.includes(first.rule) ? worthwhile(plain.advice) : null;
   return answer(
     "What to do",
     [first.title],
-    saved,
+    first.effect ? element("p", {}, `Saves ${saving(first.effect)}`) : null,
+    other
+      ? element("p", {}, `If it matters here: ${other.title}. Saves ${saving(other.effect)}.`)
+      : null,
     page.live
       ? null
       : element("p.small", {}, element("a", { href: "#advice" }, "How, and at what cost")),
   );
+}
+
+/** The first finding with a saving, rather one that the reader can follow than its makers. */
+function worthwhile(advice) {
+  const saving = advice.filter((finding) => finding.effect && finding.change);
+  return saving.find((finding) => finding.audience === "anyone") ?? saving[0] ?? null;
+}
+
+/** A thread by its name; one without a known name is called by its number. */
+function threadName(name) {
+  return name.startsWith("thread ") ? name : `thread ${name}`;
 }
 
 /** What a change saves, as a range. */
