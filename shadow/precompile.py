@@ -5,6 +5,7 @@ A first start on a machine compiles them in another process, which fills the cac
 takes half a GiB of memory, and the caller can follow a process meanwhile.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -65,11 +66,14 @@ def _stamp(folder: Path) -> Path:
 def compile_into_cache() -> None:
     """Compile everything and note that the cache has it; for `Preparation`."""
     folder, _ = cache_place()
-    _call_each()
-    if folder:
+    if folder is None:
+        return
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of commands that start together, one compiles
+        _call_each()
+        stamp = _stamp(folder)
+        stamp.touch(mode=0o600)
         with suppress(OSError):
-            stamp = _stamp(folder)
-            stamp.touch(mode=0o600)
             _remove_unused(folder, stamp.stat().st_mtime)
 
 

@@ -14,6 +14,7 @@ from shadow.escape import valid
 from shadow.mappings import MappingUse
 from shadow.origins import Origins
 from shadow.page_columns import PtePages
+from shadow.remedy import Remedy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +93,8 @@ class Allocator:
 class Process:
     """The observed process; `start_time` is clock ticks after boot, as in /proc/PID/stat.
 
-    `allocator` serves most of its memory, `other_allocators` the rest.
+    `allocator` serves most of its memory, `other_allocators` the rest. `remedy` is null
+    unless the process has loaded it.
     """
 
     pid: int
@@ -101,6 +103,7 @@ class Process:
     exe: str | None
     allocator: Allocator | None
     other_allocators: list[Allocator] = field(default_factory=list)
+    remedy: Remedy | None = None
 
 
 @dataclass(frozen=True)

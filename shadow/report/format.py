@@ -4,6 +4,8 @@
 import re
 from shlex import quote
 
+from shadow.plural import counted
+from shadow.remedy import Remedy
 from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import Audit, Kernel, Process
 
@@ -37,14 +39,40 @@ def _setting(variable: str, value: str) -> str:
     return quote(f"{variable}={value}")
 
 
+_REMEDY_DOES_NOTHING = {
+    "kernel_refuses": "this kernel frees no PTE page by MADV_DONTNEED",
+    "no_retain": "jemalloc runs with retain:false",
+    "hpa": "jemalloc runs with hpa:true",
+    "guards": "jemalloc runs with san_guard_*",
+    "bad_option": "PTESCOPE_REMEDY has an error",
+    "other_hooks": "jemalloc has other extent hooks",
+    "kernel_flawed": "this kernel can corrupt memory when it frees a PTE page (CVE-2026-74674)",
+}
+
+
+def _remedy_line(remedy: Remedy) -> str:
+    """What the remedy has done; a swept slot need not have had a PTE page."""
+    if remedy.state in _REMEDY_DOES_NOTHING:
+        return f"  remedy        does nothing: {_REMEDY_DOES_NOTHING[remedy.state]}"
+    done = "would be swept (dry run)" if remedy.state == "dry_run" else "swept"
+    left = remedy.too_small + remedy.too_fast + remedy.failed
+    rest = f", {left:,} left" if left else ""
+    return (
+        f"  remedy        {counted(remedy.swept, 'slot')} {done}, at most {size(remedy.swept)}"
+        f"{rest}; hooks on {counted(remedy.arenas, 'arena')}"
+    )
+
+
 def origin_lines(process: Process, kernel: Kernel) -> list[str]:
-    """The allocator of a process, and its kernel."""
+    """The allocator of a process, its remedy, and its kernel."""
     lines = []
     allocator = process.allocator
     if allocator:
         name = f"{allocator.name} {allocator.version}" if allocator.version else allocator.name
         settings = " ".join(_setting(*pair) for pair in allocator.settings.items())
         lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
+    if process.remedy:
+        lines.append(_remedy_line(process.remedy))
     lines.append(
         f"  kernel        {kernel.release}, {kernel.levels} levels, policy {kernel.policy}"
     )

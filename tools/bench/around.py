@@ -25,11 +25,11 @@ _SETTLE_SECONDS = 2.0
 _START_SECONDS = 60.0
 
 
-def requests_per_second(redis: Redis) -> float:
+def requests_per_second(redis: Redis, requests: int = REQUESTS) -> float:
     """Run pipelined SETs of 500-byte values, then delete everything; returns the rate."""
     done = subprocess.run(
         [
-            *("redis-benchmark", "-s", str(redis.socket), "-t", "set", "-n", str(REQUESTS)),
+            *("redis-benchmark", "-s", str(redis.socket), "-t", "set", "-n", str(requests)),
             *("-r", "2000000", "-d", "500", "-P", "16", "--csv"),
         ],
         capture_output=True,

@@ -7,10 +7,13 @@ again without following it. After each run, once the program is idle, a census r
 the difference is what the advice saved.
 """
 
+import os
 import re
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from shadow.advice import Evidence, Finding, advise
 from shadow.advice.collect import evidence_of
@@ -18,6 +21,7 @@ from shadow.history import HistoryStore
 from shadow.precompile import prepare
 from tools.prove_advice.cases import CASES, Case
 from tools.prove_advice.programs import Program
+from tools.remedy.build import built_remedy
 from tracer.census import Reader, open_reader
 from tracer.follow.loop import Pace, follow
 from tracer.follow.session import Session
@@ -126,9 +130,12 @@ def main() -> None:
     reader = open_reader(kernel.levels)
     print(f"{kernel.release}, {reader.why}\n")
     print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}", flush=True)
-    for case in CASES:
-        if name in case.name and rule in case.rule:
-            print(_prove(case, kernel, reader), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        built_remedy(Path(folder))
+        os.environ["LD_LIBRARY_PATH"] = folder  # advice preloads the remedy by its name
+        for case in CASES:
+            if name in case.name and rule in case.rule:
+                print(_prove(case, kernel, reader), flush=True)
     reader.close()
 
 

@@ -87,6 +87,17 @@ CASES = (
         redis(_small_values),
         {"MALLOC_CONF": "dirty_decay_ms:0"},
     ),
+    Case("Redis, 40,000 x 30 kB, FLUSHALL", "remedy", redis(_large_values)),
+    Case("Redis, 1,500,000 x 500 B, FLUSHALL", "remedy", redis(_small_values)),
+    Case(
+        "Redis, 1,500,000 x 500 B, FLUSHALL",
+        "remedy",
+        redis(_small_values),
+        {"MALLOC_CONF": "dirty_decay_ms:0"},
+    ),
+    Case("C churn, 4 threads, jemalloc", "remedy", churn(4, 240), _jemalloc("")),
+    Case("C, 4 threads, jemalloc, buffers", "remedy", _BUFFERS, _jemalloc(",dirty_decay_ms:0")),
+    Case("C, 4 threads, jemalloc, buffers", "remedy", _BUFFERS, _jemalloc("")),
     Case("Redis, 40,000 x 30 kB, FLUSHALL", "retain", redis(_large_values)),
     Case("Redis, 1,500,000 x 500 B, FLUSHALL", "retain", redis(_small_values)),
     Case(

@@ -61,7 +61,7 @@ def _compiled(sources: tuple[Path, ...], defines: tuple[str, ...]) -> BpfObject:
     folder, _ = cache_folder("bpf")
     file = folder / f"{_digest(sources, defines)}.json" if folder else None
     if file:
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError):
             return BpfObject.from_json(file.read_text())
     made = _compile_elsewhere(sources, defines)
     if file:
@@ -97,7 +97,8 @@ def _compile_elsewhere(sources: tuple[Path, ...], defines: tuple[str, ...]) -> B
     )
     if done.returncode == 0:
         return BpfObject.from_json(done.stdout)
-    if os.geteuid() != 0 or "Operation not permitted" in done.stderr:
+    compiles = " error: " not in done.stderr
+    if "Operation not permitted" in done.stderr or (compiles and os.geteuid() != 0):
         raise NotPermittedError(
             "The kernel refused to load the BPF program; "
             f"{missing_capabilities('CAP_BPF', 'CAP_PERFMON')}."

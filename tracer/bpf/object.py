@@ -62,13 +62,16 @@ class BpfObject(NamedTuple):
         """The object of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError: the text is not from there.
+            ValueError: the text is not from there.
         """
-        data = json.loads(text)
-        return cls(
-            maps={name: MapSpec(*numbers) for name, numbers in data["maps"].items()},
-            functions={
-                name: Function(b64decode(code), tuple((at, used) for at, used in maps))
-                for name, (code, maps) in data["functions"].items()
-            },
-        )
+        try:
+            data = json.loads(text)
+            return cls(
+                maps={name: MapSpec(*numbers) for name, numbers in data["maps"].items()},
+                functions={
+                    name: Function(b64decode(code), tuple((at, used) for at, used in maps))
+                    for name, (code, maps) in data["functions"].items()
+                },
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"no BPF object: {error!r}") from error

@@ -18,6 +18,7 @@ from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
 from shadow.mapping_names import MappingNames
 from shadow.snapshot import Process
 from tracer.allocator import find_allocators
+from tracer.allocator.remedy import find_remedy
 from tracer.capabilities import missing_capabilities
 from tracer.process.mapped_names import mapping_names
 from tracer.process.vmas import vma_rows
@@ -94,6 +95,7 @@ class Target:
             self.identify(),
             allocator=allocators[0] if allocators else None,
             other_allocators=allocators[1:],
+            remedy=read_living(self.pid, lambda task: find_remedy(int(task.name))),
         )
 
     def thp_disabled(self) -> bool:

@@ -18,6 +18,7 @@ from shadow.advice.rules.longer_decay import longer_decay
 from shadow.advice.rules.other_allocator import other_allocator
 from shadow.advice.rules.oversize import oversize
 from shadow.advice.rules.own_call import own_call
+from shadow.advice.rules.remedy import remedy
 from shadow.advice.rules.retain import retain
 from shadow.advice.rules.sanitizer import sanitizer
 from shadow.advice.rules.shared_emptied import shared_emptied
@@ -36,6 +37,7 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     immediate_purge,
     longer_decay,
     oversize,
+    remedy,
     retain,
     lazy_free,
     aggressive_decommit,
