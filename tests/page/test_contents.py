@@ -4,18 +4,19 @@
 import http.server
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shadow.records import Facts
+from shadow.remedy import Remedy
 from shadow.trace import TraceFile
 from tests.page.conftest import Open, _report
 from tests.page.read import document_of, figures
 from tests.shadow.hostile import HOSTILE, is_harmless, poisoned
-from tests.shadow.trace.traces import records
+from tests.shadow.trace.traces import facts, records
 
 _MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(2)><b>own</b>\"'&lt;{{7*7}}"
 
@@ -104,6 +105,18 @@ def test_it_says_how_its_figures_were_obtained(small: Path, open_page: Open) -> 
     for part in ("read all page tables", "there", "6.18.0", "pt_reclaim", "jemalloc", "A note."):
         assert part in text
     assert figures(page)["audit.runs"] == ["1"]
+
+
+def test_it_shows_the_counters_of_the_remedy(
+    page_with: Callable[..., Path], open_page: Open
+) -> None:
+    remedy = Remedy("dry_run", 4, 1000, 2000, 30, 20, 5, 3, 2)
+    page = open_page(page_with(process=asdict(replace(facts().process, remedy=remedy))))
+    shown = figures(page)
+    for name, value in asdict(remedy).items():
+        if name != "state":
+            assert shown[f"process.remedy.{name}"] == [f"{value:,}"]
+    assert "dry run: arenas 4" in page.inner_text("#provenance")
 
 
 @pytest.fixture

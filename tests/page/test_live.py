@@ -138,6 +138,12 @@ def test_hostile_names_of_the_host_are_text(address: str, host: _Host, open_page
     assert page.locator("img").count() == 0
 
 
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_host_fits_the_window(width: int, address: str, open_page: Open) -> None:
+    page = open_page(f"{address}/", viewport={"width": width, "height": 700}, color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_nobody_looks_so_nothing_is_read(address: str, host: _Host, browser: Any) -> None:
     from tools.chromium import ready
 

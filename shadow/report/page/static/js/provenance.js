@@ -81,6 +81,7 @@ function facts(model) {
     ],
     ["Process", `${process.comm}, pid ${process.pid}${process.exe ? `, ${process.exe}` : ""}`],
     ["Allocator", ...allocatorText(process)],
+    ...remedyFacts(process.remedy),
     [
       "Kernel",
       `${kernel.release}, policy ${kernel.policy}, ${kernel.levels} levels, pages of ${bytes(kernel.page_size)}`,
@@ -123,6 +124,17 @@ function allocatorText({ allocator }) {
     `${allocator.name} ${allocator.version ?? ""} (${allocator.linked ?? "?"})`,
     settings.length ? element("code", {}, ` ${settings.join(" ")}`) : "",
   ];
+}
+
+/** What the remedy for jemalloc has done, if the process has it. */
+function remedyFacts(remedy) {
+  if (!remedy) return [];
+  const counters = Object.keys(remedy).filter((name) => name !== "state");
+  const shown = counters.flatMap((name, at) => [
+    `${at ? ", " : ""}${name.replace("_", " ")} `,
+    figure(`process.remedy.${name}`, count(remedy[name])),
+  ]);
+  return [["Remedy", `${remedy.state.replace("_", " ")}: `, ...shown]];
 }
 
 function events(kinds) {
