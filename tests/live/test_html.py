@@ -119,6 +119,7 @@ def _get(url: str) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.alone
 def test_the_daemon_serves_a_process_as_it_is(actor: Actor) -> None:
     command = [_PTESCOPE, "daemon", "--listen", "127.0.0.1:0", "--min-vmpte", "64K"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
