@@ -16,7 +16,7 @@ from shadow.trace import TraceFile
 from tests.page.conftest import Open, _report
 from tests.page.read import document_of, figures
 from tests.shadow.hostile import HOSTILE, is_harmless, poisoned
-from tests.shadow.trace.traces import facts, records
+from tests.shadow.trace.traces import facts, records, write_trace
 
 _MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(2)><b>own</b>\"'&lt;{{7*7}}"
 
@@ -105,6 +105,15 @@ def test_it_says_how_its_figures_were_obtained(small: Path, open_page: Open) -> 
     for part in ("read all page tables", "there", "6.18.0", "pt_reclaim", "jemalloc", "A note."):
         assert part in text
     assert figures(page)["audit.runs"] == ["1"]
+
+
+def test_a_trace_that_cannot_be_read_is_named(tmp_path: Path, open_page: Open) -> None:
+    write_trace(tmp_path / "good.arrows")
+    (tmp_path / "bad.arrows").write_text("no trace")
+    page = open_page(_report(tmp_path, tmp_path / "bad.arrows", tmp_path / "good.arrows", status=5))
+    said = page.inner_text("main > .lack")
+    assert "bad.arrows is not a ptescope trace" in said
+    assert figures(page)["now.pte_pages"]
 
 
 def test_it_shows_the_counters_of_the_remedy(

@@ -40,3 +40,11 @@ export function lacksOf(model) {
   if (!more.cells) sentences.push("There is no map: the addresses of the PTE pages are unknown.");
   return [...sentences, ...plain.notes];
 }
+
+/** The sources of which this page has no process, and why. */
+export function sourcesWithoutProcess({ sources, processes }) {
+  const used = new Set(processes.map((process) => process.source));
+  return sources
+    .filter((source, at) => source.problem && !used.has(at))
+    .map((source) => `Nothing of ${source.name} is shown: ${source.problem}`);
+}

@@ -2,6 +2,7 @@
 // Starts the page: from the data inside it, or from the daemon that serves it.
 
 import { element, fill, visible } from "./dom.js";
+import { sourcesWithoutProcess } from "./lacks.js";
 import { startLive } from "./live.js";
 import { modelOf, processName } from "./model.js";
 import { ProcessView } from "./process.js";
@@ -29,7 +30,9 @@ async function showReport(report, page) {
   const model = await modelOf(report.processes[at], page.processes[at], page);
   document.title = visible(`${processName(model.plain)} – ptescope`);
   const view = new ProcessView(model);
-  fill(place, report.processes.length > 1 ? overview(report, at) : null, view.node);
+  const missing = sourcesWithoutProcess(page).map((text) => element("p.lack", {}, text));
+  const several = report.processes.length > 1 ? overview(report, at) : null;
+  fill(place, ...missing, several, view.node);
   view.start();
   await nextFrame();
   performance.mark("shown");
