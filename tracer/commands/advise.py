@@ -101,7 +101,7 @@ class AdviseCommand:
                 return _on_traces(args, page)
             pids = [args.pid] if args.name is None else find_all_by_name(args.name)
             followed = list[_Followed]()
-            courses = Courses(lambda: [session for session, _ in followed])
+            courses = Courses()
             _follow(pids, args, followed, page, courses)
             known = _known(followed)
             advised = Advised()
@@ -178,7 +178,7 @@ def _follow(
         def over() -> bool:
             return stop() or all(session.ended for session in sessions)
 
-        tasks = [courses.task()] if page.wanted else []
+        tasks = [courses.task(sessions)] if page.wanted else []
         follow(pump, over, duration=args.duration or _SECONDS, tasks=tasks)
         for session in sessions:
             session.stop(LAST_PATIENCE_NS // len(followed))

@@ -270,19 +270,13 @@ class AttachCommand:
                     made[0].publish_if_folder_is_anothers()
                 page.make()
 
-            courses: list[Courses] = []
-
-            def course_tasks(tree: ProcessTree) -> list[Task]:
-                if page.wanted:
-                    courses.append(Courses(lambda: tree.sessions))
-                return [each.task() for each in courses]
-
+            courses = Courses()
             tree, writer = run_tree(
                 args,
                 stop,
                 stop_without_trace=False,
                 before_rights_drop=make_report,
-                more_tasks=course_tasks,
+                more_tasks=lambda tree: [courses.task(tree.sessions)] if page.wanted else [],
             )
             if writer:
                 files.callback(_end_trace, writer)  # even if writing the report fails
@@ -290,8 +284,8 @@ class AttachCommand:
             file = files.enter_context(made[0].opened("w")) if made else None
             together = followed_together(snapshots)
             plain = document(snapshots, [family.as_json() for family in together])
-            for each in courses:
-                page.write(plain, each.processes(tree.sessions))
+            if page.wanted:
+                page.write(plain, courses.processes(tree.sessions))
             print_report(
                 plain,
                 lambda: "\n\n".join([*map(render, snapshots), *map(render_family, together)]),

@@ -2,7 +2,7 @@
 """The course of time of the processes that a command follows, for its page."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tracer.follow.loop import Task
@@ -19,30 +19,29 @@ _EVERY = 0.25
 
 
 class Courses:
-    """A timeline for each session.
+    """A timeline for each session."""
 
-    Args:
-        sessions: returns the sessions so far.
-    """
-
-    def __init__(self, sessions: Callable[[], Sequence[Session]]) -> None:
-        self._sessions = sessions
+    def __init__(self) -> None:
         self._timelines: dict[Session, Timeline] = {}
 
-    def task(self) -> Task:
-        """The task that takes the points while the loop follows."""
-        return Task(_EVERY, self._note, at_once=True)
+    def task(self, sessions: Sequence[Session]) -> Task:
+        """The task that takes the points while the loop follows.
 
-    def _of(self, session: Session) -> "Timeline":
+        Args:
+            sessions: the sessions; more may be added to them.
+        """
+        return Task(_EVERY, lambda: self._note(sessions), at_once=True)
+
+    def _note(self, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            if not session.ended:
+                timeline = self._of(session, len(sessions))
+                timeline.note(session.engine, time.monotonic_ns())
+
+    def _of(self, session: Session, crowd: int) -> "Timeline":
         from shadow.timeline import Timeline
 
-        crowd = len(self._sessions())
         return self._timelines.setdefault(session, Timeline(crowd))
-
-    def _note(self) -> None:
-        for session in self._sessions():
-            if not session.ended:
-                self._of(session).note(session.engine, time.monotonic_ns())
 
     def processes(self, sessions: Sequence[Session]) -> "list[PageProcess]":
         """The processes of a page, at their end."""
@@ -50,7 +49,7 @@ class Courses:
 
         pages = []
         for session in sessions:
-            timeline = self._of(session)
+            timeline = self._of(session, len(sessions))
             end_ns = session.engine.facts.end_ns
             timeline.end(session.engine, time.monotonic_ns() if end_ns is None else end_ns)
             pages.append(PageProcess.of_timeline(timeline))

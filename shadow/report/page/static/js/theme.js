@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Light and dark: style sheets follow by themselves, drawings are told and draw again.
+// Light and dark: style sheets follow by themselves, drawings listen and draw again.
 
 const listeners = new Set();
 const probe = document.createElement("span");

@@ -100,7 +100,7 @@ export class TimeChart {
       ],
       hooks: {
         draw: [(chart) => this.mark(chart)],
-        setCursor: [(chart) => chart.cursor.left < 0 && this.tell(chart)],
+        setCursor: [(chart) => chart.cursor.left < 0 && this.showLegend(chart)],
         setScale: [(chart, key) => key === "x" && this.follow(chart)],
         setSelect: [
           (chart) => {
@@ -160,13 +160,13 @@ export class TimeChart {
   show(time) {
     this.chosen = time;
     for (const chart of this.charts) {
-      this.tell(chart);
+      this.showLegend(chart);
       chart.redraw(false, false);
     }
   }
 
   /** The legend has the counts of the chosen moment while no pointer chooses others. */
-  tell(chart) {
+  showLegend(chart) {
     if (this.chosen === null) return;
     const idx = chart.valToIdx(this.chosen);
     if (chart.legend.idx !== idx) chart.setLegend({ idx }, false);
