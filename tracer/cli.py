@@ -35,7 +35,7 @@ _COMMANDS = {
     "import": ("import_:ImportCommand", "Make a trace from the output of perf, strace or ftrace."),
     "export": (
         "export:ExportCommand",
-        "Convert a trace to Parquet, or to counters over time for the Perfetto UI.",
+        "Convert a trace to Parquet, counters for the Perfetto UI, or profiles of its stacks.",
     ),
     "advise": ("advise:AdviseCommand", "Say what to change, what it saves, and what it costs."),
     "daemon": (

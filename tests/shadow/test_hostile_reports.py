@@ -33,9 +33,11 @@ from shadow.report.top.app import summary
 from shadow.report.top.detail import detail
 from shadow.report.top.rows import cells, group_cells
 from shadow.snapshot import Reading, Snapshot
+from shadow.stacks import StackGroup, StackReport
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots
 from tests.shadow.hostile import HOSTILE, is_harmless, poisoned
 from tests.shadow.hosts import host_view
+from tests.shadow.stacks import FRAMES, STACKS, TOTALS
 from tests.shadow.trace.traces import END_NS, followed
 
 _READING = Reading(True, "how", {"present": 3}, {"anonymous": 1}, 1, 1000, 0)
@@ -44,6 +46,9 @@ _READING = Reading(True, "how", {"present": 3}, {"anonymous": 1}, 1, 1000, 0)
 def _snapshot(**more: object) -> Snapshot:
     snapshot = followed().snapshot(END_NS, slots=True)
     snapshot = replace(snapshot, empty_slot_vmas=["a mapping"] * len(snapshot.empty_slots or []))
+    pages = StackGroup("fault", HOSTILE, 0, "fault", HOSTILE, 2, 3, 1.0)
+    totals = replace(TOTALS, problem=HOSTILE)
+    snapshot = replace(snapshot, stacks=StackReport(totals, FRAMES, STACKS, [pages]))
     return poisoned(replace(snapshot, **more))  # type: ignore[arg-type, no-any-return]
 
 
@@ -100,7 +105,7 @@ _OF_THE_PAGE = {
 """These make JSON inside a page, whose scripts escape it: tests/page tries them in a browser."""
 _OF_REPORTERS = {
     "common_line", "compared_lines", "mapping_lines", "mapping_name", "origin_lines",
-    "origins_lines",
+    "origins_lines", "stack_lines",
 }  # fmt: skip
 """Parts that reporters above are made of."""
 

@@ -19,15 +19,16 @@ from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
 from tracer.commands.courses import Courses
-from tracer.commands.options import add_backend
+from tracer.commands.options import add_backend, add_stacks, stack_rate
 from tracer.commands.output import print_report
 from tracer.commands.page import HtmlPage, add_html
 from tracer.commands.progress import rows_at, status_line
 from tracer.follow.loop import Stop, Task, follow
-from tracer.follow.open_tracing import open_tracing, refuse_unread
+from tracer.follow.open_tracing import open_stacks, open_tracing, refuse_unread
 from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
+from tracer.probes.stack_sampling import STACK_RING
 from tracer.probes.stream import DEFAULT_RING
 from tracer.process.find import find_by_name
 from tracer.process.launch import Launched
@@ -77,6 +78,7 @@ def prepare_target(parser: ArgumentParser) -> None:
         help="size of the ring buffer, a power of two (default: 16384)",
     )
     add_backend(probes)
+    add_stacks(parser)
 
 
 def open_writer(args: Namespace) -> TraceWriter | None:
@@ -119,6 +121,7 @@ def run_tree(
     if (args.pid is not None) + (args.name is not None) + bool(command) != 1:
         raise UsageError("Give one of -p PID, -n NAME, or -- CMD.")
     check_place(args.output, force=args.force)
+    rate = stack_rate(args)
     kernel = kernel_facts()
     launched = None
     if not command:
@@ -126,8 +129,14 @@ def run_tree(
         open_target(pid)  # fail before anything is loaded
     with ExitStack() as undo:
         probes, reader = undo.enter_context(
-            open_tracing(kernel, ring_bytes=args.ring, backend=args.backend)
+            open_tracing(
+                kernel,
+                ring_bytes=args.ring,
+                backend=args.backend,
+                stack_ring_bytes=STACK_RING if rate else 0,
+            )
         )
+        stacks = undo.enter_context(open_stacks(probes, reader, rate))
         # Only now, as it may compile: following is allowed.
         preparation = undo.enter_context(Preparation())
         stop.listen()
@@ -139,7 +148,12 @@ def run_tree(
             undo.callback(launched.interrupt)
             pid = launched.pid
         tree = ProcessTree(
-            probes, kernel, reader, forks=args.follow, tee=writer.tee if writer else None
+            probes,
+            kernel,
+            reader,
+            forks=args.follow,
+            tee=writer.tee if writer else None,
+            stacks=stacks,
         )
         tree.read(open_target(pid))
         first = tree.sessions[0]
@@ -230,8 +244,8 @@ class AttachCommand:
         parser.usage = (
             "ptescope attach (-p PID | -n NAME | -- CMD ...) [-f] [-d SECONDS] [-i SECONDS]\n"
             "                       [--audit SECONDS] [-o TRACE [--redact]] [--report FILE]\n"
-            "                       [--html FILE] [--force] [--json] [--slots] [--ring KIB]\n"
-            "                       [--backend NAME]"
+            "                       [--html FILE] [--force] [--json] [--slots]\n"
+            "                       [--stacks [--stack-rate N]] [--ring KIB] [--backend NAME]"
         )
         prepare_target(parser)
         report = parser.add_argument_group("report")
