@@ -14,6 +14,7 @@ from shadow.cells import Cells
 from shadow.escape import valid
 from shadow.policy import POLICIES
 from shadow.report.page.columns import columns_of, packed
+from shadow.report.page.flame import flame_tree
 from shadow.snapshot import Snapshot
 from shadow.units import NS
 
@@ -76,6 +77,7 @@ class PageProcess:
             host=facts.host,
             wall_ns=facts.wall_ns,
             redacted=facts.redacted,
+            stacks=flame_tree(timeline.moments[-1].snapshot),
         )
 
 
