@@ -20,8 +20,10 @@ from shadow.mapping_names import MappingNames
 from shadow.memory_limit import Room
 from shadow.origins import group_origins
 from shadow.policy import Policy
-from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.snapshot import Snapshot
+from shadow.stack_report import stack_report
+from shadow.stack_store import StackStore
 from shadow.table.contents import pte_pages
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import KNOWN_FILE, Counter
@@ -57,6 +59,7 @@ class Engine:
         )
         self.names: MappingNames | None = None
         """The names of the mappings; None: nobody has read them."""
+        self.stacks = StackStore(room)
         self._tee = tee or _nothing
         self._tee(self, facts)
 
@@ -81,6 +84,8 @@ class Engine:
                     self.table.seed_vmas(record.vmas, record.brk)
                     self._forget_numbered()
                 self.names = record.names or self.names
+            case Stacks():
+                self._add_stacks(record)
             case Facts():
                 self.facts = record
         self._tee(self, record)
@@ -106,6 +111,13 @@ class Engine:
         counters[Counter.EVENTS : Counter.EVENTS + _KINDS] += counts
         lost = events["length"][events["kind"] == Kind.LOSS].sum()
         counters[Counter.LOST] = min(int(counters[Counter.LOST]) + int(lost), _MOST_LOST)
+
+    def _add_stacks(self, record: Stacks) -> None:
+        self.stacks.add(record)
+        if self.stacks.is_full():
+            state = self.table.state
+            existing = state.records[state.records["live"] != 0]
+            self.stacks.drop_unused(existing, int(state.counters[Counter.NOW]))
 
     def _forget_numbered(self) -> None:
         """Forget the names of numbered files: each reading of VMAs starts with new numbers."""
@@ -154,7 +166,7 @@ class Engine:
             slots: whether to list the empty slots.
             policy: show the PTE pages under this policy; None: under that of the running kernel.
             details: whether to add which mappings own the page tables, what emptied the empty
-                PTE pages, and who made them.
+                PTE pages, who made them, and the stacks of both.
         """
         snapshot = take_snapshot(self.table, self.facts, now_ns, slots=slots, policy=policy)
         if not details:
@@ -166,7 +178,11 @@ class Engine:
         origins = group_origins(pages, self.facts.threads, owners.owners, mapped)
         uses = shadow_uses(self.table, owners, shown, snapshot.now.unplaced)
         named = self.names is not None
-        return replace(snapshot, mappings=uses, mappings_named=named, origins=origins)
+        end_ns, threads = snapshot.window.end_ns, self.facts.threads
+        stacks = stack_report(self.stacks, pages, threads, end_ns)
+        return replace(
+            snapshot, mappings=uses, mappings_named=named, origins=origins, stacks=stacks
+        )
 
 
 Tee = Callable[[Engine, Record], None]

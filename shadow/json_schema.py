@@ -26,7 +26,7 @@ FILE = Path(__file__).with_name(f"schema-{SCHEMA}.json")
 _NOT_IN_JSON: dict[type, set[str]] = {Snapshot: {"pages"}}
 """Fields of the classes that are not in documents."""
 _OPTIONAL: dict[type, set[str]] = {
-    Snapshot: {"empty_slots", "empty_slot_vmas", "reading", "mappings", "origins"}
+    Snapshot: {"empty_slots", "empty_slot_vmas", "reading", "mappings", "origins", "stacks"}
 }
 """Fields that a document leaves out if they are None."""
 _PLAIN: dict[Any, dict[str, Any]] = {

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from shadow.events import EventBatch
 from shadow.mapping_names import MappingNames
 from shadow.snapshot import Audit, Kernel, Process
+from shadow.stacks import Frame, Stack, StackTotals
 from shadow.table.page_set import Pages
 from shadow.table.state import HugePages
 
-__all__ = ("Events", "Facts", "Mappings", "Record", "Repair", "Seed")
+__all__ = ("Events", "Facts", "Mappings", "Record", "Repair", "Seed", "Stacks")
 
 
 @dataclass(frozen=True)
@@ -129,4 +130,30 @@ class Mappings:
     names: MappingNames | None = None
 
 
-Record = Facts | Events | Seed | Repair | Mappings
+@dataclass(frozen=True)
+class Stacks:
+    """Stacks of user code at events, before or after this record.
+
+    Frames and stacks are numbered in the order of their arrival. A record that begins at 0 again
+    states all of them once more, after a gap in a trace.
+
+    Attributes:
+        time: the time of the record, ns.
+        first_frame: the number of the first of the new frames.
+        first_stack: the number of the first of the new stacks.
+        frames: new distinct frames.
+        stacks: new distinct stacks.
+        samples: (n,) of `STACK_SAMPLE`.
+        totals: what happened to the stacks up to now.
+    """
+
+    time: int
+    first_frame: int
+    first_stack: int
+    frames: list[Frame]
+    stacks: list[Stack]
+    samples: npt.NDArray[np.void]
+    totals: StackTotals
+
+
+Record = Facts | Events | Seed | Repair | Mappings | Stacks

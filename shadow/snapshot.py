@@ -15,6 +15,7 @@ from shadow.mappings import MappingUse
 from shadow.origins import Origins
 from shadow.page_columns import PtePages
 from shadow.remedy import Remedy
+from shadow.stacks import StackReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -241,8 +242,8 @@ class Snapshot:
     A census has a `reading` and no `policies`. `empty_slot_vmas` names the mapping at each of
     the `empty_slots`. `mappings` says which mappings own the page tables. It is left out if
     the mappings are unknown, and has kinds but no names if `mappings_named` is false, as for
-    older traces. `pages` lists the PTE pages if the caller asked for them; it is not part of
-    schema 1.
+    older traces. `stacks` is left out unless stacks were requested. `pages` lists the PTE pages
+    if the caller asked for them; it is not part of schema 1.
     """
 
     process: Process
@@ -258,6 +259,7 @@ class Snapshot:
     mappings: list[MappingUse] | None = None
     mappings_named: bool = True
     origins: Origins | None = None
+    stacks: StackReport | None = None
     pages: PtePages | None = field(default=None, repr=False, compare=False)
 
     def to_arrow(self) -> "pa.Table":
@@ -277,7 +279,7 @@ class Snapshot:
         plain = asdict(replace(self, pages=None))
         del plain["pages"]
         plain = valid(plain)
-        left_out = ("empty_slots", "empty_slot_vmas", "reading", "mappings", "origins")
+        left_out = ("empty_slots", "empty_slot_vmas", "reading", "mappings", "origins", "stacks")
         for optional in left_out:
             if plain[optional] is None:
                 del plain[optional]

@@ -15,6 +15,7 @@ _FLOORS = (
     {"tracer.daemon"},
     {"tracer.follow"},
     {"tracer.census"},
+    {"tracer.stacks"},
     {"tracer.probes"},
     {"tracer.process"},
     {"tracer.allocator"},

@@ -8,14 +8,21 @@ ptescope keeps CAP_BPF to read open maps, and CAP_SYS_PTRACE and CAP_DAC_READ_SE
 
 import ctypes
 import os
+from collections.abc import Sequence
 
 from shadow.errors import NotPermittedError
 
 __all__ = ("drop_capabilities", "has_sys_admin", "missing_capabilities")
 
 _CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_BPF = 2, 19, 21, 39
-_NUMBERS = {"CAP_SYS_PTRACE": _CAP_SYS_PTRACE, "CAP_PERFMON": 38, "CAP_BPF": _CAP_BPF}
-_KEPT = (_CAP_DAC_READ_SEARCH, _CAP_SYS_PTRACE, _CAP_BPF)
+_NUMBERS = {
+    "CAP_DAC_READ_SEARCH": _CAP_DAC_READ_SEARCH,
+    "CAP_SYS_PTRACE": _CAP_SYS_PTRACE,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": _CAP_BPF,
+    "CAP_CHECKPOINT_RESTORE": 40,
+}
+_KEPT = ("CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF")
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, include/uapi/linux/capability.h
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -55,8 +62,11 @@ def missing_capabilities(*capabilities: str) -> str:
     return f"this needs root, or {names}"
 
 
-def drop_capabilities() -> None:
-    """Drop all capabilities but those that following a process needs.
+def drop_capabilities(kept: Sequence[str] = _KEPT) -> None:
+    """Drop all capabilities but these.
+
+    Args:
+        kept: their names; the default is what following a process needs.
 
     Raises:
         NotPermittedError: the kernel refuses.
@@ -64,9 +74,10 @@ def drop_capabilities() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     header = _Header(_VERSION_3, 0)
     data = (_CapabilitySet * 2)()
+    numbers = [_NUMBERS[name] for name in kept]
     failed = libc.capget(ctypes.byref(header), data)
     for word in range(2):
-        keep = sum(1 << (cap - 32 * word) for cap in _KEPT if cap // 32 == word)
+        keep = sum(1 << (number - 32 * word) for number in numbers if number // 32 == word)
         data[word].permitted &= keep
         data[word].effective = data[word].permitted
         data[word].inheritable = 0

@@ -13,6 +13,7 @@ from shadow.report.format import (
 )
 from shadow.report.mappings import mapping_lines
 from shadow.report.origins import origins_lines
+from shadow.report.stacks import stack_lines
 from shadow.report.text_table import TextTable, left, right
 from shadow.snapshot import SPARSE_BELOW, Audit, Snapshot, Window
 from shadow.units import NS
@@ -210,6 +211,7 @@ def render(snapshot: Snapshot) -> str:
         + mapping_lines(snapshot.mappings, named=snapshot.mappings_named)
         + occupancy_lines(snapshot.now.occupancy)
         + origins_lines(snapshot.origins, snapshot.window.end_ns)
+        + stack_lines(snapshot.stacks)
         + _policies(snapshot)
     )
     lines += _trust(snapshot)

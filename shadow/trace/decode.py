@@ -15,11 +15,12 @@ import pyarrow as pa
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
 from shadow.mapping_names import MappingNames
-from shadow.records import Events, Mappings, Record, Repair, Seed
+from shadow.records import Events, Mappings, Record, Repair, Seed, Stacks
 from shadow.table.page_set import Pages
 from shadow.table.state import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart
 from shadow.trace.facts import MOST, decode_facts, decode_names
 from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, WHOLE, Read, Row
+from shadow.trace.stacks import decode_stacks
 from shadow.user_space import outside
 
 __all__ = ("decode",)
@@ -124,6 +125,11 @@ class _Rows:
     def names(self, what: Read) -> MappingNames | None:
         return decode_names(self.payload(Row.NAMES)) if what & Read.NAMES else None
 
+    def stacks(self) -> Stacks:
+        (time,) = self.column(Row.STACKS, "time")
+        columns = (self.column(Row.STACK_SAMPLE, name) for name in ("time", "tid", "aux"))
+        return decode_stacks(_time(int(time)), self.payload(Row.STACKS), *columns)
+
     def vmas(self) -> npt.NDArray[np.void]:
         ranges = self.ranges(Row.VMA)
         vmas = np.zeros(len(ranges.starts), VMA)
@@ -162,6 +168,8 @@ def decode(name: str, batches: Sequence[pa.RecordBatch], limit: int) -> Record:
     rows = _Rows(batches, limit)
     if name == "facts":
         return decode_facts(rows.payload(Row.FACTS))
+    if name == "stacks":
+        return rows.stacks()
     ((found,), (brk,), (aux,)) = (rows.column(Row.READING, c) for c in ("time", "address", "aux"))
     what, time = Read(int(aux)), _time(int(found))
     if not 0 <= brk < limit:

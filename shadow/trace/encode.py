@@ -12,10 +12,11 @@ import pyarrow as pa
 from shadow.escape import valid
 from shadow.events import EVENT, EventBatch
 from shadow.mapping_names import MappingNames
-from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.table.page_set import Pages
 from shadow.table.state import ALL_FLAGS, LabelPart
 from shadow.trace.layout import COLUMNS, MAP_BYTES, MOST_ROWS, SCHEMA, WHOLE, Read, Row
+from shadow.trace.stacks import encode_stacks
 
 __all__ = ("encode",)
 
@@ -78,9 +79,19 @@ def _vma_part(vmas: npt.NDArray[np.void]) -> _Part:
     return _Part(rows, payload.view(np.uint8).reshape(-1, WHOLE.itemsize))
 
 
-def _json_part(row: Row, time: int, data: Facts | MappingNames) -> _Part:
-    text = json.dumps(valid(asdict(data)), separators=(",", ":")).encode()
+def _text_part(row: Row, time: int, text: bytes) -> _Part:
     return _Part(_rows(row, 0, time=time), np.frombuffer(text, np.uint8).reshape(1, -1))
+
+
+def _json_part(row: Row, time: int, data: Facts | MappingNames) -> _Part:
+    return _text_part(row, time, json.dumps(valid(asdict(data)), separators=(",", ":")).encode())
+
+
+def _stack_parts(record: Stacks) -> Iterator[_Part]:
+    yield _text_part(Row.STACKS, record.time, encode_stacks(record))
+    samples = record.samples
+    columns = {"time": samples["time"], "tid": samples["tid"], "aux": samples["stack"]}
+    yield _Part(_rows(Row.STACK_SAMPLE, np.zeros(len(samples), np.int64), **columns))
 
 
 def _upper_parts(pmds: _Addresses | None, puds: _Addresses | None) -> Iterator[_Part]:
@@ -130,6 +141,8 @@ def encode(record: Record, pid: int) -> Iterator[pa.RecordBatch]:
         parts = [_Part(record.batch)]
     elif isinstance(record, Facts):
         parts = [_json_part(Row.FACTS, record.told_ns or record.start_ns, record)]
+    elif isinstance(record, Stacks):
+        parts = _stack_parts(record)
     else:
         parts = _reading(record)
     for part in parts:

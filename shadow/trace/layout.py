@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from shadow.events import EVENT
-from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 
 __all__ = (
     "COLUMNS",
@@ -72,6 +72,10 @@ class Row(IntEnum):
     """Guard markers in one slot: address and length."""
     NAMES = 73
     """payload: JSON, the names of mappings (`shadow.mapping_names.MappingNames`)."""
+    STACKS = 74
+    """payload: JSON, new frames and stacks (`shadow.trace.stacks.StackText`)."""
+    STACK_SAMPLE = 75
+    """time, tid; aux: the number of its stack."""
 
 
 class Read(IntFlag):
@@ -86,7 +90,13 @@ class Read(IntFlag):
     NAMES = 64
 
 
-_NAMES: dict[type, str] = {Facts: "facts", Seed: "seed", Repair: "repair", Mappings: "mappings"}
+_NAMES: dict[type, str] = {
+    Facts: "facts",
+    Seed: "seed",
+    Repair: "repair",
+    Mappings: "mappings",
+    Stacks: "stacks",
+}
 
 
 def name_of(record: Record) -> str:

@@ -12,6 +12,7 @@ The redactor cuts a range at the end of its window.
 """
 
 from bisect import bisect_right
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +21,9 @@ import numpy.typing as npt
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE_SHIFT, PMD_SPAN, PUD_SPAN, user_address_limit
 from shadow.mapping_names import FileName, MappingKind, MappingNames
-from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
+from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.snapshot import Allocator, Process
+from shadow.stacks import Frame
 from shadow.table.page_set import Pages
 
 __all__ = ("Redactor",)
@@ -113,6 +115,7 @@ class Redactor:
     def __init__(self) -> None:
         self._windows = _Windows()
         self._files: dict[FileName, int] = {}
+        self._numbers: dict[Hashable, int] = {}
 
     def __call__(self, record: Record) -> Record:
         """The redacted record."""
@@ -128,6 +131,8 @@ class Redactor:
                 return replace(record, pages=pages, vmas=vmas, brk=brk, names=names)
             case Repair():
                 return replace(record, pages=self._pages(record.pages))
+            case Stacks():
+                return replace(record, frames=[self._frame(each) for each in record.frames])
             case Mappings():
                 known = None if record.vmas is None else self._vmas(record.vmas)
                 pmds, puds = self._upper(record.pmd_bases)
@@ -151,6 +156,15 @@ class Redactor:
             return file
         number = self._files.setdefault(file, len(self._files) + 1)
         return FileName(file.kind, f"[{file.kind} {number}]")
+
+    def _frame(self, frame: Frame) -> Frame:
+        """Replace names by numbers: stacks keep their shape, but do not show the program."""
+        module = frame.module and f"[module {self._number(frame.module)}]"
+        function = f"[function {self._number((frame.module, frame.function or frame.offset))}]"
+        return Frame(function, module, 0, frame.language)
+
+    def _number(self, name: Hashable) -> int:
+        return self._numbers.setdefault(name, len(self._numbers) + 1)
 
     def _brk(self, brk: int) -> int:
         return int(self._windows.places(np.array([brk]))[0]) if brk else 0

@@ -25,7 +25,7 @@ from shadow.engine import Engine, Tee
 from shadow.errors import TraceWriteError
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.plural import are, counted
-from shadow.records import Events, Facts, Record, Repair, Seed
+from shadow.records import Events, Facts, Record, Repair, Seed, Stacks
 from shadow.trace.file import TraceFile
 
 __all__ = ("TraceWriter",)
@@ -37,6 +37,7 @@ _SECONDS = 1.0
 _QUEUE_BYTES = 256 << 20
 _FIXED_BYTES = 4096
 """Assumed size of a record without its arrays."""
+_FRAME_BYTES = 256
 
 
 def _size(record: Record) -> int:
@@ -45,6 +46,8 @@ def _size(record: Record) -> int:
         size += record.batch.nbytes
     elif isinstance(record, Seed | Repair):
         size += record.pages.present.nbytes
+    elif isinstance(record, Stacks):
+        size += record.samples.nbytes + _FRAME_BYTES * len(record.frames)
     return size
 
 
@@ -158,8 +161,9 @@ class TraceWriter:
         seed, pid = engine.restated(), engine.facts.process.pid
         loss = np.array([(seed.time, 0, process.missing, pid, pid, Kind.LOSS, 0, 0)], EVENT)
         process.gap, process.missing = False, 0
-        for record in (engine.facts, Events(loss), seed):
-            self._put(process, record)
+        for record in (engine.facts, Events(loss), seed, engine.stacks.restated(seed.time)):
+            if record is not None:
+                self._put(process, record)
 
     def _put(self, process: _TracedProcess, record: Record) -> None:
         if isinstance(record, Facts) and process.dropped:

@@ -13,11 +13,14 @@ from shadow.engine import Tee
 from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
 from tracer.census import CountedReader, Reader, open_reader
+from tracer.follow.open_tracing import open_stacks
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
 from tracer.probes.sources import Backend
+from tracer.probes.stack_sampling import STACK_RING
 from tracer.probes.stream import DEFAULT_RING, Probes
 from tracer.process.target import open_target
+from tracer.stacks.sampler import StackSampler
 
 __all__ = ("Attacher", "Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
 
@@ -32,11 +35,14 @@ class Attacher:
     probes: Probes
     kernel: KernelFacts
     reader: Reader
+    stacks: StackSampler | None = None
 
     def __call__(self, pid: int, tee: Tee | None = None) -> Session:
         """Make a session; `tee` receives its records."""
         self.probes.add(pid)
-        session = Session(open_target(pid), self.probes, self.kernel, self.reader, tee)
+        session = Session(
+            open_target(pid), self.probes, self.kernel, self.reader, tee, stacks=self.stacks
+        )
         session.seed()
         return session
 
@@ -60,16 +66,24 @@ def watching(
     ring_bytes: int = DEFAULT_RING,
     exact: bool = True,
     backend: Backend | None = None,
+    stack_rate: int | None = None,
+    stack_ring_bytes: int = STACK_RING,
 ) -> Iterator[Attacher]:
     """Attached probes, and a function that makes a seeded session of a pid."""
     prepare()
     kernel = kernel_facts()
-    probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes, backend=backend)
+    probes = Probes(
+        levels=kernel.levels,
+        ring_bytes=ring_bytes,
+        backend=backend,
+        stack_ring_bytes=stack_ring_bytes if stack_rate else 0,
+    )
     reader = open_reader(kernel.levels) if exact else CountedReader(kernel.levels, "as asked")
     assert reader.exact == exact, reader.why
 
     try:
-        yield Attacher(probes, kernel, reader)
+        with open_stacks(probes, reader, stack_rate) as stacks:
+            yield Attacher(probes, kernel, reader, stacks)
     finally:
         reader.close()
         probes.close()

@@ -33,9 +33,11 @@ from shadow.report.top.app import summary
 from shadow.report.top.detail import detail
 from shadow.report.top.rows import cells, group_cells
 from shadow.snapshot import Reading, Snapshot
+from shadow.stacks import StackGroup, StackReport
 from tests.shadow.advice.build import evidence, jemalloc, pieces, slots
 from tests.shadow.hostile import HOSTILE, is_harmless, poisoned
 from tests.shadow.hosts import host_view
+from tests.shadow.stacks import FRAMES, STACKS, TOTALS
 from tests.shadow.trace.traces import END_NS, followed
 
 _READING = Reading(True, "how", {"present": 3}, {"anonymous": 1}, 1, 1000, 0)
@@ -44,6 +46,9 @@ _READING = Reading(True, "how", {"present": 3}, {"anonymous": 1}, 1, 1000, 0)
 def _snapshot(**more: object) -> Snapshot:
     snapshot = followed().snapshot(END_NS, slots=True)
     snapshot = replace(snapshot, empty_slot_vmas=["a mapping"] * len(snapshot.empty_slots or []))
+    pages = StackGroup("fault", HOSTILE, 0, "fault", HOSTILE, 2, 3, 1.0)
+    totals = replace(TOTALS, problem=HOSTILE)
+    snapshot = replace(snapshot, stacks=StackReport(totals, FRAMES, STACKS, [pages]))
     return poisoned(replace(snapshot, **more))  # type: ignore[arg-type, no-any-return]
 
 
@@ -93,9 +98,14 @@ _WITHOUT_TEXT_FROM_OUTSIDE = {
     "as_row", "by_name", "interval_header", "left", "live_line", "matches", "occupancy_lines",
     "right", "share", "size", "slot_map", "sparkline", "write_parquet",
 }  # fmt: skip
+_OF_THE_PAGE = {
+    "assets", "columns_of", "host_data", "live_page", "live_process_data", "packed",
+    "process_data", "report_page",
+}  # fmt: skip
+"""These make JSON inside a page, whose scripts escape it: tests/page tries them in a browser."""
 _OF_REPORTERS = {
     "common_line", "compared_lines", "mapping_lines", "mapping_name", "origin_lines",
-    "origins_lines",
+    "origins_lines", "stack_lines",
 }  # fmt: skip
 """Parts that reporters above are made of."""
 
@@ -116,7 +126,7 @@ def test_a_name_adds_no_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_no_reporter_is_forgotten() -> None:
-    known = _REPORTS.keys() | _WITHOUT_TEXT_FROM_OUTSIDE | _OF_REPORTERS
+    known = _REPORTS.keys() | _WITHOUT_TEXT_FROM_OUTSIDE | _OF_REPORTERS | _OF_THE_PAGE
     for module in pkgutil.walk_packages(shadow.report.__path__, "shadow.report."):
         found = import_module(module.name)
         for name in getattr(found, "__all__", ()):

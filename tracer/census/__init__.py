@@ -28,6 +28,10 @@ class Reader(Protocol):
     exact: bool
     why: str
 
+    @property
+    def direct_map(self) -> int | None:
+        """Kernel address at which physical address 0 is mapped; None: unknown."""
+
     def vmas(self, target: Target) -> npt.NDArray[np.void]:
         """The current VMAs, (n,) of `VMA`, sorted; raises as `pages` does."""
 

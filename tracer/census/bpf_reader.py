@@ -96,6 +96,11 @@ class ExactReader:
         mm = self.space(target)
         return self._vma_tree.complete(mm, vmas) if mm else vmas
 
+    @property
+    def direct_map(self) -> int | None:
+        """See `Reader.direct_map`."""
+        return self._spaces.direct_map
+
     def space(self, target: Target) -> int:
         """Kernel address of the mm_struct; 0: the process has none."""
         try:

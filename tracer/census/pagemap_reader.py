@@ -41,6 +41,10 @@ class CountedReader:
         """The VMAs in /proc/PID/maps; see `Reader`."""
         return target.vmas()
 
+    @property
+    def direct_map(self) -> None:
+        """It is unknown: see `Reader.direct_map`."""
+
     def space(self, _: Target) -> int:
         """Return 0: the address is unknown."""
         return 0

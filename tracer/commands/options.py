@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Arguments that several commands share."""
 
-from argparse import ArgumentTypeError, _ActionsContainer
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
 
+from shadow.errors import UsageError
 from shadow.memory_limit import MAX_MEMORY
-from tracer.commands.argument_types import size
+from tracer.commands.argument_types import natural, size
 from tracer.probes.sources import Backend
+from tracer.stacks.libdw import libdw
 
-__all__ = ("add_backend", "add_max_memory")
+__all__ = ("add_backend", "add_max_memory", "add_stacks", "stack_rate")
+
+_STACK_RATE = 1000
+_MOST_STACKS = 100_000
 
 _NAMES = ", ".join(Backend)
 
@@ -40,3 +45,40 @@ def add_max_memory(parser: _ActionsContainer) -> None:
         help="memory that the page tables of a trace may take; a trace that claims more counts as "
         "damaged (default: 512M)",
     )
+
+
+def add_stacks(parser: ArgumentParser) -> None:
+    """Declare the options for stacks of user code."""
+    stacks = parser.add_argument_group(
+        "stacks", "The code that made and emptied PTE pages. This needs libdw (elfutils)."
+    )
+    stacks.add_argument(
+        "--stacks",
+        action="store_true",
+        help="take the user stacks of calls that can empty or make a PTE page, and of faults "
+        "that make one",
+    )
+    stacks.add_argument(
+        "--stack-rate",
+        type=natural,
+        metavar="N",
+        help=f"take at most N stacks a second (default: {_STACK_RATE})",
+    )
+
+
+def stack_rate(args: Namespace) -> int | None:
+    """The maximum number of stacks a second; None: take none.
+
+    Raises:
+        UsageError: the options contradict each other.
+        UnsupportedHostError: libdw is missing.
+    """
+    if not args.stacks:
+        if args.stack_rate is not None:
+            raise UsageError("--stack-rate needs --stacks.")
+        return None
+    rate: int = args.stack_rate or _STACK_RATE
+    if rate > _MOST_STACKS:
+        raise UsageError(f"--stack-rate takes at most {_MOST_STACKS:,}.")
+    libdw()
+    return rate

@@ -26,7 +26,7 @@ class RecordCommand:
         parser.usage = (
             "ptescope record (-p PID | -n NAME | -- CMD ...) [-f] [-d SECONDS] [-i SECONDS]\n"
             "                       [--audit SECONDS] [-o TRACE] [--force] [--redact]\n"
-            "                       [--ring KIB] [--backend NAME]"
+            "                       [--stacks [--stack-rate N]] [--ring KIB] [--backend NAME]"
         )
         parser.add_argument_group("trace").add_argument(
             "-o",

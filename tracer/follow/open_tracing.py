@@ -13,8 +13,9 @@ from tracer.kernel import KernelFacts
 from tracer.probes.selftest import verify_or_fall_back
 from tracer.probes.sources import Backend
 from tracer.probes.stream import DEFAULT_RING, Probes
+from tracer.stacks.sampler import StackSampler
 
-__all__ = ("open_tracing", "refuse_unread")
+__all__ = ("open_stacks", "open_tracing", "refuse_unread")
 
 _SECONDS_TO_END = 1.0
 """Longest time, seconds, until the end of a killed process is visible."""
@@ -22,7 +23,11 @@ _SECONDS_TO_END = 1.0
 
 @contextmanager
 def open_tracing(
-    kernel: KernelFacts, *, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
+    kernel: KernelFacts,
+    *,
+    ring_bytes: int = DEFAULT_RING,
+    backend: Backend | None = None,
+    stack_ring_bytes: int = 0,
 ) -> Iterator[tuple[Probes, Reader]]:
     """Attach and test the probes, and open the reader; both are closed at the end.
 
@@ -30,12 +35,18 @@ def open_tracing(
         kernel: the running kernel.
         ring_bytes: size of the ring, a power of two.
         backend: see `Probes`.
+        stack_ring_bytes: likewise.
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
         UnsupportedHostError: this host lacks something that the probes need.
     """
-    probes = Probes(levels=kernel.levels, ring_bytes=ring_bytes, backend=backend)
+    probes = Probes(
+        levels=kernel.levels,
+        ring_bytes=ring_bytes,
+        backend=backend,
+        stack_ring_bytes=stack_ring_bytes,
+    )
     try:
         verify_or_fall_back(probes)
         reader = open_reader(kernel.levels)
@@ -46,6 +57,29 @@ def open_tracing(
             reader.close()
     finally:
         probes.close()
+
+
+@contextmanager
+def open_stacks(probes: Probes, reader: Reader, rate: int | None) -> Iterator[StackSampler | None]:
+    """Start to take stacks, if probes were opened with a ring for them.
+
+    Args:
+        probes: attached probes.
+        reader: reads page tables.
+        rate: the maximum number of stacks a second; None: take none.
+
+    Raises:
+        UnsupportedHostError: the unwinder does not start.
+    """
+    if rate is None:
+        yield None
+        return
+    assert probes.stacks
+    sampler = StackSampler(probes.stacks, rate, reader.direct_map)
+    try:
+        yield sampler
+    finally:
+        sampler.close()
 
 
 def refuse_unread(session: Session) -> None:

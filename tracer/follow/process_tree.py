@@ -11,6 +11,7 @@ from tracer.follow.session import LAST_PATIENCE_NS, Session, children_of
 from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target, open_target
+from tracer.stacks.sampler import StackSampler
 
 __all__ = ("ProcessTree",)
 
@@ -24,6 +25,7 @@ class ProcessTree:
         reader: reads page tables.
         forks: whether to follow descendants too.
         tee: makes, for each, what is handed all that its shadow is made of.
+        stacks: the stacks of all processes; None: take none.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class ProcessTree:
         *,
         forks: bool,
         tee: Callable[[], Tee] | None = None,
+        stacks: StackSampler | None = None,
     ) -> None:
         self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
-        self._tee = tee
+        self._tee, self._stacks = tee, stacks
         self.sessions: list[Session] = []
         """The sessions of all processes, including ended ones, in order."""
         self._running: dict[int, Session] = {}
@@ -61,7 +64,9 @@ class ProcessTree:
         self._probes.add(target.pid, follow=self._forks)
         try:
             tee = self._tee() if self._tee else None
-            session = Session(target, self._probes, self._kernel, self._reader, tee)
+            session = Session(
+                target, self._probes, self._kernel, self._reader, tee, stacks=self._stacks
+            )
         except OSError as error:
             raise NoSuchTargetError(f"Process {target.pid} has just ended.") from error
         session.read()

@@ -27,10 +27,12 @@ from tracer.follow.first_facts import first_facts
 from tracer.follow.in_full import in_full
 from tracer.follow.names import Names
 from tracer.follow.seeding import FirstReading, read_state
+from tracer.follow.stack_feed import StackFeed
 from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
+from tracer.stacks.sampler import StackSampler
 
 __all__ = ("LAST_PATIENCE_NS", "Session", "children_of")
 
@@ -65,6 +67,7 @@ class Session:
         tee: receives every record of the shadow, for a trace.
         drift_every: seconds between two checks for drift without events.
         budget: the time that readings for drift may take, shared with other sessions.
+        stacks: the stacks of all processes; None: take none.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Session:
         tee: Tee | None = None,
         drift_every: float = 0.5,
         budget: ReadingBudget | None = None,
+        stacks: StackSampler | None = None,
     ) -> None:
         self.target = target
         self.children: list[int] = []
@@ -96,6 +100,7 @@ class Session:
             target, self.engine, reader, self.take, drift_every, ReadingBudget(of_all=budget)
         )
         self._names = Names(target, self.engine)
+        self._stacks = StackFeed(stacks, self.engine)
 
     def _update(self, **changes: Any) -> None:
         """Replace some of the facts as of now."""
@@ -250,6 +255,7 @@ class Session:
     def pump(self) -> int:
         """Take new events, and read uncertain slots again; returns the number of events."""
         count = self.take()
+        self._stacks.poll()
         if not self.ended:
             with suppress(*_ENDED):
                 self._auditor.follow_up()
@@ -349,6 +355,7 @@ class Session:
     def end(self) -> None:
         """End the window without an audit."""
         self._poll_threads(last=True)
+        self._stacks.finish()
         self._description.cancel()
         self.reader.forget(self.target)
         now = time.monotonic_ns()

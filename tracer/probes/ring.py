@@ -4,8 +4,8 @@
 Layout (kernel/bpf/ringbuf.c): one page has the consumer's position and one the producer's. The
 data area follows, mapped twice in a row, so that a record that wraps is contiguous. A record is
 an 8-byte header (length with BUSY in bit 31 and DISCARD in bit 30, page offset) and its data,
-padded to 8 bytes. Positions only grow. Here, every record is one `EVENT`, so the data area is
-an array of fixed stride. Records are in the kernel's order of reservation.
+padded to 8 bytes. Positions only grow. Here, all records of a ring have one size, so the data area
+is an array of fixed stride. Records are in the kernel's order of reservation.
 
 The kernel clears BUSY when a filled record is submitted. x86 does not reorder loads, so a header
 that is read before the data and is not BUSY proves that the data is complete.
@@ -15,13 +15,19 @@ import mmap
 import struct
 
 import numpy as np
+import numpy.typing as npt
 
-from shadow.events import EVENT, EventBatch
+from shadow.events import EVENT
 
 __all__ = ("RECORD", "Ring")
 
-RECORD = np.dtype([("header", "<u4"), ("page", "<u4"), ("event", EVENT)])
-"""One record of the ring: 48 bytes."""
+
+def _record(item: np.dtype[np.void]) -> np.dtype[np.void]:
+    return np.dtype([("header", "<u4"), ("page", "<u4"), ("item", item)])
+
+
+RECORD = _record(EVENT)
+"""One record of the ring of events: 48 bytes."""
 
 _BUSY = 1 << 31
 _DISCARD = 1 << 30
@@ -29,16 +35,18 @@ _POSITION = struct.Struct("<Q")
 
 
 class Ring:
-    """A ring buffer map of events.
+    """A ring buffer map of items of one type.
 
     Args:
         fd: file descriptor of the map.
         size: bytes of its data area, a power of two.
+        item: the type of its items.
     """
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, item: np.dtype[np.void] = EVENT) -> None:
         page = mmap.PAGESIZE
         self.size = size
+        self._record = _record(item)
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED)
         self._producer = mmap.mmap(
             fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
@@ -51,15 +59,20 @@ class Ring:
         (produced,) = _POSITION.unpack_from(self._producer)
         return int(produced - self._position)
 
-    def read(self) -> EventBatch:
-        """Read all submitted events in order, at most half a ring.
+    def read(self, most: int | None = None) -> npt.NDArray[np.void]:
+        """Read the submitted items in order, at most half a ring.
+
+        Args:
+            most: the maximum number of items; None: no other limit.
 
         Returns:
-            (n,) of `EVENT`, a copy, so that the kernel can reuse the space.
+            (n,) items, a copy, so that the kernel can reuse the space.
         """
-        count = min(self.backlog(), self.size // 2) // RECORD.itemsize
+        stride = self._record.itemsize
+        count = min(self.backlog(), self.size // 2) // stride
+        count = count if most is None else min(count, most)
         start = self._position & (self.size - 1)
-        records = self._data[start : start + count * RECORD.itemsize].view(RECORD)
+        records = self._data[start : start + count * stride].view(self._record)
         headers = records["header"]
         busy = np.flatnonzero(headers & np.uint32(_BUSY))
         if len(busy):
@@ -68,10 +81,10 @@ class Ring:
         discarded = records["header"] & np.uint32(_DISCARD) != 0
         if discarded.any():
             records = records[~discarded]
-        events = records["event"].copy()
-        self._position += count * RECORD.itemsize
+        items: npt.NDArray[np.void] = records["item"].copy()
+        self._position += count * stride
         _POSITION.pack_into(self._consumer, 0, self._position)
-        return events
+        return items
 
     def close(self) -> None:
         """Unmap the ring."""

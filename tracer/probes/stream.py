@@ -17,6 +17,7 @@ from tracer.kernel import stack_is_nohuge
 from tracer.probes.attachments import Attachments
 from tracer.probes.ring import Ring
 from tracer.probes.sources import Backend
+from tracer.probes.stack_sampling import StackSampling
 from tracer.process.object_ids import SALT
 
 __all__ = ("DEFAULT_RING", "Probes")
@@ -24,7 +25,19 @@ __all__ = ("DEFAULT_RING", "Probes")
 DEFAULT_RING = 16 << 20
 """Size of the ring, bytes: 349,525 events."""
 
-_FILES = ("stream", "faults", "files", "calls", "cuts", "rare", "unseen", "tables", "life")
+_FILES = (
+    "task",
+    "stacks",
+    "stream",
+    "faults",
+    "files",
+    "calls",
+    "cuts",
+    "rare",
+    "unseen",
+    "tables",
+    "life",
+)
 _EVERYBODY = 0
 """The target for events that affect every process that maps a file."""
 _MAX_TARGETS = 65536
@@ -80,6 +93,7 @@ _OPTIONAL = {
     "URING_CQE_FD": ("io_cqe.fd",),
     "URING_ADDRESS": ("io_madvise.addr",),
     "URING_LENGTH": ("io_madvise.len",),
+    "MM_PGD": ("mm_struct.pgd",),
 }
 """BTF names that only some sources need: members and enumerators, newest name first."""
 
@@ -92,7 +106,9 @@ _OF_EVENTS = (
 """Macros that `shadow.events` defines."""
 
 
-def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], list[str]]:
+def _defines(
+    btf: Btf, ring_bytes: int, levels: int, stack_ring_bytes: int
+) -> tuple[dict[str, int], list[str]]:
     """The macros of the BPF C, and the names of those without a value on this kernel."""
     needed = btf.require(_MEMBERS.values())
     names = [name for alternatives in _OPTIONAL.values() for name in alternatives]
@@ -116,6 +132,10 @@ def _defines(btf: Btf, ring_bytes: int, levels: int) -> tuple[dict[str, int], li
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
     defines["USER_LIMIT"] = user_address_limit(levels)
+    if stack_ring_bytes:
+        defines["WITH_STACKS"] = 1
+        defines["STACK_RING_PAGES"] = stack_ring_bytes // mmap.PAGESIZE
+        defines["LEVELS"] = levels
     return defines, unknown
 
 
@@ -133,9 +153,11 @@ class Probes:
         levels: page-table levels of the running kernel.
         ring_bytes: size of the ring, a power of two.
         backend: prefer this back end, and use no better one; None: the best for each source.
+        stack_ring_bytes: size of the ring of stacks, a power of two; 0: take no stacks.
 
     Attributes:
         attachments: how each source is attached.
+        stacks: the samples of user stacks; None: there are none.
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
@@ -143,15 +165,23 @@ class Probes:
     """
 
     def __init__(
-        self, *, levels: int, ring_bytes: int = DEFAULT_RING, backend: Backend | None = None
+        self,
+        *,
+        levels: int,
+        ring_bytes: int = DEFAULT_RING,
+        backend: Backend | None = None,
+        stack_ring_bytes: int = 0,
     ) -> None:
         btf = kernel_btf()
-        defines, unknown = _defines(btf, ring_bytes, levels)
+        defines, unknown = _defines(btf, ring_bytes, levels, stack_ring_bytes)
+        self.stacks: StackSampling | None = None
         self._program = BpfProgram([BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines)
         try:
             self._program.update("file_salt", 0, SALT.to_bytes(8, "little"))
             self.attachments = Attachments(self._program, btf, unknown, backend)
             self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
+            if stack_ring_bytes:
+                self.stacks = StackSampling(self._program, self.attachments, stack_ring_bytes)
         except BaseException:
             self._program.close()
             raise
@@ -189,6 +219,8 @@ class Probes:
         self._ended.discard(pid)
         for kept in (self._lost, self._added):
             kept.pop(pid, None)
+        if self.stacks:
+            self.stacks.forget(pid)
         return np.concatenate([_NO_EVENTS, *self._waiting.pop(pid, [])])
 
     def set_space(self, pid: int, space: int) -> None:

@@ -8,7 +8,6 @@
 #define EINVAL 22
 #define IOVECS 1024  // UIO_MAXIOV
 #define SYSTEM_CALLS 512
-#define NO_EVENT 0
 #define MREMAP_FIXED 2
 #define KNOWN_MAP_FLAGS (MAP_FLAGS_MASK & ~IGNORED_MAP_FLAGS)
 
@@ -74,15 +73,18 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
         kind = KIND_FREE;
     u32 tid = bpf_get_current_pid_tgid();
     long left = result;
+    u64 time = bpf_ktime_get_ns();  // all events of the call have it, and so has its stack
     report_loss(target, target->owner, tid);
+    take_stack(target->owner, MAYBE, kind, time, 0);
     for (u32 i = 0; i < IOVECS; i++) {
         struct range range;
         if (i >= call->c || left <= 0)
             return;
         if (bpf_probe_read_user(&range, sizeof(range), (void *)(call->b + i * sizeof(range))))
             return;
-        submit(target, tid, kind, range.start, page_up(range.length), advice,
-               RESERVE_TRIES_IN_LOOP);
+        if (!send(target->owner, tid, kind, range.start, page_up(range.length), advice,
+                  RESERVE_TRIES_IN_LOOP, true, &time))
+            lose_one(target);
         left -= range.length;
     }
 }
@@ -170,8 +172,13 @@ static __always_inline void on_call_end(struct target *target, struct call *call
         e.aux |= sort_of(file);
         emit(target, KIND_FILE, call->f & ((1ULL << FILE_BITS) - 1), 0, identity_of(file));
     }
+    if (e.kind == KIND_MAP && e.aux & PROT_EXEC && !(call->d & MAP_ANONYMOUS))
+        code_changed(target->owner);
+    bool moves = e.kind == KIND_REMAP_TO;  // its event has the new range
+    u64 start = moves ? call->a : e.address, length = moves ? page_up(call->b) : e.length;
     if (e.kind != NO_EVENT)
-        emit(target, e.kind, e.address, e.length, e.aux);
+        emit_with(wish_of_call(e.kind, e.aux, start, length), target, e.kind, e.address, e.length,
+                  e.aux);
     // mremap unmaps the target range first, and may have moved some of several VMAs.
     if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
         emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);

@@ -17,8 +17,14 @@
 static __always_inline int send_to_all(u32 number, u32 device, u64 first, u64 length) {
     u32 everybody = 0;
     struct target *target = targets.lookup(&everybody);
-    if (target && !send(0, number, KIND_FILE_ZAP, first, length, device, RESERVE_TRIES))
+    struct target *caller = current_target();
+    u64 time;
+    if (!target)
+        return 0;
+    if (!send(0, number, KIND_FILE_ZAP, first, length, device, RESERVE_TRIES, false, &time))
         lose_one(target);
+    else if (caller)
+        take_stack(caller->owner, MAYBE, KIND_TRUNCATE, time, first);
     return 0;
 }
 

@@ -15,7 +15,7 @@
 
 static __always_inline int on_fault(struct target *target, u64 address, u64 error, u32 mode) {
     if (target && address < USER_LIMIT)
-        emit(target, KIND_FAULT, address, 0, (u32)error | mode);
+        emit_with(wish_of_fault(address), target, KIND_FAULT, address, 0, (u32)error | mode);
     return 0;
 }
 
@@ -26,6 +26,13 @@ int fault_user_raw(struct bpf_raw_tracepoint_args *ctx) {
 
 int fault_kernel_raw(struct bpf_raw_tracepoint_args *ctx) {
     return on_fault(current_target(), ctx->args[0], ctx->args[2], KERNEL_FAULT);
+}
+
+// The beginning of a fault, for back ends that make its event at its end.
+int fault_begins_raw(struct bpf_raw_tracepoint_args *ctx) {
+    if (current_target())
+        note_fault(ctx->args[0]);
+    return 0;
 }
 
 // Whether the current system call fills memory itself; its own event covers its range.
@@ -58,7 +65,11 @@ static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 re
     if (flags & FAULT_FLAG_INSTRUCTION)
         error |= X86_PF_INSTR;
     bool user = flags & FAULT_FLAG_USER;
-    return on_fault(faulting(vma, flags), address, user ? error | X86_PF_USER : error, user ? 0 : KERNEL_FAULT);
+    struct target *target = faulting(vma, flags);
+    if (target && address < USER_LIMIT)
+        emit_with(wish_at_end_of_fault(address), target, KIND_FAULT, address, 0,
+                  user ? error | X86_PF_USER : error | KERNEL_FAULT);
+    return 0;
 }
 
 // (struct vm_area_struct *vma, unsigned long address, unsigned int flags,

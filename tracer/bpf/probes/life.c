@@ -34,6 +34,7 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
     struct target *target = target_by_pid(tgid);
     if (!target)
         return 0;
+    code_changed(tgid);
     if (target->owner == tgid) {
         forget_space(target);
         emit(target, KIND_EXEC, 0, 0, 0);

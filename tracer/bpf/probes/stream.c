@@ -7,13 +7,8 @@
 // the methods. The program needs no kernel headers: the loader passes struct offsets, from BTF,
 // and kinds of events as macros. Events have the layout of shadow/events.py.
 
-#include <asm/mman.h>
-#include <asm/ptrace.h>
-#include <asm/unistd.h>
-
 #define RESERVE_TRIES 64
 #define RESERVE_TRIES_IN_LOOP 4
-#define MAX_THREADS 8192  // threads of traced processes in one kind of function at a time
 
 struct event {
     u64 time;
@@ -47,8 +42,6 @@ BPF_HASH(targets, u32, struct target, MAX_TARGETS);
 // The pid of an address space, for changes by others: khugepaged, reclaim.
 BPF_HASH(spaces, u64, u32, MAX_TARGETS);
 
-static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
-
 // A reserve fails if the ring is full, but not only then. If the ring's lock is an rqspinlock
 // ("bpf: Convert ringbuf map to rqspinlock", 2025), a guest's CPU that finds the lock held may
 // get a deadlock error at once although there is no deadlock (repaired upstream by "rqspinlock:
@@ -58,13 +51,17 @@ static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095U
 //
 // Before 6.4, the verifier forgets that a reserved event is not null after a second check, so
 // the code checks it once and does everything there.
+//
+// `time` is the time of the event: given or, unless `timed`, taken here.
 static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 length, u32 aux,
-                                 u32 tries) {
+                                 u32 tries, bool timed, u64 *time) {
     for (u32 i = 0; i < tries; i++) {
         struct event *e = ring.ringbuf_reserve(sizeof(struct event));
         if (!e)
             continue;
-        e->time = bpf_ktime_get_ns();
+        if (!timed)
+            *time = bpf_ktime_get_ns();
+        e->time = *time;
         e->address = address;
         e->length = length;
         e->tgid = owner;
@@ -81,8 +78,9 @@ static __always_inline bool send(u32 owner, u32 tid, u16 kind, u64 address, u64 
 // A LOSS event has the running total, so that two CPUs may report it at once. The reader takes
 // the difference.
 static __always_inline void report_loss(struct target *target, u32 owner, u32 tid) {
-    u64 total = target->lost;
-    if (total != target->reported && send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES))
+    u64 total = target->lost, time;
+    if (total != target->reported &&
+        send(owner, tid, KIND_LOSS, 0, total, 0, RESERVE_TRIES, false, &time))
         target->reported = total;
 }
 
@@ -92,24 +90,26 @@ static __always_inline void lose_one(struct target *target) {
 
 static __always_inline void submit(struct target *target, u32 tid, u16 kind, u64 address,
                                    u64 length, u32 aux, u32 tries) {
-    if (!send(target->owner, tid, kind, address, length, aux, tries))
+    u64 time;
+    if (!send(target->owner, tid, kind, address, length, aux, tries, false, &time))
         lose_one(target);
+}
+
+static __always_inline void emit_with(enum stack_wish wish, struct target *target, u16 kind,
+                                      u64 address, u64 length, u32 aux) {
+    u32 tid = bpf_get_current_pid_tgid();
+    u64 time;
+    report_loss(target, target->owner, tid);
+    if (!send(target->owner, tid, kind, address, length, aux, RESERVE_TRIES, false, &time))
+        lose_one(target);
+    else if (wish != NO_STACK)
+        take_stack(target->owner, wish, kind, time, address);
 }
 
 static __always_inline void emit(struct target *target, u16 kind, u64 address, u64 length,
                                  u32 aux) {
-    u32 tid = bpf_get_current_pid_tgid();
-    report_loss(target, target->owner, tid);
-    submit(target, tid, kind, address, length, aux, RESERVE_TRIES);
+    emit_with(has_stack(kind, aux) ? MAYBE : NO_STACK, target, kind, address, length, aux);
 }
-
-static __always_inline u64 field(u64 base, u32 offset) {
-    u64 value = 0;
-    bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
-    return value;
-}
-
-static __always_inline u64 current_mm(void) { return field(bpf_get_current_task(), TASK_MM); }
 
 static __always_inline struct target *target_by_pid(u32 tgid) {
     struct target *target = targets.lookup(&tgid);
@@ -141,25 +141,6 @@ static __always_inline void forget_space(struct target *target) {
     if (space)
         spaces.delete(&space);
     target->space = 0;
-}
-
-// Both exist since v5.15, for programs at tracepoints and kprobes as well.
-static void *(*current_task_btf)(void) = (void *)158;
-static u64 (*task_pt_regs)(void *task) = (void *)175;
-
-// The user-mode registers of the current thread.
-static __always_inline u64 user_regs(void) { return task_pt_regs(current_task_btf()); }
-
-// The number of the current system call.
-static __always_inline u64 user_call(void) {
-    return field(user_regs(), __builtin_offsetof(struct pt_regs, orig_rax));
-}
-
-// Whether the call is a 32-bit one, with other numbers: int 0x80 in a 64-bit program.
-#define TS_COMPAT 2
-
-static __always_inline bool in_compat_call(void) {
-    return field(bpf_get_current_task(), TASK_STATUS) & TS_COMPAT;
 }
 
 // The arguments of a function, which the kprobe at its entry keeps for the kretprobe at its
