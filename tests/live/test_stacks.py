@@ -195,6 +195,20 @@ def test_a_stripped_program_gives_module_and_offset() -> None:
         assert all(frame.offset in where[name] for frame, name in zip(own, expected, strict=True))
 
 
+def test_a_debug_file_names_the_functions_of_a_stripped_program(tmp_path: Path) -> None:
+    """The debug file lies beside the program, which names it (.gnu_debuglink)."""
+    program, symbols = tmp_path / "known-stacks", tmp_path / "known-stacks.debug"
+    subprocess.run(["objcopy", "--only-keep-debug", build(), symbols], check=True)
+    subprocess.run(
+        ["objcopy", "--strip-all", f"--add-gnu-debuglink={symbols}", build(), program], check=True
+    )
+    with _followed(program) as (known, session):
+        known.step("fill")
+        known.step("purge")
+        found = _stacks_of(session)
+    assert emptied_in(found)["purge", ("purge_run", "purge_five", "purge", "named")] == 5
+
+
 _HOSTILE = "\x1b[2Jevil;name\u202e" + "x" * 5000
 
 

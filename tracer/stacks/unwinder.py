@@ -75,6 +75,8 @@ class Unwinder:
     def __init__(self, pid: int, callbacks: Callbacks) -> None:
         self.pid = pid
         self._root = open_root(pid)
+        self._duplicate = ctypes.CDLL(None).strdup
+        self._duplicate.restype, self._duplicate.argtypes = ctypes.c_void_p, (ctypes.c_char_p,)
         self._library = libdw()
         self._callbacks = callbacks
         self._scratch = new_scratch()
@@ -102,7 +104,11 @@ class Unwinder:
         if module is None:
             return -1
         fd = open_module(self.pid, self._root, module) if module.inode else own_vdso()
-        return -1 if fd is None else fd
+        if fd is None:
+            return -1
+        # libdw looks for a debug file beside this one, and frees the name.
+        file_name[0] = self._duplicate(os.fsencode(module.name))
+        return fd
 
     def report(self, code: CodeMap) -> None:
         """Replace the modules; libdw keeps those that stay where they were."""
