@@ -22,9 +22,10 @@ def _scripts() -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Run ruff, and shellcheck on the scripts."""
+    """Run ruff, biome on the scripts and styles of the page, and shellcheck on shell scripts."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("biome", "check", "--error-on-warnings")
     session.run("shellcheck", "-S", "warning", "-x", "-P", "SCRIPTDIR", *_scripts())
 
 

@@ -7,6 +7,7 @@ Metrics and screens use nothing else. Times are in ns. Field names end in the un
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shadow.cells import Cells
 from shadow.mappings import MappingUse
 from shadow.snapshot import Snapshot
 
@@ -103,6 +104,7 @@ class HostView:
         slots: the number of entries of each PTE page of the process `slots_of`, by the first
             address of the slot.
         slots_of: the pid of the process whose slots were requested; None: none.
+        cells: more about the same slots; None: unknown.
     """
 
     time_ns: int
@@ -114,3 +116,4 @@ class HostView:
     notes: list[str] = field(default_factory=list)
     slots: dict[int, int] = field(default_factory=dict)
     slots_of: int | None = None
+    cells: Cells | None = None

@@ -9,7 +9,14 @@ when VMAs are split, merged or moved.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ("NO_NAMES", "FileName", "MappingKind", "MappingNames", "mapping_name")
+__all__ = (
+    "NO_NAMES",
+    "FileName",
+    "MappingKind",
+    "MappingNames",
+    "mapping_kind_text",
+    "mapping_name",
+)
 
 
 class MappingKind(StrEnum):
@@ -107,10 +114,15 @@ _TEXT = {
 }
 
 
+def mapping_kind_text(kind: str) -> str:
+    """The kind of a mapping in words."""
+    return _TEXT.get(MappingKind(kind), kind)
+
+
 def mapping_name(kind: str, name: str | None) -> str:
     """The label of a row: the name of the mapping, or else its kind."""
     if name is None:
-        return _TEXT.get(MappingKind(kind), kind)
+        return mapping_kind_text(kind)
     if len(name) <= _LONGEST:
         return name
     return f"...{name[3 - _LONGEST :]}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Follow a private Redis through fill, flush, delete and refill, and print the report.
+"""Follow a private Redis through fill, flush, delete and refill, print the report, and make a page.
 
-The report comes from `ptescope attach` on the real process.
+The report comes from `ptescope attach` on the real process, the page from its trace.
 """
 
 import signal
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tools.workloads.redis import Redis, private_redis
 
+_FOLDER = Path(__file__).parent.parent / ".demo"
 _DECAY_SECONDS = 12
 """jemalloc returns dirty pages over 10 s (dirty_decay_ms)."""
 
@@ -36,10 +37,14 @@ def _work(redis: Redis) -> None:
 
 
 def main() -> int:
-    """Returns the exit status of `ptescope attach`."""
+    """Returns the exit status of `ptescope attach` or `ptescope report`."""
+    ptescope = str(Path(sys.executable).parent / "ptescope")
+    _FOLDER.mkdir(mode=0o700, exist_ok=True)
+    trace, page = _FOLDER / "redis.arrows", _FOLDER / "redis.html"
+    trace.unlink(missing_ok=True)
     with private_redis() as redis:
-        command = [str(Path(sys.executable).parent / "ptescope"), "attach", "-p", str(redis.pid)]
-        _say("ptescope attach -p <pid of redis-server>")
+        command = [ptescope, "attach", "-p", str(redis.pid), "-o", str(trace)]
+        _say("ptescope attach -p <pid of redis-server> -o redis.arrows")
         attached = subprocess.Popen([*command, *sys.argv[1:]])
         try:
             time.sleep(3)
@@ -48,7 +53,13 @@ def main() -> int:
         finally:
             attached.send_signal(signal.SIGINT)
             status = attached.wait()
-    return status
+    if status or not trace.exists():  # another -o was given
+        return status
+    _say("ptescope report redis.arrows -o redis.html")
+    made = subprocess.run([ptescope, "report", str(trace), "-o", str(page), "--force"], check=False)
+    if made.returncode == 0:
+        _say(f"The page of this run is {page}: open it in a browser")
+    return made.returncode
 
 
 if __name__ == "__main__":

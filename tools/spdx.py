@@ -16,9 +16,9 @@ __all__ = ("IDENTIFIER", "lacking", "with_line")
 IDENTIFIER = "SPDX-License-Identifier: GPL-2.0-only"
 _ROOT = Path(__file__).parent.parent
 _COMMENTS = {".py": "# ", ".sh": "# ", ".toml": "# ", ".yml": "# ", ".yaml": "# ", ".service": "# "}
-_COMMENTS |= {".c": "// ", ".h": "// "}
-_DATA = ("tests/shadow/screens/",)
-"""Folders in which files with these suffixes are data, not sources."""
+_COMMENTS |= {".c": "// ", ".h": "// ", ".js": "// "}
+_DATA = ("tests/shadow/screens/", "shadow/report/page/static/libraries/")
+"""Folders in which files with these suffixes are data, or the sources of others."""
 
 
 def _comment(path: Path, text: str) -> str | None:

@@ -28,6 +28,10 @@ _COMMANDS = {
         "Follow a process and write a trace that replays on any machine.",
     ),
     "replay": ("replay:ReplayCommand", "Report on recorded processes, from one trace or many."),
+    "report": (
+        "report:ReportCommand",
+        "Write traces as one HTML page: charts, a map of the address space, and advice.",
+    ),
     "import": ("import_:ImportCommand", "Make a trace from the output of perf, strace or ftrace."),
     "export": (
         "export:ExportCommand",

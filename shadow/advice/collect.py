@@ -13,6 +13,7 @@ from shadow.history import KEPT_EVENTS, History, HistoryStore
 from shadow.memory_limit import MAX_MEMORY
 from shadow.replay import Replay
 from shadow.table.state import Counter
+from shadow.timeline import Timelines
 from shadow.trace import TraceReader
 from shadow.whatif import Future
 
@@ -60,6 +61,7 @@ def evidence_of_trace(
     keep: int = KEPT_EVENTS,
     max_memory: int = MAX_MEMORY,
     progress: Callable[[int], object] = lambda _: None,
+    timelines: Timelines | None = None,
 ) -> tuple[Iterator[Evidence], DamagedTraceError | None]:
     """The evidence about each process of a trace.
 
@@ -68,6 +70,7 @@ def evidence_of_trace(
         keep: the most events to keep in memory, of all processes together.
         max_memory: limit on the memory of the shadows, bytes.
         progress: called from time to time with the number of bytes read.
+        timelines: take the course of time of each process; None: it is not wanted.
 
     Returns:
         The evidence, produced one process at a time, and the damage, if the trace has any.
@@ -77,6 +80,8 @@ def evidence_of_trace(
         reader,
         max_memory=max_memory,
         progress=progress,
+        interval=timelines.interval if timelines else None,
+        tick=timelines.note if timelines else None,
         tee=lambda number: kept.setdefault(number, store.process()),
     )
     run.run()
@@ -86,6 +91,8 @@ def evidence_of_trace(
     def processes() -> Iterator[Evidence]:
         for number in list(run.engines):
             end, engine = run.end_of(number), run.engines.pop(number)
+            if timelines:
+                timelines.end(number, engine, end)
             future = kept.pop(number).take()
             yield evidence_of(engine, end, future, alike[engine.facts.process.comm])
 

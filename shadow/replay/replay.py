@@ -49,6 +49,7 @@ class Replay:
         at: moment in seconds after the beginning at which to stop; None: the end.
         interval: seconds between two calls of `row` for a process.
         row: called every `interval` with the number of a process and its snapshot.
+        tick: called every `interval` with the number of a process, its engine and the time.
         progress: called from time to time with the number of bytes read.
         tee: called with the number of a process at its beginning; returns the function that
             receives every record the engine of the process applies.
@@ -61,12 +62,13 @@ class Replay:
         *,
         at: float | None = None,
         interval: float | None = None,
-        row: Callable[[int, Snapshot], object] = lambda _, __: None,
+        row: Callable[[int, Snapshot], object] | None = None,
+        tick: Callable[[int, Engine, int], object] | None = None,
         progress: Callable[[int], object] = lambda _: None,
         tee: Callable[[int], Tee | None] = lambda _: None,
         max_memory: int = MAX_MEMORY,
     ) -> None:
-        self._reader, self._row, self._progress = reader, row, progress
+        self._reader, self._row, self._tick, self._progress = reader, row, tick, progress
         self._at, self._interval, self._tee = at, interval, tee
         self._step = max(round((interval or 0) * NS), 1)
         self._room = Room(max_memory)
@@ -159,7 +161,11 @@ class Replay:
             return
         self._bear_with(process, time)
         while (tick := self._ticks[process]) <= time:
-            self._row(process, self.engines[process].snapshot(tick, details=False))
+            engine = self.engines[process]
+            if self._row:
+                self._row(process, engine.snapshot(tick, details=False))
+            if self._tick:
+                self._tick(process, engine, tick)
             self._ticks[process] = tick + self._step
 
     def end_of(self, process: int) -> int:

@@ -9,83 +9,27 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import BinaryIO, TextIO
 
 from shadow.errors import DamagedTraceError, UsageError
-from shadow.escape import printable, valid
+from shadow.escape import valid
 from shadow.memory_limit import MAX_MEMORY
 from shadow.replay.pprof import Pprof
 from shadow.replay.replay import Replay
-from shadow.snapshot import Snapshot
-from shadow.stacks import Frame, StackGroup
+from shadow.stack_weights import INCOMPLETE, NOT_SAMPLED, Event, WeighedStack, Weight, weigh
+from shadow.stacks import Frame
 from shadow.trace import TraceReader
 
 __all__ = (
-    "Event",
     "StackWeights",
-    "Weight",
     "replay_stacks",
     "to_collapsed",
     "to_pprof",
     "to_speedscope",
 )
 
-_NOT_SAMPLED, _INCOMPLETE = "[not sampled]", "[incomplete]"
 _PER_SECOND = 1000
 _SPEEDSCOPE = "https://www.speedscope.app/file-format-schema.json"
-
-
-class Event(StrEnum):
-    """Whose stack counts."""
-
-    EMPTIED = "emptied"
-    MADE = "made"
-
-
-class Weight(StrEnum):
-    """What a stack weighs."""
-
-    PAGES = "pages"
-    """The PTE pages that are empty at the end."""
-    PAGE_SECONDS = "page-seconds"
-    """How long these have been empty, summed up."""
-
-
-@dataclass(frozen=True)
-class _Weighed:
-    """A stack with its weight.
-
-    Attributes:
-        process: name and pid.
-        thread: the name of the thread; None: unknown, or no thread.
-        call: the event.
-        frames: outermost first; None: not sampled.
-        complete: whether the first frame is the first function of the thread.
-        pages: PTE pages.
-        seconds: page-seconds.
-    """
-
-    process: str
-    thread: str | None
-    call: str
-    frames: list[Frame] | None
-    complete: bool
-    pages: int
-    seconds: float
-
-    def names(self) -> list[str]:
-        """Process, thread, frames and event, outermost first."""
-        if self.frames is None:
-            frames = [_NOT_SAMPLED]
-        else:
-            frames = [*([] if self.complete else [_INCOMPLETE]), *map(str, self.frames)]
-        names = [self.process, self.thread or "[no thread]", *frames, f"[{self.call}]"]
-        return [printable(name) for name in names]
-
-    def weight(self, by: Weight) -> float:
-        """Its weight."""
-        return self.pages if by is Weight.PAGES else self.seconds
 
 
 @dataclass(frozen=True)
@@ -97,30 +41,8 @@ class StackWeights:
         damage: why the replay did not reach the end of the trace.
     """
 
-    weighed: list[_Weighed]
+    weighed: list[WeighedStack]
     damage: DamagedTraceError | None
-
-
-def _weigh(snapshot: Snapshot, event: Event) -> Iterator[_Weighed]:
-    report = snapshot.stacks
-    if report is None:
-        return
-    process = f"{snapshot.process.comm} ({snapshot.process.pid})"
-
-    def weighed(group: StackGroup) -> _Weighed:
-        if event is Event.EMPTIED:
-            call, thread, number = group.emptied_call, group.emptied_by, group.emptied_stack
-        else:
-            call, thread, number = group.made_call, group.made_by, group.made_stack
-        frames, complete = None, False
-        if number is not None:
-            stack = report.stacks[number]
-            frames = [report.frames[each] for each in reversed(stack.frames)]
-            complete = stack.complete
-        pages, seconds = group.pte_pages, group.page_seconds
-        return _Weighed(process, thread, call, frames, complete, pages, seconds)
-
-    yield from map(weighed, report.pages)
 
 
 def replay_stacks(reader: TraceReader, event: Event, max_memory: int = MAX_MEMORY) -> StackWeights:
@@ -136,7 +58,7 @@ def replay_stacks(reader: TraceReader, event: Event, max_memory: int = MAX_MEMOR
         if replay.damage:
             raise replay.damage
         raise UsageError("The trace has no stacks; record it with --stacks.")
-    weighed = [each for snapshot in snapshots for each in _weigh(snapshot, event)]
+    weighed = [each for snapshot in snapshots for each in weigh(snapshot, event)]
     return StackWeights(weighed, replay.damage)
 
 
@@ -199,16 +121,16 @@ def _numbered(names: Iterator[str]) -> dict[str, int]:
 
 def to_pprof(weights: StackWeights, by: Weight, file: BinaryIO) -> None:
     """Write a profile for pprof with both weights; `by` is the one that pprof shows first."""
-    units: tuple[tuple[str, str, Callable[[_Weighed], int]], ...] = (
+    units: tuple[tuple[str, str, Callable[[WeighedStack], int]], ...] = (
         ("pte_pages", "count", lambda each: each.pages),
         ("page_milliseconds", "count", lambda each: round(each.seconds * _PER_SECOND)),
     )
     profile = Pprof([(name, unit) for name, unit, _ in units])
     profile.default = units[0 if by is Weight.PAGES else 1][0]
     for each in weights.weighed:
-        frames = [*([] if each.complete else [_plain(_INCOMPLETE)]), *(each.frames or [])]
+        frames = [*([] if each.complete else [_plain(INCOMPLETE)]), *(each.frames or [])]
         if each.frames is None:
-            frames = [_plain(_NOT_SAMPLED)]
+            frames = [_plain(NOT_SAMPLED)]
         frames = [*frames, _plain(f"[{each.call}]")]
         labels = {"process": each.process, "thread": each.thread or "", "call": each.call}
         profile.add(frames[::-1], [value(each) for _, _, value in units], labels)

@@ -66,6 +66,7 @@ def _said(
         ["advise", "{trace}", "--json"],
         ["replay", "{trace}", "--parquet", "{folder}/t.parquet"],
         ["export", "{trace}", "--parquet", "{folder}/e.parquet", "--perfetto", "{folder}/e.json"],
+        ["report", "{trace}", "-o", "{folder}/r.html"],
     ],
 )
 def test_a_hostile_trace_moves_no_cursor(
@@ -75,7 +76,7 @@ def test_a_hostile_trace_moves_no_cursor(
     if "--json" in arguments:
         process = json.loads(out)["processes"][0]["process"]
         assert process["comm"] == "server" + HOSTILE[:-2] + "\\xff\\ud800"
-    elif arguments[0] != "export":
+    elif arguments[0] not in ("export", "report"):
         assert "server\\x1b]0;own" in out
 
 
@@ -92,6 +93,8 @@ def test_an_export_of_a_hostile_trace_is_valid_json(
     [
         ["replay", f"/no/{_ARGUMENT}"],
         ["advise", f"/no/{_ARGUMENT}"],
+        ["report", f"/no/{_ARGUMENT}", "-o", "/no/r"],
+        ["report", "/no/t", "-o", f"/no/{_ARGUMENT}"],
         ["export", f"/no/{_ARGUMENT}", "--parquet", "/no/p"],
         ["import", f"/no/{_ARGUMENT}", "-o", "/no/t"],
         ["attach", "-p", _ARGUMENT],

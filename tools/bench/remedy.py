@@ -11,7 +11,6 @@ redis-benchmark; the processor time is that of the program. In brackets are the 
 ratios, which show the noise.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -172,9 +171,8 @@ def _row(name: str, settings: str, runs: list[_Run], *, timed: bool) -> str:
 def main() -> None:
     """Measure, and print each row when it is known."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else _RUNS
-    kernel = kernel_facts()
-    reader = open_reader(kernel.levels)
-    print(f"{kernel.release}, {os.cpu_count()} CPUs, {count} runs of {_TURNS} turns\n")
+    reader = open_reader(kernel_facts().levels)
+    print(f"{count} runs of {_TURNS} turns each.\n")
     heading = ("program", "jemalloc", "PTE pages, empty: without", "with", "empty ones gone")
     print(f"| {' | '.join([*heading, 'time', 'processor time'])} |\n|{'---|' * 7}", flush=True)
     with tempfile.TemporaryDirectory() as folder:

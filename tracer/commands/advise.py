@@ -4,29 +4,24 @@
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
-from shadow import replay, whatif
-from shadow.advice import Evidence, advise, judge, limits
-from shadow.advice.collect import evidence_of, evidence_of_trace
-from shadow.advice.family import FamilyAdvice, JudgedProcess, advise_family
-from shadow.errors import DamagedTraceError, NoSuchTargetError, PtescopeError, UsageError
-from shadow.history import KEPT_EVENTS, History, HistoryStore
+from shadow import whatif
+from shadow.advice import Evidence
+from shadow.advice.collect import evidence_of
+from shadow.errors import NoSuchTargetError, UsageError
+from shadow.history import History, HistoryStore
 from shadow.plural import counted
 from shadow.precompile import prepare
-from shadow.report.advice import render_advice, render_family_advice
-from shadow.snapshot import SCHEMA
-from shadow.trace import TraceReader
+from shadow.report.page.data import Source
 from tracer.capabilities import drop_capabilities
-from tracer.commands.argument_types import pid, seconds, whole
+from tracer.commands.advised import Advised, add_keep, advise_on_traces
+from tracer.commands.argument_types import pid, seconds
+from tracer.commands.courses import Courses
 from tracer.commands.options import add_backend, add_max_memory
 from tracer.commands.output import print_report
+from tracer.commands.page import HtmlPage, add_html
 from tracer.follow.loop import Stop, follow
 from tracer.follow.open_tracing import open_tracing, refuse_unread
 from tracer.follow.session import LAST_PATIENCE_NS, Session
@@ -38,50 +33,6 @@ from tracer.terminal import complain
 __all__ = ("AdviseCommand",)
 
 _SECONDS = 30.0
-
-
-@dataclass
-class _Advised:
-    """The advice on the processes of a run or of traces, as text and as JSON."""
-
-    texts: list[str] = field(default_factory=list)
-    processes: list[dict[str, Any]] = field(default_factory=list)
-    families: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, found: Iterable[Evidence], *, detail: bool) -> None:
-        """Advise on the processes of one run: those of one name as one."""
-        judged: dict[str, list[JudgedProcess]] = {}
-        for evidence in found:
-            findings = judge(evidence)
-            own = advise(evidence, findings)
-            plain = evidence.snapshot.as_json()
-            plain["advice"] = [finding.as_json() for finding in own]
-            plain["advice_limits"] = limits(evidence)
-            self.processes.append(plain)
-            name = evidence.snapshot.process.comm
-            if evidence.alike == 1:
-                self.texts.append(render_advice(evidence, own, detail=detail))
-            else:  # what it did is not needed any more
-                member = JudgedProcess(replace(evidence, future=None), findings)
-                judged.setdefault(name, []).append(member)
-        for name, members in judged.items():
-            self._add_family(advise_family(name, members), detail=detail)
-
-    def _add_family(self, advice: FamilyAdvice, *, detail: bool) -> None:
-        plain = advice.family.as_json()
-        plain["advice"] = [finding.as_json() for finding in advice.findings]
-        plain["advice_limits"] = advice.limits
-        self.families.append(plain)
-        self.texts.append(render_family_advice(advice, detail=detail))
-
-    def show(self, args: Namespace) -> None:
-        """Print it."""
-        plain = {"schema": SCHEMA, "processes": self.processes}
-        print_report(
-            plain | {"families": self.families} if self.families else plain,
-            lambda: "\n\n".join(self.texts),
-            as_json=args.json,
-        )
 
 
 class AdviseCommand:
@@ -98,7 +49,8 @@ class AdviseCommand:
         """Declare the command's arguments."""
         parser.usage = (
             "ptescope advise ((-p PID | -n NAME) [-d SECONDS] | TRACE ...) [--detail] [--json]\n"
-            "                       [--keep EVENTS] [--max-memory SIZE] [--backend NAME]"
+            "                       [--html FILE [--force]] [--keep EVENTS] [--max-memory SIZE]\n"
+            "                       [--backend NAME]"
         )
         source = parser.add_argument_group("source", "Give PID or NAME, or one or more traces.")
         source.add_argument("-p", "--pid", type=pid, help="follow this process")
@@ -127,15 +79,10 @@ class AdviseCommand:
         report.add_argument(
             "--json", action="store_true", help="print the advice as JSON (schema 1)"
         )
+        add_html(report)
+        report.add_argument("--force", action="store_true", help="replace an existing page")
         limits = parser.add_argument_group("memory and probes")
-        limits.add_argument(
-            "--keep",
-            type=whole,
-            default=KEPT_EVENTS,
-            metavar="EVENTS",
-            help="events to keep in memory, 40 bytes each, for all processes of a trace together "
-            f"(default: {KEPT_EVENTS:,})",
-        )
+        add_keep(limits)
         add_max_memory(limits)
         add_backend(limits)
 
@@ -149,53 +96,59 @@ class AdviseCommand:
             raise UsageError("Give one of -p PID and TRACE, or -n NAME.")
         if args.traces and args.duration:
             raise UsageError("-d applies to -p PID and -n NAME only; a trace has its own end.")
-        advised = _Advised()
-        if not args.traces:
+        with HtmlPage(args.html, force=args.force) as page:
+            if args.traces:
+                return _on_traces(args, page)
             pids = [args.pid] if args.name is None else find_all_by_name(args.name)
-            advised.add(_follow(pids, args), detail=args.detail)
-            advised.show(args)
-            return 0
-        urls = replay.find_traces(args.traces)
-        prepare()
-        whatif.prepare()
-        problems = list[PtescopeError]()
-        for url in urls:
-            try:
-                with replay.open_trace(url, args.max_memory) as reader:
-                    problems += _of_trace(reader, args, advised)
-            except PtescopeError as error:
-                problems.append(error)
-        if advised.processes:
-            advised.show(args)
-        for problem in problems:
-            complain(problem)
-        return problems[0].status if problems else 0
+            followed = list[_Followed]()
+            courses = Courses()
+            _follow(pids, args, followed, page, courses)
+            known = _known(followed)
+            advised = Advised()
+            advised.add(_evidence(known), detail=args.detail)
+            if page.wanted:
+                processes = courses.processes([session for session, _ in known])
+                page.write(advised.document(), processes)
+            _show(advised, args)
+        return 0
 
 
-def _of_trace(reader: TraceReader, args: Namespace, advised: _Advised) -> list[DamagedTraceError]:
-    """Add advice on each process of a trace; returns the damage of the trace, if any."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("replaying", total=reader.size)
-        processes, damage = evidence_of_trace(
-            reader,
-            args.keep,
-            args.max_memory,
-            lambda done: bar.update(task, completed=done),
-        )
-    advised.add(processes, detail=args.detail)
-    return [damage] if damage else []
+def _on_traces(args: Namespace, page: HtmlPage) -> int:
+    sources: list[Source] | None = [] if page.wanted else None
+    advised, processes, problems = advise_on_traces(args.traces, args, sources)
+    if advised.processes:
+        page.write(advised.document(), processes, sources or ())
+        _show(advised, args)
+    for problem in problems:
+        complain(problem)
+    return problems[0].status if problems else 0
 
 
-def _follow(pids: list[int], args: Namespace) -> Iterator[Evidence]:
-    """Follow processes for the window; yields the evidence on each.
+def _show(advised: Advised, args: Namespace) -> None:
+    print_report(advised.document(), lambda: "\n\n".join(advised.texts), as_json=args.json)
+
+
+_Followed = tuple[Session, History]
+"""A process, and the events that are kept of it."""
+
+
+def _follow(
+    pids: list[int], args: Namespace, followed: list[_Followed], page: HtmlPage, courses: Courses
+) -> None:
+    """Follow processes for the window.
+
+    Args:
+        pids: the processes.
+        args: the options of the command.
+        followed: collects the processes that still run.
+        page: the page to write later.
+        courses: takes the course of time for the page.
 
     Raises:
         PtescopeError: see the exit statuses of the output contract.
     """
     kernel, store = kernel_facts(), HistoryStore(args.keep)
     targets = [open_target(pid) for pid in pids]  # fail before anything is loaded
-    followed = list[tuple[Session, History]]()
     with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
         prepare()  # only now, as it may compile: following is allowed
@@ -214,9 +167,10 @@ def _follow(pids: list[int], args: Namespace) -> Iterator[Evidence]:
             session.seed()
             refuse_unread(session)
             followed.append((session, history))
+        page.make()
         drop_capabilities()
-        complain(f"following {_named([session for session, _ in followed])}")
         sessions = [session for session, _ in followed]
+        complain(f"following {_named(sessions)}")
 
         def pump() -> int:
             return sum(session.follow() for session in sessions if not session.ended)
@@ -224,10 +178,10 @@ def _follow(pids: list[int], args: Namespace) -> Iterator[Evidence]:
         def over() -> bool:
             return stop() or all(session.ended for session in sessions)
 
-        follow(pump, over, duration=args.duration or _SECONDS)
-        for session, _ in followed:
+        tasks = [courses.task(sessions)] if page.wanted else []
+        follow(pump, over, duration=args.duration or _SECONDS, tasks=tasks)
+        for session in sessions:
             session.stop(LAST_PATIENCE_NS // len(followed))
-    return _evidence(followed)
 
 
 def _named(sessions: list[Session]) -> str:
@@ -237,8 +191,13 @@ def _named(sessions: list[Session]) -> str:
     return f"{first.comm}, {counted(len(sessions), 'process')}"
 
 
-def _evidence(followed: list[tuple[Session, History]]) -> Iterator[Evidence]:
-    now, known = time.monotonic_ns(), list[tuple[Session, History]]()
+def _known(followed: list[_Followed]) -> list[_Followed]:
+    """Those whose page tables were read before they ended.
+
+    Raises:
+        NoSuchTargetError: there is none.
+    """
+    known = list[_Followed]()
     for session, history in followed:
         facts = session.engine.facts
         if facts.ended and facts.kernel.seed == "none":
@@ -247,7 +206,12 @@ def _evidence(followed: list[tuple[Session, History]]) -> Iterator[Evidence]:
             known.append((session, history))
     if not known:
         raise NoSuchTargetError(problem)
-    alike = Counter(session.engine.facts.process.comm for session, _ in known)
-    for session, history in known:
+    return known
+
+
+def _evidence(followed: list[_Followed]) -> Iterator[Evidence]:
+    now = time.monotonic_ns()
+    alike = Counter(session.engine.facts.process.comm for session, _ in followed)
+    for session, history in followed:
         engine = session.engine
         yield evidence_of(engine, now, history.take(), alike[engine.facts.process.comm])

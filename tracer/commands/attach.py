@@ -3,7 +3,7 @@
 
 import time
 from argparse import REMAINDER, ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from shadow.snapshot import document
 from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
+from tracer.commands.courses import Courses
 from tracer.commands.options import add_backend, add_stacks, stack_rate
 from tracer.commands.output import print_report
+from tracer.commands.page import HtmlPage, add_html
 from tracer.commands.progress import rows_at, status_line
 from tracer.follow.loop import Stop, Task, follow
 from tracer.follow.open_tracing import open_stacks, open_tracing, refuse_unread
@@ -98,6 +100,7 @@ def run_tree(
     *,
     stop_without_trace: bool,
     before_rights_drop: Callable[[], object] = lambda: None,
+    more_tasks: Callable[[ProcessTree], Sequence[Task]] = lambda _: (),
 ) -> tuple[ProcessTree, TraceWriter | None]:
     """Follow the target until the window ends.
 
@@ -106,6 +109,7 @@ def run_tree(
         stop: listens to signals once the process can be followed.
         stop_without_trace: whether to stop once the trace can no longer be written.
         before_rights_drop: called once the process is seeded, while all rights remain.
+        more_tasks: returns what else to do at intervals.
 
     Returns:
         The processes that were followed, and the trace writer, which the caller closes.
@@ -167,7 +171,8 @@ def run_tree(
         _start(first, preparation, stop)
         if args.duration:
             args.duration = max(args.duration - (time.monotonic() - begin), _SHORTEST)
-        _follow(tree, stop, args, launched, writer if stop_without_trace else None)
+        needed = writer if stop_without_trace else None
+        _follow(tree, stop, args, launched, needed, more_tasks(tree))
         tree.stop()
     if tree.missed:
         complain(f"{counted(tree.missed, 'forked process')} ended before ptescope could read them")
@@ -195,6 +200,7 @@ def _follow(
     args: Namespace,
     launched: Launched | None,
     needed_trace: TraceWriter | None,
+    more_tasks: Sequence[Task],
 ) -> None:
     """Pump events until a signal, the end of all processes, or the end of the time.
 
@@ -204,6 +210,7 @@ def _follow(
         args: duration, interval, audit, json.
         launched: the program that was started for this.
         needed_trace: the trace without which there is no point in going on.
+        more_tasks: what else to do at intervals.
     """
 
     def pump() -> int:
@@ -216,7 +223,7 @@ def _follow(
         lost_trace = needed_trace is not None and needed_trace.problem is not None
         return stop() or lost_trace or tree.ended()
 
-    tasks = [Task(args.audit, tree.audit)] if args.audit else []
+    tasks = [*more_tasks, *([Task(args.audit, tree.audit)] if args.audit else [])]
     if args.interval:
         tasks.append(rows_at(args.interval, tree, to_stderr=args.json))
     with status_line(tree) as shown:
@@ -237,8 +244,8 @@ class AttachCommand:
         parser.usage = (
             "ptescope attach (-p PID | -n NAME | -- CMD ...) [-f] [-d SECONDS] [-i SECONDS]\n"
             "                       [--audit SECONDS] [-o TRACE [--redact]] [--report FILE]\n"
-            "                       [--force] [--json] [--slots] [--stacks [--stack-rate N]]\n"
-            "                       [--ring KIB] [--backend NAME]"
+            "                       [--html FILE] [--force] [--json] [--slots]\n"
+            "                       [--stacks [--stack-rate N]] [--ring KIB] [--backend NAME]"
         )
         prepare_target(parser)
         report = parser.add_argument_group("report")
@@ -250,6 +257,7 @@ class AttachCommand:
             "--report", type=Path, metavar="FILE",
             help="write the report to FILE, apart from what CMD prints",
         )  # fmt: skip
+        add_html(report)
         report.add_argument(
             "-o", "--output", type=Path, metavar="TRACE", help="also write a trace for replay"
         )
@@ -261,26 +269,39 @@ class AttachCommand:
             PtescopeError: see the exit statuses of the output contract.
         """
         check_place(args.report, force=args.force)
-        if args.report and args.report == args.output:
-            raise UsageError("-o and --report name the same file; give two.")
+        given = [path for path in (args.output, args.report, args.html) if path]
+        if len(set(given)) < len(given):
+            raise UsageError(
+                "Two of -o, --report and --html name the same file; give different ones."
+            )
         with Stop() as stop, ExitStack() as files:
+            page = files.enter_context(HtmlPage(args.html, force=args.force))
             made: list[NewFile] = []
 
             def make_report() -> None:
                 if args.report:
                     made.append(files.enter_context(NewFile(args.report, force=args.force)))
                     made[0].publish_if_folder_is_anothers()
+                page.make()
 
+            courses = Courses()
             tree, writer = run_tree(
-                args, stop, stop_without_trace=False, before_rights_drop=make_report
+                args,
+                stop,
+                stop_without_trace=False,
+                before_rights_drop=make_report,
+                more_tasks=lambda tree: [courses.task(tree.sessions)] if page.wanted else [],
             )
             if writer:
                 files.callback(_end_trace, writer)  # even if writing the report fails
             snapshots = [session.snapshot(slots=args.slots) for session in tree.sessions]
             file = files.enter_context(made[0].opened("w")) if made else None
             together = followed_together(snapshots)
+            plain = document(snapshots, [family.as_json() for family in together])
+            if page.wanted:
+                page.write(plain, courses.processes(tree.sessions))
             print_report(
-                document(snapshots, [family.as_json() for family in together]),
+                plain,
                 lambda: "\n\n".join([*map(render, snapshots), *map(render_family, together)]),
                 as_json=args.json,
                 to=file,

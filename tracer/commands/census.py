@@ -3,6 +3,8 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from socket import gethostname
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.progress import track
 
 from shadow.errors import NoSuchTargetError, PtescopeError, UsageError
 from shadow.family import Family, families
+from shadow.policy import Policy
 from shadow.report.census import census_table, render_census
 from shadow.report.family import families_table, render_family
 from shadow.snapshot import Snapshot, document
@@ -18,12 +21,16 @@ from tracer.census.take import take_census
 from tracer.commands import argument_types
 from tracer.commands.family_keys import KEYS, MAPPING
 from tracer.commands.output import print_report
+from tracer.commands.page import HtmlPage, add_html
 from tracer.daemon.discovery import within_cgroup
 from tracer.kernel import kernel_facts
 from tracer.process.find import find_all_by_name
 from tracer.process.target import open_target
 from tracer.procfs import cgroup_of, vm_pte_kib
 from tracer.terminal import complain
+
+if TYPE_CHECKING:
+    from shadow.report.page.data import PageProcess
 
 __all__ = ("CensusCommand",)
 
@@ -88,6 +95,8 @@ class CensusCommand:
             "--json", action="store_true", help="print the report as JSON (schema 1)"
         )
         report.add_argument("--slots", action="store_true", help="list the empty slots")
+        add_html(report)
+        report.add_argument("--force", action="store_true", help="replace an existing page")
 
     def run(self, args: Namespace) -> int:
         """Run the command; returns the exit status.
@@ -104,6 +113,7 @@ class CensusCommand:
             raise UsageError(
                 "--by prints sums without slots. Give either --by or --slots, or add --json."
             )
+        page = HtmlPage(args.html, force=args.force)
         kernel = kernel_facts()
         reader = open_reader(kernel.levels)
         found, failed = [], []
@@ -116,7 +126,11 @@ class CensusCommand:
         )
         for pid in pids:
             try:
-                found.append(take_census(reader, open_target(pid), kernel, slots=args.slots))
+                found.append(
+                    take_census(
+                        reader, open_target(pid), kernel, slots=args.slots, pages=page.wanted
+                    )
+                )
             except PtescopeError as error:
                 failed.append(error)
             except OSError as error:
@@ -127,14 +141,27 @@ class CensusCommand:
         if failed and not found:
             raise failed[0]
         sums = _sums(found, args)
+        plain = document(found, [family.as_json() for family in sums])
+        with page:
+            page.write(plain, [_on_page(snapshot) for snapshot in found] if page.wanted else [])
         print_report(
-            document(found, [family.as_json() for family in sums]),
+            plain,
             lambda: _text(found, sums, args),
             as_json=args.json,
         )
         for problem in failed:
             complain(problem)
         return 0 if not args.pids or not failed else failed[0].status
+
+
+def _on_page(snapshot: Snapshot) -> "PageProcess":
+    from shadow.cells import cells_of_pages  # only a page needs these
+    from shadow.report.page.data import PageProcess
+
+    policy = Policy.from_label(snapshot.kernel.policy)
+    pages = snapshot.pages
+    cells = [cells_of_pages(pages, policy)] if pages is not None else []
+    return PageProcess(0, [snapshot], cells, host=gethostname())
 
 
 def _chosen(args: Namespace) -> list[int]:

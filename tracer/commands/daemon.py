@@ -109,7 +109,7 @@ class DaemonCommand:
         metrics = parser.add_argument_group("metrics")
         metrics.add_argument(
             "--listen", type=address, default=_LISTEN, metavar="HOST:PORT",
-            help=f"serve /metrics and /healthz here (default: {_LISTEN})",
+            help=f"serve the live page, /metrics and /healthz here (default: {_LISTEN})",
         )  # fmt: skip
         metrics.add_argument(
             "--top", type=natural, default=20, metavar="N",
@@ -168,7 +168,7 @@ class DaemonCommand:
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
             broker = ViewBroker(lambda pid: host.view(slots_of=pid, kinds=True))
-            server = MetricsServer(broker.ask, *args.listen, top=args.top)
+            server = MetricsServer(broker.ask, *args.listen, top=args.top, look=broker.ask)
             undo.callback(server.stop)
             undo.callback(broker.close, PtescopeError("ptescope is shutting down"))
             give_back()
@@ -180,6 +180,7 @@ class DaemonCommand:
             _log.info(
                 "following the host; metrics on http://%s:%s/metrics", args.listen[0], server.port
             )
+            _log.info("live page on http://%s:%s/", args.listen[0], server.port)
             self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:

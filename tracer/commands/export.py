@@ -9,13 +9,12 @@ from shadow.precompile import prepare
 from shadow.private_file import NewFile, check_place
 from shadow.replay import open_trace, to_parquet, to_perfetto
 from shadow.replay.stack_export import (
-    Event,
-    Weight,
     replay_stacks,
     to_collapsed,
     to_pprof,
     to_speedscope,
 )
+from shadow.stack_weights import Event, Weight
 from tracer.commands.argument_types import seconds
 from tracer.commands.options import add_max_memory
 from tracer.terminal import complain

@@ -300,10 +300,10 @@ class Host:
             with self._alone(pid), suppress(OSError):  # the process has ended: leave it out
                 process = self._as_process(seen, sizes.get(pid), now, details=pid == slots_of)
                 processes.append(process)
-        slots: dict[int, int] = {}
+        cells = None
         if slots_of is not None and slots_of in self._followed:
             with self._alone(slots_of):
-                slots = self._followed[slots_of].slots()
+                cells = self._followed[slots_of].cells()
         return HostView(
             time_ns=time.monotonic_ns(),
             hostname=gethostname(),
@@ -316,8 +316,9 @@ class Host:
                 sees_events=self._heartbeat.alive,
             ),
             notes=self.notes(),
-            slots=slots,
+            slots=cells.entries_by_slot(self._kernel.policy) if cells else {},
             slots_of=slots_of,
+            cells=cells,
         )
 
     def _update_kinds(self, now: float) -> None:

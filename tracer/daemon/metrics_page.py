@@ -5,7 +5,6 @@ import asyncio
 import gzip
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CollectorRegistry
@@ -16,33 +15,11 @@ from prometheus_client.registry import Collector
 from shadow.errors import PtescopeError
 from shadow.host_view import HostView
 from shadow.report.metrics import HostCollector
+from tracer.daemon.answers import Answer, Request, text_answer
 
-__all__ = ("Answer", "MetricsPage", "Request")
+__all__ = ("MetricsPage",)
 
-_PLAIN = "text/plain; charset=utf-8"
 _MOST_KEPT = 8
-
-
-@dataclass(frozen=True)
-class Request:
-    """An HTTP request; `headers` are keyed by lower-case names."""
-
-    method: str
-    target: str
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = (("Content-Type", _PLAIN),)
-
-
-def _text(status: int, text: str, *more: tuple[str, str]) -> Answer:
-    return Answer(status, text.encode() + b"\n", (("Content-Type", _PLAIN), *more))
 
 
 class _Chosen(Collector):
@@ -79,17 +56,18 @@ class MetricsPage:
             self._asking = asyncio.ensure_future(loop.run_in_executor(self._asker, self._view))
         return await asyncio.shield(self._asking)
 
+    @staticmethod
+    def serves(path: str) -> bool:
+        """Whether this path has metrics or the health."""
+        return path in ("/metrics", "/healthz")
+
     async def answer(self, request: Request) -> Answer:
-        """Answer one request."""
+        """Answer a request for a path that `serves` accepts."""
         url = urlsplit(request.target)
-        if url.path not in ("/metrics", "/healthz"):
-            return _text(404, "Not found: use /metrics or /healthz.")
-        if request.method not in ("GET", "HEAD"):
-            return _text(405, "Not supported: use GET or HEAD.", ("Allow", "GET, HEAD"))
         try:
             view = await self._look()
         except (TimeoutError, PtescopeError) as error:
-            return _text(503, str(error))
+            return text_answer(503, str(error))
         if url.path == "/healthz":
             return self._health(view)
         return self._metrics(view, request, parse_qs(url.query).get("name[]", []))
@@ -97,8 +75,8 @@ class MetricsPage:
     @staticmethod
     def _health(view: HostView) -> Answer:
         if not view.cost.sees_events:
-            return _text(503, "the last test event did not come back")
-        return _text(200, "events come in")
+            return text_answer(503, "the last test event did not come back")
+        return text_answer(200, "events come in")
 
     def _metrics(self, view: HostView, request: Request, names: list[str]) -> Answer:
         """The page of a view. Full pages are kept for each format; selections are not."""

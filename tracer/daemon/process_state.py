@@ -4,9 +4,11 @@
 import time
 from dataclasses import dataclass, field, replace
 
+from shadow.cells import Cells
 from shadow.host_view import HostProcess, Tracking
 from shadow.mappings import MappingUse, combined
 from shadow.snapshot import Audit
+from shadow.take_cells import cells_of
 from tracer.daemon.discovery import Seen
 from tracer.follow.session import Session
 
@@ -46,9 +48,9 @@ class ProcessState:
             self.pages_per_second = (pages - self.rate_pages) / passed
         self.rate_since, self.rate_events, self.rate_pages = now, events, pages
 
-    def slots(self) -> dict[int, int]:
-        """Entries of each PTE page, by the first address of its slot."""
-        return self.session.table.pages().entries_by_slot()
+    def cells(self) -> Cells:
+        """The cells of its map."""
+        return cells_of(self.session.engine)
 
     def update_kinds(self, now: float) -> None:
         """Find out which kinds of mappings own its page tables, if it did anything since.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Serve /metrics and /healthz over HTTP to clients that may misbehave.
+"""Serve /metrics, /healthz and the live pages over HTTP to clients that may misbehave.
 
 One thread serves all connections. Each connection has a few seconds to send its request and to
 read the answer. If there are too many connections, the server closes the one that has been
@@ -15,12 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import h11
 
 from shadow.errors import PtescopeError, UsageError
 from shadow.host_view import HostView
-from tracer.daemon.metrics_page import Answer, MetricsPage, Request
+from tracer.daemon.answers import Answer, Request, text_answer
+from tracer.daemon.metrics_page import MetricsPage
+from tracer.daemon.pages import LivePages, Look
 
 __all__ = ("MetricsServer",)
 
@@ -29,6 +32,7 @@ _MOST_CONNECTIONS = 1024
 _BACKLOG = 4096
 """Connections that may wait in the kernel (at most net.core.somaxconn)."""
 _REQUEST_BYTES = 8192
+_PART = 1 << 16
 _log = logging.getLogger("ptescope")
 
 
@@ -43,13 +47,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class MetricsServer:
-    """Serves metrics until `stop`.
+    """Serves metrics and pages until `stop`.
 
     Args:
         view: returns the current state of the host; may raise TimeoutError.
         host: the address to listen on.
         port: the port; 0: any free port.
         top: number of processes and of cgroups with their own metrics.
+        look: like `view`, with the slots of the process with this pid; None: pages have no maps.
 
     Attributes:
         port: the port in use.
@@ -59,11 +64,20 @@ class MetricsServer:
         UsageError: the server cannot listen on this address.
     """
 
-    def __init__(self, view: Callable[[], HostView], host: str, port: int, *, top: int) -> None:
+    def __init__(
+        self,
+        view: Callable[[], HostView],
+        host: str,
+        port: int,
+        *,
+        top: int,
+        look: Look | None = None,
+    ) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.problem: BaseException | None = None
-        self._page = MetricsPage(view, top)
+        self._metrics = MetricsPage(view, top)
+        self._pages = LivePages(look or (lambda _: view()), host)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._note)
         self._stopped = asyncio.Event()
@@ -84,7 +98,8 @@ class MetricsServer:
             with suppress(RuntimeError):  # the loop has already ended
                 self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
-        self._page.close()
+        self._metrics.close()
+        self._pages.close()
         self._socket.close()
         self._loop.close()
 
@@ -151,7 +166,7 @@ class MetricsServer:
             if request is None:
                 return
             self._waiting.pop(task, None)
-            answer = await self._page.answer(request)
+            answer = await self._answer(request)
         except (TimeoutError, OSError):
             raise
         except (h11.RemoteProtocolError, ValueError):
@@ -163,6 +178,15 @@ class MetricsServer:
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{error!r}\n".encode())
         async with asyncio.timeout(_SEND_SECONDS):
             await _send(connection, writer, answer, body=not request or request.method != "HEAD")
+
+    async def _answer(self, request: Request) -> Answer:
+        path = urlsplit(request.target).path
+        served = [page for page in (self._metrics, self._pages) if page.serves(path)]
+        if not served:
+            return text_answer(404, "Not found: use /, /process/PID, /metrics or /healthz.")
+        if request.method not in ("GET", "HEAD"):
+            return text_answer(405, "Not supported: use GET or HEAD.", ("Allow", "GET, HEAD"))
+        return await served[0].answer(request)
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
@@ -186,6 +210,8 @@ async def _send(
     head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
     writer.transport.set_write_buffer_limits(high=0)
     writer.write(connection.send(head) or b"")
-    if body:
-        writer.write(answer.body)
+    if body:  # in parts, because asyncio copies what a slow client has not read
+        for at in range(0, len(answer.body), _PART):
+            writer.write(answer.body[at : at + _PART])
+            await writer.drain()
     await writer.drain()

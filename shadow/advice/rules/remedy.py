@@ -12,8 +12,10 @@ __all__ = ("remedy",)
 
 _PREFIX = re.compile(r"calls of ([a-z_]{1,16})\*")
 _JEMALLOC_5 = re.compile(r"5\.")
-_LEAST, _MOST = 0.8, 1.1
-"""Shares of the empty PTE pages that another run under the remedy lacks."""
+_GONE = 0.95
+"""Least share of such empty PTE pages that the remedy frees."""
+_RUNS_DIFFER = 0.1
+"""By this share of all PTE pages two runs of the same load differ."""
 _PRELOAD = "LD_PRELOAD=libptescope-remedy.so"
 
 
@@ -56,12 +58,17 @@ def _change(evidence: Evidence, *, remap: bool) -> Change:
     )
 
 
-def _effect(empty: int, *, sure: bool) -> Effect:
+def _effect(evidence: Evidence, whole: int) -> Effect:
     basis = (
-        "counted: the empty slots that lie whole in one private anonymous mapping; those that are "
-        "not free memory of jemalloc stay; measured savings were four fifths of this or more"
+        "counted: nearly all empty slots that lie whole in one private anonymous mapping; those "
+        "that are not free memory of jemalloc stay, and the tables of another run differ by a "
+        "tenth"
     )
-    return Effect(round(_LEAST * empty) if sure else 0, round(_MOST * empty), basis)
+    others = {one.serves for one in evidence.snapshot.process.other_allocators}
+    sure = evidence.snapshot.kernel.policy == "pt_reclaim" and others <= {"not malloc"}
+    apart = _RUNS_DIFFER * evidence.snapshot.now.pte_pages
+    least = max(_GONE * whole - apart, 0) if sure else 0
+    return Effect(round(least), round(whole + apart), basis)
 
 
 def remedy(evidence: Evidence) -> Finding | None:
@@ -70,7 +77,6 @@ def remedy(evidence: Evidence) -> Finding | None:
     if slots is None or not _fits(evidence) or len(slots.whole) < evidence.enough(FEW):
         return None
     remap = evidence.snapshot.kernel.policy != "pt_reclaim"
-    others = [one.serves for one in evidence.snapshot.process.other_allocators]
     return Finding(
         rule="remedy",
         title="jemalloc can free these PTE pages itself: extent hooks, loaded by you",
@@ -78,7 +84,7 @@ def remedy(evidence: Evidence) -> Finding | None:
         "no single purge covered their slots.",
         numbers={"whole": len(slots.whole), "empty": now.empty},
         change=_change(evidence, remap=remap),
-        effect=_effect(len(slots.whole), sure=not remap and set(others) <= {"not malloc"}),
+        effect=_effect(evidence, len(slots.whole)),
         risks=[
             "The hooks run inside the program; they are GPL-2.0, which matters if you pass on a "
             "program that is linked with them.",
