@@ -141,8 +141,10 @@ def test_a_forked_child_counts_for_itself(remedy_library: str) -> None:
     script = (
         "import os, sys, time\n"
         "for _ in range(20): held = [bytearray(3 << 20) for _ in range(20)]; del held\n"
+        "ready, tell = os.pipe()\n"
         "child = os.fork()\n"
-        "if child: print(child, flush=True)\n"
+        "if child: os.read(ready, 1); print(child, flush=True)\n"
+        "else: os.write(tell, b'1')\n"
         "sys.stdin.read()"
     )
     with _python(script, remedy_library, MALLOC_CONF="dirty_decay_ms:0") as program:
