@@ -46,6 +46,7 @@ class Batch(msgspec.Struct, frozen=True):
         samples: (owner, tid, time, stack number) of each sample, as `SAMPLE_ROW`.
         work: by owner, for those with samples in this batch.
         flushed: the number of the last flush that is done; 0: none.
+        problem: why the unwinder ends now; None: it does not.
     """
 
     frames: list[Frame]
@@ -53,6 +54,7 @@ class Batch(msgspec.Struct, frozen=True):
     samples: bytes
     work: dict[int, Work]
     flushed: int
+    problem: str | None = None
 
 
 def packed(message: Any) -> bytes:

@@ -100,7 +100,9 @@ class StackSampler:
             [sys.executable, "-I", "-c", _PROGRAM, str(fd), str(sampling.ring_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             pass_fds=(fd,),
+            start_new_session=True,  # Ctrl-C is for ptescope
             env=environment,
         )
         assert self._child.stdin
@@ -173,6 +175,9 @@ class StackSampler:
             self.poll(left)
 
     def _sort(self, batch: Batch) -> None:
+        if batch.problem is not None:
+            self.problem = f"The unwinder failed ({batch.problem}); later events have no stacks."
+            return
         self._ready = True
         self._frames += batch.frames
         self._stacks += batch.stacks

@@ -8,9 +8,9 @@ its standard input is closed.
 
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
@@ -30,6 +30,7 @@ SAMPLE_ROW = np.dtype([("time", "<u8"), ("owner", "<u4"), ("tid", "<u4"), ("stac
 _AT_ONCE = 64
 _IDLE_MS = 20
 _MOST_PROCESSES = 256
+_LONGEST_PROBLEM = 300
 _RIGHTS = ("CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE")
 """The last one opens files of /proc/PID/map_files, which may be deleted or in a container."""
 
@@ -150,11 +151,13 @@ def _write_all(data: bytes) -> None:
 
 def main(ring_fd: int, ring_bytes: int) -> None:
     """Unwind the samples of a ring until standard input ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # ptescope decides when to end
-        signal.signal(number, signal.SIG_IGN)
-    drop_capabilities(_RIGHTS)
-    ring = Ring(ring_fd, ring_bytes, SAMPLE)
-    try:
-        _Worker(ring, ring_fd, _write_all).run(sys.stdin.fileno())
-    except BrokenPipeError:  # ptescope has ended
-        return
+    with suppress(BrokenPipeError):  # ptescope has ended
+        try:
+            drop_capabilities(_RIGHTS)
+            ring = Ring(ring_fd, ring_bytes, SAMPLE)
+            _Worker(ring, ring_fd, _write_all).run(sys.stdin.fileno())
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM]
+            _write_all(packed(Batch([], [], b"", {}, 0, problem)))

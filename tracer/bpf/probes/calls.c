@@ -64,7 +64,7 @@ struct range {
 // `result` is the number of advised bytes: the vectors count until it is used up. The verifier
 // follows at most 8192 consecutive branches, so the loop has few.
 static __always_inline void on_process_madvise(struct target *target, struct call *call,
-                                               long result) {
+                                               long result, enum stack_wish wish) {
     u32 advice = call->d;
     u16 kind = KIND_ADVISE;
     if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
@@ -75,7 +75,8 @@ static __always_inline void on_process_madvise(struct target *target, struct cal
     long left = result;
     u64 time = bpf_ktime_get_ns();  // all events of the call have it, and so has its stack
     report_loss(target, target->owner, tid);
-    take_stack(target->owner, MAYBE, kind, time, 0);
+    if (wish != NO_STACK)
+        take_stack(target->owner, wish, kind, time, 0);
     for (u32 i = 0; i < IOVECS; i++) {
         struct range range;
         if (i >= call->c || left <= 0)
@@ -176,9 +177,9 @@ static __always_inline void on_call_end(struct target *target, struct call *call
         code_changed(target->owner);
     bool moves = e.kind == KIND_REMAP_TO;  // its event has the new range
     u64 start = moves ? call->a : e.address, length = moves ? page_up(call->b) : e.length;
+    enum stack_wish wish = wish_of_call(&e.kind, &e.aux, &e.address, &e.length, start, length);
     if (e.kind != NO_EVENT)
-        emit_with(wish_of_call(e.kind, e.aux, start, length), target, e.kind, e.address, e.length,
-                  e.aux);
+        emit_with(wish, target, e.kind, e.address, e.length, e.aux);
     // mremap unmaps the target range first, and may have moved some of several VMAs.
     if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
         emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);
@@ -195,14 +196,18 @@ static __always_inline int ends(u64 user, long result) {
 }
 
 // A separate program, because the verifier checks every iteration of the loop.
-static __always_inline int process_madvise_ends(u64 user, long result) {
+static __always_inline int process_madvise_ends_with(enum stack_wish wish, u64 user, long result) {
     struct call call;
     read_call(&call, user);
     struct target *target = result > 0 ? target_by_pid(pid_of(file_of(call.a))) : 0;
     if (!target)
         return 0;
-    on_process_madvise(target, &call, result);
+    on_process_madvise(target, &call, result, wish);
     return 0;
+}
+
+static __always_inline int process_madvise_ends(u64 user, long result) {
+    return process_madvise_ends_with(MAYBE, user, result);
 }
 
 // __x64_sys_*(struct pt_regs *regs)
@@ -304,7 +309,8 @@ int call_end_raw(struct bpf_raw_tracepoint_args *ctx) {
     id &= ~(u64)X32_CALL;
     if (!is_wanted(id, USUAL) || in_compat_call())
         return 0;
+    // Without a stack: in one program with all other calls, that is too much for 6.1.
     if (id == __NR_process_madvise)
-        return process_madvise_ends(ctx->args[0], ctx->args[1]);
+        return process_madvise_ends_with(NO_STACK, ctx->args[0], ctx->args[1]);
     return ends(ctx->args[0], ctx->args[1]);
 }

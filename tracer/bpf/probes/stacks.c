@@ -16,6 +16,10 @@ enum stack_wish { NO_STACK, MAYBE, SURELY };
     (1U << KIND_DONTNEED | 1U << KIND_FREE | 1U << KIND_UNMAP | 1U << KIND_TRUNCATE |             \
      1U << KIND_MAP | 1U << KIND_PROTECT | 1U << KIND_REMAP_TO | 1U << KIND_BRK |                 \
      1U << KIND_POPULATE | 1U << KIND_ADVISE | 1U << KIND_LOCK | 1U << KIND_DETACH)
+// Those that can clear entries. The others make PTE pages, which nothing shows afterwards.
+#define EMPTYING_KINDS                                                                            \
+    (1U << KIND_DONTNEED | 1U << KIND_UNMAP | 1U << KIND_TRUNCATE | 1U << KIND_MAP |              \
+     1U << KIND_REMAP_TO | 1U << KIND_BRK | 1U << KIND_ADVISE)
 
 struct stack_sample {
     u64 time;
@@ -162,72 +166,107 @@ static __always_inline bool has_stack(u16 kind, u32 aux) {
 #define SOMETHING_ELSE 1
 #define UNKNOWN 2
 
-// `wish` passes through here so that the verifier forgets its value: it would follow the rest of
-// a program once for each.
-struct page_copy {
+// Values pass through here so that the verifier forgets what it knows about them: it would follow
+// the rest of a program once for each kind of event and each result of a walk.
+struct stack_scratch {
     u64 entries[ENTRIES];
+    u64 page;
+    u64 address;
+    u64 length;
+    u64 start;
+    u64 last;
+    u32 kind;
+    u32 aux;
     u32 wish;
 };
 
-BPF_PERCPU_ARRAY(page_copies, struct page_copy, 1);
+BPF_PERCPU_ARRAY(stack_scratches, struct stack_scratch, 1);
+
+// Makes clang load from memory what it has just stored.
+#define FORGET() asm volatile("" : : : "memory")
+
+static __always_inline struct stack_scratch *scratch(void) {
+    u32 zero = 0;
+    return stack_scratches.lookup(&zero);
+}
 
 // The address of the PTE page of the current address space for this address. Nobody can tell
 // without the direct map.
-static __always_inline u64 pte_page_at(u64 address) {
+static __always_inline u64 pte_page_at(struct stack_scratch *s, u64 address) {
     u32 zero = 0;
     struct stack_settings *settings = stack_settings.lookup(&zero);
-    if (!settings || !settings->direct_map)
-        return UNKNOWN;
-    u64 table = field(current_mm(), MM_PGD);
-    for (int level = LEVELS - 1; level > 0; level--) {
-        u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
-        u64 entry = field(table, index * sizeof(u64));
-        if (!(entry & ENTRY_PRESENT))
-            return level > 1 || !entry ? NOTHING : SOMETHING_ELSE;
-        if (entry & ENTRY_LEAF)
-            return SOMETHING_ELSE;
-        table = settings->direct_map + (entry & ENTRY_ADDRESS);
+    s->page = UNKNOWN;
+    if (settings && settings->direct_map) {
+        u64 table = field(current_mm(), MM_PGD);
+        for (int level = LEVELS - 1; level > 0; level--) {
+            u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
+            u64 entry = field(table, index * sizeof(u64));
+            s->page = level > 1 || !entry ? NOTHING : SOMETHING_ELSE;
+            if (!(entry & ENTRY_PRESENT))
+                break;
+            s->page = SOMETHING_ELSE;
+            if (entry & ENTRY_LEAF)
+                break;
+            table = settings->direct_map + (entry & ENTRY_ADDRESS);
+            s->page = table;
+        }
     }
-    return table;
+    FORGET();
+    return s->page;
 }
 
 // A fault where there is neither a PTE page nor a huge page makes one.
 static __always_inline enum stack_wish wish_of_fault(u64 address) {
-    u64 page = pte_page_at(address);
+    struct stack_scratch *s = scratch();
+    u64 page = s ? pte_page_at(s, address) : SOMETHING_ELSE;
     return page == NOTHING ? SURELY : page == UNKNOWN ? MAYBE : NO_STACK;
 }
 
-// Without branches, because the verifier follows each of them: before 6.4, a loop that ends early
-// took more than a million instructions.
-static __always_inline bool is_empty(struct page_copy *copy) {
+// Without branches, because the verifier follows each of them.
+static __always_inline bool is_empty(struct stack_scratch *s) {
     u64 any = 0;
 #pragma unroll
     for (u32 i = 0; i < ENTRIES; i++) {
-        any |= copy->entries[i];
+        any |= s->entries[i];
         asm volatile("" : "+r"(any) : : "memory");  // else clang loads all before it uses any
     }
     return !any;
 }
 
-static __always_inline bool has_empty_page(struct page_copy *copy, u64 address) {
-    u64 page = pte_page_at(address);
-    if (page <= UNKNOWN || bpf_probe_read_kernel(copy->entries, sizeof(copy->entries), (void *)page))
-        return false;
-    return is_empty(copy);
+static __always_inline void look_for_empty_page(struct stack_scratch *s, u64 address) {
+    u64 page = pte_page_at(s, address);
+    if (page > UNKNOWN && !bpf_probe_read_kernel(s->entries, sizeof(s->entries), (void *)page) &&
+        is_empty(s))
+        s->wish = SURELY;
+    FORGET();
 }
 
-// A call can leave empty PTE pages at both ends of its range.
-static __always_inline enum stack_wish wish_of_call(u16 kind, u32 aux, u64 start, u64 length) {
-    u32 zero = 0;
-    struct page_copy *copy = page_copies.lookup(&zero);
-    if (!copy || !has_stack(kind, aux))
+// Whether a call gets a stack: it can leave empty PTE pages at both ends of [start, start + size).
+// The verifier forgets the event's values.
+static __always_inline enum stack_wish wish_of_call(u16 *kind, u32 *aux, u64 *address, u64 *length,
+                                                    u64 start, u64 size) {
+    struct stack_scratch *s = scratch();
+    if (!s)
         return NO_STACK;
-    copy->wish = MAYBE;
-    if (kind == KIND_PROTECT || kind == KIND_FREE || kind == KIND_LOCK || kind == KIND_POPULATE)
-        return copy->wish;
-    if (has_empty_page(copy, start) || (length && has_empty_page(copy, start + length - 1)))
-        copy->wish = SURELY;
-    return copy->wish;
+    s->kind = *kind;
+    s->aux = *aux;
+    s->address = *address;
+    s->length = *length;
+    s->start = start;
+    s->last = size ? start + size - 1 : start;
+    s->wish = MAYBE;
+    FORGET();
+    *kind = s->kind;
+    *aux = s->aux;
+    *address = s->address;
+    *length = s->length;
+    if (!has_stack(*kind, *aux))
+        return NO_STACK;
+    if (EMPTYING_KINDS >> *kind & 1) {
+        look_for_empty_page(s, s->start);
+        look_for_empty_page(s, s->last);
+    }
+    return s->wish;
 }
 
 // The threads in a fault that makes a PTE page, where the event comes only at its end.
@@ -258,7 +297,8 @@ static __always_inline bool has_stack(u16 kind, u32 aux) { return false; }
 static __always_inline enum stack_wish wish_of_fault(u64 address) { return NO_STACK; }
 static __always_inline enum stack_wish wish_at_end_of_fault(u64 address) { return NO_STACK; }
 static __always_inline void note_fault(u64 address) {}
-static __always_inline enum stack_wish wish_of_call(u16 kind, u32 aux, u64 start, u64 length) {
+static __always_inline enum stack_wish wish_of_call(u16 *kind, u32 *aux, u64 *address, u64 *length,
+                                                    u64 start, u64 size) {
     return NO_STACK;
 }
 
