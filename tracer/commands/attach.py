@@ -6,6 +6,7 @@ from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shadow.errors import UsageError
 from shadow.family import followed_together
@@ -15,7 +16,6 @@ from shadow.private_file import NewFile, check_place
 from shadow.report.family import render_family
 from shadow.report.text import render
 from shadow.snapshot import document
-from shadow.trace import Redactor, TraceWriter
 from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import pid, ring_size, seconds
 from tracer.commands.courses import Courses
@@ -34,6 +34,9 @@ from tracer.process.find import find_by_name
 from tracer.process.launch import Launched
 from tracer.process.target import open_target
 from tracer.terminal import complain
+
+if TYPE_CHECKING:
+    from shadow.trace import TraceWriter
 
 __all__ = ("AttachCommand", "open_writer", "prepare_target", "run_tree")
 
@@ -81,7 +84,7 @@ def prepare_target(parser: ArgumentParser) -> None:
     add_stacks(parser)
 
 
-def open_writer(args: Namespace) -> TraceWriter | None:
+def open_writer(args: Namespace) -> "TraceWriter | None":
     """The writer of the requested trace, if one was requested.
 
     Raises:
@@ -89,6 +92,8 @@ def open_writer(args: Namespace) -> TraceWriter | None:
     """
     if args.output is None:
         return None
+    from shadow.trace import Redactor, TraceWriter  # imports pyarrow, 27 MiB
+
     if args.redact:
         return TraceWriter(args.output, force=args.force, change=Redactor)
     return TraceWriter(args.output, force=args.force)
@@ -101,7 +106,7 @@ def run_tree(
     stop_without_trace: bool,
     before_rights_drop: Callable[[], object] = lambda: None,
     more_tasks: Callable[[ProcessTree], Sequence[Task]] = lambda _: (),
-) -> tuple[ProcessTree, TraceWriter | None]:
+) -> "tuple[ProcessTree, TraceWriter | None]":
     """Follow the target until the window ends.
 
     Args:
@@ -199,7 +204,7 @@ def _follow(
     stop: Stop,
     args: Namespace,
     launched: Launched | None,
-    needed_trace: TraceWriter | None,
+    needed_trace: "TraceWriter | None",
     more_tasks: Sequence[Task],
 ) -> None:
     """Pump events until a signal, the end of all processes, or the end of the time.
@@ -309,6 +314,6 @@ class AttachCommand:
         return 0
 
 
-def _end_trace(writer: TraceWriter) -> None:
+def _end_trace(writer: "TraceWriter") -> None:
     writer.close()
     complain(writer.summary())
