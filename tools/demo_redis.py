@@ -13,6 +13,8 @@ from pathlib import Path
 from tools.workloads.redis import Redis, private_redis
 
 _FOLDER = Path(__file__).parent.parent / ".demo"
+_SECONDS_TO_FOLLOW = 30
+"""At a first start, the BPF programs have to be compiled before."""
 _DECAY_SECONDS = 12
 """jemalloc returns dirty pages over 10 s (dirty_decay_ms)."""
 
@@ -36,6 +38,15 @@ def _work(redis: Redis) -> None:
     redis.fill(100_000, 300, "third")
 
 
+def _follows(attached: "subprocess.Popen[bytes]", trace: Path) -> bool:
+    """Wait until ptescope follows, which shows in the trace that it begins to write."""
+    deadline = time.monotonic() + _SECONDS_TO_FOLLOW
+    while attached.poll() is None and not trace.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    return attached.poll() is None
+
+
 def main() -> int:
     """Returns the exit status of `ptescope attach` or `ptescope report`."""
     ptescope = str(Path(sys.executable).parent / "ptescope")
@@ -47,8 +58,7 @@ def main() -> int:
         _say("ptescope attach -p <pid of redis-server> -o redis.arrows")
         attached = subprocess.Popen([*command, *sys.argv[1:]])
         try:
-            time.sleep(3)
-            if attached.poll() is None:
+            if _follows(attached, trace):
                 _work(redis)
         finally:
             attached.send_signal(signal.SIGINT)

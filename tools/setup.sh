@@ -73,6 +73,9 @@ setup() {
             .venv/bin/python -m pip install --disable-pip-version-check -e ".${2:+[$2]}"
         touch .venv/ready ".venv/ready${2:+-$2}"
     fi
-    step "load the shadow table (compiled the first time, about a minute)" \
-        .venv/bin/python -c 'from shadow.precompile import prepare; prepare()'
+    # Without an extra, ptescope itself compiles while it follows.
+    if [ -n "$2" ]; then
+        step "load the shadow table (compiled the first time, about a minute)" \
+            .venv/bin/python -c 'from shadow.precompile import prepare; prepare()'
+    fi
 }

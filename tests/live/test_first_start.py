@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,10 +34,10 @@ def actor() -> Iterator[Actor]:
     actor.close()
 
 
-def _follow(pid: int, cache: Path) -> "subprocess.Popen[str]":
-    """An `attach` of a second that follows by now."""
+def _follow(pid: int, cache: Path, *options: str) -> "subprocess.Popen[str]":
+    """An `attach` that follows by now."""
     program = subprocess.Popen(
-        [_PTESCOPE, "attach", "-p", str(pid), "-d", "1", "--json", "--slots"],
+        [_PTESCOPE, "attach", "-p", str(pid), "--json", "--slots", *options],
         env=os.environ | {"PTESCOPE_CACHE": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,6 +52,7 @@ def _follow(pid: int, cache: Path) -> "subprocess.Popen[str]":
 
 
 def test_it_keeps_the_events_while_it_compiles(actor: Actor, tmp_path: Path) -> None:
+    """Ctrl-C ends the run with its report then, too."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with _follow(actor.pid, tmp_path) as program:
         assert not [*tmp_path.glob("*/complete-*")], "nothing was compiled"
@@ -60,7 +62,10 @@ def test_it_keeps_the_events_while_it_compiles(actor: Actor, tmp_path: Path) -> 
         for slot in range(_SLOTS // 2):
             actor.advise(_BASE + slot * SLOT, mmap.PAGESIZE, mmap.MADV_DONTNEED)
         assert not [*tmp_path.glob("*/complete-*")], "it was compiled before the calls"
-        out, _ = program.communicate(timeout=600)
+        program.send_signal(signal.SIGINT)
+        out, said = program.communicate(timeout=600)
+    assert program.returncode == 0
+    assert "the report waits for the compiler" in said
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     (process,) = json.loads(out)["processes"]
     assert process["window"]["events"]["dontneed"] == _SLOTS // 2
@@ -73,7 +78,7 @@ def test_it_keeps_the_events_while_it_compiles(actor: Actor, tmp_path: Path) -> 
     seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     assert seconds <= _MOST_SECONDS
 
-    with _follow(actor.pid, tmp_path) as program:
+    with _follow(actor.pid, tmp_path, "-d", "1") as program:
         assert program.stdout
         program.stdout.read()
         _, status, used = os.wait4(program.pid, 0)

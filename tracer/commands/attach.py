@@ -185,14 +185,12 @@ def run_tree(
 
 
 def _start(session: Session, preparation: Preparation, stop: Stop) -> None:
-    """Keep events until the table is compiled, and start the session.
-
-    Raises:
-        KeyboardInterrupt: a signal has come, and nothing is known yet.
-    """
+    """Keep events until the table is compiled, and start the session."""
+    waits = False
     while not preparation.done():
-        if stop():
-            raise KeyboardInterrupt
+        if stop() and not waits:
+            waits = True
+            complain("the report waits for the compiler; Ctrl-C again ends without a report")
         session.hold()
         time.sleep(_PAUSE)
     preparation.finish()
