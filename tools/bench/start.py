@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from shadow.snapshot import Kernel, Process
 from shadow.table.page_set import Pages
 from shadow.table.state import VMA, HugePages, VmaFlag
 from shadow.trace import TraceFile
+from tools.bench.peak import peak_kib
 
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _WINDOW = 0.5
@@ -44,7 +46,7 @@ class _Run(NamedTuple):
         followed: seconds until it says that it follows the process; None: it never says so.
         seconds: the whole run.
         processor: seconds of processor time, with those of its children.
-        mib: its largest resident set, or that of a child if larger.
+        mib: its largest resident set.
     """
 
     followed: float | None
@@ -54,24 +56,28 @@ class _Run(NamedTuple):
 
 
 def _run(*arguments: str, **environment: str) -> _Run:
-    begin, followed = time.monotonic(), None
+    begin, followed, peak, said = time.monotonic(), None, 0, b""
     with subprocess.Popen(
         [_PTESCOPE, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
         env=os.environ | environment,
     ) as program:
         assert program.stderr
-        for line in program.stderr:
-            if line.startswith("ptescope: following "):
+        os.set_blocking(program.stderr.fileno(), False)
+        while os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            peak = max(peak, peak_kib(program.pid))
+            with suppress(BlockingIOError):
+                said += os.read(program.stderr.fileno(), 1 << 16)
+            if followed is None and b"ptescope: following " in said:
                 followed = time.monotonic() - begin
+            time.sleep(0.005)
         _, status, used = os.wait4(program.pid, 0)
         seconds = time.monotonic() - begin
         program.returncode = os.waitstatus_to_exitcode(status)
     if program.returncode:
         raise SystemExit(f"{arguments} ended with status {program.returncode}")
-    return _Run(followed, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return _Run(followed, seconds, used.ru_utime + used.ru_stime, peak / 1024)
 
 
 @dataclass(frozen=True)
