@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def _stamp(folder: Path) -> Path:
     """
     context: Any = cpu_target.target_context
     sources = [(str(path), path.stat().st_mtime_ns) for path in SOURCES]
-    made_for = repr((context.codegen().magic_tuple(), sources))
+    made_for = repr((sys.implementation.cache_tag, context.codegen().magic_tuple(), sources))
     return folder / f"complete-{hashlib.sha256(made_for.encode()).hexdigest()[:16]}"
 
 
@@ -79,11 +80,13 @@ def compile_into_cache() -> None:
 
 def _remove_unused(folder: Path, now: float) -> None:
     """Remove the machine code of versions that nobody has used for some time."""
-    for other in folder.parent.iterdir():
-        if other != folder and other.is_dir() and len(other.name) == len(folder.name):
-            used = max(path.stat().st_mtime for path in (other, *other.glob("complete-*")))
-            if now - used > _SECONDS_UNUSED:
-                shutil.rmtree(other, ignore_errors=True)
+    for lock in folder.parent.glob("*/lock"):
+        other = lock.parent
+        if other == folder or not re.fullmatch("[0-9a-f]{16}", other.name):
+            continue
+        used = max(path.stat().st_mtime for path in (lock, *other.glob("complete-*")))
+        if now - used > _SECONDS_UNUSED:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 class Preparation:
@@ -104,8 +107,11 @@ class Preparation:
             "ptescope: compiling %s. Saved in %s, so later starts take a second.", _WHAT, folder
         )
         self._compiler = subprocess.Popen(
-            [sys.executable, "-c", _COMPILE, *sys.path],
+            # -I: import nothing from the current folder.
+            [sys.executable, "-I", "-c", _COMPILE, *sys.path],
+            process_group=0,  # Ctrl-C of a terminal does not reach it; it ends with the caller
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # if it fails, `finish` compiles, and raises the error
         )
 

@@ -4,6 +4,7 @@
 All of it is plain data; nothing here reads a running system.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from shadow.geometry import PAGE, SLOT
 from shadow.mapping_names import MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse
+from shadow.memory_limit import NoRoomError
 from shadow.snapshot import Allocator, Snapshot
 from shadow.table.state import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
@@ -215,7 +217,9 @@ class Evidence:
         """The outcome of the history under a change; None without a credible `baseline`."""
         if self.baseline is None or self.future is None:
             return None
-        return simulate(self.future, change)
+        with suppress(NoRoomError):
+            return simulate(self.future, change)
+        return None
 
     @property
     def late(self) -> bool:

@@ -104,8 +104,15 @@ class _LazyCache:
         self._opened.flush()
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """The machine code for these types, if the cache has it."""
-        return self._opened.load_overload(signature, target)
+        """The machine code for these types, if the cache has it.
+
+        A damaged file, as a crash of the machine leaves it, is replaced.
+        """
+        try:
+            return self._opened.load_overload(signature, target)
+        except Exception:
+            self.flush()
+            return None
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Save machine code; if the disk is full, the next start compiles again."""
@@ -131,9 +138,8 @@ def compiled(function: _Function) -> _Function:
 def inlined(function: _Function) -> _Function:
     """Compile `function` and inline it into its callers; for code that nearly every event runs.
 
-    A call passes some 60 words, the descriptions of eight arrays, so calls dominate the
-    cost of an event: 65 ns with them, 15 ns without. Inlining doubles the compiler's time
-    from 25 to 50 s, once on a machine.
+    Calls would dominate the cost of an event. Inlining everything would triple the compiler's
+    time, so code that is not on the way of a fault is called.
     """
     return _with(function, forceinline=True)
 
@@ -155,7 +161,7 @@ def _not_kept(why: str) -> None:
 
 
 class _Announcement(event.Listener):
-    """Logs a message when numba compiles the first function.
+    """Logs a message when numba compiles the first function, and lets signals end the process.
 
     Args:
         what: the code to compile, and the time that this takes.
@@ -163,6 +169,7 @@ class _Announcement(event.Listener):
 
     def __init__(self, what: str) -> None:
         self._what, self._said = what, False
+        self._handlers: dict[int, Any] = {}
 
     def on_start(self, event: object) -> None:  # noqa: ARG002
         """numba begins to compile a function that is not in the cache."""
@@ -174,31 +181,35 @@ class _Announcement(event.Listener):
         if folder is None:
             kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
         _log.warning("ptescope: compiling %s. %s", self._what, kept)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._handlers[number] = signal.signal(number, signal.SIG_DFL)
 
     def on_end(self, event: object) -> None:
         """numba has compiled a function."""
 
+    def restore(self) -> None:
+        """Handle signals as before."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
 
 @contextmanager
 def compiling(what: str) -> Iterator[None]:
-    """Log a message if this block compiles, and let SIGINT and SIGTERM end the process at once.
+    """Log a message if this block compiles, and let SIGINT and SIGTERM then end the process.
 
     A handler in Python would wait until the compiler returns.
 
     Args:
         what: the code to compile, and the time that this takes.
     """
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                handlers[number] = signal.signal(number, signal.SIG_DFL)
+    announcement = _Announcement(what)
     try:
-        with event.install_listener("numba:compile", _Announcement(what)):
+        with event.install_listener("numba:compile", announcement):
             yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        announcement.restore()
 
 
 def forget_compiling() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from shadow.events import EventBatch, Kind
 from shadow.geometry import PAGE_SHIFT
+from shadow.memory_limit import NoRoomError
 from shadow.table.jit import compiled, inlined, signed
 from shadow.whatif.free_runs import divide
 from shadow.whatif.purge_index import number_of, purged_by
@@ -32,6 +33,8 @@ FOREVER = 1 << 62
 """A delay that lasts until the process is idle."""
 _END = (1 << 63) - 1
 """A time after the delay of all waiting memory."""
+_ROOM = (2, 16, 128)
+"""Events that the transform may make of each; small histories may need more."""
 _STEPS = 200
 _SHORTEST_STEP_NS = 1_000_000
 _BATCH_PAGES = 1024
@@ -95,6 +98,10 @@ def _hold(w: Waiting, events: EventBatch) -> None:
             page = number_of(w.start, w.end, w.first, begin)
             if page >= 0:
                 divide(w.runs, page)
+        if w.numbers[At.OUT] == len(w.out):
+            w.numbers[At.FULL] = 1
+        if w.numbers[At.FULL]:
+            return
         w.out[w.numbers[At.OUT]] = event
         w.numbers[At.OUT] += 1
     if w.numbers[At.INTERVAL]:
@@ -125,16 +132,22 @@ def delayed_purge(
         steps: whether to purge a part in steps during the delay.
 
     Returns:
-        (m,) of `EVENT`, m at most 2 n.
+        (m,) of `EVENT`. A purge over several mappings becomes one purge for each.
+
+    Raises:
+        NoRoomError: the purges become too many.
     """
     ranges = purged_by(events)
     if ranges.pages == 0:
         return events
-    waiting = nothing_waits(events, ranges, _smootherstep())
-    numbers = waiting.numbers
-    numbers[At.WAIT] = wait_ns
-    numbers[At.LIMIT] = limit_bytes >> PAGE_SHIFT or FOREVER
-    if steps:
-        numbers[At.INTERVAL] = max(wait_ns // _STEPS, _SHORTEST_STEP_NS)
-    _hold(waiting, events)
-    return waiting.out[: numbers[At.OUT]].copy()
+    for factor in _ROOM:
+        waiting = nothing_waits(events, ranges, _smootherstep(), factor * len(events))
+        numbers = waiting.numbers
+        numbers[At.WAIT] = wait_ns
+        numbers[At.LIMIT] = limit_bytes >> PAGE_SHIFT or FOREVER
+        if steps:
+            numbers[At.INTERVAL] = max(wait_ns // _STEPS, _SHORTEST_STEP_NS)
+        _hold(waiting, events)
+        if not numbers[At.FULL]:
+            return waiting.out[: numbers[At.OUT]].copy()
+    raise NoRoomError("delayed purges fall into too many parts")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
-from shadow.geometry import PAGE_SHIFT
+from shadow.geometry import PAGE, PAGE_SHIFT
 from shadow.table.jit import compiled, signed
 
 __all__ = ("Purged", "number_of", "purged_by")
@@ -28,12 +28,12 @@ class Purged(NamedTuple):
 
 
 def purged_by(events: EventBatch) -> Purged:
-    """The union of all MADV_DONTNEED ranges in `events`; adjacent ranges are merged."""
+    """The union of all MADV_DONTNEED ranges in `events`, in pages; adjacent ones are merged."""
     purges = events[events["kind"] == Kind.DONTNEED]
-    start = purges["address"].astype(np.int64)
-    order = np.argsort(start, kind="stable")
-    start = start[order]
-    end = start + purges["length"].astype(np.int64)[order]
+    address = purges["address"].astype(np.int64)
+    order = np.argsort(address, kind="stable")
+    start = address[order] & -PAGE
+    end = (address + purges["length"].astype(np.int64))[order] + PAGE - 1 & -PAGE
     reach = np.maximum.accumulate(end) if len(end) else end
     fresh = np.ones(len(start), np.bool_)
     fresh[1:] = start[1:] > reach[:-1]

@@ -53,7 +53,9 @@ class At(IntEnum):
     """Number of pages that waited, or were allowed to, after the last step."""
     EPOCH = 10
     """Time of the last step, ns."""
-    COUNT = 11
+    FULL = 11
+    """1: `out` was too short for the events."""
+    COUNT = 12
 
 
 class Waiting(NamedTuple):
@@ -82,6 +84,9 @@ def _purge(w: Waiting, low: int, high: int, time: int) -> None:
         set_freed(w.runs, page, 0)
     w.numbers[At.HELD] -= high - low
     at = w.numbers[At.OUT]
+    if at == len(w.out):
+        w.numbers[At.FULL] = 1
+        return
     w.out[at].time = min(time, w.numbers[At.LAST])
     w.out[at].address = w.runs.address[low]
     w.out[at].length = (high - low) << PAGE_SHIFT
@@ -113,8 +118,10 @@ def take_oldest(w: Waiting, time: int) -> None:
 @inlined
 def free(w: Waiting, begin: int, length: int, now: int) -> None:
     """Free a range, which waits from now on."""
-    page = number_of(w.start, w.end, w.first, begin)
-    beyond = page + (length >> PAGE_SHIFT)
+    now = max(now, 1)  # 0: a page does not wait
+    first = begin & -PAGE
+    page = number_of(w.start, w.end, w.first, first)
+    beyond = page + ((begin + length + PAGE - 1 - first) >> PAGE_SHIFT)
     for number in range(page, beyond):
         if freed_at(w.runs, number) == 0:
             w.numbers[At.HELD] += 1
@@ -146,8 +153,8 @@ def _addresses(ranges: Purged) -> Numbers:
     return address
 
 
-def nothing_waits(events: EventBatch, ranges: Purged, curve: Curve) -> Waiting:
-    """The state before the first event; see `Waiting.curve`."""
+def nothing_waits(events: EventBatch, ranges: Purged, curve: Curve, room: int) -> Waiting:
+    """The state before the first event; see `Waiting.curve`; `room` is the length of `out`."""
     numbers = np.zeros(At.COUNT, np.int64)
     numbers[At.TGID] = events["tgid"][0]
     numbers[At.EPOCH] = events["time"][0]
@@ -159,7 +166,7 @@ def nothing_waits(events: EventBatch, ranges: Purged, curve: Curve) -> Waiting:
         first=ranges.first,
         runs=new_free_runs(_addresses(ranges)),
         queue=np.empty((purges, 3), np.int64),
-        out=np.empty(2 * len(events), EVENT),
+        out=np.empty(room, EVENT),
         numbers=numbers,
         backlog=np.zeros(len(curve), np.int64),
         curve=curve,

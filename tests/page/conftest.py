@@ -26,9 +26,12 @@ _LARGE = 100_000, 400_000
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """A browser; without one, tests are skipped, or fail if PTESCOPE_LIVE=1."""
+    """A browser; without one, tests are skipped, or fail if PTESCOPE_LIVE=1.
+
+    It has an event loop in this thread, which other modules could not run theirs beside.
+    """
     missing = None
     if os.environ.get("PTESCOPE_NO_BROWSER"):
         pytest.skip("PTESCOPE_NO_BROWSER is set")

@@ -178,9 +178,13 @@ def test_nothing_is_wider_than_the_window(
 
 def test_it_prints(small: Path, open_page: Open) -> None:
     page = open_page(small, color_scheme="dark")
-    pdf = page.pdf()
-    assert pdf.startswith(b"%PDF")
     legend = page.locator(".legend canvas").count()  # the charts are lines, not images
+    for _ in range(20):  # a busy machine paints late
+        pdf = page.pdf()
+        if pdf.count(b"/Subtype /Image") > legend:
+            break
+        page.wait_for_timeout(500)
+    assert pdf.startswith(b"%PDF")
     assert pdf.count(b"/Subtype /Image") > legend, "the map is missing"
     assert page.evaluate("document.documentElement.dataset.theme") is None
     page.emulate_media(media="print")

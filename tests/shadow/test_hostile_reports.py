@@ -99,7 +99,7 @@ _WITHOUT_TEXT_FROM_OUTSIDE = {
     "right", "share", "size", "slot_map", "sparkline", "write_parquet",
 }  # fmt: skip
 _OF_THE_PAGE = {
-    "assets", "columns_of", "host_data", "live_page", "live_process_data", "packed",
+    "assets", "columns_of", "flame_tree", "host_data", "live_page", "live_process_data", "packed",
     "process_data", "report_page",
 }  # fmt: skip
 """These make JSON inside a page, whose scripts escape it: tests/page tries them in a browser."""

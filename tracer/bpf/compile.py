@@ -77,7 +77,8 @@ def _compiled(sources: tuple[Path, ...], defines: tuple[str, ...]) -> BpfObject:
 def _digest(sources: tuple[Path, ...], defines: tuple[str, ...]) -> str:
     digest = hashlib.sha256("\0".join(defines).encode())
     digest.update(repr(os.uname()[2:]).encode())
-    for path in (*sources, *sorted(BPF_FOLDER.glob("include/**/*.h"))):
+    ours = (BPF_FOLDER / name for name in ("compiler.py", "object.py", "syscall.py"))
+    for path in (*sources, *sorted(BPF_FOLDER.glob("include/**/*.h")), *ours):
         digest.update(path.read_bytes())
     found = importlib.util.find_spec("bcc")
     if found and found.origin:
@@ -88,7 +89,7 @@ def _digest(sources: tuple[Path, ...], defines: tuple[str, ...]) -> str:
 
 def _compile_elsewhere(sources: tuple[Path, ...], defines: tuple[str, ...]) -> BpfObject:
     done = subprocess.run(
-        [sys.executable, "-c", _COMPILE],
+        [sys.executable, "-I", "-c", _COMPILE],  # -I: import nothing from the current folder
         input=json.dumps([sys.path, [str(path) for path in sources], defines]),
         capture_output=True,
         text=True,
@@ -96,7 +97,10 @@ def _compile_elsewhere(sources: tuple[Path, ...], defines: tuple[str, ...]) -> B
         check=False,
     )
     if done.returncode == 0:
-        return BpfObject.from_json(done.stdout)
+        try:
+            return BpfObject.from_json(done.stdout)
+        except ValueError as error:
+            raise UnsupportedHostError(f"The BPF program cannot be compiled: {error}.") from error
     compiles = " error: " not in done.stderr
     if "Operation not permitted" in done.stderr or (compiles and os.geteuid() != 0):
         raise NotPermittedError(

@@ -29,7 +29,15 @@ __all__ = ("BPF_FOLDER", "BpfProgram")
 _CONSTANT = struct.Struct("<i")
 _CONSTANT_AT = 4
 """Where an instruction has its constant, bytes."""
+_PLACEHOLDER = 0x5EC2E7C0DE5EC000
+"""The first of the numbers that stand for late macros in compiled programs."""
 _KEYS = {4: struct.Struct("<I"), 8: struct.Struct("<Q")}
+
+
+def _load_64(value: int) -> tuple[bytes, bytes]:
+    """The two halves of a constant of 64 bits, 8 bytes apart in the code."""
+    packed = value.to_bytes(8, "little")
+    return packed[:4], packed[4:]
 
 
 class BpfProgram:
@@ -38,14 +46,23 @@ class BpfProgram:
     Args:
         sources: the BPF C, in the order in which it is compiled.
         defines: macros for the compiler.
+        late: macros of 64 bits whose values are not in the compiled program, because they change
+            with each run.
 
     Raises:
         UnsupportedHostError: the program does not compile on this host.
         NotPermittedError: the kernel refuses the program for lack of rights.
     """
 
-    def __init__(self, sources: Sequence[Path], defines: Mapping[str, int]) -> None:
-        self._object = compiled(sources, defines)
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        defines: Mapping[str, int],
+        late: Mapping[str, int] | None = None,
+    ) -> None:
+        places = {name: _PLACEHOLDER + number for number, name in enumerate(late or {})}
+        self._late = dict(enumerate((late or {}).values(), _PLACEHOLDER))
+        self._object = compiled(sources, {**defines, **places})
         self._maps: dict[str, int] = {}
         self._links: list[int] = []
         self._loaded: list[int] = []
@@ -119,6 +136,13 @@ class BpfProgram:
         code = bytearray(function.code)
         for at, used in function.maps:
             _CONSTANT.pack_into(code, at + _CONSTANT_AT, self._maps[used])
+        for place, value in self._late.items():
+            stands = _load_64(place)
+            at = code.find(stands[0])
+            while at >= 0:
+                if at % 8 == _CONSTANT_AT and code[at + 8 : at + 12] == stands[1]:
+                    code[at : at + 4], code[at + 8 : at + 12] = _load_64(value)
+                at = code.find(stands[0], at + 1)
         return bytes(code)
 
     def load(self, name: str) -> int:

@@ -40,6 +40,8 @@ _SECONDS_TO_LOAD = 0.3
 """Seconds after which a new program has loaded its libraries."""
 LAST_PATIENCE_NS = 2_000_000_000
 """Longest time for the last audit; it checks the reported numbers, so it may take longer."""
+_OLD_NS = 1_000_000_000
+"""Age at which a reading no longer shows what the process does without events."""
 _MOST_HELD = 256 << 20
 """Bytes of the events that may wait for the compiler."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
@@ -165,7 +167,7 @@ class Session:
         self.start()
 
     def read(self, pending: EventBatch | None = None) -> None:
-        """Read the process's state, for `start`; this needs no compiled code.
+        """Read the process's state, for `start`; an exact reader needs no compiled code.
 
         Args:
             pending: see `seed`.
@@ -175,7 +177,7 @@ class Session:
         try:
             added_at = self._probes.added_at(self.target.pid)
             self._first = read_state(self.target, self.reader, self._held, self._read, added_at)
-            self._held = [self._first.new]
+            self._held = []
         except _ENDED:
             self._seeded_by("none")
 
@@ -189,13 +191,14 @@ class Session:
 
         The kernel counts the events that the ring cannot take.
         """
-        if sum(batch.nbytes for batch in self._held) < _MOST_HELD:
-            self._held.append(self._read())
+        if sum(batch.nbytes for batch in self._held) < _MOST_HELD and len(events := self._read()):
+            self._held.append(events)
 
     def start(self) -> None:
         """Start the shadow from the state of `read`."""
         first, self._first = self._first, None
         if first is not None:
+            self.hold()
             try:
                 self._start_from(first)
             except _ENDED:
@@ -215,17 +218,20 @@ class Session:
         if first.moved:
             self._note("It moved mappings during every first reading: everything is read again.")
         self.engine.apply(first.seed)
-        self._probes.set_space(self.target.pid, self.reader.space(self.target))
+        with suppress(*_ENDED):
+            self._probes.set_space(self.target.pid, self.reader.space(self.target))
         if (first.seed.vmas["flags"] & UFFD_FLAGS).any():
             self._note_userfaultfd()
         self._description.schedule(_SECONDS_TO_LOAD)
         self._auditor.seeding()
         self._count_only(first.old)
-        self._apply(self._take_held())
+        self._apply(first.new)
         self._auditor.seeded(first.pte_kib)
-        if first.moved:
-            self._auditor.distrust()
         self._seeded_by("census" if self.reader.exact else "counted")
+        self._apply(self._take_held())
+        old = time.monotonic_ns() - first.seed.time > _OLD_NS
+        if first.moved or old:
+            self._auditor.distrust()
 
     def _seeded_by(self, how: str) -> None:
         self._update(kernel=replace(self.engine.facts.kernel, seed=how))

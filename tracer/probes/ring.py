@@ -13,6 +13,7 @@ that is read before the data and is not BUSY proves that the data is complete.
 
 import mmap
 import struct
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -89,5 +90,6 @@ class Ring:
     def close(self) -> None:
         """Unmap the ring."""
         del self._data
-        self._producer.close()
+        with suppress(BufferError):  # an interrupted read still has a view
+            self._producer.close()
         self._consumer.close()

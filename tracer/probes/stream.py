@@ -175,9 +175,10 @@ class Probes:
         btf = kernel_btf()
         defines, unknown = _defines(btf, ring_bytes, levels, stack_ring_bytes)
         self.stacks: StackSampling | None = None
-        self._program = BpfProgram([BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines)
+        self._program = BpfProgram(
+            [BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines, {"FILE_SALT": SALT}
+        )
         try:
-            self._program.update("file_salt", 0, SALT.to_bytes(8, "little"))
             self.attachments = Attachments(self._program, btf, unknown, backend)
             self.ring = Ring(self._program.map_fd("ring"), ring_bytes)
             if stack_ring_bytes:

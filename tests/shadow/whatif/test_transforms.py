@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.geometry import PAGE, SLOT
+from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
 from shadow.table.state import VMA, VmaFlag
 from shadow.table.table import Table
@@ -186,3 +187,24 @@ def test_a_history_that_begins_anew_or_has_a_gap_is_not_run() -> None:
     gap = _future([*_touch(0, 1), (Kind.LOSS, 0, 1)])
     assert gap.lost == PAGE  # the length of a loss is the number of lost events
     assert not gap.usable()
+
+
+def test_purges_over_many_mappings_fit() -> None:
+    """A purge becomes one for each mapping that it covers."""
+    maps: list[Step] = [(Kind.MAP, page, 1) for page in range(100)]
+    purges: list[Step] = [(Kind.DONTNEED, 0, 100)] * 50
+    events = delayed_purge(_future([*maps, *purges]).events, _SECOND // 2)
+    assert np.count_nonzero(events["kind"] == Kind.DONTNEED) == 50 * 100
+    many: list[Step] = [(Kind.MAP, page, 1) for page in range(1000)]
+    with pytest.raises(NoRoomError):
+        delayed_purge(_future([*many, *[(Kind.DONTNEED, 0, 1000)] * 1000]).events, 1)
+
+
+@pytest.mark.parametrize("time", [0, 1])
+@pytest.mark.parametrize("length", [1, PAGE - 1, PAGE, 5 * PAGE + 1, 1000 * PAGE])
+def test_a_purge_at_any_time_of_any_length_is_one_purge(time: int, length: int) -> None:
+    events = np.zeros(1, EVENT)
+    events["kind"], events["address"], events["length"] = Kind.DONTNEED, _BASE, length
+    events["time"] = time
+    (purge,) = delayed_purge(events, _SECOND)
+    assert purge["length"] == -(-length // PAGE) * PAGE

@@ -16,13 +16,9 @@ static __always_inline u64 file_of(u64 fd) {
     return field(field(table, FDTABLE_FD) + 8 * fd, 0);
 }
 
-// The secret of this run, which is no macro so that the compiled program serves every run.
-BPF_ARRAY(file_salt, u64, 1);
-
+// FILE_SALT is the secret of this run, which the loader writes into the compiled program.
 static __always_inline u32 identity_of(u64 file) {
-    u32 first = 0;
-    u64 *salt = file_salt.lookup(&first);
-    return salt ? ((file ^ *salt) * 0x9E3779B97F4A7C15ULL) >> 34 : 0;
+    return ((file ^ FILE_SALT) * 0x9E3779B97F4A7C15ULL) >> 34;
 }
 
 // The kind of memory that a mapping of the file has, as bits of `aux` of MAP.
