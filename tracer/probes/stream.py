@@ -107,7 +107,7 @@ _OF_EVENTS = (
 
 
 def _defines(
-    btf: Btf, ring_bytes: int, levels: int, stack_ring_bytes: int
+    btf: Btf, ring_bytes: int, levels: int, stack_ring_bytes: int, backend: Backend | None
 ) -> tuple[dict[str, int], list[str]]:
     """The macros of the BPF C, and the names of those without a value on this kernel."""
     needed = btf.require(_MEMBERS.values())
@@ -132,9 +132,11 @@ def _defines(
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
     defines["USER_LIMIT"] = user_address_limit(levels)
-    if stack_ring_bytes:
+    if stack_ring_bytes or backend is Backend.RAW_TRACEPOINT:
+        # The program of all calls is too large for 6.1's verifier without the code for stacks,
+        # which makes it forget values. Without a rate, that code takes no stacks.
         defines["WITH_STACKS"] = 1
-        defines["STACK_RING_PAGES"] = stack_ring_bytes // mmap.PAGESIZE
+        defines["STACK_RING_PAGES"] = max(stack_ring_bytes // mmap.PAGESIZE, 1)
         defines["LEVELS"] = levels
     return defines, unknown
 
@@ -173,7 +175,7 @@ class Probes:
         stack_ring_bytes: int = 0,
     ) -> None:
         btf = kernel_btf()
-        defines, unknown = _defines(btf, ring_bytes, levels, stack_ring_bytes)
+        defines, unknown = _defines(btf, ring_bytes, levels, stack_ring_bytes, backend)
         self.stacks: StackSampling | None = None
         self._program = BpfProgram(
             [BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines, {"FILE_SALT": SALT}
