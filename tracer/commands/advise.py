@@ -19,7 +19,7 @@ from tracer.capabilities import drop_capabilities
 from tracer.commands.advised import Advised, add_keep, advise_on_traces
 from tracer.commands.argument_types import pid, seconds
 from tracer.commands.courses import Courses
-from tracer.commands.options import add_backend, add_max_memory
+from tracer.commands.options import add_backend, add_max_memory, add_traces
 from tracer.commands.output import print_report
 from tracer.commands.page import HtmlPage, add_html
 from tracer.follow.loop import Stop, follow
@@ -64,12 +64,7 @@ class AdviseCommand:
             metavar="SECONDS",
             help=f"follow it for this time, or until Ctrl-C (default: {_SECONDS:g})",
         )
-        source.add_argument(
-            "traces",
-            nargs="*",
-            metavar="TRACE",
-            help="a trace, a folder of *.arrows, a pattern, or a URL of these",
-        )
+        add_traces(source, nargs="*")
         report = parser.add_argument_group("report")
         report.add_argument(
             "--detail",

@@ -9,7 +9,7 @@ from tracer.commands.argument_types import natural, size
 from tracer.probes.sources import Backend
 from tracer.stacks.libdw import libdw
 
-__all__ = ("add_backend", "add_max_memory", "add_stacks", "stack_rate")
+__all__ = ("add_backend", "add_max_memory", "add_stacks", "add_traces", "stack_rate")
 
 _STACK_RATE = 1000
 _MOST_STACKS = 100_000
@@ -44,6 +44,16 @@ def add_max_memory(parser: _ActionsContainer) -> None:
         metavar="SIZE",
         help="memory that the page tables of a trace may take; a trace that claims more counts as "
         "damaged (default: 512M)",
+    )
+
+
+def add_traces(parser: _ActionsContainer, *, nargs: str) -> None:
+    """Declare the traces of a command that takes many; see `shadow.replay.find_traces`."""
+    parser.add_argument(
+        "traces",
+        nargs=nargs,
+        metavar="TRACE",
+        help="a trace, a folder of *.arrows, a pattern, or a URL of these",
     )
 
 

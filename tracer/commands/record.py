@@ -4,7 +4,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tracer.commands.attach import prepare_target, run_tree
+from tracer.commands.followed_tree import prepare_target, run_tree
 from tracer.follow.loop import Stop
 from tracer.terminal import complain
 

@@ -22,7 +22,7 @@ from shadow.report.summary_table import as_row, summary_table, write_parquet
 from shadow.report.text import interval_header, interval_row, render
 from shadow.snapshot import Snapshot, document
 from tracer.commands.argument_types import natural, seconds
-from tracer.commands.options import add_max_memory
+from tracer.commands.options import add_max_memory, add_traces
 from tracer.commands.output import print_report
 from tracer.terminal import complain, say
 
@@ -41,12 +41,7 @@ class ReplayCommand:
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         source = parser.add_argument_group("traces")
-        source.add_argument(
-            "traces",
-            nargs="+",
-            metavar="TRACE",
-            help="a trace, a folder of *.arrows, a pattern, or a URL of these",
-        )
+        add_traces(source, nargs="+")
         source.add_argument(
             "--at",
             type=seconds,

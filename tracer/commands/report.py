@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shadow.report.page.data import Source
 from tracer.commands.advised import add_keep, advise_on_traces
-from tracer.commands.options import add_max_memory
+from tracer.commands.options import add_max_memory, add_traces
 from tracer.commands.page import HtmlPage
 from tracer.terminal import complain
 
@@ -24,12 +24,7 @@ class ReportCommand:
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         source = parser.add_argument_group("traces")
-        source.add_argument(
-            "traces",
-            nargs="+",
-            metavar="TRACE",
-            help="a trace, a folder of *.arrows, a pattern, or a URL of these",
-        )
+        add_traces(source, nargs="+")
         add_keep(source)
         add_max_memory(source)
         output = parser.add_argument_group("output")
