@@ -7,7 +7,6 @@ takes half a GiB of memory, and the caller can follow a process meanwhile.
 
 import fcntl
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -22,18 +21,17 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from shadow.events import EVENT
-from shadow.table.jit import SOURCES, cache_place, compiling, forget_compiling
+from shadow.isolated_python import isolated_python
+from shadow.table.jit import SOURCES, announce, cache_place, compiling, forget_compiling
 from shadow.table.state import VMA
 from shadow.table.table import Table
 
 __all__ = ("Preparation", "prepare")
 
-_log = logging.getLogger("ptescope")
 _WHAT = "the shadow table, about a minute"
 _COMPILE = """
-import ctypes, sys
+import ctypes
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: end with the caller
-sys.path[:] = sys.argv[1:]
 from shadow.precompile import compile_into_cache
 compile_into_cache()
 """
@@ -103,12 +101,9 @@ class Preparation:
         with suppress(OSError):
             os.utime(_stamp(folder))  # raises unless it exists
             return
-        _log.warning(
-            "ptescope: compiling %s. Saved in %s, so later starts take a second.", _WHAT, folder
-        )
+        announce(_WHAT)
         self._compiler = subprocess.Popen(
-            # -I: import nothing from the current folder.
-            [sys.executable, "-I", "-c", _COMPILE, *sys.path],
+            isolated_python(_COMPILE),
             process_group=0,  # Ctrl-C of a terminal does not reach it; it ends with the caller
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

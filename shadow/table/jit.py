@@ -30,6 +30,7 @@ from shadow.cache_folder import VARIABLE, cache_folder
 
 __all__ = (
     "SOURCES",
+    "announce",
     "cache_place",
     "compiled",
     "compiling",
@@ -160,6 +161,19 @@ def _not_kept(why: str) -> None:
     )  # fmt: skip
 
 
+def announce(what: str) -> None:
+    """Log that the compiler runs, and where its result is saved.
+
+    Args:
+        what: the code to compile, and the time that this takes.
+    """
+    folder, refused = cache_place()
+    kept = f"Saved in {folder}, so later starts take a second."
+    if folder is None:
+        kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
+    _log.warning("ptescope: compiling %s. %s", what, kept)
+
+
 class _Announcement(event.Listener):
     """Logs a message when numba compiles the first function, and lets signals end the process.
 
@@ -176,11 +190,7 @@ class _Announcement(event.Listener):
         if self._said:
             return
         self._said = True
-        folder, refused = cache_place()
-        kept = f"Saved in {folder}, so later starts take a second."
-        if folder is None:
-            kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
-        _log.warning("ptescope: compiling %s. %s", self._what, kept)
+        announce(self._what)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from shadow.geometry import PAGE
 from shadow.table.jit import compiled, inlined, signed
 from shadow.whatif.bit_tree import BitTree, add, first_from, full_bit_tree, last_until, remove
+from shadow.whatif.purge_index import Numbers
 
 __all__ = (
     "FreeRuns",
@@ -24,8 +25,6 @@ __all__ = (
     "newest",
     "set_freed",
 )
-
-Numbers = npt.NDArray[np.int64]
 
 
 class FreeRuns(NamedTuple):

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -18,21 +17,21 @@ from pathlib import Path
 
 from shadow.cache_folder import cache_folder
 from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
+from shadow.isolated_python import isolated_python
 from shadow.private_file import NewFile
 from tracer.bpf.object import BpfObject
 from tracer.capabilities import missing_capabilities
 
-__all__ = ("BPF_FOLDER", "compiled")
+__all__ = ("BPF_FOLDER", "compiled", "refused")
 
 BPF_FOLDER = Path(__file__).parent
 
 _COMPILE = """
-import json, sys
-paths, sources, defines = json.load(sys.stdin)
-sys.path[:] = paths
+import json
 from pathlib import Path
 from shadow.errors import PtescopeError
 from tracer.bpf.compiler import compile_object
+sources, defines = json.load(sys.stdin)
 try:
     sys.stdout.write(compile_object([*map(Path, sources)], defines).to_json())
 except PtescopeError as error:
@@ -89,8 +88,8 @@ def _digest(sources: tuple[Path, ...], defines: tuple[str, ...]) -> str:
 
 def _compile_elsewhere(sources: tuple[Path, ...], defines: tuple[str, ...]) -> BpfObject:
     done = subprocess.run(
-        [sys.executable, "-I", "-c", _COMPILE],  # -I: import nothing from the current folder
-        input=json.dumps([sys.path, [str(path) for path in sources], defines]),
+        isolated_python(_COMPILE),
+        input=json.dumps([[str(path) for path in sources], defines]),
         capture_output=True,
         text=True,
         errors="replace",
@@ -103,11 +102,16 @@ def _compile_elsewhere(sources: tuple[Path, ...], defines: tuple[str, ...]) -> B
             raise UnsupportedHostError(f"The BPF program cannot be compiled: {error}.") from error
     compiles = " error: " not in done.stderr
     if "Operation not permitted" in done.stderr or (compiles and os.geteuid() != 0):
-        raise NotPermittedError(
-            "The kernel refused to load the BPF program; "
-            f"{missing_capabilities('CAP_BPF', 'CAP_PERFMON')}."
-        )
+        raise refused()
     raise UnsupportedHostError(_reason(done.stderr))
+
+
+def refused() -> NotPermittedError:
+    """The error where the kernel refuses a BPF program or its maps for lack of rights."""
+    return NotPermittedError(
+        "The kernel refused to load the BPF program; "
+        f"{missing_capabilities('CAP_BPF', 'CAP_PERFMON')}."
+    )
 
 
 def _reason(said: str) -> str:

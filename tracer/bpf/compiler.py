@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from shadow.errors import UnsupportedHostError
+from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.object import BpfObject, Function, MapSpec
 from tracer.bpf.syscall import map_spec
 
-__all__ = ("BPF_FOLDER", "compile_object", "import_bcc")
-
-BPF_FOLDER = Path(__file__).parent
+__all__ = ("compile_object", "import_bcc")
 
 _PACKAGE = "apt-get install python3-bpfcc"
 _INSTRUCTION = struct.Struct("<BBhi")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
-from tracer.bpf.compile import BPF_FOLDER, compiled
+from shadow.errors import PtescopeError, UnsupportedHostError
+from tracer.bpf.compile import compiled, refused
 from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.perf_event import attach_kprobe, attach_tracepoint
 from tracer.bpf.syscall import (
@@ -22,9 +22,8 @@ from tracer.bpf.syscall import (
     update_element,
 )
 from tracer.bpf.tracefs import tracepoint_id
-from tracer.capabilities import missing_capabilities
 
-__all__ = ("BPF_FOLDER", "BpfProgram")
+__all__ = ("BpfProgram",)
 
 _CONSTANT = struct.Struct("<i")
 _CONSTANT_AT = 4
@@ -71,10 +70,7 @@ class BpfProgram:
                 self._maps[name] = create_map(name, spec)
         except PermissionError as error:
             self.close()
-            raise NotPermittedError(
-                "The kernel refused to load the BPF program; "
-                f"{missing_capabilities('CAP_BPF', 'CAP_PERFMON')}."
-            ) from error
+            raise refused() from error
         except OSError as error:
             self.close()
             raise UnsupportedHostError(

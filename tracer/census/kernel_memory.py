@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import UnsupportedHostError
-from tracer.bpf.program import BPF_FOLDER, BpfProgram
+from tracer.bpf.compile import BPF_FOLDER
+from tracer.bpf.program import BpfProgram
 from tracer.bpf.syscall import run_once
 
 __all__ = ("BATCH", "KernelMemory", "Words")

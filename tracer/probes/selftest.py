@@ -10,24 +10,19 @@ process. A source whose events do not arrive falls back to its next method.
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from shadow.events import EventBatch, Kind, kinds_of
+from shadow.isolated_python import isolated_python
 from tracer.probes.stream import Probes
 
 __all__ = ("SelfTest", "check", "verify_or_fall_back")
 
-_PROGRAM = (
-    f"import sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
-    "from tracer.probes.selftest_child.__main__ import main; main()"
-)
-"""Run without `site`, which would import much more."""
+_PROGRAM = "from tracer.probes.selftest_child.__main__ import main; main()"
 _SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
@@ -54,7 +49,7 @@ class _NotCheckedError(Exception):
 @contextmanager
 def _child() -> Iterator[subprocess.Popen[str]]:
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM],
+        isolated_python(_PROGRAM, "-S"),  # without `site`, which would import much more
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,7 +12,8 @@ from shadow.call_rules import DEFINES as CALL_RULE_MACROS
 from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
 from shadow.geometry import user_address_limit
 from tracer.bpf.btf import Btf, kernel_btf
-from tracer.bpf.program import BPF_FOLDER, BpfProgram
+from tracer.bpf.compile import BPF_FOLDER
+from tracer.bpf.program import BpfProgram
 from tracer.kernel import stack_is_nohuge
 from tracer.probes.attachments import Attachments
 from tracer.probes.ring import Ring

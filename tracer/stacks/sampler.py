@@ -6,17 +6,16 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import UnsupportedHostError
+from shadow.isolated_python import isolated_python
 from shadow.records import Stacks
 from shadow.stacks import (
     MOST_FRAMES,
@@ -34,10 +33,7 @@ from tracer.stacks.worker import SAMPLE_ROW
 
 __all__ = ("StackSampler",)
 
-_PROGRAM = (
-    f"import sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
-    "from tracer.stacks.worker import main; main(*map(int, sys.argv[1:]))"
-)
+_PROGRAM = "from tracer.stacks.worker import main; main(*map(int, sys.argv[1:]))"
 _START_SECONDS = 30.0
 _FLUSH_SECONDS = 5.0
 _END_SECONDS = 2.0
@@ -97,7 +93,7 @@ class StackSampler:
         fd = sampling.ring_fd
         environment = {name: text for name, text in os.environ.items() if name != _NETWORK}
         self._child = subprocess.Popen(
-            [sys.executable, "-I", "-c", _PROGRAM, str(fd), str(sampling.ring_bytes)],
+            [*isolated_python(_PROGRAM), str(fd), str(sampling.ring_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
