@@ -101,6 +101,7 @@ class Guest:
         share: a folder of the host that the guest may write to, at the same path.
         environment: environment of the command.
         append: more options for the kernel's command line.
+        counts: whether the clock of the guest counts instructions, a ns each.
     """
 
     kernel: GuestKernel
@@ -110,6 +111,7 @@ class Guest:
     share: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     append: str = ""
+    counts: bool = False
 
     def _arguments(self, control: Path) -> list[str]:
         folders = {"root": (Path("/"), ",readonly=on,multidevs=remap"), "control": (control, "")}
@@ -128,6 +130,7 @@ class Guest:
             *("-m", self.memory, "-serial", f"file:{control / 'console'}"),
             *("-kernel", str(self.kernel.image), "-initrd", str(control / "initramfs")),
             *("-append", line, *shared),
+            *(["-icount", "shift=0,sleep=off"] if self.counts else []),
         ]
 
     def _stage(self, command: list[str], folder: Path) -> str:
