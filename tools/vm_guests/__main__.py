@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from shadow.errors import PtescopeError
-from tools.vm_guests.build import VARIANTS, build_kernel, built_kernel
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
+from tools.vm_guests.own_kernels import VARIANTS, build_kernel, built_kernel
 
 _NO_STATUS = 125  # as env(1) and docker-run(1) say "I failed, not the command"
 

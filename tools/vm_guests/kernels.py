@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.vm_guests.apt import Apt, KernelError
 
-__all__ = ("KERNELS", "MODULES", "GuestKernel", "KernelError", "Package", "get_kernel", "newest")
+__all__ = ("KERNELS", "MODULES", "GuestKernel", "Package", "get_kernel", "newest")
 
 KERNELS = Path(__file__).parents[2] / ".kernels"
 MODULES = (
