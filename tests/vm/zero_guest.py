@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,16 +31,18 @@ _GUARD_INSTALL, _GUARD_REMOVE = 102, 103
 _SIZES = (_PAGE, 3 * _PAGE, 64 * _PAGE, SLOT // 2, SLOT, 3 * SLOT)
 _ACTIONS = 24
 _WINDOW = np.array([_BASE]), np.array([_BASE + (_FAR + 2 * _SLOTS) * SLOT])
+_PER_PROCESS = 25
 _EVERY = 6
 """The page tables are compared after so many actions, and at the end."""
 
 
 class _History:
-    """One process and its random actions."""
+    """Random actions in the memory of one process, which is new to it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, actor: Actor) -> None:
         self._chance = random.Random(seed)
-        self.actor = Actor()
+        self.actor = actor
+        self.actor.do("munmap", _BASE, (_FAR + 2 * _SLOTS) * SLOT)
         self.done: list[str] = []
         self._children: list[int] = []
         self.actor.map(_BASE, _SLOTS * SLOT)
@@ -82,10 +85,9 @@ class _History:
         self._children.append(self.actor.do("fork"))
 
     def close(self) -> None:
-        """End the process, after its children, which hold its standard output open."""
+        """End the children, which hold the standard output of the process open."""
         for child in self._children:
             os.kill(child, signal.SIGKILL)
-        self.actor.close()
 
     def _remap(self, at: int, size: int) -> None:
         target = _BASE + (_FAR + self._chance.randrange(_SLOTS)) * SLOT
@@ -104,33 +106,54 @@ def _real(session: Session) -> Pages:
     return session.reader.pages(session.target, session.target.vmas(), within=_WINDOW)
 
 
+@dataclass
+class _Sums:
+    """What was compared, and how often it differed."""
+
+    compared: int = 0
+    pages: int = 0
+    differ: int = 0
+
+
+def _compare(session: Session, history: _History, sums: _Sums, seed: int) -> bool:
+    """Whether shadow and page tables are equal; prints a difference."""
+    real = still(session, partial(_real, session)).entries_by_slot()
+    shadow = session.table.pages().restricted(_WINDOW).entries_by_slot()
+    sums.compared += 1
+    sums.pages += len(real)
+    if real == shadow:
+        return True
+    sums.differ += 1
+    slots = sorted(real.keys() | shadow.keys())
+    wrong = {hex(s): (real.get(s), shadow.get(s)) for s in slots if real.get(s) != shadow.get(s)}
+    say("difference", seed=seed, real_and_shadow=wrong, after=history.done)
+    return False
+
+
+def _run_history(seed: int, actor: Actor, session: Session, sums: _Sums) -> None:
+    history = _History(seed, actor)
+    for action in range(1, _ACTIONS + 1):
+        history.act()
+        if action % _EVERY == 0 and not _compare(session, history, sums, seed):
+            session.audit()  # for the histories after this one
+            break
+    history.close()
+
+
 def _histories(attach: Attacher, count: int) -> None:
-    """Run them; print how many differed, without any audit, and each difference."""
-    compared, pages, differ = 0, 0, 0
-    for seed in range(count):
-        history = _History(seed)
-        session = attach(history.actor.pid)
-        for action in range(1, _ACTIONS + 1):
-            history.act()
-            if action % _EVERY:
-                continue
-            real = still(session, partial(_real, session)).entries_by_slot()
-            shadow = session.table.pages().restricted(_WINDOW).entries_by_slot()
-            compared += 1
-            pages += len(real)
-            if real != shadow:
-                differ += 1
-                wrong = {
-                    hex(slot): (real.get(slot), shadow.get(slot))
-                    for slot in real.keys() | shadow.keys()
-                    if real.get(slot) != shadow.get(slot)
-                }
-                say("difference", seed=seed, real_and_shadow=wrong, after=history.done)
-                break
-        history.close()
+    """Run them; print how many comparisons differed, and how many audits corrected anything."""
+    sums, repaired = _Sums(), 0
+    for first in range(0, count, _PER_PROCESS):
+        actor = Actor()
+        session = attach(actor.pid)
+        for seed in range(first, min(first + _PER_PROCESS, count)):
+            _run_history(seed, actor, session, sums)
+        repaired += session.audits.repaired
         session.end()
-        attach.probes.remove(history.actor.pid)
-    say("histories", count=count, compared=compared, pages=pages, differ=differ)
+        attach.probes.remove(actor.pid)
+        actor.close()
+        say("progress", done=min(first + _PER_PROCESS, count), **asdict(sums), repaired=repaired)
+    say("histories", count=count, **asdict(sums), repaired=repaired)
 
 
 def main() -> None:
