@@ -65,6 +65,8 @@ class Pages:
 
     def __post_init__(self) -> None:
         assert self.present.shape == (len(self.slots), WORDS)
+        for name in ("slots", "present", "huge", "huge_kind"):  # as compiled functions need them
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
 
     def entries(self) -> npt.NDArray[np.int64]:
         """(n,) int64: how many entries of each PTE page are not none."""

@@ -19,7 +19,7 @@ from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.guard_ranges import add_guard, drop_guards
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.pte_pages import (
     allocate,
     forget_entries,
@@ -100,7 +100,7 @@ def _add_empty(s: State, record: int) -> None:
         _infer_attempt(s, record)
 
 
-@compiled
+@entry
 def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: int) -> int:
     """Record that these PTE pages exist with these entries.
 
@@ -125,7 +125,7 @@ def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: 
     return len(slots)
 
 
-@compiled
+@entry
 def adopt_huge(s: State, slots: Slots, kinds: npt.NDArray[np.uint8], first: int) -> int:
     """Record that these slots are leaf PMDs; returns the same as `adopt_pages`."""
     for i in range(first, len(slots)):
@@ -149,7 +149,7 @@ def _is_mapped(s: State, slot: int) -> bool:
     return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + SLOT
 
 
-@compiled
+@entry
 def drop_pages(s: State, slots: Slots, exact: bool) -> None:
     """Record that these slots have no PTE page with entries and no leaf PMD.
 
@@ -184,7 +184,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             free_record(s, record)
 
 
-@compiled
+@entry
 def forget_unmapped(s: State) -> None:
     """Free the PTE pages outside all VMAs under every policy, as munmap does (free_pgtables).
 
@@ -198,7 +198,7 @@ def forget_unmapped(s: State) -> None:
             free_record(s, record)
 
 
-@compiled
+@entry
 def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
     """Record that these tables of this level exist; returns the same as `adopt_pages`."""
     for i in range(first, len(bases)):
@@ -208,7 +208,7 @@ def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
     return len(bases)
 
 
-@compiled
+@entry
 def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
     """Record that these tables of this level do not exist."""
     for base in bases:
@@ -228,7 +228,7 @@ def _has_entries(s: State, start: int, end: int) -> bool:
     return False
 
 
-@compiled
+@entry
 def adopt_guards(
     s: State, starts: Slots, ends: Slots, guard_starts: Slots, guard_ends: Slots
 ) -> None:
@@ -240,7 +240,7 @@ def adopt_guards(
         add_guard(s, guard_starts[g], guard_ends[g])
 
 
-@compiled
+@entry
 def forget_untouched(s: State, first: int) -> None:
     """Remove the anon_vma of VMAs without entries, because the first page brings one.
 
@@ -251,7 +251,7 @@ def forget_untouched(s: State, first: int) -> None:
             s.vmas[v].anon = 0
 
 
-@compiled
+@entry
 def set_runs(s: State, starts: Slots, ends: Slots, huge: npt.NDArray[np.uint8], first: int) -> int:
     """Set runs of entries, or huge pages, in a new address space.
 

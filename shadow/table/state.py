@@ -253,8 +253,8 @@ VMA = np.dtype(
 class State:
     """One address space.
 
-    Compiled functions pass each other a pointer to `words` (`shadow.table.state_type`), since
-    the descriptions of nine arrays take sixty words at each call.
+    Compiled functions pass each other a pointer to `words`, since the descriptions of nine arrays
+    take sixty words at each call (`shadow.machine_code.state_type`).
     """
 
     upper: npt.NDArray[np.void]

@@ -52,7 +52,7 @@ def main() -> int:
             levels=args.levels,
             memory=args.memory,
             share=args.share and args.share.resolve(),
-            environment={n: v for n, v in os.environ.items() if n.startswith(("NUMBA_", "PYTHON"))},
+            environment={n: v for n, v in os.environ.items() if n.startswith("PYTHON")},
             append=args.append,
         )
         outcome = guest.run(args.command, args.folder, timeout=args.timeout, stream=True)
