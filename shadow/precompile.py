@@ -22,11 +22,12 @@ from numba.core.registry import cpu_target
 
 from shadow.events import EVENT
 from shadow.isolated_python import isolated_python
+from shadow.shared_cache import copy_shared
 from shadow.table.jit import SOURCES, announce, cache_place, compiling, forget_compiling
 from shadow.table.state import VMA
 from shadow.table.table import Table
 
-__all__ = ("Preparation", "prepare")
+__all__ = ("Preparation", "compile_into_cache", "prepare")
 
 _WHAT = "the shadow table, about a minute"
 _COMPILE = """
@@ -63,7 +64,7 @@ def _stamp(folder: Path) -> Path:
 
 
 def compile_into_cache() -> None:
-    """Compile everything and note that the cache has it; for `Preparation`."""
+    """Compile the table and note that the cache has it; for `Preparation` and installations."""
     folder, _ = cache_place()
     if folder is None:
         return
@@ -98,8 +99,11 @@ class Preparation:
         self._compiler: subprocess.Popen[bytes] | None = None
         if folder is None:
             return  # `finish` compiles: another process could not hand over its result
+        stamp = _stamp(folder)
         with suppress(OSError):
-            os.utime(_stamp(folder))  # raises unless it exists
+            os.utime(stamp)  # raises unless it exists
+            return
+        if copy_shared(folder, stamp.name):
             return
         announce(_WHAT)
         self._compiler = subprocess.Popen(
