@@ -141,4 +141,6 @@ def _example(action: argparse.Action) -> str:
         return f'["{action.metavar}"]'
     _, _, default = (action.help or "").partition("(default: ")
     text = default.partition(")")[0]
-    return text if text.isdigit() else f'"{text or action.metavar}"'
+    if not text or " " in text:  # a default in words
+        text = str(action.metavar)
+    return text if text.isdigit() else f'"{text}"'
