@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from shadow.cache_folder import VARIABLE
+from shadow.cache_folder import SHARED, VARIABLE, owner_problem
 from shadow.errors import UnsupportedHostError
 from shadow.isolated_python import isolated_python
 from shadow.machine_code.image import Image, ImageError, loaded
-from shadow.machine_code.place import SHIPPED, cache_place, digest, image_name
+from shadow.machine_code.place import cache_place, digest, image_name
 
 __all__ = ("Preparation", "machine_code", "prepare")
 
@@ -31,6 +31,7 @@ ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: end with the caller
 from shadow.machine_code.make import main
 main()
 """
+_ROOT = 0
 _image: Image | None = None
 
 
@@ -42,6 +43,14 @@ def _load(path: Path) -> bool:
         with suppress(OSError):
             os.utime(file.fileno())  # in use: see `shadow.machine_code.make`
     return _image is not None
+
+
+def _load_shared() -> bool:
+    """Load what an installation compiled for all accounts, if nobody but root could write it."""
+    folder = SHARED / digest()
+    with suppress(OSError):
+        return owner_problem(folder, _ROOT) is None and _load(folder / image_name())
+    return False
 
 
 def _announce() -> None:
@@ -76,7 +85,7 @@ class Preparation:
 
     def __init__(self) -> None:
         self._compiler: subprocess.Popen[bytes] | None = None
-        if _image or _load(SHIPPED / digest() / image_name()):
+        if _image or _load_shared():
             return
         folder, _ = cache_place()
         if folder and _load(folder / image_name()):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shadow.cache_folder import cache_folder
 
-__all__ = ("SHIPPED", "SOURCES", "cache_place", "digest", "image_name", "processor")
+__all__ = ("SOURCES", "cache_place", "digest", "image_name", "processor")
 
 _SHADOW = Path(__file__).parents[1]
 _CONSTANTS = ("events.py", "geometry.py", "policy.py", "memory_limit.py", "uapi.py")
@@ -24,9 +24,6 @@ SOURCES = (
     *(_SHADOW / name for name in _CONSTANTS),
 )
 """All compiled modules, the modules with constants that they use, and the compiler."""
-
-SHIPPED = _SHADOW / "machine_code" / "images"
-"""A folder of images that an installation may have."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _SECOND_LEVEL = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shadow.errors import PtescopeError, UnsupportedHostError
-from tools.vm_guests.initramfs import CONTROL, build
+from tools.vm_guests.initramfs import CONTROL, UNIT, build
 from tools.vm_guests.kernels import GuestKernel
 
 __all__ = ("Guest", "GuestError", "GuestResult")
@@ -49,6 +49,25 @@ _MOUNT_SHARE = """
 mkdir -p {path}
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share {path} \\
     || mount -t 9p -o trans=virtio,version=9p2000.L share {path}
+"""
+
+
+_SYSTEMD_STAGE = """
+: >{control}/started
+( cd {folder} && exec env -i {environment} {command} ) \\
+    </dev/null >{control}/out 2>{control}/err
+echo $? >{control}/status.new; mv {control}/status.new {control}/status
+sync
+echo o >/proc/sysrq-trigger
+"""
+_SYSTEMD_UNIT = f"""
+[Unit]
+Description=the command of the guest
+After=basic.target
+[Service]
+Type=simple
+ExecStart=/bin/sh {CONTROL}/stage
+TimeoutSec=infinity
 """
 
 
@@ -91,7 +110,7 @@ class _Tail:
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine with one CPU and the host's files.
+    """A machine with one CPU and the files of the host, or of a root folder.
 
     Attributes:
         kernel: the kernel to boot.
@@ -100,6 +119,8 @@ class Guest:
         share: a folder of the host that the guest may write to, at the same path.
         environment: environment of the command.
         append: more options for the kernel's command line.
+        root: the folder of the host that is the guest's root; the guest sees no other files.
+        systemd: whether systemd of that root is the first process, and starts the command.
     """
 
     kernel: GuestKernel
@@ -108,9 +129,11 @@ class Guest:
     share: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     append: str = ""
+    root: Path = Path("/")
+    systemd: bool = False
 
     def _arguments(self, control: Path) -> list[str]:
-        folders = {"root": (Path("/"), ",readonly=on,multidevs=remap"), "control": (control, "")}
+        folders = {"root": (self.root, ",readonly=on,multidevs=remap"), "control": (control, "")}
         if self.share:
             folders["share"] = (self.share, "")
         shared = []
@@ -132,7 +155,8 @@ class Guest:
         path = os.environ["PATH"]
         variables = {"PATH": path, "HOME": str(Path.home()), "LANG": "C.UTF-8", "TERM": "dumb"}
         variables |= self.environment
-        return f"PATH={shlex.quote(path)}" + _STAGE.format(
+        stage = _SYSTEMD_STAGE if self.systemd else _STAGE
+        return f"PATH={shlex.quote(path)}" + stage.format(
             control=CONTROL,
             folder=shlex.quote(str(folder)),
             environment=shlex.join(f"{name}={value}" for name, value in variables.items()),
@@ -161,6 +185,8 @@ class Guest:
             control = Path(name)
             (control / "initramfs").write_bytes(build(self.kernel.modules))
             (control / "stage").write_text(self._stage(command, folder))
+            if self.systemd:
+                (control / UNIT).write_text(_SYSTEMD_UNIT)
             tails = [
                 _Tail(control / "out", sys.stdout.buffer if stream else None),
                 _Tail(control / "err", sys.stderr.buffer if stream else None),
