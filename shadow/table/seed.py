@@ -2,8 +2,9 @@
 """Adoption of real page tables by the shadow, the compiled part: seeds and repairs.
 
 A PTE page with entries exists under every policy. If an empty PTE page is new to the
-shadow, no event showed what emptied it. Then it exists under `none` and `pt_reclaim`, and
-`pte_ref` has freed it.
+shadow, no event showed what emptied it. Then it exists under all policies but `pte_ref`, which
+has freed it. `dontneed_zero` keeps it, because it may be a munmap, a truncated file or reclaim
+that emptied it: so the shadow never claims too much for that policy.
 
 If a repair finds entries gone, a call without an event cleared them. Nearly all such calls
 are zaps or reclaim, so each is an attempt of `pte_ref`. If the PTE page is gone too, there
@@ -95,6 +96,7 @@ def _add_empty(s: State, record: int) -> None:
     """Add an empty PTE page that is new to the shadow."""
     allocate(s, record, Policy.NONE)
     allocate(s, record, Policy.PT_RECLAIM)
+    allocate(s, record, Policy.DONTNEED_ZERO)
     if s.counters[Counter.VMAS_KNOWN]:  # not a seed: the page was created and emptied in the window
         allocate(s, record, Policy.PTE_REF)
         _infer_attempt(s, record)

@@ -22,8 +22,8 @@ _PROCESSES = 3
 @pytest.mark.parametrize("levels", [4, 5])
 @pytest.mark.parametrize(
     ("running", "switch_back"),
-    [(Policy.NONE, False), (Policy.PT_RECLAIM, True)],
-    ids=["none, as corrected", "pt_reclaim, as posted"],
+    [(Policy.NONE, False), (Policy.PT_RECLAIM, True), (Policy.DONTNEED_ZERO, False)],
+    ids=["none, as corrected", "pt_reclaim, as posted", "dontneed_zero"],
 )
 @settings(max_examples=_HISTORIES, deadline=None, derandomize=_HISTORIES == _USUAL)
 @given(data=st.data())

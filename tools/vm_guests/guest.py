@@ -2,8 +2,8 @@
 """One run of a guest: QEMU without KVM, one command, its output and its status.
 
 Emulation uses a core and is about ten times slower than the host, so measurements in a guest say
-nothing about the cost of ptescope. The guest has one virtual CPU: with two, 6.18 died at boot in 2
-of 35 tries under QEMU 7.2 (text patching).
+nothing about the cost of ptescope. The guest has one virtual CPU unless the caller asks for more:
+with two that run at once, 6.18 died at boot in 2 of 35 tries under QEMU 7.2 (text patching).
 """
 
 import os
@@ -110,27 +110,31 @@ class _Tail:
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine with one CPU and the files of the host, or of a root folder.
+    """A machine with the files of the host, or of a root folder.
 
     Attributes:
         kernel: the kernel to boot.
         levels: levels of its page tables, 4 or 5.
+        cpus: number of its CPUs.
         memory: memory size, in QEMU's notation.
         share: a folder of the host that the guest may write to, at the same path.
         environment: environment of the command.
         append: more options for the kernel's command line.
         root: the folder of the host that is the guest's root; the guest sees no other files.
         systemd: whether systemd of that root is the first process, and starts the command.
+        counts: whether the clock of the guest counts instructions, a ns each.
     """
 
     kernel: GuestKernel
     levels: int = 4
+    cpus: int = 1
     memory: str = "2G"
     share: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     append: str = ""
     root: Path = Path("/")
     systemd: bool = False
+    counts: bool = False
 
     def _arguments(self, control: Path) -> list[str]:
         folders = {"root": (self.root, ",readonly=on,multidevs=remap"), "control": (control, "")}
@@ -145,10 +149,11 @@ class Guest:
         line = f"console=ttyS0 panic=-1 mitigations=off quiet {self.append}"
         return [
             *(_QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *("-machine", "q35", "-accel", "tcg,tb-size=512", "-cpu", cpu, "-smp", "1"),
+            *("-machine", "q35", "-accel", "tcg,tb-size=512", "-cpu", cpu, "-smp", str(self.cpus)),
             *("-m", self.memory, "-serial", f"file:{control / 'console'}"),
             *("-kernel", str(self.kernel.image), "-initrd", str(control / "initramfs")),
             *("-append", line, *shared),
+            *(["-icount", "shift=0,sleep=off"] if self.counts else []),
         ]
 
     def _stage(self, command: list[str], folder: Path) -> str:

@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from shadow.errors import PtescopeError
+from tools.vm_guests.apt import Apt, KernelError
 
-__all__ = ("KERNELS", "MODULES", "GuestKernel", "KernelError", "Package", "get_kernel", "newest")
+__all__ = ("KERNELS", "MODULES", "GuestKernel", "Package", "get_kernel", "newest")
 
 KERNELS = Path(__file__).parents[2] / ".kernels"
 MODULES = (
@@ -29,12 +29,6 @@ _NAME = re.compile(
 _SERIES = re.compile(r"\d+\.(\d+|x)")
 _SUITES = ("bookworm", "trixie", "trixie-backports")
 """The suites to search if the host's own sources lack a series."""
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_FOLDERS = ("lists/partial", "cache/archives/partial", "sources")
-
-
-class KernelError(PtescopeError):
-    """A requested kernel is not available; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -97,52 +91,6 @@ def newest(series: str, names: list[str]) -> Package | None:
     return max(found, default=None)
 
 
-class _Apt:
-    """apt, with the host's own lists or with separate lists for one suite."""
-
-    def __init__(self, options: tuple[str, ...] = ()) -> None:
-        self._options = options
-
-    @classmethod
-    def of_suite(cls, suite: str, folder: Path) -> "_Apt":
-        """apt for another suite on the host's mirror; this does not change the host's lists."""
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        mirrors = [line for line in listed.stdout.split() if line.rstrip("/").endswith("/debian")]
-        if not mirrors:
-            raise KernelError("apt has no Debian mirror here; add one to fetch kernels.")
-        for part in _FOLDERS:
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        source = f"deb [signed-by={_KEYRING}] {mirrors[0]} {suite} main\n"
-        (folder / "sources" / "suite.list").write_text(source)
-        settings = {
-            "Dir::State::lists": folder / "lists",
-            "Dir::Cache": folder / "cache",
-            "Dir::Etc::sourcelist": "/dev/null",
-            "Dir::Etc::sourceparts": folder / "sources",
-        }
-        apt = cls(tuple(f"-o{name}={value}" for name, value in settings.items()))
-        apt.run("apt-get", "update", "-qq")
-        return apt
-
-    def run(self, program: str, *arguments: str, folder: Path | None = None) -> str:
-        """Run one of apt's programs; returns its output."""
-        command = [program, *self._options, "-oAPT::Sandbox::User=root", *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-            raise KernelError(f"{program} {' '.join(arguments)}: {said[0]}")
-        return done.stdout
-
-    def kernel(self, series: str) -> Package | None:
-        """The newest kernel of a series."""
-        return newest(series, self.run("apt-cache", "pkgnames", "linux-").split())
-
-
 def _unpack(debs: list[Path], target: Path) -> None:
     """Unpack the image and `MODULES` of these packages."""
     for deb in debs:
@@ -165,18 +113,23 @@ def _kernel(folder: Path) -> GuestKernel:
     return GuestKernel(folder.name, image, modules)
 
 
+def _newest(apt: Apt, series: str) -> Package | None:
+    """The newest kernel of a series that apt knows."""
+    return newest(series, apt.run("apt-cache", "pkgnames", "linux-").split())
+
+
 def _fetch(series: str) -> GuestKernel:
     KERNELS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KERNELS, prefix=".") as name:
         folder = Path(name)
-        apt, suites = _Apt(), iter(_SUITES)
-        while (package := apt.kernel(series)) is None:
+        apt, suites = Apt(), iter(_SUITES)
+        while (package := _newest(apt, series)) is None:
             suite = next(suites, None)
             if suite is None:
                 raise KernelError(
                     f"neither the host's apt sources nor {', '.join(_SUITES)} have it"
                 )
-            apt = _Apt.of_suite(suite, folder / suite)
+            apt = Apt.of_suite(suite, folder / suite)
         apt.run("apt-get", "download", "-qq", *package.names, folder=folder)
         unpacked = folder / package.release
         unpacked.mkdir()
