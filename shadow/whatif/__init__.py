@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import PAGE
+from shadow.geometry import X86_64
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
 from shadow.table.jit import compiling
@@ -119,7 +119,7 @@ def simulate(future: Future, change: Transform, policy: Policy | None = None) ->
 def prepare() -> None:
     """Compile the transforms, or load them from the cache, before time matters."""
     purge = np.zeros(1, EVENT)
-    purge["kind"], purge["length"] = Kind.DONTNEED, PAGE
+    purge["kind"], purge["length"] = Kind.DONTNEED, X86_64.page
     with compiling("the simulated changes, which takes some ten seconds"):
         delayed_purge(purge, 1)
         munmap_for_purge(purge)

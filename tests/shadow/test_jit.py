@@ -172,8 +172,8 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
     for name in ("json", "ctypes", "numba", "shadow"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hostile')")
     code = (
-        "from shadow.precompile import Preparation\n"
-        "with Preparation() as preparation: print(preparation._compiler.poll())\n"
+        "from shadow.geometry import X86_64; from shadow.precompile import Preparation\n"
+        "with Preparation(X86_64) as preparation: print(preparation._compiler.poll())\n"
         "import tracer.bpf.compile as c; c._compile_elsewhere((), ())"
     )
     done = subprocess.run(

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
+from shadow.geometry import X86_64, X86_64_5, Geometry
+from tests.x86_64 import PMD_SPAN, PUD_SPAN, SLOT
 from tracer.census.kernel_memory import KernelMemory
 from tracer.census.walk import Walk
 
@@ -41,14 +42,14 @@ class _Memory(KernelMemory):
 class _Tables:
     """Page tables that a test builds entry by entry."""
 
-    def __init__(self, levels: int = 4) -> None:
-        self.memory, self.levels = _Memory(), levels
+    def __init__(self, geometry: Geometry = X86_64) -> None:
+        self.memory, self.geometry = _Memory(), geometry
         self.pgd = self.memory.new()
 
     def table(self, address: int, level: int) -> int:
         """The table of this level over `address`, created if missing; the PTE level is 1."""
         table = self.pgd
-        for above in range(self.levels, level, -1):
+        for above in range(self.geometry.levels, level, -1):
             index = address >> 12 + 9 * (above - 1) & 511
             entry = int(self.memory.frames[table][index])
             if not entry:
@@ -69,7 +70,7 @@ class _Tables:
             direct_map=_DIRECT_MAP,
             zero_page=0,
             pgd=_DIRECT_MAP + self.pgd,
-            levels=self.levels,
+            geometry=self.geometry,
             within=ranges,
         )
 
@@ -78,10 +79,10 @@ def _slots(walk: Walk) -> list[int]:
     return [slot for pages in walk.pte_pages() for slot in pages.slots.tolist()]
 
 
-@pytest.mark.parametrize("levels", [4, 5])
-def test_every_level_is_found_and_counted(levels: int) -> None:
-    tables = _Tables(levels)
-    far = 1 << 47 | 3 * PUD_SPAN if levels == 5 else 5 * PUD_SPAN
+@pytest.mark.parametrize("geometry", [X86_64, X86_64_5], ids=lambda each: each.name)
+def test_every_level_is_found_and_counted(geometry: Geometry) -> None:
+    tables = _Tables(geometry)
+    far = 1 << 47 | 3 * PUD_SPAN if geometry.levels == 5 else 5 * PUD_SPAN
     places = [0, SLOT, PMD_SPAN, PUD_SPAN + 7 * SLOT, far]
     for place in places[:-1]:
         tables.set(place + 0x3000, 1, 1)

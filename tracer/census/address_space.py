@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
-from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN
 from tracer.bpf.btf import member_offsets
 from tracer.census.kernel_memory import BATCH, KernelMemory
+from tracer.page_size import PAGE, PAGE_SHIFT
 
 __all__ = ("AddressSpaces",)
 
@@ -45,6 +45,7 @@ _MOST_THREADS = 1 << 16
 _MOST_GIB = 1 << 16
 """64 TiB, the physical addresses that 4 levels can map directly."""
 _PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
+_STEP = 1 << 30
 _KERNEL = 1 << 63
 
 
@@ -100,9 +101,9 @@ class AddressSpaces:
                 )
             wanted = np.frombuffer(secret, np.uint64)
             pgd = self._field(self._field(self._memory.task, "task_struct.mm"), "mm_struct.pgd")
-            top = pgd & -PMD_SPAN
+            top = pgd & -_STEP
             for first in range(0, _MOST_GIB, BATCH):
-                bases = top - PMD_SPAN * np.arange(first, first + BATCH, dtype=object)
+                bases = top - _STEP * np.arange(first, first + BATCH, dtype=object)
                 words, good = self._memory.read((bases + frame).astype(np.uint64))
                 found = np.flatnonzero(good & (words == wanted).all(axis=1))
                 if len(found):

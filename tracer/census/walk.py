@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT, SLOT
+from shadow.geometry import Geometry
 from shadow.table.page_set import Ranges, overlapping
 from tracer.census.decode import (
     ENTRY_KINDS,
@@ -40,7 +40,7 @@ Addresses = npt.NDArray[np.int64]
 class WalkedPages:
     """Some PTE pages.
 
-    `slots`: (n,) first addresses, ascending. `present`: (n, 8) bitmaps of the entries that are
+    `slots`: (n,) first addresses, ascending. `present`: (n, words) bitmaps of the entries that are
     not none. `kinds`: (n, 5) entries by type. `guards`: (m,) first addresses of the pages
     under guard markers, ascending.
     """
@@ -51,26 +51,28 @@ class WalkedPages:
     guards: Addresses
 
 
-def _latest(parts: list[WalkedPages], standing: Addresses) -> WalkedPages:
+def _latest(parts: list[WalkedPages], standing: Addresses, slot: int) -> WalkedPages:
     """The last reading of each slot that still has its PTE page."""
     slots = np.concatenate([part.slots for part in parts])[::-1]
     present = np.concatenate([part.present for part in parts])[::-1]
     kinds = np.concatenate([part.kinds for part in parts])[::-1]
     slots, at = np.unique(slots, return_index=True)
     at = at[np.isin(slots, standing)]
-    guards = np.concatenate([part.guards[_latest_of(parts, i)] for i, part in enumerate(parts)])
+    guards = np.concatenate(
+        [part.guards[_latest_of(parts, i, slot)] for i, part in enumerate(parts)]
+    )
     return WalkedPages(
         slots[np.isin(slots, standing)],
         present[at],
         kinds[at],
-        np.sort(guards[np.isin(guards & -SLOT, standing)]),
+        np.sort(guards[np.isin(guards & -slot, standing)]),
     )
 
 
-def _latest_of(parts: list[WalkedPages], i: int) -> npt.NDArray[np.bool_]:
+def _latest_of(parts: list[WalkedPages], i: int, slot: int) -> npt.NDArray[np.bool_]:
     """Which guards of part `i` lie in slots that no later part contains."""
     later = np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts[i + 1 :])])
-    return ~np.isin(parts[i].guards & -SLOT, later)
+    return ~np.isin(parts[i].guards & -slot, later)
 
 
 @dataclass
@@ -100,11 +102,6 @@ class _Level:
         return _Level(self.at[first : first + BATCH], self.bases[first : first + BATCH])
 
 
-def _span(level: int) -> int:
-    """Bytes that one entry of a table of this level maps; the PTE level is 1."""
-    return 1 << (PAGE_SHIFT + ENTRY_BITS * (level - 1))
-
-
 class Walk:
     """One reading of one address space.
 
@@ -113,7 +110,7 @@ class Walk:
         direct_map: kernel address of physical address 0.
         zero_page: see `entry_kinds`.
         pgd: kernel address of the PGD.
-        levels: number of page-table levels.
+        geometry: the shape of the page tables.
         within: read only tables that overlap these ranges; None: everything.
         between: called between the batches.
     """
@@ -125,14 +122,14 @@ class Walk:
         direct_map: int,
         zero_page: int,
         pgd: int,
-        levels: int,
+        geometry: Geometry,
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> None:
         self._memory = memory
         self._direct_map = np.uint64(direct_map)
         self._zero_page = zero_page
-        self._pgd, self._levels = pgd, levels
+        self._pgd, self._geometry = pgd, geometry
         self._within = within
         self._between = between
         self.upper = Upper()
@@ -151,7 +148,7 @@ class Walk:
 
     def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Level, Addresses]:
         """The tables to which these entries point, and the addresses of huge leaves."""
-        span = _span(level)
+        span = self._geometry.span(level)
         rows, columns = np.nonzero(words)
         addresses = bases[rows] + columns * span
         wanted = self._wanted(addresses, span)
@@ -166,8 +163,8 @@ class Walk:
         for first in range(0, len(tables.at), BATCH):
             part = tables.part(first)
             words = self._read(part)
-            if level == self._levels:
-                words = words[:, : ENTRIES // 2]  # the other half belongs to the kernel
+            if level == self._geometry.levels:
+                words = words[:, : self._geometry.user_bytes // self._geometry.span(level)]
             below, leaves = self._children(words, part.bases, level)
             at.append(below.at)
             bases.append(below.bases)
@@ -176,7 +173,7 @@ class Walk:
 
     def _pmd_pages(self) -> _Level:
         tables = _Level(np.array([self._pgd], np.uint64), np.zeros(1, np.int64))
-        for level in range(self._levels, _PMD_LEVEL, -1):
+        for level in range(self._geometry.levels, _PMD_LEVEL, -1):
             tables = self._down(tables, level)
             if level == _PMD_LEVEL + 2:
                 self.upper.puds = tables.bases
@@ -184,7 +181,7 @@ class Walk:
         return tables
 
     def _pte_pages(self, tables: _Level) -> WalkedPages:
-        present = np.empty((len(tables.at), ENTRIES // 64), np.uint64)
+        present = np.empty((len(tables.at), self._geometry.entries // 64), np.uint64)
         kinds = np.empty((len(tables.at), len(ENTRY_KINDS)), np.int16)
         readable = np.ones(len(tables.at), np.bool_)
         guards = [tables.bases[:0]]
@@ -195,7 +192,9 @@ class Walk:
             kinds[first : first + len(words)] = entry_kinds(words, self._zero_page)
             (marked,) = np.nonzero(kinds[first : first + len(words), _MARKERS])
             rows, columns = np.nonzero(guard_maps(words[marked]))
-            guards.append(tables.bases[first + marked[rows]] + (columns << PAGE_SHIFT))
+            guards.append(
+                tables.bases[first + marked[rows]] + (columns << self._geometry.page_shift)
+            )
             self._between()
         self.upper.unstable += int(np.count_nonzero(~readable))
         bases = tables.bases[readable]
@@ -217,7 +216,7 @@ class Walk:
         standing, huge = self._children(words, pmds.bases, _PMD_LEVEL)
         self.upper.huge.append(huge)
         self.upper.unstable += len(tables.at)
-        return _latest(parts, standing.bases)
+        return _latest(parts, standing.bases, self._geometry.slot)
 
     def pte_pages(self) -> Iterator[WalkedPages]:
         """All PTE pages, in ascending batches; `upper` is complete at the end."""

@@ -10,7 +10,7 @@ import numpy as np
 from shadow import events
 from shadow.call_rules import DEFINES as CALL_RULE_MACROS
 from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
-from shadow.geometry import user_address_limit
+from shadow.geometry import Geometry
 from tracer.bpf.btf import Btf, kernel_btf
 from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.program import BpfProgram
@@ -108,7 +108,7 @@ _OF_EVENTS = (
 
 
 def _defines(
-    btf: Btf, ring_bytes: int, levels: int, stack_ring_bytes: int, backend: Backend | None
+    btf: Btf, ring_bytes: int, geometry: Geometry, stack_ring_bytes: int, backend: Backend | None
 ) -> tuple[dict[str, int], list[str]]:
     """The macros of the BPF C, and the names of those without a value on this kernel."""
     needed = btf.require(_MEMBERS.values())
@@ -132,13 +132,16 @@ def _defines(
     defines["IGNORED_MAP_FLAGS"] = 0 if stack_is_nohuge() else mmap.MAP_STACK
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
-    defines["USER_LIMIT"] = user_address_limit(levels)
+    defines["USER_LIMIT"] = geometry.user_bytes
+    defines["PAGE_SHIFT"] = geometry.page_shift
+    defines["SLOT_SHIFT"] = geometry.slot_shift
     if stack_ring_bytes or backend is Backend.RAW_TRACEPOINT:
         # The program of all calls is too large for 6.1's verifier without the code for stacks,
         # which makes it forget values. Without a rate, that code takes no stacks.
         defines["WITH_STACKS"] = 1
         defines["STACK_RING_PAGES"] = max(stack_ring_bytes // mmap.PAGESIZE, 1)
-        defines["LEVELS"] = levels
+        defines["LEVELS"] = geometry.levels
+        defines["ENTRY_BITS"] = geometry.entry_bits
     return defines, unknown
 
 
@@ -153,7 +156,7 @@ class Probes:
     Each source of events is attached with the best method that works on this kernel.
 
     Args:
-        levels: page-table levels of the running kernel.
+        geometry: the page tables of the running kernel.
         ring_bytes: size of the ring, a power of two.
         backend: prefer this back end, and use no better one; None: the best for each source.
         stack_ring_bytes: size of the ring of stacks, a power of two; 0: take no stacks.
@@ -170,13 +173,13 @@ class Probes:
     def __init__(
         self,
         *,
-        levels: int,
+        geometry: Geometry,
         ring_bytes: int = DEFAULT_RING,
         backend: Backend | None = None,
         stack_ring_bytes: int = 0,
     ) -> None:
         btf = kernel_btf()
-        defines, unknown = _defines(btf, ring_bytes, levels, stack_ring_bytes, backend)
+        defines, unknown = _defines(btf, ring_bytes, geometry, stack_ring_bytes, backend)
         self.stacks: StackSampling | None = None
         self._program = BpfProgram(
             [BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines, {"FILE_SALT": SALT}

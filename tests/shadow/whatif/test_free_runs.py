@@ -5,7 +5,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadow.geometry import PAGE
 from shadow.whatif.free_runs import (
     divide,
     end_of_run,
@@ -14,6 +13,7 @@ from shadow.whatif.free_runs import (
     newest,
     set_freed,
 )
+from tests.x86_64 import PAGE
 
 _STEPS = st.lists(st.tuples(st.integers(0, 4200), st.integers(-1, 3)), max_size=120)
 
@@ -29,7 +29,7 @@ def test_runs_equal_those_of_a_search(
 ) -> None:
     """A step lets a page wait (1 to 3), lets it wait no longer (0), or begins a mapping (-1)."""
     address = _addresses(gaps, pages)
-    runs = new_free_runs(np.array(address, np.int64))
+    runs = new_free_runs(np.array(address, np.int64), PAGE)
     freed, barrier = [0] * pages, [False] * pages
 
     def joined(page: int) -> bool:

@@ -37,7 +37,7 @@ static __always_inline bool zapped(long result) {
 }
 
 static __always_inline u16 kind_of_advice(u64 start, u32 advice, long result) {
-    if (start & 4095)
+    if (start & (PAGE - 1))
         return NO_EVENT;
     if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
         return zapped(result) ? KIND_DONTNEED : KIND_DOUBT;
@@ -129,7 +129,7 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
         }
     } else if (id == __NR_mlock || id == __NR_mlock2 || id == __NR_munlock) {
         e->kind = id == __NR_munlock ? KIND_OF_MUNLOCK : KIND_OF_MLOCK;
-        e->address = call->a & ~4095ULL;
+        e->address = call->a & -PAGE;
         e->length = page_up(call->a + call->b) - e->address;
         e->aux = (id == __NR_mlock2 ? call->c : 0) | (failed ? PARTLY : 0);
     } else if (failed) {

@@ -10,7 +10,7 @@ enum stack_wish { NO_STACK, MAYBE, SURELY };
 #ifdef WITH_STACKS
 
 #define STACK_BYTES 8192
-#define STACK_PAGE 4096
+#define STACK_PAGE 4096  // the smallest page of any host
 #define USER_CODE_64 0x33  // __USER_CS; 32-bit code has another segment, and kernel threads none
 #define KINDS_WITH_STACK                                                                          \
     (1U << KIND_DONTNEED | 1U << KIND_FREE | 1U << KIND_UNMAP | 1U << KIND_TRUNCATE |             \
@@ -158,9 +158,7 @@ static __always_inline bool has_stack(u16 kind, u32 aux) {
 #define ENTRY_PRESENT 1
 #define ENTRY_LEAF 0x80
 #define ENTRY_ADDRESS 0x000ffffffffff000ULL
-#define ENTRY_BITS 9
-#define ENTRIES 512
-#define PMD_SHIFT 21
+#define ENTRIES (1 << ENTRY_BITS)
 // What `pte_page_at` finds instead of a PTE page.
 #define NOTHING 0
 #define SOMETHING_ELSE 1
@@ -199,7 +197,7 @@ static __always_inline u64 pte_page_at(struct stack_scratch *s, u64 address) {
     if (settings && settings->direct_map) {
         u64 table = field(current_mm(), MM_PGD);
         for (int level = LEVELS - 1; level > 0; level--) {
-            u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
+            u64 index = address >> (SLOT_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
             u64 entry = field(table, index * sizeof(u64));
             s->page = level > 1 || !entry ? NOTHING : SOMETHING_ELSE;
             if (!(entry & ENTRY_PRESENT))
@@ -283,7 +281,7 @@ static __always_inline enum stack_wish wish_at_end_of_fault(u64 address) {
     u64 *begun = making.lookup(&tid);
     if (!begun)
         return NO_STACK;
-    bool same = *begun >> PMD_SHIFT == address >> PMD_SHIFT;
+    bool same = *begun >> SLOT_SHIFT == address >> SLOT_SHIFT;
     making.delete(&tid);
     return same ? SURELY : NO_STACK;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Changes to page tables, from the functions that make them; no tracepoint shows these.
 
-#define SLOT (1ULL << 21)
+#define SLOT (1ULL << SLOT_SHIFT)
 #define SCAN_SUCCEED 1  // enum scan_result, mm/khugepaged.c
 
 static __always_inline int on_table(u64 mm, u16 kind) {
@@ -82,13 +82,13 @@ static __always_inline int on_unmapped(u64 folio, u64 vma, u64 address) {
     struct target *target = target_of(field(vma, VMA_MM));
     if (!target)
         return 0;
-    u64 length = 4096;
+    u64 length = PAGE;
     u64 flags = field(folio, 0);
     bool anonymous = field(folio, FOLIO_MAPPING) & 1;
     u32 aux = anonymous && flags & (1ULL << PG_SWAPBACKED) ? 0 : DISCARDED;
     if (flags & (1ULL << PG_HEAD)) {
         u64 left = field(vma, VMA_END) - address;
-        length = (u64)(u32)field(folio, FOLIO_PAGES) << 12;
+        length = (u64)(u32)field(folio, FOLIO_PAGES) << PAGE_SHIFT;
         if (length > left)
             length = left;
     }

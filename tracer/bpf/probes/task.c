@@ -8,7 +8,9 @@
 #define NO_EVENT 0
 #define MAX_THREADS 8192  // threads of traced processes in one kind of function at a time
 
-static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
+#define PAGE (1ULL << PAGE_SHIFT)
+
+static __always_inline u64 page_up(u64 length) { return (length + PAGE - 1) & -PAGE; }
 
 static __always_inline u64 field(u64 base, u32 offset) {
     u64 value = 0;
