@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """./tools/vm SERIES [OPTIONS] -- COMMAND: run a command under another kernel.
 
-The guest sees the host's files, including this checkout, at the same paths. Its writes are
+The guest sees the host's files, including this checkout, at the same paths; one of another
+architecture has a root of its own, and sees only this checkout. Its writes are
 discarded when it ends, except those to --share. The exit status is that of the command, or 125 if
 there is no such kernel or the guest dies.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from shadow.errors import PtescopeError
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
+from tools.vm_guests.machines import AMD64, MACHINES
 
 _NO_STATUS = 125  # as env(1) and docker-run(1) say "I failed, not the command"
 
@@ -24,6 +26,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="the command to run")
     parser.add_argument(
         "--levels", type=int, choices=(4, 5), default=4, help="levels of page tables (default: 4)"
+    )
+    parser.add_argument(
+        "--arch",
+        choices=MACHINES,
+        default=AMD64.flavour,
+        help="the architecture, and for arm64 the pages (default: %(default)s)",
     )
     parser.add_argument("--memory", default="2G", help="memory of the guest (default: 2G)")
     parser.add_argument(
@@ -48,7 +56,8 @@ def main() -> int:
         if args.share and not args.share.is_dir():
             raise PtescopeError(f"--share: {args.share} is not a folder.")
         guest = Guest(
-            get_kernel(args.series),
+            get_kernel(args.series, MACHINES[args.arch]),
+            machine=MACHINES[args.arch],
             levels=args.levels,
             memory=args.memory,
             share=args.share and args.share.resolve(),
