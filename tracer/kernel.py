@@ -17,6 +17,7 @@ from shadow.errors import UnsupportedHostError
 from shadow.geometry import MODELLED, Geometry
 from shadow.policy import Policy
 from shadow.snapshot import Kernel
+from tracer.arch import ARCHITECTURES
 from tracer.page_size import PAGE, PAGE_KIB
 from tracer.procfs import parse_maps, vm_pte_kib
 
@@ -35,8 +36,6 @@ THP = {"never": 0, "madvise": 1, "always": 2}
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 
-_ARCHITECTURES = {"x86_64": "x86-64", "aarch64": "arm64"}
-"""Those of `MODELLED`, by the names that uname has for them."""
 _TRIED_SLOTS = 16
 _MAP_NORESERVE = 0x4000
 """It is needed where slots are large: the memory is never used."""
@@ -115,7 +114,7 @@ def _geometry() -> Geometry:
         UnsupportedHostError: ptescope does not model page tables like these.
     """
     machine = os.uname().machine
-    arch = _ARCHITECTURES.get(machine)
+    arch = ARCHITECTURES[machine].name if machine in ARCHITECTURES else None
     alike = [each for each in MODELLED if (each.arch, each.page) == (arch, PAGE)]
     for each in sorted(alike, key=lambda each: each.user_bytes):
         if not _maps_at(each.user_bytes):

@@ -13,8 +13,9 @@ from shadow.mappings import Tables
 from shadow.table.page_set import Pages, Ranges
 from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
 from tracer.census.address_space import AddressSpaces
-from tracer.census.decode import ENTRY_KINDS, Entries
+from tracer.census.entries import ENTRY_KINDS, FORMATS, Entries, EntryFormat
 from tracer.census.kernel_memory import KernelMemory
+from tracer.census.own_entry import own_inaccessible_entry
 from tracer.census.result import Census
 from tracer.census.vmas import VmaTree
 from tracer.census.walk import Addresses, Walk
@@ -64,9 +65,13 @@ class ExactReader:
         self._geometry = geometry
         self._known: dict[int, int] = {}
         """Address spaces (mm_struct) by pid, from the last readings."""
+        self._form: EntryFormat = FORMATS[geometry.arch](geometry.page)
         self._memory = KernelMemory()
         try:
             self._spaces = AddressSpaces(self._memory)
+            self._form.learn(
+                own_inaccessible_entry(self._memory, self._spaces, geometry, self._form)
+            )
             self._vma_tree = VmaTree(self._memory)
         except BaseException:
             self._memory.close()
@@ -84,6 +89,7 @@ class ExactReader:
             zero_page=self._spaces.zero_page,
             pgd=self._pgd(target),
             geometry=self._geometry,
+            form=self._form,
             within=within,
             between=between,
         )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from shadow.geometry import Geometry
 from shadow.mappings import Tables
-from tracer.census.decode import Entries
+from tracer.census.entries import Entries
 
 __all__ = ("Census",)
 

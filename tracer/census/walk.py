@@ -14,13 +14,12 @@ import numpy.typing as npt
 
 from shadow.geometry import Geometry
 from shadow.table.page_set import Ranges, overlapping
-from tracer.census.decode import (
+from tracer.census.entries import (
     ENTRY_KINDS,
+    EntryFormat,
     entry_kinds,
-    frames,
     guard_maps,
     is_leaf,
-    is_table,
     present_maps,
 )
 from tracer.census.kernel_memory import BATCH, KernelMemory, Words
@@ -28,8 +27,6 @@ from tracer.census.kernel_memory import BATCH, KernelMemory, Words
 __all__ = ("WalkedPages", "Upper", "Walk")
 
 _ROUNDS = 8
-_HARDWARE_BITS = np.uint64(1 << 5 | 1 << 6)
-"""ACCESSED and DIRTY, which the CPU sets at any time."""
 _PMD_LEVEL = 2
 _MARKERS = ENTRY_KINDS.index("marker")
 
@@ -111,6 +108,7 @@ class Walk:
         zero_page: see `entry_kinds`.
         pgd: kernel address of the PGD.
         geometry: the shape of the page tables.
+        form: the encoding of their entries.
         within: read only tables that overlap these ranges; None: everything.
         between: called between the batches.
     """
@@ -123,14 +121,15 @@ class Walk:
         zero_page: int,
         pgd: int,
         geometry: Geometry,
+        form: EntryFormat,
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> None:
         self._memory = memory
         self._direct_map = np.uint64(direct_map)
         self._zero_page = zero_page
-        self._pgd, self._geometry = pgd, geometry
-        self._within = within
+        self._pgd, self._geometry = np.uint64(pgd), geometry
+        self._form, self._within = form, within
         self._between = between
         self.upper = Upper()
 
@@ -146,6 +145,14 @@ class Walk:
         self.upper.unstable += int(np.count_nonzero(~good))
         return words.copy()
 
+    def _top(self) -> Words:
+        """The entries of the PGD for user space; it can be smaller than a page, and lie within."""
+        count = self._geometry.user_bytes // self._geometry.span(self._geometry.levels)
+        at = self._pgd + 8 * np.arange(count, dtype=np.uint64)
+        words, good = self._memory.words(at.reshape(1, -1))
+        self.upper.unstable += int(not good.all())
+        return words
+
     def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Level, Addresses]:
         """The tables to which these entries point, and the addresses of huge leaves."""
         span = self._geometry.span(level)
@@ -153,18 +160,16 @@ class Walk:
         addresses = bases[rows] + columns * span
         wanted = self._wanted(addresses, span)
         values, addresses = words[rows, columns][wanted], addresses[wanted]
-        table = is_table(values)
-        below = _Level(frames(values[table]) + self._direct_map, addresses[table])
-        return below, addresses[is_leaf(values)]
+        table = self._form.is_table(values)
+        below = _Level(self._form.frames(values[table]) + self._direct_map, addresses[table])
+        return below, addresses[is_leaf(values, self._form)]
 
     def _down(self, tables: _Level, level: int) -> _Level:
         """All tables below the given ones, which are of a level above the PMDs."""
         at, bases = [tables.at[:0]], [tables.bases[:0]]
         for first in range(0, len(tables.at), BATCH):
             part = tables.part(first)
-            words = self._read(part)
-            if level == self._geometry.levels:
-                words = words[:, : self._geometry.user_bytes // self._geometry.span(level)]
+            words = self._top() if level == self._geometry.levels else self._read(part)
             below, leaves = self._children(words, part.bases, level)
             at.append(below.at)
             bases.append(below.bases)
@@ -172,7 +177,7 @@ class Walk:
         return _Level(np.concatenate(at), np.concatenate(bases))
 
     def _pmd_pages(self) -> _Level:
-        tables = _Level(np.array([self._pgd], np.uint64), np.zeros(1, np.int64))
+        tables = _Level(np.array([self._pgd]), np.zeros(1, np.int64))
         for level in range(self._geometry.levels, _PMD_LEVEL, -1):
             tables = self._down(tables, level)
             if level == _PMD_LEVEL + 2:
@@ -189,9 +194,9 @@ class Walk:
             words, good = self._memory.read(tables.part(first).at)
             readable[first : first + len(words)] = good
             present[first : first + len(words)] = present_maps(words)
-            kinds[first : first + len(words)] = entry_kinds(words, self._zero_page)
+            kinds[first : first + len(words)] = entry_kinds(words, self._zero_page, self._form)
             (marked,) = np.nonzero(kinds[first : first + len(words), _MARKERS])
-            rows, columns = np.nonzero(guard_maps(words[marked]))
+            rows, columns = np.nonzero(guard_maps(words[marked], self._form))
             guards.append(
                 tables.bases[first + marked[rows]] + (columns << self._geometry.page_shift)
             )
@@ -208,7 +213,7 @@ class Walk:
         for _ in range(_ROUNDS):
             parts.append(self._pte_pages(tables))
             again = self._read(pmds)
-            changed = (words ^ again) & ~_HARDWARE_BITS != 0
+            changed = (words ^ again) & ~self._form.hardware_bits != 0
             words = again
             tables, _ = self._children(np.where(changed, words, 0), pmds.bases, _PMD_LEVEL)
             if not len(tables.at):

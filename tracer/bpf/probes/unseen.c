@@ -80,8 +80,7 @@ int compat_tree_raw(struct bpf_raw_tracepoint_args *ctx) { return compat_call();
 // Raw sys_exit for the rare calls: a separate program, which the loader omits if their own
 // tracepoints work.
 int rare_end_raw(struct bpf_raw_tracepoint_args *ctx) {
-    u64 user = ctx->args[0], id = field(user, __builtin_offsetof(struct pt_regs, orig_rax));
-    id &= ~(u64)X32_CALL;
+    u64 user = ctx->args[0], id = call_number(user);
     if (!is_wanted(id, RARE) || in_compat_call())
         return 0;
     if (id == __NR_ioctl)
