@@ -100,7 +100,7 @@ def census(pid: int) -> Snapshot:
         NotPermittedError: this user may not read its page tables.
     """
     kernel = kernel_facts()
-    reader = open_reader(kernel.levels)
+    reader = open_reader(kernel.geometry)
     try:
         return take_census(reader, open_target(pid), kernel, slots=True, pages=True)
     except OSError as error:
@@ -215,7 +215,8 @@ def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> l
     """
     if isinstance(source, int):
         open_target(source)  # fail before anything is compiled
-    prepare()
+    else:
+        prepare()
     if isinstance(source, int):
         kept = HistoryStore().process()
         with following(source, kept) as live:

@@ -2,7 +2,9 @@
 """The machine code of the compiled functions, which a first start makes before time matters.
 
 The first start on a machine compiles them in another process and keeps the result: the compiler
-takes half a GiB of memory, and the caller can follow a process meanwhile.
+takes half a GiB of memory, and the caller can follow a process meanwhile. Each page size has
+machine code of its own, because its arithmetic has it as a constant; that of the others is made
+when a trace needs it.
 """
 
 import logging
@@ -18,6 +20,7 @@ from typing import Self
 
 from shadow.cache_folder import SHARED, VARIABLE, owner_problem
 from shadow.errors import UnsupportedHostError
+from shadow.geometry import X86_64, Geometry, geometry_of
 from shadow.isolated_python import isolated_python
 from shadow.machine_code.image import Image, ImageError, loaded
 from shadow.machine_code.place import cache_place, digest, image_name
@@ -32,34 +35,35 @@ from shadow.machine_code.make import main
 main()
 """
 _ROOT = 0
-_image: Image | None = None
+_images: dict[int, Image] = {}
+"""By the number of entries of a PTE page."""
 
 
-def _load(path: Path) -> bool:
-    """Load the machine code of a file, if it is there and not damaged."""
-    global _image
-    with suppress(OSError, ImageError), open(path, "rb") as file:
-        _image = loaded(file.fileno())
+def _load(folder: Path, entries: int) -> bool:
+    """Load the machine code in a folder, if it is there and not damaged."""
+    with suppress(OSError, ImageError), open(folder / image_name(entries), "rb") as file:
+        _images[entries] = loaded(file.fileno())
         with suppress(OSError):
             os.utime(file.fileno())  # in use: see `shadow.machine_code.make`
-    return _image is not None
+    return entries in _images
 
 
-def _load_shared() -> bool:
+def _load_shared(entries: int) -> bool:
     """Load what an installation compiled for all accounts, if nobody but root could write it."""
     folder = SHARED / digest()
     with suppress(OSError):
-        return owner_problem(folder, _ROOT) is None and _load(folder / image_name())
+        return owner_problem(folder, _ROOT) is None and _load(folder, entries)
     return False
 
 
-def _announce() -> None:
+def _announce(geometry: Geometry) -> None:
     """Log that the compiler runs, and where its result is saved."""
+    pages = "" if geometry.entries == X86_64.entries else f" for pages of {geometry.page_text}"
     folder, refused = cache_place()
     kept = f"Saved in {folder}, so later starts are ready at once."
     if folder is None:
         kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
-    _log.warning("ptescope: compiling the shadow table, about 20 seconds. %s", kept)
+    _log.warning("ptescope: compiling the shadow table%s, about 20 seconds. %s", pages, kept)
 
 
 @contextmanager
@@ -81,20 +85,24 @@ class Preparation:
     """The machine code, which another process may still be making.
 
     As a context manager, it ends that process at the end of the block.
+
+    Args:
+        geometry: the page tables that it is for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, geometry: Geometry) -> None:
+        self._entries = entries = geometry.entries
         self._compiler: subprocess.Popen[bytes] | None = None
-        if _image or _load_shared():
+        if entries in _images or _load_shared(entries):
             return
         folder, _ = cache_place()
-        if folder and _load(folder / image_name()):
+        if folder and _load(folder, entries):
             return
-        _announce()
+        _announce(geometry)
         self._result = os.memfd_create("ptescope machine code")
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - `finish` reads and closes it
         self._compiler = subprocess.Popen(
-            [*isolated_python(_COMPILE), str(self._result)],
+            [*isolated_python(_COMPILE), str(entries), str(self._result)],
             process_group=0,  # Ctrl-C of a terminal does not reach it; it ends with the caller
             pass_fds=(self._result,),
             stdin=subprocess.DEVNULL,
@@ -112,7 +120,6 @@ class Preparation:
         Raises:
             UnsupportedHostError: the functions cannot be compiled here.
         """
-        global _image
         if self._compiler is None:
             return
         with _ending_signals():
@@ -127,7 +134,7 @@ class Preparation:
                     "Check that numba, llvmlite and pyelftools of the versions in "
                     "pyproject.toml are installed."
                 )
-            _image = loaded(self._result)
+            _images[self._entries] = loaded(self._result)
         except (OSError, ImageError) as error:
             raise UnsupportedHostError(
                 f"The machine code of the shadow table cannot be used here: {error}."
@@ -150,26 +157,28 @@ class Preparation:
             self._said.close()
 
 
-def prepare() -> None:
+def prepare(geometry: Geometry = X86_64) -> None:
     """Load the machine code, or make it, before time matters.
 
     Making it takes some 20 seconds, and the log says so. Later starts on the same machine load
     it in a millisecond.
 
+    Args:
+        geometry: the page tables that it is for.
+
     Raises:
         UnsupportedHostError: the functions cannot be compiled here.
     """
-    with Preparation() as preparation:
+    with Preparation(geometry) as preparation:
         preparation.finish()
 
 
-def machine_code() -> Image:
-    """The machine code, made now if nothing has prepared it.
+def machine_code(entries: int) -> Image:
+    """The machine code for PTE pages of so many entries, made now if nothing has prepared it.
 
     Raises:
         UnsupportedHostError: the functions cannot be compiled here.
     """
-    if _image is None:
-        prepare()
-    assert _image
-    return _image
+    if entries not in _images:
+        prepare(geometry_of(entries))
+    return _images[entries]

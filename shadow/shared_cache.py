@@ -11,7 +11,7 @@ import os
 import sys
 
 from shadow.cache_folder import SHARED, VARIABLE
-from shadow.machine_code.place import cache_place, image_name
+from shadow.machine_code.place import cache_place
 from shadow.precompile import prepare
 
 __all__ = ()
@@ -27,7 +27,8 @@ def _compile_for_all() -> None:
     if folder is None or folder.parent != SHARED:
         sys.exit(f"ptescope: {SHARED} cannot be used: {'; '.join(refused)}.")
     folder.chmod(0o755)
-    (folder / image_name()).chmod(0o644)
+    for image in folder.glob("*.image"):
+        image.chmod(0o644)
 
 
 if __name__ == "__main__":

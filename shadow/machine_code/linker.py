@@ -7,27 +7,23 @@ its address from the table that `shadow.machine_code.image` fills.
 """
 
 import io
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
-from elftools.elf.enums import ENUM_RELOC_TYPE_x64
 from elftools.elf.sections import Section
 
-from shadow.machine_code.image import ALIGNMENT, aligned
+from shadow.machine_code.image import aligned
+from shadow.machine_code.relocations import ARCHITECTURES
 
 __all__ = ("Linked", "link")
 
-_PADDING = b"\xcc"  # int3
+_PADDING = b"\0"
 _WORD = 8
-_JUMP = b"\xff\x25"  # jmp *displacement(%rip)
-_JUMP_BYTES = 6
 _ALLOCATED, _WRITABLE = 2, 1
 _NOT_LOADED = (".eh_frame", ".note")
 """Prefixes of sections that only debuggers and exceptions use."""
-_TO_FUNCTION = {ENUM_RELOC_TYPE_x64[f"R_X86_64_{name}"] for name in ("PC32", "PLT32")}
 
 
 @dataclass(frozen=True)
@@ -57,12 +53,15 @@ def link(elf_object: bytes) -> Linked:
     """Link an object file.
 
     Args:
-        elf_object: a relocatable ELF file for x86-64.
+        elf_object: a relocatable ELF file.
 
     Raises:
         ValueError: it needs more than code, constants, and functions of libc.
     """
     elf: Any = ELFFile(io.BytesIO(elf_object))
+    if elf["e_machine"] not in ARCHITECTURES:
+        raise ValueError(f"compiled functions cannot be linked for {elf.get_machine_arch()}")
+    architecture = ARCHITECTURES[elf["e_machine"]]
     code, places = bytearray(), {}
     for number, section in _loaded_sections(elf):
         boundary = max(section["sh_addralign"], 1)
@@ -71,12 +70,12 @@ def link(elf_object: bytes) -> Linked:
         code += section.data()
     symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
     externals = [each.name for each in symbols[1:] if each["st_shndx"] == "SHN_UNDEF"]
-    code += _PADDING * (-len(code) % _WORD)
-    jumps = {name: len(code) + _WORD * place for place, name in enumerate(externals)}
-    table = aligned(len(code) + _WORD * len(externals))
-    for place, jump in enumerate(jumps.values()):
-        code += _JUMP + struct.pack("<i", table + _WORD * place - jump - _JUMP_BYTES)
-        code += _PADDING * (_WORD - _JUMP_BYTES)
+    each = architecture.jump_bytes
+    code += _PADDING * (-len(code) % each)
+    jumps = {name: len(code) + each * number for number, name in enumerate(externals)}
+    table = aligned(len(code) + each * len(externals))
+    for number, jump in enumerate(jumps.values()):
+        code += architecture.jump(jump, table + _WORD * number)
 
     def address(symbol: Any) -> int:
         where = symbol["st_shndx"]
@@ -90,15 +89,14 @@ def link(elf_object: bytes) -> Linked:
         found = elf.get_section_by_name(".rela" + elf.get_section(number).name)
         for relocation in found.iter_relocations() if found else ():
             kind, at = relocation["r_info_type"], place + relocation["r_offset"]
-            if kind not in _TO_FUNCTION:
+            if kind not in architecture.patches:
                 raise ValueError(f"the compiled functions need a relocation of type {kind}")
-            value = address(symbols[relocation["r_info_sym"]]) + relocation["r_addend"] - at
-            code[at : at + 4] = struct.pack("<i", value)
+            target = address(symbols[relocation["r_info_sym"]]) + relocation["r_addend"]
+            architecture.patches[kind](code, at, target)
     exported = {
         each.name: address(each)
         for each in symbols[1:]
         if each["st_info"]["bind"] == "STB_GLOBAL" and each["st_shndx"] != "SHN_UNDEF"
     }
-    assert aligned(len(code)) % ALIGNMENT == 0
     assert aligned(len(code)) == table
     return Linked(bytes(code), externals, exported)

@@ -15,7 +15,7 @@ import numpy as np
 
 from shadow.cache_folder import VARIABLE
 from shadow.events import EVENT, Kind
-from shadow.geometry import PAGE
+from shadow.geometry import Geometry, geometry_of
 from shadow.machine_code.compiler import compile_image
 from shadow.machine_code.image import ImageError, loaded
 from shadow.machine_code.place import cache_place, image_name
@@ -31,21 +31,21 @@ _SECONDS_UNUSED = 14 * 86400
 """Age at which the machine code of other versions is removed, counted from its last use."""
 
 
-def samples() -> dict[str, Sample]:
+def samples(geometry: Geometry) -> dict[str, Sample]:
     """Call every entry once, with empty arrays."""
     with sampled() as taken:
-        table = Table()
+        table = Table(geometry=geometry)
         table.feed(np.empty(0, EVENT))
         none = np.empty(0, np.int64)
-        pages = Table.of_runs(none, none, np.empty(0, np.uint8)).pages()
+        pages = Table.of_runs(none, none, np.empty(0, np.uint8), geometry).pages()
         table.seed(replace(pages, guards=(none, none)), 0)
         table.adopt_upper(none, none)
         table.seed_vmas(np.empty(0, VMA), 0)
         table.fork()
         purge = np.zeros(1, EVENT)
-        purge["kind"], purge["length"] = Kind.DONTNEED, PAGE
-        delayed_purge(purge, 1)
-        munmap_for_purge(purge)
+        purge["kind"], purge["length"] = Kind.DONTNEED, geometry.page
+        delayed_purge(purge, 1, geometry=geometry)
+        munmap_for_purge(purge, geometry)
         return taken
 
 
@@ -68,14 +68,14 @@ def _keep(path: Path, image: bytes) -> None:
             raise
 
 
-def _made(folder: Path) -> bytes:
+def _made(folder: Path, geometry: Geometry) -> bytes:
     """The image, compiled by one of the commands that start together."""
-    path = folder / image_name()
+    path = folder / image_name(geometry.entries)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if image := _kept(path):
             return image
-        image = compile_image(samples())
+        image = compile_image(samples(geometry))
         try:
             _keep(path, image)
         except OSError as error:
@@ -104,8 +104,12 @@ def _remove_unused(folder: Path, now: float) -> None:
 
 
 def main() -> None:
-    """Compile, and write the image to the open file whose number is the argument."""
+    """Compile, and write the image to an open file.
+
+    The arguments are the number of entries of a PTE page, and the number of the file.
+    """
+    geometry, file = geometry_of(int(sys.argv[-2])), int(sys.argv[-1])
     folder, _ = cache_place()
-    image = compile_image(samples()) if folder is None else _made(folder)
-    with open(int(sys.argv[-1]), "wb") as result:
+    image = compile_image(samples(geometry)) if folder is None else _made(folder, geometry)
+    with open(file, "wb") as result:
         result.write(image)

@@ -53,9 +53,9 @@ def processor() -> str:
     return "x86-64-v2" if set(flags.split()) >= _SECOND_LEVEL else "x86-64"
 
 
-def image_name() -> str:
-    """The name of the file."""
-    return f"{platform.machine()}-{processor()}.image"
+def image_name(entries: int) -> str:
+    """The name of the file for page tables with so many entries."""
+    return f"{platform.machine()}-{processor()}-{entries}.image"
 
 
 @cache

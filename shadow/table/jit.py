@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from shadow.geometry import X86_64
 from shadow.precompile import machine_code
 from shadow.table.state import State
 
@@ -87,7 +88,7 @@ def _kind(dtype: np.dtype[Any], dimensions: int) -> str:
 def _take(argument: Any, kinds: list[str], words: list[int]) -> None:
     """Append the kind of an argument and its words, in numba's order (numba.core.datamodel)."""
     if isinstance(argument, State):
-        kinds.append("State")
+        kinds.append(f"State({argument.entries})")
         words.append(argument.pointer)
     elif isinstance(argument, np.ndarray):
         if not argument.flags.c_contiguous:
@@ -102,6 +103,11 @@ def _take(argument: Any, kinds: list[str], words: list[int]) -> None:
     else:
         kinds.append("bool" if isinstance(argument, bool | np.bool_) else "int")
         words.append(int(argument))
+
+
+def _entries(arguments: tuple[Any, ...]) -> int:
+    """The entries of the PTE pages of a `State`; without one, machine code of any serves."""
+    return next((each.entries for each in arguments if isinstance(each, State)), X86_64.entries)
 
 
 class Entry(Generic[_Arguments, _Result]):
@@ -134,7 +140,7 @@ class Entry(Generic[_Arguments, _Result]):
         if _samples is not None:
             _samples[self._name] = Sample(self.function, arguments, joined, len(words))
             return cast(_Result, 0)
-        return cast(_Result, machine_code().call(self._name, joined, words))
+        return cast(_Result, machine_code(_entries(arguments)).call(self._name, joined, words))
 
 
 def entry(function: Callable[_Arguments, _Result]) -> Entry[_Arguments, _Result]:

@@ -16,7 +16,6 @@ way, and INFERRED counts them separately.
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.guard_ranges import add_guard, drop_guards
@@ -39,7 +38,7 @@ from shadow.table.radix import (
     has_room,
     next_slot,
 )
-from shadow.table.state import WORDS, Counter, State
+from shadow.table.state import Counter, State
 from shadow.table.vmas import first_overlap
 from shadow.table.zap import attempt_pte_ref, count_freed, free_huge
 
@@ -74,7 +73,7 @@ def _record_for_pages(s: State, slot: int) -> int:
 def _loses_entries(s: State, record: int, entries: Map) -> bool:
     """Whether the record has an entry that `entries` lacks."""
     gone = np.uint64(0)
-    for word in range(WORDS):
+    for word in range(s.map_words):
         gone |= s.records[record].present[word] & ~entries[word]
     return gone != 0
 
@@ -148,7 +147,7 @@ def _is_mapped(s: State, slot: int) -> bool:
     if s.counters[Counter.VMAS_KNOWN] == 0:
         return True
     v = first_overlap(s, slot)
-    return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + SLOT
+    return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + s.slot
 
 
 @entry
@@ -165,7 +164,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             continue
         had_entries = s.records[record].refs > 0
         forget_entries(s, record)
-        drop_guards(s, slot, slot + SLOT)
+        drop_guards(s, slot, slot + s.slot)
         if not exact:
             if had_entries:
                 _infer_attempt(s, record)
@@ -219,14 +218,14 @@ def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
 
 @compiled
 def _has_entries(s: State, start: int, end: int) -> bool:
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         record = find(s, slot)
-        low = (max(slot, start) - slot) >> PAGE_SHIFT
-        high = (min(slot + SLOT, end) - slot) >> PAGE_SHIFT
+        low = (max(slot, start) - slot) >> s.page_shift
+        high = (min(slot + s.slot, end) - slot) >> s.page_shift
         if s.records[record].huge or count_range(s.records[record].present, low, high):
             return True
-        slot = next_slot(s, slot + SLOT, end)
+        slot = next_slot(s, slot + s.slot, end)
     return False
 
 
@@ -236,7 +235,7 @@ def adopt_guards(
 ) -> None:
     """Replace the guard markers in the slots of these ranges by these; the array has room."""
     for i in range(len(starts)):
-        drop_guards(s, starts[i] & -SLOT, (ends[i] + SLOT - 1) & -SLOT)
+        drop_guards(s, starts[i] & -s.slot, (ends[i] + s.slot - 1) & -s.slot)
     for g in range(len(guard_starts)):
         drop_guards(s, guard_starts[g], guard_ends[g])
         add_guard(s, guard_starts[g], guard_ends[g])
@@ -268,17 +267,17 @@ def set_runs(s: State, starts: Slots, ends: Slots, huge: npt.NDArray[np.uint8], 
         Index of the first run that is not applied, as `run` does.
     """
     for i in range(first, len(starts)):
-        records = ((ends[i] - starts[i]) >> SLOT_SHIFT) + 2
-        if not has_room(s, records, _UPPER_SPARE + 2 * (records >> ENTRY_BITS)):
+        records = ((ends[i] - starts[i]) >> s.slot_shift) + 2
+        if not has_room(s, records, _UPPER_SPARE + 2 * (records >> s.entry_bits)):
             return i
-        for slot in range(starts[i] & -SLOT, ends[i], SLOT):
+        for slot in range(starts[i] & -s.slot, ends[i], s.slot):
             record = find_or_create(s, slot, True)
             if huge[i]:
                 if s.records[record].huge == 0:
                     make_huge(s, record, huge[i])
                 continue
             give_all_policies(s, record)
-            low = (max(slot, starts[i]) & (SLOT - 1)) >> PAGE_SHIFT
-            pages = (min(slot + SLOT, ends[i]) - max(slot, starts[i])) >> PAGE_SHIFT
+            low = (max(slot, starts[i]) & (s.slot - 1)) >> s.page_shift
+            pages = (min(slot + s.slot, ends[i]) - max(slot, starts[i])) >> s.page_shift
             set_entries(s, record, low, low + pages)
     return len(starts)

@@ -18,6 +18,7 @@ import pytest
 from shadow import precompile
 from shadow.errors import UnsupportedHostError
 from shadow.events import EVENT
+from shadow.geometry import X86_64
 from shadow.machine_code import make
 from shadow.machine_code.image import Image, ImageError, loaded
 from shadow.machine_code.place import SOURCES, cache_place, image_name
@@ -51,15 +52,15 @@ def test_the_digest_has_all_that_is_compiled_and_all_that_this_imports() -> None
 @pytest.fixture
 def image() -> bytes:
     """The content of the file."""
-    machine_code()
+    machine_code(X86_64.entries)
     folder, _ = cache_place()
     assert folder
-    return (folder / image_name()).read_bytes()
+    return (folder / image_name(X86_64.entries)).read_bytes()
 
 
 @pytest.fixture
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precompile, "_image", None)
+    monkeypatch.setattr(precompile, "_images", {})
 
 
 def _loaded(content: bytes) -> Image:
@@ -78,12 +79,12 @@ def test_every_entry_is_in_the_image() -> None:
         module = importlib.import_module(name.removesuffix(".__init__"))
         entries |= {value for value in vars(module).values() if isinstance(value, Entry)}
     names = {f"{each.function.__module__}.{each.function.__qualname__}" for each in entries}
-    assert names == make.samples().keys() == machine_code().names()
+    assert names == make.samples(X86_64).keys() == machine_code(X86_64.entries).names()
 
 
 @pytest.mark.parametrize("wrong", ["kind", "record", "dimensions", "number", "order"])
 def test_arguments_of_other_types_are_refused(wrong: str) -> None:
-    state = new_state(4, Policy.NONE, HugePages())
+    state = new_state(X86_64, Policy.NONE, HugePages())
     events = {
         "kind": np.zeros(2, np.int64),
         "record": np.zeros(2, [("time", "<i8")]),
@@ -184,9 +185,9 @@ def test_without_a_folder_the_code_is_used_all_the_same(
 def test_a_damaged_file_in_the_cache_is_made_again(
     image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / image_name()).write_bytes(image[:-1])
+    (tmp_path / image_name(X86_64.entries)).write_bytes(image[:-1])
     monkeypatch.setattr(precompile, "cache_place", lambda: (tmp_path, []))
-    with Preparation() as preparation:
+    with Preparation(X86_64) as preparation:
         preparation.finish()
     Table().feed(np.zeros(1, EVENT))
 
@@ -220,7 +221,7 @@ def test_a_full_disk_costs_only_the_next_start(
 
     monkeypatch.setattr(make, "compile_image", lambda _samples: image)
     monkeypatch.setattr(Path, "rename", full)
-    assert make._made(tmp_path) == image
+    assert make._made(tmp_path, X86_64) == image
     assert "No space left on device. The next start compiles again" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
@@ -230,7 +231,7 @@ def test_of_commands_that_start_together_one_compiles(
 ) -> None:
     images = iter([image])
     monkeypatch.setattr(make, "compile_image", lambda _samples: next(images))
-    assert make._made(tmp_path) == make._made(tmp_path) == image
+    assert make._made(tmp_path, X86_64) == make._made(tmp_path, X86_64) == image
 
 
 def test_code_that_nobody_used_for_long_is_removed(
@@ -240,12 +241,12 @@ def test_code_that_nobody_used_for_long_is_removed(
     old, used, other = (tmp_path / name for name in ("0" * 16, "1" * 16, "other"))
     for folder in (old, used, other):
         folder.mkdir()
-        for name in ("lock", image_name()):
+        for name in ("lock", image_name(X86_64.entries)):
             (folder / name).touch()
             os.utime(folder / name, (0, 0))
-    os.utime(used / image_name())
+    os.utime(used / image_name(X86_64.entries))
     (tmp_path / ("2" * 16)).mkdir()
-    make._made(tmp_path / ("2" * 16))
+    make._made(tmp_path / ("2" * 16), X86_64)
     assert not old.exists()
     assert used.exists()
     assert other.exists()
@@ -256,8 +257,8 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
     for name in ("json", "ctypes", "numba", "shadow"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hostile')")
     code = (
-        "from shadow.precompile import Preparation\n"
-        "with Preparation() as preparation: print(preparation._compiler.poll())\n"
+        "from shadow.geometry import X86_64; from shadow.precompile import Preparation\n"
+        "with Preparation(X86_64) as preparation: print(preparation._compiler.poll())\n"
         "import tracer.bpf.compile as c; c._compile_elsewhere((), ())"
     )
     done = subprocess.run(

@@ -23,7 +23,7 @@ os.setgroups([]); os.setuid({user})
 from pathlib import Path
 import shadow.precompile
 shadow.precompile.SHARED = Path({shared!r})
-with shadow.precompile.Preparation() as preparation:
+with shadow.precompile.Preparation(shadow.geometry.X86_64) as preparation:
     print(preparation.done())
 """
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shadow.events import EVENT, Kind
-from shadow.geometry import PAGE
+from shadow.geometry import X86_64
 from shadow.precompile import prepare
 from shadow.records import Events, Facts, Seed
 from shadow.snapshot import Kernel, Process
@@ -32,6 +32,7 @@ from shadow.table.state import VMA, HugePages, VmaFlag
 from shadow.trace import TraceFile
 from tools.bench.peak import peak_kib
 
+PAGE = X86_64.page
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _WINDOW = 0.5
 _PURGES = 200_000

@@ -145,7 +145,7 @@ def _follow(
     targets = [open_target(pid) for pid in pids]  # fail before anything is loaded
     with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-        prepare()  # only now, as it may compile: following is allowed
+        prepare(kernel.geometry)  # only now, as it may compile: following is allowed
         stop.listen()
         for target in targets:
             history = store.process()
