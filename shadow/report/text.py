@@ -15,7 +15,7 @@ from shadow.report.mappings import mapping_lines
 from shadow.report.origins import origins_lines
 from shadow.report.stacks import stack_lines
 from shadow.report.text_table import TextTable, left, right
-from shadow.snapshot import SPARSE_BELOW, Audit, Snapshot, Window
+from shadow.snapshot import Audit, Snapshot, Window
 from shadow.units import NS
 
 __all__ = ("interval_header", "interval_row", "live_line", "render")
@@ -86,11 +86,12 @@ def _heading(snapshot: Snapshot) -> list[str]:
 
 
 def _tables(snapshot: Snapshot) -> list[str]:
-    now = snapshot.now
+    now, page = snapshot.now, snapshot.kernel.page_size
+    few = snapshot.kernel.geometry.sparse_below
     lines = [
         "",
-        f"  PTE pages     {now.pte_pages:10,}   {size(now.pte_pages)}",
-        f"  empty         {now.empty:10,}   {size(now.empty)}, "
+        f"  PTE pages     {now.pte_pages:10,}   {size(now.pte_pages * page)}",
+        f"  empty         {now.empty:10,}   {size(now.empty * page)}, "
         f"{share(now.empty, now.pte_pages)} of all",
     ]
     if now.unplaced:
@@ -100,7 +101,7 @@ def _tables(snapshot: Snapshot) -> list[str]:
     lines += [
         f"  lazyfree only {now.lazyfree_only or 0:10,}   "
         "become empty when reclaim frees their pages",
-        f"  sparse        {now.sparse:10,}   fewer than {SPARSE_BELOW} entries",
+        f"  sparse        {now.sparse:10,}   fewer than {few} entries",
         f"  entries       {now.refs:10,}   that are not none",
         f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "
         f"{now.thp_deposits} deposited under huge pages",

@@ -11,7 +11,6 @@ tools/vm_guests/dontneed-zero.patch; for pte_ref patches 14 and 15 of the RFC.
 """
 
 from shadow.events import FILE_TRUNCATED
-from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
 from shadow.table.guard_ranges import clear_but_guards, unmark_guards
@@ -93,7 +92,7 @@ def _look(s: State, record: int, policy: int) -> None:
 @compiled
 def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) -> None:
     """Zap [start, end) of one slot; `reclaim`: the rules of DONTNEED apply."""
-    whole = end - start == SLOT
+    whole = end - start == s.slot
     if s.records[record].huge:
         if whole:
             free_huge(s, record)
@@ -105,8 +104,8 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
     if s.counters[Counter.GUARDS]:
         left = clear_but_guards(s, record, start, end)
     else:
-        low = (start & (SLOT - 1)) >> PAGE_SHIFT
-        clear_entries(s, record, low, low + ((end - start) >> PAGE_SHIFT))
+        low = (start & (s.slot - 1)) >> s.page_shift
+        clear_entries(s, record, low, low + ((end - start) >> s.page_shift))
     if reclaim and not left:
         if whole:
             _look(s, record, Policy.PT_RECLAIM)
@@ -117,10 +116,10 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
 @compiled
 def zap_piece(s: State, start: int, end: int, reclaim: bool) -> None:
     """zap_page_range_single: [start, end) of one VMA; `reclaim`: the rules of DONTNEED apply."""
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
-        _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + SLOT, end), reclaim)
-        slot = next_slot(s, slot + SLOT, end)
+        _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + s.slot, end), reclaim)
+        slot = next_slot(s, slot + s.slot, end)
 
 
 @compiled
@@ -177,10 +176,10 @@ def truncate(s: State, start: int, end: int, aux: int) -> None:
 
 @compiled
 def _free_chunk(s: State, record: int, start: int, end: int) -> None:
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    high = low + ((end - start) >> PAGE_SHIFT)
+    low = (start & (s.slot - 1)) >> s.page_shift
+    high = low + ((end - start) >> s.page_shift)
     if s.records[record].huge:
-        if high - low == ENTRIES:
+        if high - low == s.entries:
             return  # the page stays huge; reclaim decides later
         if not split_huge(s, record):
             return
@@ -209,10 +208,10 @@ def free_lazily(s: State, start: int, end: int) -> None:
             if s.vmas[v].file or s.vmas[v].flags & _NOT_FREED_LAZILY:
                 return
             first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
-        slot = next_slot(s, first & -SLOT, last)
+        slot = next_slot(s, first & -s.slot, last)
         while slot >= 0:
-            _free_chunk(s, find(s, slot), max(slot, first), min(slot + SLOT, last))
-            slot = next_slot(s, slot + SLOT, last)
+            _free_chunk(s, find(s, slot), max(slot, first), min(slot + s.slot, last))
+            slot = next_slot(s, slot + s.slot, last)
         if not known:
             return
         v += 1

@@ -2,6 +2,7 @@
 """The kernel and the initramfs of a guest."""
 
 import lzma
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,10 @@ _NAMES = [
     "linux-modules-7.3.4+deb13-amd64",
     "linux-image-7.2.13+deb13-amd64",
     "linux-image-amd64",
+    "linux-image-6.12.117+deb12-arm64",
+    "linux-image-6.12.117+deb12-arm64-unsigned",
+    "linux-image-6.12.119+deb12-arm64-16k",
+    "linux-image-6.12.119+deb12-rt-arm64",
 ]
 
 
@@ -42,6 +47,19 @@ def test_the_newest_of_a_series_is_taken(series: str, packages: list[str]) -> No
     assert found.names == packages
 
 
+@pytest.mark.parametrize(
+    ("flavour", "package"),
+    [
+        ("arm64", "linux-image-6.12.117+deb12-arm64"),
+        ("arm64-16k", "linux-image-6.12.119+deb12-arm64-16k"),
+    ],
+)
+def test_each_flavour_has_kernels_of_its_own(flavour: str, package: str) -> None:
+    found = newest("6.12", _NAMES, flavour)
+    assert found
+    assert found.names == [package]
+
+
 def test_a_missing_series_is_an_error() -> None:
     assert newest("6.18", _NAMES) is None
     with pytest.raises(KernelError, match="no series of kernels"):
@@ -51,7 +69,9 @@ def test_a_missing_series_is_an_error() -> None:
 def test_busybox_reads_the_initramfs(tmp_path: Path) -> None:
     module = tmp_path / "9p.ko.xz"
     module.write_bytes(lzma.compress(b"module"))
-    archive = build((module,))
+    busybox = shutil.which("busybox")
+    assert busybox
+    archive = build((module,), Path(busybox))
     root = tmp_path / "root"
     root.mkdir()
     subprocess.run(["busybox", "cpio", "-id"], input=archive, cwd=root, check=True)

@@ -33,7 +33,7 @@ _EACH = pytest.mark.parametrize("variant", _POLICIES)
 
 
 def _checks(variant: str, folder: Path) -> _Checks:
-    guest = Guest(build_kernel(variant), share=folder, environment={"NUMBA_CPU_NAME": "generic"})
+    guest = Guest(build_kernel(variant), share=folder)
     command = [sys.executable, "-m", "tests.vm.zero_guest", str(folder), str(_HISTORIES)]
     done = guest.run(command, _ROOT, timeout=_TIMEOUT)
     assert done.status == 0, done.err

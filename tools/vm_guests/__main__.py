@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """./tools/vm KERNEL [OPTIONS] -- COMMAND: run a command under another kernel.
 
-The guest sees the host's files, including this checkout, at the same paths. Its writes are
+The guest sees the host's files, including this checkout, at the same paths; one of another
+architecture has a root of its own, and sees only this checkout. Its writes are
 discarded when it ends, except those to --share. The exit status is that of the command, or 125 if
 there is no such kernel or the guest dies. `./tools/vm --build zero` builds a kernel of our own (10
 minutes of one core, 2 GB in .kernels); afterwards its name stands for it.
@@ -15,6 +16,7 @@ from pathlib import Path
 from shadow.errors import PtescopeError
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
+from tools.vm_guests.machines import AMD64, MACHINES
 from tools.vm_guests.own_kernels import VARIANTS, build_kernel, built_kernel
 
 _NO_STATUS = 125  # as env(1) and docker-run(1) say "I failed, not the command"
@@ -34,6 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cpus", type=int, default=1, metavar="N", help="processors of the guest (default: 1)"
+    )
+    parser.add_argument(
+        "--arch",
+        choices=MACHINES,
+        default=AMD64.flavour,
+        help="the architecture, and for arm64 the pages (default: %(default)s)",
     )
     parser.add_argument("--memory", default="2G", help="memory of the guest (default: 2G)")
     parser.add_argument(
@@ -64,12 +72,15 @@ def main() -> int:
         if args.share and not args.share.is_dir():
             raise PtescopeError(f"--share: {args.share} is not a folder.")
         guest = Guest(
-            built_kernel(args.kernel) if args.kernel in VARIANTS else get_kernel(args.kernel),
+            built_kernel(args.kernel)
+            if args.kernel in VARIANTS
+            else get_kernel(args.kernel, MACHINES[args.arch]),
+            machine=MACHINES[args.arch],
             levels=args.levels,
             cpus=args.cpus,
             memory=args.memory,
             share=args.share and args.share.resolve(),
-            environment={n: v for n, v in os.environ.items() if n.startswith(("NUMBA_", "PYTHON"))},
+            environment={n: v for n, v in os.environ.items() if n.startswith("PYTHON")},
             append=args.append,
         )
         outcome = guest.run(args.command, args.folder, timeout=args.timeout, stream=True)

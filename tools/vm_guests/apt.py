@@ -13,17 +13,21 @@ _FOLDERS = ("lists/partial", "cache/archives/partial", "sources")
 
 
 class KernelError(PtescopeError):
-    """A requested kernel is not available; the message names it."""
+    """A requested kernel or its root is not available; the message names it."""
 
 
 class Apt:
-    """apt, with the host's own lists or with separate lists for one suite."""
+    """apt's programs.
+
+    Args:
+        options: options of every call; none: the host's own lists.
+    """
 
     def __init__(self, options: tuple[str, ...] = ()) -> None:
         self._options = options
 
     @classmethod
-    def of_suite(cls, suite: str, folder: Path) -> "Apt":
+    def of_suite(cls, suite: str, folder: Path, architecture: str) -> "Apt":
         """apt for another suite on the host's mirror; this does not change the host's lists."""
         listed = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
@@ -38,11 +42,16 @@ class Apt:
             (folder / part).mkdir(parents=True, exist_ok=True)
         source = f"deb [signed-by={_KEYRING}] {mirrors[0]} {suite} main\n"
         (folder / "sources" / "suite.list").write_text(source)
+        (folder / "status").touch()  # nothing is installed there
         settings = {
+            "APT::Architecture": architecture,
+            "APT::Architectures": architecture,
             "Dir::State::lists": folder / "lists",
+            "Dir::State::status": folder / "status",
             "Dir::Cache": folder / "cache",
             "Dir::Etc::sourcelist": "/dev/null",
             "Dir::Etc::sourceparts": folder / "sources",
+            "Debug::NoLocking": "1",
         }
         apt = cls(tuple(f"-o{name}={value}" for name, value in settings.items()))
         apt.run("apt-get", "update", "-qq")

@@ -5,13 +5,15 @@ This keeps the image and the few modules that mount the host's root: about 15 MB
 Debian has dropped a release, the newest of its series replaces it.
 """
 
+import gzip
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.vm_guests.apt import Apt, KernelError
+from tools.vm_guests.machines import AMD64, Machine
 
 __all__ = ("KERNELS", "MODULES", "GuestKernel", "Package", "get_kernel", "newest")
 
@@ -24,8 +26,10 @@ MODULES = (
 
 _NAME = re.compile(
     r"linux-(?P<kind>image|binary)-"
-    r"(?P<release>(?P<series>\d+\.\d+)\.(?P<patch>\d+)(?:-(?P<abi>\d+))?(?:\+\w+)?-amd64)"
+    r"(?P<release>(?P<series>\d+\.\d+)\.(?P<patch>\d+)(?:-(?P<abi>\d+))?(?:\+\w+)?"
+    r"-(?P<flavour>amd64|arm64|arm64-16k))"
 )
+_GZIP = b"\x1f\x8b"
 _SERIES = re.compile(r"\d+\.(\d+|x)")
 _SUITES = ("bookworm", "trixie", "trixie-backports")
 """The suites to search if the host's own sources lack a series."""
@@ -57,6 +61,7 @@ class Package:
     version: tuple[int, ...]
     split: bool
     release: str
+    flavour: str = field(compare=False)
 
     @property
     def names(self) -> list[str]:
@@ -70,25 +75,32 @@ def _package(name: str) -> Package | None:
     if match is None:
         return None
     version = (*map(int, match["series"].split(".")), int(match["patch"]), int(match["abi"] or 0))
-    return Package(version, match["kind"] == "binary", match["release"])
+    return Package(version, match["kind"] == "binary", match["release"], match["flavour"])
 
 
-def newest(series: str, names: list[str]) -> Package | None:
+def newest(series: str, names: list[str], flavour: str = AMD64.flavour) -> Package | None:
     """The newest kernel of a series, such as 6.1, or 7.x for any 7.
 
     Args:
         series: two numbers; the second may be x.
         names: packages, or releases prefixed with linux-image-; others are ignored.
+        flavour: the last part of the names.
     """
     major, minor = series.split(".")
     found = [
         package
         for package in map(_package, names)
         if package
+        and package.flavour == flavour
         and package.version[0] == int(major)
         and (minor == "x" or package.version[1] == int(minor))
     ]
     return max(found, default=None)
+
+
+def _kernel_in(apt: Apt, series: str, flavour: str) -> Package | None:
+    """The newest kernel of a series and a flavour."""
+    return newest(series, apt.run("apt-cache", "pkgnames", "linux-").split(), flavour)
 
 
 def _unpack(debs: list[Path], target: Path) -> None:
@@ -98,7 +110,9 @@ def _unpack(debs: list[Path], target: Path) -> None:
     for file in sorted((target / "all").rglob("*")):
         name = file.name.split(".ko")[0]
         if file.name.startswith("vmlinuz"):
-            file.rename(target / "vmlinuz")
+            image = file.read_bytes()  # arm64's is compressed, which QEMU cannot boot
+            packed = image.startswith(_GZIP)
+            (target / "vmlinuz").write_bytes(gzip.decompress(image) if packed else image)
         elif ".ko" in file.name and name in MODULES:
             file.rename(target / file.name)
     subprocess.run(["rm", "-r", target / "all"], check=True)
@@ -113,23 +127,18 @@ def _kernel(folder: Path) -> GuestKernel:
     return GuestKernel(folder.name, image, modules)
 
 
-def _newest(apt: Apt, series: str) -> Package | None:
-    """The newest kernel of a series that apt knows."""
-    return newest(series, apt.run("apt-cache", "pkgnames", "linux-").split())
-
-
-def _fetch(series: str) -> GuestKernel:
+def _fetch(series: str, machine: Machine) -> GuestKernel:
     KERNELS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KERNELS, prefix=".") as name:
         folder = Path(name)
-        apt, suites = Apt(), iter(_SUITES)
-        while (package := _newest(apt, series)) is None:
+        apt, suites = None if machine.root else Apt(), iter(_SUITES)
+        while apt is None or (package := _kernel_in(apt, series, machine.flavour)) is None:
             suite = next(suites, None)
             if suite is None:
                 raise KernelError(
                     f"neither the host's apt sources nor {', '.join(_SUITES)} have it"
                 )
-            apt = Apt.of_suite(suite, folder / suite)
+            apt = Apt.of_suite(suite, folder / suite, machine.debian)
         apt.run("apt-get", "download", "-qq", *package.names, folder=folder)
         unpacked = folder / package.release
         unpacked.mkdir()
@@ -138,21 +147,26 @@ def _fetch(series: str) -> GuestKernel:
         return _kernel(unpacked.rename(KERNELS / package.release))
 
 
-def get_kernel(series: str) -> GuestKernel:
+def get_kernel(series: str, machine: Machine = AMD64) -> GuestKernel:
     """The newest kernel of a series: one in .kernels, or else Debian's.
 
     Args:
         series: such as 6.1, or 7.x for the newest 7.
+        machine: the architecture.
 
     Raises:
         KernelError: there is no such kernel, or the download failed.
     """
     if _SERIES.fullmatch(series) is None:
         raise KernelError(f"{series} is no series of kernels; give 6.1, or 7.x for the newest 7.")
-    kept = newest(series, [f"linux-image-{folder.name}" for folder in KERNELS.glob("[0-9]*")])
+    kept = newest(
+        series, [f"linux-image-{folder.name}" for folder in KERNELS.glob("[0-9]*")], machine.flavour
+    )
     if kept:
         return _kernel(KERNELS / kept.release)
     try:
-        return _fetch(series)
+        return _fetch(series, machine)
     except (KernelError, OSError, subprocess.CalledProcessError) as error:
-        raise KernelError(f"Kernel {series} cannot be fetched: {error}") from error
+        raise KernelError(
+            f"Kernel {series} for {machine.flavour} cannot be fetched: {error}"
+        ) from error

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tools.vm_guests.apt import Apt, KernelError
 from tools.vm_guests.kernels import KERNELS, GuestKernel
+from tools.vm_guests.machines import AMD64
 
 __all__ = ("VARIANTS", "build_kernel", "built_kernel")
 
@@ -87,7 +88,7 @@ def _fetched_tree(place: Path, log: Path) -> Path:
         return tree
     with tempfile.TemporaryDirectory(dir=place, prefix=".") as name:
         folder = Path(name)
-        apt = Apt.of_suite(_SUITE, folder / "apt")
+        apt = Apt.of_suite(_SUITE, folder / "apt", AMD64.debian)
         apt.run("apt-get", "download", "-qq", _PACKAGE, folder=folder)
         (deb,) = folder.glob(f"{_PACKAGE}_*.deb")
         _run(log, "dpkg-deb", "-x", deb, folder)

@@ -90,11 +90,11 @@ def main() -> None:
     prepare()
     kernel = kernel_facts()
     print(json.dumps({"name": "kernel", "policy": kernel.policy.label, "release": kernel.release}))
-    reader = open_reader(kernel.levels)
+    reader = open_reader(kernel.geometry)
     for workload in WORKLOADS:
         if wanted not in workload.name:
             continue
-        probes = Probes(levels=kernel.levels)
+        probes = Probes(geometry=kernel.geometry)
         try:
             found = _follow(workload, folder, probes, kernel, reader)
         finally:

@@ -45,7 +45,6 @@ def outcomes_of(variant: str, folder: Path, wanted: str = "") -> Outcome:
         built_kernel(variant),
         memory="4G",
         share=_share(folder),
-        environment={"NUMBA_CPU_NAME": "generic"},
     )
     command = [sys.executable, "-m", "tools.zero_kernel.guest", str(folder), wanted]
     done = guest.run(command, _ROOT, timeout=_TIMEOUT)

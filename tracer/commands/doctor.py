@@ -5,9 +5,9 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 
-from shadow.errors import PtescopeError
+from shadow.errors import PtescopeError, UnsupportedHostError
 from tracer.bpf.btf import member_offsets
-from tracer.bpf.compiler import import_bcc
+from tracer.bpf.compiler import import_bcc, uapi_folders
 from tracer.census import ExactReader
 from tracer.commands.options import add_backend
 from tracer.kernel import kernel_facts
@@ -16,13 +16,21 @@ from tracer.probes.sources import Backend
 from tracer.probes.stream import Probes
 from tracer.process.pagemap import read_runs
 from tracer.process.target import Target
+from tracer.stacks.libdw import libdw
 from tracer.terminal import say
 
 __all__ = ("DoctorCommand",)
 
 
 def _bcc() -> str:
-    return f"{import_bcc().__version__}"
+    """bcc, the headers with which it compiles, and libdw, which is optional."""
+    bcc, headers = import_bcc(), uapi_folders()[0]
+    try:
+        libdw()
+        stacks = "libdw is there, for --stacks"
+    except UnsupportedHostError as error:
+        stacks = str(error)
+    return f"{bcc.__version__}, headers in {headers}\n{'':17} {stacks}"
 
 
 def _btf() -> str:
@@ -35,7 +43,7 @@ def _kernel() -> str:
     sizes = [f"{kib} KiB {where}" for where in ("always", "madvise") for kib in facts.mthp[where]]
     mthp = f", mTHP {', '.join(sizes)}" if sizes else ""
     return (
-        f"{facts.release}, {facts.levels} levels, policy {facts.policy.label} (tried), "
+        f"{facts.release}, {facts.geometry.name}, policy {facts.policy.label} (tried), "
         f"THP {facts.thp}{mthp}"
     )
 
@@ -53,7 +61,7 @@ def _by_reason(refused: Iterable[str]) -> str:
 
 
 def _probes(backend: Backend | None) -> str:
-    probes = Probes(levels=kernel_facts().levels, ring_bytes=1 << 18, backend=backend)
+    probes = Probes(geometry=kernel_facts().geometry, ring_bytes=1 << 18, backend=backend)
     try:
         outcome = verify_or_fall_back(probes)
         by_source = probes.attachments.by_source
@@ -78,12 +86,12 @@ def _probes(backend: Backend | None) -> str:
 
 def _pagemap() -> str:
     me = Target(os.getpid(), 0)
-    runs = read_runs(me.pid, me.vmas(), 1 << 47)
+    runs = read_runs(me.pid, me.vmas(), kernel_facts().geometry.user_bytes)
     return f"{runs.entries()} entries of the ptescope process itself"
 
 
 def _page_reader() -> str:
-    reader = ExactReader(kernel_facts().levels)
+    reader = ExactReader(kernel_facts().geometry)
     found = reader.census(Target(os.getpid(), 0))
     reader.close()
     return (

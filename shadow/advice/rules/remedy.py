@@ -67,8 +67,10 @@ def _effect(evidence: Evidence, whole: int) -> Effect:
     others = {one.serves for one in evidence.snapshot.process.other_allocators}
     sure = evidence.kernel_frees and others <= {"not malloc"}
     apart = _RUNS_DIFFER * evidence.snapshot.now.pte_pages
-    least = max(_GONE * whole - apart, 0) if sure else 0
-    return Effect(round(least), round(whole + apart), basis)
+    least, most = round(_GONE * whole - apart), round(whole + apart)
+    if not sure or most > 2 * least:  # what other runs differ by is as much as what is saved
+        least = 0
+    return Effect(least, most, basis)
 
 
 def remedy(evidence: Evidence) -> Finding | None:

@@ -4,6 +4,7 @@
 import { adviceCards } from "./advice.js";
 import { element, fill, section } from "./dom.js";
 import { FlameGraph } from "./flame.js";
+import { bytes } from "./format.js";
 import { headline } from "./headline.js";
 import { lacksOf } from "./lacks.js";
 import { Mappings } from "./mappings.js";
@@ -54,7 +55,7 @@ export class ProcessView {
         section(
           "map",
           "Address space",
-          "A cell is a slot: 2 MiB of addresses with one PTE page. A crossed box is an empty one. Point at a cell, or use the arrow keys (E: the next empty one).",
+          `A cell is a slot: ${bytes(model.geometry.slot)} of addresses with one PTE page. A crossed box is an empty one. Point at a cell, or use the arrow keys (E: the next empty one).`,
           this.map.node,
         ),
       section("occupancy", "How full the PTE pages are", "", parts.occupancy.node),
