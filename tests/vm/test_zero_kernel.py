@@ -23,7 +23,7 @@ from tools.vm_guests.own_kernels import build_kernel
 from tools.zero_kernel.run import Outcome, outcomes_of
 
 _ROOT = Path(__file__).parents[2]
-_TIMEOUT = 3600.0
+_TIMEOUT = 7200.0
 _HISTORIES = int(os.environ.get("PTESCOPE_ZERO_HISTORIES", "500"))
 _POLICIES = {"plain": Policy.PT_RECLAIM, "zero": Policy.DONTNEED_ZERO}
 _WORKLOADS = ("Redis, fill and flush", "C churn on jemalloc", "polars")
