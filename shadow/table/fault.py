@@ -75,15 +75,13 @@ def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     slot = address & -s.slot
     if s.counters[Counter.THP] and v >= 0 and _may_be_huge(s, v, slot):
         record = find(s, slot)
-        # An empty PTE page that the kernel kept blocks the huge fault
-        # (semantics D5, 55).
+        # An empty PTE page that the kernel kept blocks the huge fault (semantics D5, 55). One
+        # that only other policies keep does not: the entries are those of the running kernel.
         if record == 0 or not has(s, record, s.counters[Counter.RUNNING]):
-            if record == 0:
-                record = find_or_create(s, slot, True)
-            if s.records[record].live == 0:
-                if s.records[record].huge == 0:
-                    make_huge(s, record, HUGE_ANON)
-                return
+            record = find_or_create(s, slot, True)
+            if s.records[record].huge == 0:
+                make_huge(s, record, HUGE_ANON)
+            return
     record = table_for(s, address, ALL_POLICIES)
     if s.records[record].huge:
         return
@@ -155,7 +153,9 @@ def _wait_for_userfaultfd(s: State, v: int, address: int) -> None:
     slot = address & -s.slot
     if s.vmas[v].anon == 0:
         give_anon_vma(s, v)
-    if s.counters[Counter.THP] and find(s, slot) == 0 and _may_be_huge(s, v, slot):
+    record = find(s, slot)
+    running = record and has(s, record, s.counters[Counter.RUNNING])
+    if s.counters[Counter.THP] and not running and _may_be_huge(s, v, slot):
         return
     table_for(s, address, ALL_POLICIES)
 

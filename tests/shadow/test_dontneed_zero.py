@@ -111,6 +111,28 @@ def test_a_part_of_a_huge_page_leaves_a_pte_page_and_the_rest_frees_it() -> None
     assert _outcome(table) == (0, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("running", "part", "huge"),
+    [
+        (Policy.NONE, SLOT, False),
+        (Policy.PT_RECLAIM, SLOT // 2, False),
+        (Policy.PT_RECLAIM, SLOT, True),
+        (_ZERO, SLOT // 2, True),
+    ],
+)
+def test_a_fault_is_huge_where_the_running_kernel_kept_no_pte_page(
+    running: Policy, part: int, huge: bool
+) -> None:
+    """Semantics D5, 55; that another policy would have kept one changes nothing."""
+    table = Table(running=running, huge=HugePages(thp=1))
+    history = EventScript().map(BASE, SLOT).touch(BASE, SLOT)
+    for start in range(BASE, BASE + SLOT, part):
+        history.dontneed(start, part)
+    table.feed(history.add(Kind.ADVISE, BASE, SLOT, _HUGEPAGE).touch(BASE, PAGE).batch())
+    assert table.pages().huge.tolist() == ([BASE] if huge else [])
+    assert table.counter(Counter.TABLES + running) == (0 if huge else 1)
+
+
 def test_a_fault_allocates_again_and_counts() -> None:
     history = EventScript().map(BASE, SLOT)
     for _ in range(3):
