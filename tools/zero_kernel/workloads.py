@@ -22,6 +22,8 @@ _LOOK = Path(__file__).parent / "look.c"
 _THREADS, _ROUNDS = 2, 60
 _DECAY = 0.5
 """jemalloc returns dirty pages over this time, seconds."""
+_REST = 10.0
+"""Seconds until it has returned them, in a guest that shares a slow processor with ptescope."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 Load = Callable[[], None]
@@ -52,7 +54,7 @@ def build_programs(folder: Path) -> None:
 
 def _rest() -> None:
     """Wait until jemalloc has returned what it holds back."""
-    time.sleep(4 * _DECAY)
+    time.sleep(_REST)
 
 
 def _fill_and_flush(redis: Redis) -> None:
@@ -109,7 +111,7 @@ def _lines(command: list[str], **environment: str) -> Iterator[tuple[int, Load]]
         program.stdin.write("\n")
         program.stdin.flush()
         program.stdout.readline()
-        time.sleep(4 * _DECAY)
+        time.sleep(_REST)
 
     try:
         yield program.pid, load
