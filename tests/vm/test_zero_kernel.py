@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 _TIMEOUT = 7200.0
 _HISTORIES = int(os.environ.get("PTESCOPE_ZERO_HISTORIES", "500"))
 _POLICIES = {"plain": Policy.PT_RECLAIM, "zero": Policy.DONTNEED_ZERO}
-_WORKLOADS = ("Redis, fill and flush", "C churn on jemalloc", "polars")
+_WORKLOADS = ("Redis, fill and flush", "C churn on jemalloc")
 """Only calls and faults, which the probes see, change their anonymous memory."""
 _Checks = dict[str, list[dict[str, Any]]]
 _EACH = pytest.mark.parametrize("variant", _POLICIES)

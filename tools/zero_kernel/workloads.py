@@ -3,7 +3,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,15 +132,10 @@ def _churn(allocator: str = "", **environment: str) -> Start:
     return start
 
 
-def _polars(_folder: Path) -> AbstractContextManager[tuple[int, Load]]:
-    return _lines([sys.executable, "-m", "tools.zero_kernel.frames"])
-
-
 _JEMALLOC = f"dirty_decay_ms:{_DECAY * 1000:.0f}"
 WORKLOADS = (
     Workload("Redis, fill and flush", _redis(_fill_and_flush, _JEMALLOC)),
     Workload("C churn on jemalloc", _churn("jemalloc", MALLOC_CONF=_JEMALLOC)),
-    Workload("polars", _polars),
     Workload("C churn on glibc", _churn()),
     Workload(
         "Redis, FREE then reclaim", _redis(_free_then_reclaim, f"{_JEMALLOC},muzzy_decay_ms:-1")
