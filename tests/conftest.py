@@ -17,6 +17,7 @@ settings.load_profile("ptescope")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FORCED = os.environ.get("PTESCOPE_LIVE") == "1"
+_PACKAGE = Path(__file__).parent / "vm" / "test_service.py"
 _LIVE = tuple(Path(__file__).parent / name for name in ("live", "vm"))
 
 
@@ -25,11 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-kernels", action="store_true", help="boot all four kernels of tests/vm, not two"
     )
+    parser.addoption(
+        "--package", action="store_true", help="build the Debian package, and run it under systemd"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything in tests/live and tests/vm; skip it without root unless it is forced."""
     for item in items:
+        if item.path == _PACKAGE and not item.config.getoption("--package"):
+            item.add_marker(pytest.mark.skip(reason="takes a quarter of an hour; see --package"))
+            continue
         if any(folder in item.path.parents for folder in _LIVE):
             item.add_marker(pytest.mark.live)
             if os.geteuid() != 0 and not _FORCED:
