@@ -21,7 +21,7 @@ _FLOORS = (
     {"tracer.allocator"},
     {"tracer.bpf"},
     {"tracer.kernel"},
-    {"tracer.capabilities", "tracer.procfs", "tracer.terminal"},
+    {"tracer.capabilities", "tracer.procfs", "tracer.system_packages", "tracer.terminal"},
 )
 """From the top down; docs/architecture.md describes them."""
 

@@ -21,7 +21,7 @@ _UNIT = "ptescope"
 _CONFIG = Path("/etc/ptescope/daemon.toml")
 _ADDRESS = "http://127.0.0.1:9467"
 _MEMBER, _STRANGER = "member", "stranger"
-_PATIENCE = 400.0
+_PATIENCE = 900.0
 """Longest wait in seconds; the guest is emulated, and ten times slower than a machine."""
 
 
@@ -191,7 +191,13 @@ def _check_watchdog() -> None:
 
 def main() -> None:
     """Run all checks."""
-    _drop_in({"Environment": "NUMBA_CPU_NAME=generic", "WatchdogSec": "20s"})
+    _drop_in(
+        {
+            "Environment": "NUMBA_CPU_NAME=generic",
+            "WatchdogSec": "20s",
+            "TimeoutStartSec": "15min",
+        }
+    )
     _configure(min_vmpte="128K")
     _waste()
     _check_start()
