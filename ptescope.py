@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shadow import advice as _advice_rules
-from shadow import whatif
 from shadow.advice import Evidence, Finding
 from shadow.advice.collect import evidence_of, evidence_of_trace
 from shadow.errors import (
@@ -101,7 +100,7 @@ def census(pid: int) -> Snapshot:
         NotPermittedError: this user may not read its page tables.
     """
     kernel = kernel_facts()
-    reader = open_reader(kernel.levels)
+    reader = open_reader(kernel.geometry)
     try:
         return take_census(reader, open_target(pid), kernel, slots=True, pages=True)
     except OSError as error:
@@ -216,8 +215,8 @@ def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> l
     """
     if isinstance(source, int):
         open_target(source)  # fail before anything is compiled
-    prepare()
-    whatif.prepare()
+    else:
+        prepare()
     if isinstance(source, int):
         kept = HistoryStore().process()
         with following(source, kept) as live:

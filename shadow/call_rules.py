@@ -16,7 +16,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY, PKEY_SHIFT, UNFILLED, Doubt, Kind
-from shadow.geometry import PAGE
+from shadow.geometry import X86_64
 from shadow.uapi import (
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
@@ -74,19 +74,20 @@ class CallRule:
     Attributes:
         arguments: the names of the relevant arguments in the tracepoints, in order.
         kind: the kind of the event at the return.
-        place: computes address, length and aux from the arguments and the result of a
-            successful call. For `Failure.PARTLY` the arguments alone must suffice.
+        place: computes address, length and aux from the arguments, the result of a
+            successful call, and the size of a page. For `Failure.PARTLY` the arguments and
+            the page must suffice.
         failure: the effect of a failed call.
         entry_kind: the kind of the event at the entry, if there is one.
-        entry_place: computes address, length and aux of the event at the entry.
+        entry_place: computes address, length and aux of the event at the entry likewise.
     """
 
     arguments: tuple[str, ...]
     kind: Kind
-    place: Callable[[Sequence[int], int], _Placed]
+    place: Callable[[Sequence[int], int, int], _Placed]
     failure: Failure
     entry_kind: Kind | None = None
-    entry_place: Callable[[Sequence[int]], _Placed] = lambda _: (0, 0, 0)
+    entry_place: Callable[[Sequence[int], int], _Placed] = lambda _a, _page: (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -121,53 +122,53 @@ ADVICE: Mapping[int, AdviceRule] = MappingProxyType(
 _OTHER_ADVICE = AdviceRule(Kind.ADVISE, _HOLES)
 
 
-def _page_up(length: int) -> int:
-    return (length + PAGE - 1) & -PAGE & _WORD
+def _page_up(length: int, page: int) -> int:
+    return (length + page - 1) & -page & _WORD
 
 
-def _wraps(a: Sequence[int]) -> bool:
+def _wraps(a: Sequence[int], page: int) -> bool:
     """Whether the end of the range wraps around the last address."""
-    length = _page_up(a[1])
+    length = _page_up(a[1], page)
     return length < a[1] or a[0] + length > _WORD
 
 
-def _range(a: Sequence[int], _result: int) -> _Placed:
-    return a[0], _page_up(a[1]), 0
+def _range(a: Sequence[int], _result: int, page: int) -> _Placed:
+    return a[0], _page_up(a[1], page), 0
 
 
-def _advised(a: Sequence[int], _result: int) -> _Placed:
-    return a[0], _page_up(a[1]), a[2] & _AUX
+def _advised(a: Sequence[int], _result: int, page: int) -> _Placed:
+    return a[0], _page_up(a[1], page), a[2] & _AUX
 
 
-def _mapped(a: Sequence[int], result: int) -> _Placed:
+def _mapped(a: Sequence[int], result: int, page: int) -> _Placed:
     flags = (a[3] & MAP_FLAGS_MASK) << MAP_FLAGS_SHIFT
-    return result, _page_up(a[1]), a[2] & PROT_MASK | flags
+    return result, _page_up(a[1], page), a[2] & PROT_MASK | flags
 
 
-def _moved(a: Sequence[int], result: int) -> _Placed:
-    return result, _page_up(a[2]), 0
+def _moved(a: Sequence[int], result: int, page: int) -> _Placed:
+    return result, _page_up(a[2], page), 0
 
 
-def _move_begins(a: Sequence[int]) -> _Placed:
-    return a[0], _page_up(a[1]), a[3] & _AUX
+def _move_begins(a: Sequence[int], page: int) -> _Placed:
+    return a[0], _page_up(a[1], page), a[3] & _AUX
 
 
-def _protected(a: Sequence[int], _result: int) -> _Placed:
-    return a[0], _page_up(a[1]), a[2] & PROT_MASK
+def _protected(a: Sequence[int], _result: int, page: int) -> _Placed:
+    return a[0], _page_up(a[1], page), a[2] & PROT_MASK
 
 
-def _protected_by_key(a: Sequence[int], result: int) -> _Placed:
-    start, length, prot = _protected(a, result)
+def _protected_by_key(a: Sequence[int], result: int, page: int) -> _Placed:
+    start, length, prot = _protected(a, result, page)
     return start, length, prot | ((a[3] + 1) & PKEY_MASK) << PKEY_SHIFT
 
 
-def _locked(a: Sequence[int], _result: int) -> _Placed:
-    start = a[0] & -PAGE
-    return start, _page_up(a[0] + a[1]) - start & _WORD, 0
+def _locked(a: Sequence[int], _result: int, page: int) -> _Placed:
+    start = a[0] & -page
+    return start, _page_up(a[0] + a[1], page) - start & _WORD, 0
 
 
-def _locked_as(a: Sequence[int], result: int) -> _Placed:
-    start, length, _ = _locked(a, result)
+def _locked_as(a: Sequence[int], result: int, page: int) -> _Placed:
+    start, length, _ = _locked(a, result, page)
     return start, length, a[2] & _FLAGS
 
 
@@ -178,14 +179,14 @@ CALLS: Mapping[str, CallRule] = MappingProxyType(
         ),
         "munmap": CallRule(
             ("addr", "len"), Kind.UNMAP, _range, Failure.CANCELS,
-            entry_kind=Kind.UNMAP_BEGIN, entry_place=lambda a: _range(a, 0),
+            entry_kind=Kind.UNMAP_BEGIN, entry_place=lambda a, page: _range(a, 0, page),
         ),
         "mremap": CallRule(
             ("addr", "old_len", "new_len", "flags"), Kind.REMAP_TO, _moved, Failure.CANCELS,
             entry_kind=Kind.REMAP_FROM, entry_place=_move_begins,
         ),
         "mmap": CallRule(("addr", "len", "prot", "flags"), Kind.MAP, _mapped, Failure.NOTHING),
-        "brk": CallRule(("brk",), Kind.BRK, lambda _, result: (result, 0, 0), Failure.NOTHING),
+        "brk": CallRule(("brk",), Kind.BRK, lambda _, result, _p: (result, 0, 0), Failure.NOTHING),
         "mprotect": CallRule(("start", "len", "prot"), Kind.PROTECT, _protected, Failure.PARTLY),
         "pkey_mprotect": CallRule(
             ("start", "len", "prot", "pkey"), Kind.PROTECT, _protected_by_key, Failure.PARTLY
@@ -194,9 +195,9 @@ CALLS: Mapping[str, CallRule] = MappingProxyType(
         "mlock2": CallRule(("start", "len", "flags"), Kind.LOCK, _locked_as, Failure.PARTLY),
         "munlock": CallRule(("start", "len"), Kind.UNLOCK, _locked, Failure.PARTLY),
         "mlockall": CallRule(
-            ("flags",), Kind.LOCK, lambda a, _: (0, 0, a[0] & _FLAGS), Failure.NOTHING
+            ("flags",), Kind.LOCK, lambda a, _, _page: (0, 0, a[0] & _FLAGS), Failure.NOTHING
         ),
-        "munlockall": CallRule((), Kind.UNLOCK, lambda _a, _r: (0, 0, 0), Failure.NOTHING),
+        "munlockall": CallRule((), Kind.UNLOCK, lambda _a, _r, _page: (0, 0, 0), Failure.NOTHING),
     }
 )  # fmt: skip
 """Calls of a process on its own page tables. `ADVICE` completes the rule of madvise."""
@@ -220,36 +221,38 @@ DEFINES: Mapping[str, int] = MappingProxyType(
 """Macros for the BPF C code."""
 
 
-def at_entry(call: str, a: Sequence[int]) -> CallEvent | None:
+def at_entry(call: str, a: Sequence[int], page: int = X86_64.page) -> CallEvent | None:
     """The event at the entry of a call, if there is one.
 
     Args:
         call: one of `CALLS`.
         a: the arguments, as registers hold them.
+        page: the size of a page.
     """
     rule = CALLS[call]
-    return None if rule.entry_kind is None else (rule.entry_kind, *rule.entry_place(a))
+    return None if rule.entry_kind is None else (rule.entry_kind, *rule.entry_place(a, page))
 
 
-def at_return(call: str, a: Sequence[int], result: int) -> list[CallEvent]:
+def at_return(call: str, a: Sequence[int], result: int, page: int = X86_64.page) -> list[CallEvent]:
     """The events at the return of a call; DOUBT means that its effect is unknown.
 
     Args:
         call: one of `CALLS`.
         a: the arguments, as registers hold them.
         result: the return value, or minus the error number.
+        page: the size of a page.
     """
     error = -result if -MAX_ERRNO <= result < 0 else 0
     rule = CALLS[call]
-    if error and rule.failure is Failure.PARTLY and _wraps(a):
+    if error and rule.failure is Failure.PARTLY and _wraps(a, page):
         return []
     if call == "madvise":
-        return _at_madvise(a, error)
-    doubt = [(Kind.DOUBT, a[0], _page_up(a[1]), Doubt.CALL.value)] if len(a) > 1 else []
+        return _at_madvise(a, error, page)
+    doubt = [(Kind.DOUBT, a[0], _page_up(a[1], page), Doubt.CALL.value)] if len(a) > 1 else []
     if not error:
         if call == "brk" and a[0] not in (0, result):
             return []  # refused: brk returns the old break
-        return [(rule.kind, *rule.place(a, result))]
+        return [(rule.kind, *rule.place(a, result, page))]
     match rule.failure:
         case Failure.CANCELS:
             # mremap unmaps the target of a fixed move first.
@@ -257,24 +260,26 @@ def at_return(call: str, a: Sequence[int], result: int) -> list[CallEvent]:
             anywhere = [(Kind.DOUBT, 0, 0, Doubt.CALL.value)] if moved else []
             return [(rule.kind, a[0], 0, 0), *anywhere]
         case Failure.PARTLY if error == errno.ENOMEM:
-            address, length, aux = rule.place(a, 0)
+            address, length, aux = rule.place(a, 0, page)
             return [(rule.kind, address, length, aux | PARTLY)]
         case Failure.PARTLY:
             return doubt
     return []
 
 
-def _at_madvise(a: Sequence[int], error: int) -> list[CallEvent]:
-    if a[0] % PAGE:
+def _at_madvise(a: Sequence[int], error: int, page: int) -> list[CallEvent]:
+    if a[0] % page:
         return []
-    start, length, advice = _advised(a, 0)
+    start, length, advice = _advised(a, 0, page)
     rule = ADVICE.get(advice, _OTHER_ADVICE)
     if not error or rule.done_in_spite_of is None or error in rule.done_in_spite_of:
         return [(rule.kind, start, length, advice)]
     return [(Kind.DOUBT, start, length, Doubt.CALL.value)]
 
 
-def advised_vectors(advice: int, ranges: Sequence[tuple[int, int]], result: int) -> list[CallEvent]:
+def advised_vectors(
+    advice: int, ranges: Sequence[tuple[int, int]], result: int, page: int = X86_64.page
+) -> list[CallEvent]:
     """The events of a process_madvise that returned `result`: the ranges it has processed."""
     advice &= _AUX
     kind = ADVICE.get(advice, _OTHER_ADVICE).kind
@@ -284,6 +289,6 @@ def advised_vectors(advice: int, ranges: Sequence[tuple[int, int]], result: int)
     for start, length in ranges:
         if result <= 0:
             break
-        found.append((kind, start & _WORD, _page_up(length & _WORD), advice))
+        found.append((kind, start & _WORD, _page_up(length & _WORD, page), advice))
         result -= length
     return found

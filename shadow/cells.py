@@ -17,8 +17,8 @@ from shadow.policy import POLICIES, Policy
 
 __all__ = ("ENTRY_BITS", "LAZYFREE", "Causes", "Cells", "cells_of_pages", "states_of")
 
-ENTRY_BITS = 10
-"""Bits of a state that hold the number of entries, 0 to 512."""
+ENTRY_BITS = 14
+"""Bits of a state that hold the number of entries, 0 to 8,192."""
 LAZYFREE = 1 << ENTRY_BITS + len(POLICIES)
 """The bit of a state that says that all entries are lazyfree."""
 _Column = npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ class Cells:
     """
 
     slots: _Column
-    states: npt.NDArray[np.uint16]
+    states: npt.NDArray[np.uint32]
     owner: _Column
     owners: list[str]
     made: Causes | None = None
@@ -66,17 +66,17 @@ class Cells:
 
     def entries_by_slot(self, policy: Policy) -> dict[int, int]:
         """Entries of each PTE page that the policy has, by the first address of its slot."""
-        there = self.states >> np.uint16(ENTRY_BITS + policy) & np.uint16(1) != 0
-        entries = self.states[there] & np.uint16((1 << ENTRY_BITS) - 1)
+        there = self.states >> np.uint32(ENTRY_BITS + policy) & np.uint32(1) != 0
+        entries = self.states[there] & np.uint32((1 << ENTRY_BITS) - 1)
         return dict(zip(self.slots[there].tolist(), entries.tolist(), strict=True))
 
 
-def states_of(refs: Any, live: Any, lazy: Any) -> npt.NDArray[np.uint16]:
+def states_of(refs: Any, live: Any, lazy: Any) -> npt.NDArray[np.uint32]:
     """(n,) the states of cells, from entries, policies and whether all are lazyfree."""
-    states: npt.NDArray[np.uint16] = (
-        refs.astype(np.uint16)
-        | live.astype(np.uint16) << np.uint16(ENTRY_BITS)
-        | np.where(lazy, np.uint16(LAZYFREE), np.uint16(0))
+    states: npt.NDArray[np.uint32] = (
+        refs.astype(np.uint32)
+        | live.astype(np.uint32) << np.uint32(ENTRY_BITS)
+        | np.where(lazy, np.uint32(LAZYFREE), np.uint32(0))
     )
     return states
 

@@ -52,7 +52,7 @@ class Engine:
     def __init__(self, facts: Facts, tee: "Tee | None" = None, room: Room | None = None) -> None:
         self.facts = facts
         self.table = Table(
-            levels=facts.kernel.levels,
+            geometry=facts.kernel.geometry,
             running=Policy.from_label(facts.kernel.policy),
             huge=facts.huge,
             room=room,

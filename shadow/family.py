@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from shadow.escape import valid
+from shadow.geometry import X86_64
 from shadow.mappings import MappingUse, combined
 from shadow.snapshot import Snapshot
 
@@ -73,6 +74,7 @@ class Family:
     mappings: list[MappingUse] = field(default_factory=list)
     common: list[CommonMapping] = field(default_factory=list)
     unnamed: int = 0
+    page_size: int = X86_64.page
 
     def as_json(self) -> dict[str, Any]:
         """The group in the form of schema 1."""
@@ -159,6 +161,7 @@ def family_of(by: str, key: str, members: list[Snapshot]) -> Family:
         mappings=combined(use for member in known for use in member.mappings or []),
         common=_in_common(known),
         unnamed=len(members) - len(known),
+        page_size=max((each.kernel.page_size for each in members), default=X86_64.page),
     )
 
 

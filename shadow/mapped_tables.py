@@ -5,12 +5,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import NAME_BITS
-from shadow.geometry import SLOT
 from shadow.mapping_names import NO_NAMES, MappingNames
 from shadow.mapping_owners import Owners, owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
-from shadow.snapshot import SPARSE_BELOW
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
 from shadow.table.state import HUGE_ANON, Counter, LabelPart
 from shadow.table.table import Table
@@ -31,6 +29,7 @@ def shadow_owners(table: Table, names: MappingNames | None) -> Owners:
 def _tables(table: Table, policy: Policy, unplaced: int) -> Tables:
     pages = table.pages(policy)
     return Tables(
+        geometry=table.geometry,
         slots=pages.slots,
         present=pages.present,
         leaves=pages.huge,
@@ -58,7 +57,7 @@ def shadow_uses(
     if not table.counter(Counter.VMAS_KNOWN):
         return None
     tables = _tables(table, policy, unplaced)
-    return mapping_uses(table.vmas(), owners, tables, sparse_below=SPARSE_BELOW)
+    return mapping_uses(table.vmas(), owners, tables)
 
 
 def owners_of_slots(
@@ -76,7 +75,7 @@ def owners_of_slots(
         return np.full(len(slots), -1)
     first = np.searchsorted(vmas["end"], slots, side="right")
     at = np.minimum(first, len(vmas) - 1)
-    inside = (first < len(vmas)) & (vmas["start"][at] < slots + SLOT)
+    inside = (first < len(vmas)) & (vmas["start"][at] < slots + table.geometry.slot)
     return np.where(inside, owners.of[at], -1)
 
 

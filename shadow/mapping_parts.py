@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
+from shadow.geometry import Geometry
 from shadow.mapping_owners import Owners
 
 __all__ = ("Addresses", "Ground", "Parts", "pte_parts", "upper_parts")
@@ -39,8 +39,8 @@ class Parts:
             np.concatenate([self.weight, others.weight])[order],
         )
 
-    def charged(self) -> Addresses:
-        """(n,) the bytes of each part; the parts of a table add up to exactly 4,096."""
+    def charged(self, page: int) -> Addresses:
+        """(n,) the bytes of each part; the parts of a table add up to exactly a `page`."""
         if not len(self.table):
             return self.weight
         begins = np.flatnonzero(np.diff(self.table, prepend=-1))
@@ -50,7 +50,7 @@ class Parts:
         before = (upto - self.weight)[begins][number]
         # Round the running sums, not each part: the differences of rounded sums add up.
         upto -= before
-        bytes_: Addresses = upto * PAGE // total - (upto - self.weight) * PAGE // total
+        bytes_: Addresses = upto * page // total - (upto - self.weight) * page // total
         return bytes_
 
 
@@ -108,7 +108,7 @@ def _counted(
 ) -> Addresses:
     """(n,) the number of entries in [low, high) of the PTE pages `table`."""
     counts = np.zeros(len(table), np.int64)
-    for word in range(ENTRIES // _WORD):
+    for word in range(present.shape[1]):
         begin = np.clip(low - word * _WORD, 0, _WORD).astype(np.uint64)
         end = np.clip(high - word * _WORD, 0, _WORD).astype(np.uint64)
         some = end > begin
@@ -119,19 +119,25 @@ def _counted(
 
 
 def pte_parts(
-    slots: Addresses, present: npt.NDArray[np.uint64], refs: Addresses, ground: Ground
+    slots: Addresses,
+    present: npt.NDArray[np.uint64],
+    refs: Addresses,
+    ground: Ground,
+    geometry: Geometry,
 ) -> tuple[Parts, Addresses]:
     """The parts of PTE pages, and the number of entries of each part.
 
     Args:
         slots: (n,) the first address of the slot of each PTE page.
-        present: (n, 8) bitmaps of entries that are not none.
+        present: (n, words) bitmaps of entries that are not none.
         refs: (n,) the number of these entries.
         ground: the address space.
+        geometry: the shape of the page tables.
     """
-    table, owner, low, high = ground.under(slots, SLOT)
+    shift = geometry.page_shift
+    table, owner, low, high = ground.under(slots, geometry.slot)
     first = slots[table]
-    entries = _counted(present, table, low - first >> PAGE_SHIFT, high - first >> PAGE_SHIFT)
+    entries = _counted(present, table, low - first >> shift, high - first >> shift)
     outside = refs - np.bincount(table, weights=entries, minlength=len(refs)).astype(np.int64)
     (lost,) = np.nonzero(outside > 0)
     with_entries = _sorted(
@@ -139,7 +145,7 @@ def pte_parts(
         np.concatenate([owner, np.full(len(lost), ground.unmapped)]),
         np.concatenate([entries, outside[lost]]),
     )
-    empty = ground.by_addresses(refs == 0, slots, SLOT)
+    empty = ground.by_addresses(refs == 0, slots, geometry.slot)
     parts = with_entries.joined(empty)
     return parts, np.where(refs[parts.table] > 0, parts.weight, 0)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Charges page tables to the mappings that own them.
 
-All 4,096 bytes of every table are charged, so the sum over all mappings equals the size of all
+All bytes of every table are charged, so the sum over all mappings equals the size of all
 tables:
 
 - A PTE page is charged to the mappings with entries in it, in proportion to their entries. An
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, PUD_SPAN
+from shadow.geometry import Geometry
 from shadow.mapping_names import MappingKind
 from shadow.mapping_owners import Owner, Owners
 from shadow.mapping_parts import Addresses, Ground, pte_parts, upper_parts
@@ -33,7 +33,7 @@ class MappingUse:
     """The page tables of all mappings with one kind and name.
 
     Mappings can share a table, and are then charged whole bytes of it, so counts of tables are
-    multiples of 1/4096. `kind` is a `MappingKind`; `name` is None if the mapping has no name
+    fractions. `kind` is a `MappingKind`; `name` is None if the mapping has no name
     or the name is unknown. `mappings` counts VMAs, `mapped_kib` is their size. `bytes` is the
     total charge: PTE pages, the PMD and PUD pages above them, and PTE pages deposited under
     huge pages. `share` is the fraction of all tables, 0 to 1. `device`, `inode` and `ranges`
@@ -63,8 +63,9 @@ class Tables:
     """The page tables of one process.
 
     Attributes:
+        geometry: their shape.
         slots: (n,) the first address of each slot with a PTE page.
-        present: (n, 8) uint64: bitmaps of entries that are not none.
+        present: (n, words) uint64: bitmaps of entries that are not none.
         leaves: (m,) the first address of each leaf PMD.
         deposited: (m,) whether each leaf PMD has a deposited PTE page.
         pmd_bases: (k,) ascending: the first address that each PMD page maps.
@@ -72,6 +73,7 @@ class Tables:
         unplaced: the number of PTE pages with unknown addresses; all of them are empty.
     """
 
+    geometry: Geometry
     slots: Addresses
     present: npt.NDArray[np.uint64]
     leaves: Addresses
@@ -81,9 +83,9 @@ class Tables:
     unplaced: int = 0
 
 
-def _merged_ranges(vmas: npt.NDArray[np.void]) -> list[list[int]]:
+def _merged_ranges(vmas: npt.NDArray[np.void], page_shift: int) -> list[list[int]]:
     """The file offsets that these VMAs map, as disjoint ranges."""
-    first = vmas["pgoff"] << PAGE_SHIFT
+    first = vmas["pgoff"] << page_shift
     ranges: list[list[int]] = []
     for start, end in sorted(
         zip(first.tolist(), (first + vmas["end"] - vmas["start"]).tolist(), strict=True)
@@ -99,34 +101,32 @@ def mapping_uses(
     vmas: npt.NDArray[np.void],
     owners: Owners,
     tables: Tables,
-    *,
-    sparse_below: int,
 ) -> list[MappingUse]:
     """The page tables of a process by owning mapping, largest first.
 
-    The sum of `bytes` is 4,096 times the number of tables, including unplaced and deposited
-    PTE pages.
+    The sum of `bytes` is the size of a page times the number of tables, including unplaced and
+    deposited PTE pages.
 
     Args:
         vmas: (n,) of `shadow.table.VMA`, sorted.
         owners: the owners of the VMAs.
         tables: the page tables.
-        sparse_below: a PTE page with at least one entry, but fewer than this, is sparse.
     """
-    ground = Ground(vmas, owners)
+    geometry, ground = tables.geometry, Ground(vmas, owners)
+    page = geometry.page
     count = len(owners.owners) + 1
 
     def summed(owner: Addresses, values: Addresses) -> Addresses:
         return np.bincount(owner, weights=values, minlength=count).astype(np.int64)
 
     refs = np.bitwise_count(tables.present).sum(axis=1, dtype=np.int64)
-    ptes, entries = pte_parts(tables.slots, tables.present, refs, ground)
-    pte_bytes, part_refs = ptes.charged(), refs[ptes.table]
+    ptes, entries = pte_parts(tables.slots, tables.present, refs, ground, geometry)
+    pte_bytes, part_refs = ptes.charged(page), refs[ptes.table]
     leaf_owner = ground.owner_at(tables.leaves)
-    leaf_bytes = np.full(len(tables.leaves), PAGE, np.int64)
+    leaf_bytes = np.full(len(tables.leaves), page, np.int64)
     pmds = upper_parts(
         tables.pmd_bases,
-        PMD_SPAN,
+        geometry.pmd_span,
         (
             np.concatenate([tables.slots[ptes.table], tables.leaves]),
             np.concatenate([ptes.owner, leaf_owner]),
@@ -134,10 +134,10 @@ def mapping_uses(
         ),
         ground,
     )
-    pmd_bytes = pmds.charged()
+    pmd_bytes = pmds.charged(page)
     puds = upper_parts(
         tables.pud_bases,
-        PUD_SPAN,
+        geometry.pud_span,
         (tables.pmd_bases[pmds.table], pmds.owner, pmd_bytes),
         ground,
     )
@@ -145,13 +145,14 @@ def mapping_uses(
         "pte_pages": summed(ptes.owner, pte_bytes),
         "empty": summed(ptes.owner, np.where(part_refs == 0, pte_bytes, 0)),
         "sparse": summed(
-            ptes.owner, np.where((part_refs > 0) & (part_refs < sparse_below), pte_bytes, 0)
+            ptes.owner,
+            np.where((part_refs > 0) & (part_refs < geometry.sparse_below), pte_bytes, 0),
         ),
         "pmd_pages": summed(pmds.owner, pmd_bytes),
-        "pud_pages": summed(puds.owner, puds.charged()),
-        "thp_deposits": summed(leaf_owner, np.where(tables.deposited, PAGE, 0)),
+        "pud_pages": summed(puds.owner, puds.charged(page)),
+        "thp_deposits": summed(leaf_owner, np.where(tables.deposited, page, 0)),
     }
-    return _rows(vmas, owners, columns, summed(ptes.owner, entries), tables.unplaced)
+    return _rows(vmas, owners, columns, summed(ptes.owner, entries), tables)
 
 
 def _rows(
@@ -159,14 +160,15 @@ def _rows(
     owners: Owners,
     columns: dict[str, Addresses],
     entries: Addresses,
-    unplaced: int,
+    tables: Tables,
 ) -> list[MappingUse]:
     """A row for each owner with a charge, from the bytes of each kind of table."""
     total = sum(
         (columns[name] for name in ("pte_pages", "pmd_pages", "pud_pages", "thp_deposits")),
         np.zeros(len(entries), np.int64),
     )
-    everything = int(total.sum()) + unplaced * PAGE
+    geometry, unplaced = tables.geometry, tables.unplaced
+    everything = int(total.sum()) + unplaced * geometry.page
     every = [*owners.owners, Owner(MappingKind.UNMAPPED)]
     mapped = (vmas["end"] - vmas["start"]) >> 10
     vmas_of, kib_of = (
@@ -176,30 +178,32 @@ def _rows(
     rows = []
     for number in np.flatnonzero(total).tolist():
         owner = every[number]
-        tables = {name: int(column[number]) / PAGE for name, column in columns.items()}
+        pages = {name: int(column[number]) / geometry.page for name, column in columns.items()}
         rows.append(
             MappingUse(
                 kind=owner.kind.value,
                 name=owner.name,
                 mappings=int(vmas_of[number]),
                 mapped_kib=int(kib_of[number]),
-                pte_pages=tables["pte_pages"],
-                empty=tables["empty"],
-                sparse=tables["sparse"],
+                pte_pages=pages["pte_pages"],
+                empty=pages["empty"],
+                sparse=pages["sparse"],
                 entries=int(entries[number]),
-                pmd_pages=tables["pmd_pages"],
-                pud_pages=tables["pud_pages"],
-                thp_deposits=tables["thp_deposits"],
+                pmd_pages=pages["pmd_pages"],
+                pud_pages=pages["pud_pages"],
+                thp_deposits=pages["thp_deposits"],
                 bytes=int(total[number]),
                 share=_share(int(total[number]), everything),
                 device=owner.device,
                 inode=owner.inode,
-                ranges=_merged_ranges(vmas[owners.of == number]) if owner.device else [],
+                ranges=_merged_ranges(vmas[owners.of == number], tables.geometry.page_shift)
+                if owner.device
+                else [],
             )
         )
     if unplaced:
-        size, pages = unplaced * PAGE, float(unplaced)
-        empty = replace(_NOTHING, kind=MappingKind.UNPLACED.value, pte_pages=pages, empty=pages)
+        size, many = unplaced * geometry.page, float(unplaced)
+        empty = replace(_NOTHING, kind=MappingKind.UNPLACED.value, pte_pages=many, empty=many)
         rows.append(replace(empty, bytes=size, share=_share(size, everything)))
     return ranked(rows)
 

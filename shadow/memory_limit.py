@@ -4,13 +4,15 @@
 import weakref
 from typing import Any
 
+from shadow.geometry import Geometry
+
 __all__ = ("MAX_MEMORY", "NoRoomError", "Room")
 
 MAX_MEMORY = 512 << 20
 """Default limit in bytes on the shadows of a trace: page tables of a process with 3 TiB."""
 
-_PER_SLOT = 1024
-"""Bytes of the limit for each slot that calls may fill without a reading."""
+_PER_ENTRY = 2
+"""Bytes of the limit for each entry of a slot that calls may fill without a reading."""
 _PER_MAPPING = 4096
 _PEAK = 2
 """An array that grows briefly exists twice."""
@@ -32,10 +34,9 @@ class Room:
         self._taken = weakref.WeakKeyDictionary[Any, int]()
         self._total = 0
 
-    @property
-    def fills(self) -> int:
+    def fills(self, geometry: Geometry) -> int:
         """Slots that calls may fill without a reading; see `shadow.table.fills`."""
-        return self.limit // _PER_SLOT
+        return self.limit // (_PER_ENTRY * geometry.entries)
 
     @property
     def mappings(self) -> int:

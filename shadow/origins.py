@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import FILE_HOLE, FILE_TRUNCATED, Kind
-from shadow.geometry import PAGE
 from shadow.mapping_owners import Owner
 from shadow.table.origin_codes import (
     GUARD_INSTALL,
@@ -23,6 +22,7 @@ from shadow.table.origin_codes import (
     PAGEOUT,
     READING,
 )
+from shadow.table.state import page_size_of
 
 __all__ = (
     "BEFORE",
@@ -149,11 +149,11 @@ def _size_classes(codes: _Column, pages: _Column) -> _Column:
     return np.where(sized, 2 * exponent + 1 + ~exact, 0)
 
 
-def _bytes_of(size_class: int) -> tuple[int, int]:
-    """The minimum and maximum size of calls of a size class, in bytes."""
+def _bytes_of(size_class: int, page: int) -> tuple[int, int]:
+    """The minimum and maximum size of calls of a size class, in bytes; `page` is that of a page."""
     if size_class == 0:
         return 0, 0
-    least = PAGE << (size_class - 1) // 2
+    least = page << (size_class - 1) // 2
     return least, least if size_class % 2 else 2 * least
 
 
@@ -168,7 +168,9 @@ class _Causes(NamedTuple):
     """The index of an owner, or -1."""
 
 
-def _grouped(causes: _Causes, threads: Mapping[int, str], owners: list[Owner]) -> list[Origin]:
+def _grouped(
+    causes: _Causes, threads: Mapping[int, str], owners: list[Owner], page: int
+) -> list[Origin]:
     """The origins, largest groups first."""
     codes, pages, tids, times, mapped = causes
     keys = np.stack(
@@ -186,7 +188,7 @@ def _grouped(causes: _Causes, threads: Mapping[int, str], owners: list[Owner]) -
     ):
         call = BEFORE if code == _BEFORE else call_name(code)
         kind, name = owners[owner][:2] if owner >= 0 else (None, None)
-        key = call, *_bytes_of(size), thread_name(tid, threads), kind and kind.value, name
+        key = call, *_bytes_of(size, page), thread_name(tid, threads), kind and kind.value, name
         more, earlier, later = groups.get(key, (0, begin, end))
         groups[key] = more + count, min(earlier, begin), max(later, end)
     origins = [Origin(*key, *value) for key, value in groups.items()]
@@ -204,7 +206,7 @@ def group_origins(
     """The origins of the empty PTE pages.
 
     Args:
-        records: (n,) of `shadow.table.state.RECORD`.
+        records: (n,) of `shadow.table.state.record_type`.
         threads: names of threads by tid.
         owners: the owners of mappings.
         mapped: (n,) the index of the owner of each record's mapping, or -1; None: unknown.
@@ -226,4 +228,5 @@ def group_origins(
     )
     no_size = np.zeros(len(empty), np.int64)
     made = _Causes(column("made_call"), no_size, column("made_by"), column("made"), where)
-    return Origins(_grouped(emptied, threads, owners or []), _grouped(made, threads, owners or []))
+    named, page = owners or [], page_size_of(records)
+    return Origins(_grouped(emptied, threads, named, page), _grouped(made, threads, named, page))

@@ -24,7 +24,7 @@ class PtePages:
     """One row for each PTE page with a known address.
 
     Attributes:
-        slots: (n,) int64, ascending: the first address of the 2 MiB slot.
+        slots: (n,) int64, ascending: the first address of the slot.
         entries: (n,) uint16: the number of entries that are not none.
         lazyfree: (n,) uint16: the number of entries under MADV_FREE; None: unknown,
             because page tables do not show it.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from shadow.geometry import PAGE
 from shadow.origins import BEFORE, call_name, is_sized, thread_name
+from shadow.table.state import page_size_of
 
 __all__ = ("PageOrigins", "origins_of")
 
@@ -40,11 +40,12 @@ def origins_of(records: npt.NDArray[Any], threads: Mapping[int, str]) -> PageOri
     """The origin of each PTE page record.
 
     Args:
-        records: (n,) of `shadow.table.state.RECORD`.
+        records: (n,) of `shadow.table.state.record_type`.
         threads: names of threads by tid.
     """
     made = zip(records["made_call"].tolist(), records["made"].tolist(), strict=True)
     columns = ("refs", "emptied_call", "emptied_pages", "emptied_by", "emptied")
+    page = page_size_of(records)
     emptied = list(zip(*(records[column].tolist() for column in columns), strict=True))
     return PageOrigins(
         made_call=[call_name(code) if time else BEFORE for code, time in made],
@@ -55,7 +56,7 @@ def origins_of(records: npt.NDArray[Any], threads: Mapping[int, str]) -> PageOri
             for refs, code, _, _, time in emptied
         ],
         emptied_bytes=[
-            pages * PAGE if is_sized(code) and not refs and pages else None
+            pages * page if is_sized(code) and not refs and pages else None
             for refs, code, pages, _, _ in emptied
         ],
         emptied_by=[None if refs else thread_name(tid, threads) for refs, _, _, tid, _ in emptied],

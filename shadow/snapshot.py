@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shadow.errors import UsageError
 from shadow.escape import valid
+from shadow.geometry import X86_64, Geometry, find_geometry
 from shadow.mappings import MappingUse
 from shadow.origins import Origins
 from shadow.page_columns import PtePages
@@ -25,7 +26,6 @@ __all__ = (
     "METHODS",
     "SCHEMA",
     "SEEDS",
-    "SPARSE_BELOW",
     "Allocator",
     "AllocatorOption",
     "Audit",
@@ -44,8 +44,6 @@ SEEDS = ("none", "census", "counted")
 """The ways to start a shadow (`Kernel.seed`)."""
 METHODS = SEEDS
 """The readings that an audit can compare a shadow with (`Audit.method`)."""
-SPARSE_BELOW = 32
-"""A PTE page with at least one entry, but fewer than this, is sparse."""
 COMPARED_ENOUGH = 0.95
 """The share of PTE pages that an audit must compare to be complete."""
 
@@ -111,7 +109,8 @@ class Process:
 class Kernel:
     """The running kernel; `seed` says how the shadow was seeded.
 
-    `probes` lists the attached event sources by back end.
+    `probes` lists the attached event sources by back end. Older traces lack the architecture,
+    which then is x86-64, and the number of bits of a user address.
     """
 
     release: str
@@ -120,6 +119,17 @@ class Kernel:
     page_size: int
     seed: str
     probes: dict[str, list[str]] = field(default_factory=dict)
+    arch: str = X86_64.arch
+    user_address_bits: int | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        """The shape of its page tables.
+
+        Raises:
+            ValueError: ptescope knows no such page tables.
+        """
+        return find_geometry(self.arch, self.page_size, self.levels, self.user_address_bits)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def stack_report(
 
     Args:
         store: the stacks.
-        records: (n,) of `shadow.table.state.RECORD`.
+        records: (n,) of `shadow.table.state.record_type`.
         threads: names of threads by tid.
         end_ns: the time up to which page-seconds count, CLOCK_MONOTONIC.
     """

@@ -67,7 +67,7 @@ class StackStore:
         """Drop the samples that no PTE page refers to.
 
         Args:
-            records: (n,) of `shadow.table.state.RECORD`: all that exist.
+            records: (n,) of `shadow.table.state.record_type`: all that exist.
             now: the events up to this time, ns, are applied; the events of later samples follow.
         """
         samples = self._all()

@@ -4,10 +4,10 @@
 from shadow.events import count_kinds
 from shadow.policy import POLICIES, Policy
 from shadow.records import Facts
-from shadow.snapshot import SPARSE_BELOW, Now, PolicyOutcome, Snapshot, Window
+from shadow.snapshot import Now, PolicyOutcome, Snapshot, Window
 from shadow.table.state import Counter
 from shadow.table.table import Table
-from shadow.units import KIB_PER_PAGE, NS
+from shadow.units import NS
 
 __all__ = ("take_snapshot",)
 
@@ -24,7 +24,7 @@ def _outcome(table: Table, policy: int, end_ns: int) -> PolicyOutcome:
         freed=table.counter(Counter.FREED + policy),
         reallocated=table.counter(Counter.REALLOCATED + policy),
         attempts=table.counter(Counter.ATTEMPTS + policy),
-        mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
+        mode_switches=table.counter(Counter.SWITCHES) if policy == Policy.PTE_REF else 0,
         peak=table.counter(Counter.PEAK + policy),
         mean=round(float(page_ns[policy]) / observed, 1) if observed else float(pages),
         saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / NS, 1),
@@ -42,13 +42,13 @@ def _now(table: Table, policy: Policy, unplaced: int, vm_pte_kib: int | None) ->
         empty=table.counter(Counter.EMPTY + policy) + unplaced,
         unplaced=unplaced,
         lazyfree_only=table.lazyfree_only(policy),
-        sparse=int(occupancy[1:SPARSE_BELOW].sum()),
+        sparse=int(occupancy[1 : table.geometry.sparse_below].sum()),
         refs=table.counter(Counter.REFS),
         pmd_pages=pmd,
         pud_pages=pud,
         thp_deposits=deposits,
         vm_pte_kib=vm_pte_kib,
-        vm_pte_predicted_kib=KIB_PER_PAGE * (placed + unplaced + pmd + pud + deposits),
+        vm_pte_predicted_kib=(placed + unplaced + pmd + pud + deposits) * table.geometry.page >> 10,
         occupancy=[int(n) + (unplaced if i == 0 else 0) for i, n in enumerate(occupancy)],
     )
 

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Constants of the Linux user-space API, named as in its headers.
 
-They are plain integers, so that compiled code can use them. The system call numbers are
-those of x86-64.
+They are plain integers, so that compiled code can use them.
 """
-
-from collections.abc import Mapping
-from types import MappingProxyType
 
 __all__ = (
     "CLONE_THREAD",
@@ -73,7 +69,6 @@ __all__ = (
     "PROT_READ",
     "PROT_SEM",
     "PROT_WRITE",
-    "SYSCALL_NUMBERS",
 )
 
 # asm-generic/mman-common.h
@@ -159,52 +154,3 @@ MADV_GUARD_REMOVE = 103
 CLONE_VM = 0x100
 CLONE_VFORK = 0x4000
 CLONE_THREAD = 0x10000
-
-# asm/unistd_64.h of x86, generated from arch/x86/entry/syscalls/syscall_64.tbl
-SYSCALL_NUMBERS: Mapping[str, int] = MappingProxyType(
-    {
-        "open": 2,
-        "mmap": 9,
-        "mprotect": 10,
-        "munmap": 11,
-        "brk": 12,
-        "ioctl": 16,
-        "mremap": 25,
-        "madvise": 28,
-        "shmat": 30,
-        "shmdt": 67,
-        "truncate": 76,
-        "ftruncate": 77,
-        "creat": 85,
-        "mlock": 149,
-        "munlock": 150,
-        "mlockall": 151,
-        "munlockall": 152,
-        "prctl": 157,
-        "io_setup": 206,
-        "io_destroy": 207,
-        "remap_file_pages": 216,
-        "mbind": 237,
-        "openat": 257,
-        "vmsplice": 278,
-        "fallocate": 285,
-        "perf_event_open": 298,
-        "process_vm_readv": 310,
-        "process_vm_writev": 311,
-        "bpf": 321,
-        "mlock2": 325,
-        "copy_file_range": 326,
-        "pkey_mprotect": 329,
-        "pidfd_open": 434,
-        "io_uring_register": 427,
-        "fsopen": 430,
-        "fsconfig": 431,
-        "fsmount": 432,
-        "openat2": 437,
-        "process_madvise": 440,
-        "set_mempolicy_home_node": 450,
-        "map_shadow_stack": 453,
-        "mseal": 462,
-    }
-)
-"""System calls of x86-64 by name."""

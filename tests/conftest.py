@@ -17,7 +17,6 @@ settings.load_profile("ptescope")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FORCED = os.environ.get("PTESCOPE_LIVE") == "1"
-_PACKAGE = Path(__file__).parent / "vm" / "test_service.py"
 _LIVE = tuple(Path(__file__).parent / name for name in ("live", "vm"))
 
 
@@ -29,14 +28,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--package", action="store_true", help="build the Debian package, and run it under systemd"
     )
+    parser.addoption(
+        "--zero-kernel", action="store_true", help="build two kernels and run tests/vm on them too"
+    )
+
+
+_ON_REQUEST = {"test_zero_kernel.py": "--zero-kernel", "test_service.py": "--package"}
+"""Files of tests/vm that take long, and the option that asks for each."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests that take long, unless they are asked for."""
+    option = _ON_REQUEST.get(collection_path.name)
+    if option is None or collection_path.parent.name != "vm" or config.getoption(option):
+        return None
+    return True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything in tests/live and tests/vm; skip it without root unless it is forced."""
     for item in items:
-        if item.path == _PACKAGE and not item.config.getoption("--package"):
-            item.add_marker(pytest.mark.skip(reason="takes a quarter of an hour; see --package"))
-            continue
         if any(folder in item.path.parents for folder in _LIVE):
             item.add_marker(pytest.mark.live)
             if os.geteuid() != 0 and not _FORCED:

@@ -9,13 +9,16 @@ import ctypes
 import mmap
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from shadow.errors import UnsupportedHostError
-from shadow.geometry import PAGE, SLOT
+from shadow.geometry import MODELLED, Geometry
 from shadow.policy import Policy
-from shadow.units import KIB_PER_PAGE
+from shadow.snapshot import Kernel
+from tracer.arch import ARCHITECTURES
+from tracer.page_size import PAGE, PAGE_KIB
 from tracer.procfs import parse_maps, vm_pte_kib
 
 __all__ = (
@@ -33,8 +36,9 @@ THP = {"never": 0, "madvise": 1, "always": 2}
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 
-_PAST_4_LEVELS = 1 << 47
 _TRIED_SLOTS = 16
+_MAP_NORESERVE = 0x4000
+"""It is needed where slots are large: the memory is never used."""
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -46,7 +50,7 @@ class KernelFacts:
     Attributes:
         release: the release from uname.
         policy: when the kernel frees empty PTE pages.
-        levels: number of page-table levels.
+        geometry: the shape of its page tables.
         thp: the setting of transparent huge pages, a key of `THP`.
         mthp: sizes of multi-size THP in KiB, by setting, a key of `THP`.
         max_map_count: vm.max_map_count, the limit on mappings of a process.
@@ -54,10 +58,28 @@ class KernelFacts:
 
     release: str
     policy: Policy
-    levels: int
+    geometry: Geometry
     thp: str
     mthp: dict[str, tuple[int, ...]]
     max_map_count: int
+
+    def stated(self, seed: str, probes: Mapping[str, list[str]] | None = None) -> Kernel:
+        """The kernel as snapshots have it; for `seed` and `probes` see there."""
+        return Kernel(
+            release=self.release,
+            policy=self.policy.label,
+            levels=self.levels,
+            page_size=self.geometry.page,
+            seed=seed,
+            probes=dict(probes or {}),
+            arch=self.geometry.arch,
+            user_address_bits=self.geometry.user_address_bits,
+        )
+
+    @property
+    def levels(self) -> int:
+        """Number of page-table levels."""
+        return self.geometry.levels
 
 
 def lockdown() -> str:
@@ -72,17 +94,37 @@ def lockdown() -> str:
     return found[1] if found else "none"
 
 
-def _levels() -> int:
-    """Number of page-table levels: 5 if an address above 47 bits can be mapped, else 4."""
+def _maps_at(address: int) -> bool:
+    """Whether memory can be mapped at this address or above; the kernel takes it as a hint."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    address = libc.mmap(_PAST_4_LEVELS, PAGE, 0, flags, -1, 0)
-    if address is None or address == _MAP_FAILED:
-        return 4
-    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(PAGE))
-    return 5 if address >= _PAST_4_LEVELS else 4
+    found = libc.mmap(address, PAGE, 0, flags, -1, 0)
+    if found is None or found == _MAP_FAILED:
+        return False
+    libc.munmap(ctypes.c_void_p(found), ctypes.c_size_t(PAGE))
+    return bool(found >= address)
+
+
+def _geometry() -> Geometry:
+    """The shape of page tables, by the architecture, the page size, and the highest addresses.
+
+    Raises:
+        UnsupportedHostError: ptescope does not model page tables like these.
+    """
+    machine = os.uname().machine
+    arch = ARCHITECTURES[machine].name if machine in ARCHITECTURES else None
+    alike = [each for each in MODELLED if (each.arch, each.page) == (arch, PAGE)]
+    for each in sorted(alike, key=lambda each: each.user_bytes):
+        if not _maps_at(each.user_bytes):
+            return each
+    modelled = "; ".join(each.name for each in MODELLED)
+    beyond = " and longer addresses than ptescope knows" if alike else ""
+    raise UnsupportedHostError(
+        f"This host is {machine} with pages of {PAGE} bytes{beyond}; ptescope supports only the "
+        f"page tables of: {modelled}."
+    )
 
 
 def stack_is_nohuge() -> bool:
@@ -99,26 +141,40 @@ def stack_is_nohuge() -> bool:
         return any("nh" in each.flags for each in smaps if each.start <= place < each.end)
 
 
-def _policy() -> Policy:
-    """`pt_reclaim` if the kernel frees the PTE pages of slots that are zapped whole.
+def _frees(area: mmap.mmap, slots: range, length: int) -> bool:
+    """Whether the PTE pages of these slots go when MADV_DONTNEED empties them.
 
-    Linux kernel commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in
-    madvise(MADV_DONTNEED)" (in v6.14).
+    Each slot gets one page, and one call of this length empties the slot.
     """
-    with mmap.mmap(-1, (_TRIED_SLOTS + 1) * SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+    for slot in slots:
+        area[slot] = 1
+    before = vm_pte_kib("self")
+    for slot in slots:
+        area.madvise(mmap.MADV_DONTNEED, slot, length)
+    freed = (before - vm_pte_kib("self")) // PAGE_KIB
+    # The heap may grow by one or two PTE pages meanwhile, and a kernel may miss one.
+    return freed > len(slots) // 2
+
+
+def _policy(slot_bytes: int) -> Policy:
+    """The policy, by whether calls that cover a slot free its PTE page, or all that empty it.
+
+    `pt_reclaim` since Linux kernel commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in
+    madvise(MADV_DONTNEED)" (in v6.14). `dontneed_zero` does not ask for the whole slot.
+
+    Args:
+        slot_bytes: the size of a slot.
+    """
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    with mmap.mmap(-1, (_TRIED_SLOTS + 1) * slot_bytes, flags) as area:
         area.madvise(mmap.MADV_NOHUGEPAGE)
         view = ctypes.c_char.from_buffer(area)
-        first = -ctypes.addressof(view) % SLOT
+        first = -ctypes.addressof(view) % slot_bytes
         del view
-        slots = range(first, first + _TRIED_SLOTS * SLOT, SLOT)
-        for slot in slots:
-            area[slot] = 1
-        before = vm_pte_kib("self")
-        for slot in slots:
-            area.madvise(mmap.MADV_DONTNEED, slot, SLOT)
-        freed = (before - vm_pte_kib("self")) // KIB_PER_PAGE
-    # The heap may grow by one or two PTE pages meanwhile, and a kernel may miss one.
-    return Policy.PT_RECLAIM if freed > _TRIED_SLOTS // 2 else Policy.NONE
+        slots = range(first, first + _TRIED_SLOTS * slot_bytes, slot_bytes)
+        if _frees(area, slots, mmap.PAGESIZE):
+            return Policy.DONTNEED_ZERO
+        return Policy.PT_RECLAIM if _frees(area, slots, slot_bytes) else Policy.NONE
 
 
 def _chosen(setting: str) -> str:
@@ -126,8 +182,8 @@ def _chosen(setting: str) -> str:
     return match[1] if match else "never"
 
 
-def _mthp(top: str) -> dict[str, tuple[int, ...]]:
-    """Sizes of multi-size THP by setting; "inherit" stands for `top`.
+def _mthp(top: str, slot_bytes: int) -> dict[str, tuple[int, ...]]:
+    """Sizes of multi-size THP below a slot by setting; "inherit" stands for `top`.
 
     Documentation/admin-guide/mm/transhuge.rst.
     """
@@ -135,7 +191,7 @@ def _mthp(top: str) -> dict[str, tuple[int, ...]]:
     for path in _THP_ENABLED.parent.glob("hugepages-*kB/enabled"):
         kib = int(path.parent.name.removeprefix("hugepages-").removesuffix("kB"))
         chosen = _chosen(path.read_text())
-        if kib * 1024 < SLOT:
+        if kib * 1024 < slot_bytes:
             sizes[top if chosen == "inherit" else chosen].append(kib)
     return {where: tuple(sorted(found)) for where, found in sizes.items()}
 
@@ -144,13 +200,9 @@ def kernel_facts() -> KernelFacts:
     """Find the facts about the running kernel.
 
     Raises:
-        UnsupportedHostError: the host is not x86-64 with 4 KiB pages, or hides its pids.
+        UnsupportedHostError: the host has other page tables than `MODELLED`, or hides its pids.
     """
-    if os.uname().machine != "x86_64" or mmap.PAGESIZE != PAGE:
-        raise UnsupportedHostError(
-            f"This host is {os.uname().machine} with pages of {mmap.PAGESIZE} bytes; "
-            "ptescope supports only x86-64 with 4 KiB pages."
-        )
+    geometry = _geometry()
     if Path("/proc/self/ns/pid").stat().st_ino != _INITIAL_PID_NAMESPACE:
         raise UnsupportedHostError(
             "ptescope runs in a pid namespace, but BPF reports the pids of the host. "
@@ -159,9 +211,9 @@ def kernel_facts() -> KernelFacts:
     thp = _chosen(_THP_ENABLED.read_text()) if _THP_ENABLED.exists() else "never"
     return KernelFacts(
         release=os.uname().release,
-        policy=_policy(),
-        levels=_levels(),
+        policy=_policy(geometry.slot),
+        geometry=geometry,
         thp=thp,
-        mthp=_mthp(thp),
+        mthp=_mthp(thp, geometry.slot),
         max_map_count=int(_MAX_MAP_COUNT.read_text()),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from shadow.units import KIB_PER_PAGE
+from tracer.page_size import PAGE_KIB
 
 __all__ = (
     "DELETED",
@@ -115,7 +115,7 @@ def _parse_status(task: Path) -> MemoryStatus:
     found = {name: int(kib) for name, kib in _SIZE.findall(text)}
     if b"VmPTE" not in found:
         raise ProcessLookupError(f"{task} has no address space")
-    mapped = (found.get(b"VmRSS", 0) + found.get(b"VmSwap", 0)) // KIB_PER_PAGE
+    mapped = (found.get(b"VmRSS", 0) + found.get(b"VmSwap", 0)) // PAGE_KIB
     return MemoryStatus(found[b"VmPTE"], mapped)
 
 

@@ -39,13 +39,22 @@ __all__ = (
 
 
 def _bounded(finding: Finding, evidence: Evidence) -> Finding:
-    """Limit the effect to the tables that exist; a range allows for runs that differ."""
+    """Limit the effect to the tables that exist; a range allows for runs that differ.
+
+    The effect gets the size of these tables.
+    """
     now, effect = evidence.snapshot.now, finding.effect
     if effect is None:
         return finding
     there, upper = now.pte_pages, now.pmd_pages + now.pud_pages
     least, most = min(effect.least, there), min(effect.most, there)
-    bounded = replace(effect, least=least, most=most, upper=min(effect.upper, upper))
+    bounded = replace(
+        effect,
+        least=least,
+        most=most,
+        upper=min(effect.upper, upper),
+        page_size=evidence.geometry.page,
+    )
     return finding if bounded == effect else replace(finding, effect=bounded)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from shadow.advice import Evidence, HostFacts, classify_slots
 from shadow.engine import Engine
 from shadow.errors import DamagedTraceError
-from shadow.geometry import PAGE, SLOT
 from shadow.history import KEPT_EVENTS, History, HistoryStore
 from shadow.memory_limit import MAX_MEMORY
 from shadow.replay import Replay
@@ -34,12 +33,14 @@ def evidence_of(engine: Engine, now_ns: int, future: Future | None, alike: int =
         alike: see `Evidence`.
     """
     facts, table = engine.facts, engine.table
+    geometry = table.geometry
     snapshot = engine.snapshot(now_ns, slots=True)
     vmas, thp = engine.vmas(), _THP[facts.huge.thp]
     host = HostFacts(
         max_map_count=facts.max_map_count,
         thp=thp,
-        resident=table.counter(Counter.REFS) * PAGE + table.counter(Counter.HUGE) * SLOT,
+        resident=table.counter(Counter.REFS) * geometry.page
+        + table.counter(Counter.HUGE) * geometry.slot,
         vmas=len(vmas),
     )
     seeded = facts.kernel.seed != _UNSEEDED
@@ -47,7 +48,9 @@ def evidence_of(engine: Engine, now_ns: int, future: Future | None, alike: int =
     return Evidence(
         replace(snapshot, empty_slots=None),
         host,
-        classify_slots(snapshot.empty_slots or [], vmas, thp, engine.names) if placed else None,
+        classify_slots(snapshot.empty_slots or [], vmas, thp, geometry, engine.names)
+        if placed
+        else None,
         future,
         seeded=seeded,
         ended=facts.ended,

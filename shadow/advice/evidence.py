@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from shadow.advice.programs import Program, program_of
 from shadow.events import EventBatch, Kind
-from shadow.geometry import PAGE, SLOT
+from shadow.geometry import Geometry
 from shadow.mapping_names import MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse
 from shadow.memory_limit import NoRoomError
+from shadow.policy import Policy
 from shadow.snapshot import Allocator, Snapshot
 from shadow.table.state import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
@@ -25,7 +26,7 @@ from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
 __all__ = ("FEW", "Evidence", "HostFacts", "Purges", "Slots", "classify_slots", "measure_purges")
 
 FEW = 16
-"""A change that saves fewer PTE pages, 64 KiB, is not worth a restart."""
+"""A change that saves fewer PTE pages, 64 KiB on x86-64, is not worth a restart."""
 _CREDIBLE = 0.9
 """A replayed history is credible if it ends with at least this share of the real PTE pages."""
 
@@ -84,14 +85,14 @@ class Purges:
     median: int
 
 
-def measure_purges(events: EventBatch) -> Purges:
-    """Measure the purges in a batch of events."""
+def measure_purges(events: EventBatch, slot: int) -> Purges:
+    """Measure the purges in a batch of events; `slot` is the size of a slot."""
     dontneed = events[events["kind"] == Kind.DONTNEED]
     start, length = dontneed["address"].astype(np.int64), dontneed["length"].astype(np.int64)
-    first_slot = -(-start // SLOT) * SLOT
+    first_slot = -(-start // slot) * slot
     return Purges(
         dontneed=len(dontneed),
-        covering=int(np.count_nonzero(first_slot + SLOT <= start + length)),
+        covering=int(np.count_nonzero(first_slot + slot <= start + length)),
         bytes=int(length.sum()),
         median=int(np.median(length)) if len(length) else 0,
     )
@@ -117,7 +118,11 @@ def _lasting(vmas: npt.NDArray[np.void], names: MappingNames | None) -> npt.NDAr
 
 
 def classify_slots(
-    empty: list[int], vmas: npt.NDArray[np.void], thp: str, names: MappingNames | None = None
+    empty: list[int],
+    vmas: npt.NDArray[np.void],
+    thp: str,
+    geometry: Geometry,
+    names: MappingNames | None = None,
 ) -> Slots:
     """Classify empty slots by the mappings over them.
 
@@ -125,6 +130,7 @@ def classify_slots(
         empty: first addresses of the slots, ascending.
         vmas: (n,) of `shadow.table.VMA`, sorted.
         thp: the setting of transparent huge pages.
+        geometry: the shape of the page tables.
         names: what was read of the mappings; without them no slot is `shared`.
     """
     slots = np.array(empty, np.int64)
@@ -132,7 +138,7 @@ def classify_slots(
     inside = first < len(vmas)
     slots, first = slots[inside], first[inside]
     vma = vmas[first]
-    covered = (vma["start"] <= slots) & (vma["end"] >= slots + SLOT)
+    covered = (vma["start"] <= slots) & (vma["end"] >= slots + geometry.slot)
     special = VmaFlag.SHARED | VmaFlag.LOCKED | VmaFlag.HUGETLB
     plain = (vma["file"] == 0) & (vma["flags"] & special == 0)
     asked = (vma["flags"] & VmaFlag.HUGEPAGE != 0) & (thp == "madvise")
@@ -170,6 +176,16 @@ class Evidence:
     redacted: bool = False
     alike: int = 1
 
+    @property
+    def kernel_frees(self) -> bool:
+        """Whether the kernel frees the PTE page of a slot that one MADV_DONTNEED covers."""
+        return self.snapshot.kernel.policy != Policy.NONE.label
+
+    @property
+    def geometry(self) -> Geometry:
+        """The shape of the page tables."""
+        return self.snapshot.kernel.geometry
+
     def enough(self, together: int) -> float:
         """What each has to have for all that are judged together to have so much."""
         return together / self.alike
@@ -198,7 +214,7 @@ class Evidence:
         """The purges in the window; None if its events were not kept."""
         if self.future is None or not len(self.future.events):
             return None
-        return measure_purges(self.future.events)
+        return measure_purges(self.future.events, self.geometry.slot)
 
     @cached_property
     def baseline(self) -> Outcome | None:
@@ -240,4 +256,4 @@ class Evidence:
     @property
     def empty_bytes(self) -> int:
         """The size of the empty PTE pages, bytes."""
-        return self.snapshot.now.empty * PAGE
+        return self.snapshot.now.empty * self.geometry.page

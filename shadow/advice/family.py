@@ -8,6 +8,7 @@ then one, and whether there is anything to do is decided by the sums.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 
 from shadow.advice.evidence import FEW, Evidence
 from shadow.advice.finding import Effect, Finding
@@ -58,7 +59,7 @@ def _sum_of(every: Iterable[Now]) -> Now:
     for name in (field.name for field in fields(Now)):
         values = [getattr(now, name) for now in nows]
         if name == _OCCUPANCY:
-            sums[name] = [sum(column) for column in zip(*values, strict=True)]
+            sums[name] = [sum(column) for column in zip_longest(*values, fillvalue=0)]
         elif name in _MAY_BE_UNKNOWN and None in values:
             sums[name] = None
         else:
@@ -96,6 +97,7 @@ def _merged(rule: list[tuple[JudgedProcess, Finding]], of: int) -> Finding:
             sum(each.most for each in effects),
             f"The sum over {len(effects):,} processes. In each: {effects[0].basis}",
             upper=sum(each.upper for each in effects),
+            page_size=effects[0].page_size,
         )
     return replace(
         most,

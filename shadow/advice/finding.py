@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shadow.escape import valid
-from shadow.geometry import PAGE
+from shadow.geometry import X86_64
 
 __all__ = (
     "MAKERS",
@@ -29,13 +29,15 @@ _MORE = 1.1
 class Effect:
     """The range of PTE pages that a change saves, once the process is idle.
 
-    `upper` is the most PMD and PUD pages that it saves, where a rule judges those.
+    `upper` is the most PMD and PUD pages that it saves, where a rule judges those; `page_size`
+    is the size of each in bytes.
     """
 
     least: int
     most: int
     basis: str
     upper: int = 0
+    page_size: int = X86_64.page
 
     @property
     def tables(self) -> int:
@@ -48,7 +50,7 @@ class Effect:
         return {
             "pte_pages": [self.least, self.most],
             **upper,
-            "bytes": [self.least * PAGE, self.tables * PAGE],
+            "bytes": [self.least * self.page_size, self.tables * self.page_size],
             "basis": self.basis,
         }
 

@@ -6,7 +6,6 @@ from statistics import median
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding
 from shadow.family import Family
-from shadow.units import KIB_PER_PAGE
 
 __all__ = ("many_processes",)
 
@@ -38,7 +37,7 @@ def many_processes(family: Family, members: list[Evidence]) -> Finding | None:
         return None
     if 2 * family.empty > family.pte_pages:  # then there are better remedies
         return None
-    half = len(pages) // 2
+    half, page = len(pages) // 2, members[0].geometry.page
     shared = sum(common.pte_pages for common in family.common)
     program = members[0].program
     setting = program.fewer if program else None
@@ -46,7 +45,7 @@ def many_processes(family: Family, members: list[Evidence]) -> Finding | None:
         rule="many_processes",
         title=f"{len(pages):,} processes have page tables of their own for much the same",
         why=f"Each has {_from_to(pages)} PTE pages, {sum(pages):,} together, "
-        f"{sum(pages) * KIB_PER_PAGE:,} KiB; {shared:,.0f} of these map what at least two of them "
+        f"{sum(pages) * page >> 10:,} KiB; {shared:,.0f} of these map what at least two of them "
         "map.",
         numbers={
             "processes": len(pages),

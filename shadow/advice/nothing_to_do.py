@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding
-from shadow.geometry import PAGE
 
 __all__ = ("little_to_do",)
 
@@ -18,14 +17,17 @@ _FULL = 0.1
 def little_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None:
     """What to say first where nothing is urgent and little is at stake.
 
-    Little is less than 1 MiB, or less than a thousandth of what the process has resident: a PTE
-    page is a 512th of what it maps, so page tables of twice the necessary size are 0.2 % of RSS.
+    Little is less than 1 MiB, or less than a thousandth of what the process has resident: with
+    pages of 4 KiB, a PTE page is a 512th of what it maps, so page tables of twice the necessary
+    size are 0.2 % of RSS.
     With other findings it says how little they save; "nothing to do" is for none.
     """
     if not evidence.seeded or any(one.urgent for one in found):
         return None
     idle = _idle(evidence)
-    saved = max((one.effect.tables * PAGE for one in found if one.effect), default=0)
+    saved = max(
+        (one.effect.tables * one.effect.page_size for one in found if one.effect), default=0
+    )
     if max(idle, saved) >= max(_SMALL, _SHARE * evidence.host.resident):
         return None
     return _little(evidence, idle, saved) if found else _nothing(evidence, idle)
@@ -34,7 +36,7 @@ def little_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None
 def _idle(evidence: Evidence) -> int:
     """Bytes of PTE pages without an entry that is needed."""
     now = evidence.snapshot.now
-    return (now.empty + (now.lazyfree_only or 0)) * PAGE
+    return (now.empty + (now.lazyfree_only or 0)) * evidence.geometry.page
 
 
 def _of(part: int, whole: int) -> str:
@@ -49,7 +51,7 @@ def _resident(evidence: Evidence) -> str:
 def _numbers(evidence: Evidence, idle: int) -> dict[str, int | float | str]:
     return {
         "idle_bytes": idle,
-        "pte_bytes": evidence.snapshot.now.pte_pages * PAGE,
+        "pte_bytes": evidence.snapshot.now.pte_pages * evidence.geometry.page,
         "resident_bytes": evidence.host.resident,
     }
 
@@ -74,7 +76,7 @@ def _little(evidence: Evidence, idle: int, saved: int) -> Finding:
 
 def _nothing(evidence: Evidence, idle: int) -> Finding:
     now = evidence.snapshot.now
-    tables = now.pte_pages * PAGE
+    tables = now.pte_pages * evidence.geometry.page
     numbers = _numbers(evidence, idle)
     if tables >= _SMALL and idle < _FULL * tables:
         program = evidence.program

@@ -29,12 +29,13 @@ def sized(call: str, arguments: list[int]) -> list[int]:
     return [argument & _WORD for argument in arguments[:needed]]
 
 
-def entered(call: str, arguments: list[int]) -> list[CallEvent]:
+def entered(call: str, arguments: list[int], page: int) -> list[CallEvent]:
     """The event at the entry of a call, if there is one."""
-    event = at_entry(call, arguments)
+    event = at_entry(call, arguments, page)
     return [] if event is None else [event]
 
 
-def returned(call: str, arguments: list[int], result: int) -> list[CallEvent]:
+def returned(call: str, arguments: list[int], result: int, page: int) -> list[CallEvent]:
     """The events at the return of a call; `result` is its value or minus an error number."""
-    return [event for event in at_return(call, arguments, result) if event[0] != Kind.DOUBT]
+    events = at_return(call, arguments, result, page)
+    return [event for event in events if event[0] != Kind.DOUBT]

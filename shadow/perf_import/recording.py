@@ -19,7 +19,7 @@ import numpy as np
 from shadow.call_rules import CallEvent, advised_vectors
 from shadow.errors import UsageError
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import PAGE, user_address_limit
+from shadow.geometry import X86_64, X86_64_5, Geometry, find_geometry
 from shadow.perf_import.calls import ARGUMENTS, entered, returned, sized
 from shadow.perf_import.inferred import inferred, purges
 from shadow.perf_import.said import (
@@ -46,6 +46,8 @@ __all__ = ("Format", "Recording")
 _RECLAIMS_SINCE = (6, 14)
 _MOST_LOST = 1 << 40
 _MOST_NS = 1 << 62
+_GEOMETRIES = {"aarch64": find_geometry("arm64", 4096, 4)}
+"""The page tables by the architecture in the text, if it is not x86-64."""
 
 
 class Format(Protocol):
@@ -102,6 +104,7 @@ class Recording:
         self._without_ranges = 0
         """process_madvise calls whose ranges are not in the text."""
         said = list(self._understood(lines))
+        self._geometry = _GEOMETRIES.get(form.header.get("arch", ""), X86_64)
         self._alone = nobody(said)
         process_of = processes_of(said, self._alone)
         for each in said:
@@ -146,24 +149,25 @@ class Recording:
             process.rows.append((said.time, address, length, pid, tid, kind, said.cpu, aux))
 
     def _events(self, process: _RecordedProcess, tid: int, said: Said) -> list[CallEvent]:
+        page = self._geometry.page
         match said.what:
             case Touched(address, error):
                 return [(Kind.FAULT, address, 0, error)]
             case Entered(call, arguments):
                 process.calls[tid] = call, sized(call, arguments)
-                return entered(*process.calls[tid])
+                return entered(*process.calls[tid], page)
             case Returned(call, result):
                 begun = process.calls.pop(tid, None)
                 # Otherwise the call began before the recording.
-                return returned(*begun, result) if begun and begun[0] == call else []
+                return returned(*begun, result, page) if begun and begun[0] == call else []
             case Called("process_madvise", [], result):
                 self._without_ranges += result > 0
             case Called("process_madvise", [advice, *ranges], result):
                 pairs = list(zip(ranges[::2], ranges[1::2], strict=True))
-                return advised_vectors(advice, pairs, result)
+                return advised_vectors(advice, pairs, result, page)
             case Called(call, arguments, result) if call in ARGUMENTS:
                 sound = sized(call, arguments)
-                return entered(call, sound) + returned(call, sound, result)
+                return entered(call, sound, page) + returned(call, sound, result, page)
             case Replaced():
                 return [(Kind.EXEC, 0, 0, 0)]
             case Forked(child, thread):
@@ -172,7 +176,9 @@ class Recording:
                 return [(Kind.LOSS, 0, min(count, _MOST_LOST), 0)]
         return []
 
-    def _facts(self, pid: int, process: _RecordedProcess, events: EventBatch, levels: int) -> Facts:
+    def _facts(
+        self, pid: int, process: _RecordedProcess, events: EventBatch, geometry: Geometry
+    ) -> Facts:
         header, wall_ns = self._form.header, 0
         with suppress(ValueError, OverflowError):
             when = datetime.strptime(header.get("captured on", ""), "%a %b %d %H:%M:%S %Y")
@@ -183,7 +189,7 @@ class Recording:
             f"The policy of this kernel, {self._policy.label}, comes from its release or from an "
             "option of the import.",
             *self._form.limits,
-            *purges(events),
+            *purges(events, geometry),
         ]
         if self._without_ranges:
             notes.append(
@@ -195,7 +201,12 @@ class Recording:
         return Facts(
             process=Process(pid, process.comm or f"pid {pid}", 0, None, None),
             kernel=Kernel(
-                header.get("os release", "unknown"), self._policy.label, levels, PAGE, "none"
+                header.get("os release", "unknown"),
+                self._policy.label,
+                geometry.levels,
+                geometry.page,
+                "none",
+                arch=geometry.arch,
             ),
             huge=HugePages(),
             host=header.get("hostname", ""),
@@ -213,24 +224,29 @@ class Recording:
         """
         number = 0
         for pid, process in self._processes.items():
-            events, levels = _in_user_space(np.array(process.rows, EVENT))
+            events, geometry = self._in_user_space(np.array(process.rows, EVENT))
             if not len(events):
                 continue
             number += 1
-            yield number, pid, self._facts(pid, process, events, levels)
+            yield number, pid, self._facts(pid, process, events, geometry)
             cuts = np.flatnonzero(events["kind"] == Kind.EXEC) + 1
             for part in np.split(events, cuts):
                 if len(part):
-                    yield number, pid, Mappings(int(part["time"][0]), vmas=inferred(part))
+                    yield (
+                        number,
+                        pid,
+                        Mappings(int(part["time"][0]), vmas=inferred(part, geometry.page)),
+                    )
                     yield number, pid, Events(part)
 
+    def _in_user_space(self, events: EventBatch) -> tuple[EventBatch, Geometry]:
+        """Clamp events to user space; return them and the shape of the page tables.
 
-def _in_user_space(events: EventBatch) -> tuple[EventBatch, int]:
-    """Clamp events to user space; return them and the number of page-table levels.
-
-    If the process had memory above the limit of four levels, there were five.
-    """
-    placed = events[np.isin(events["kind"], (Kind.FAULT, Kind.MAP))]
-    high = outside(placed, user_address_limit(4)) & ~outside(placed, user_address_limit(5))
-    levels = 5 if high.any() else 4
-    return clipped(events, user_address_limit(levels)), levels
+        If the process had memory above the limit of four levels of x86-64, there were five.
+        """
+        geometry = self._geometry
+        if geometry == X86_64:
+            placed = events[np.isin(events["kind"], (Kind.FAULT, Kind.MAP))]
+            high = outside(placed, X86_64.user_bytes) & ~outside(placed, X86_64_5.user_bytes)
+            geometry = X86_64_5 if high.any() else X86_64
+        return clipped(events, geometry.user_bytes), geometry

@@ -13,7 +13,6 @@ instruction.
 from collections.abc import Generator
 from typing import TypeVar
 
-from shadow.geometry import SLOT
 from shadow.pte_ref.errors import KernelBugError
 from shadow.pte_ref.mm import Entry, Leaf, Mm, PtePage
 from shadow.pte_ref.percpu_ref import PercpuRef
@@ -157,7 +156,7 @@ def try_to_free_user_pte(
     Returns:
         Whether the count was zero.
     """
-    assert slot % SLOT == 0
+    assert slot % mm.geometry.slot == 0
     if mm.is_init_mm:
         return False
     page = yield from pte_tryget(mm, slot, recheck=recheck)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from shadow.geometry import ENTRIES
+from shadow.geometry import X86_64, Geometry
 from shadow.pte_ref.errors import KernelBugError
 from shadow.pte_ref.percpu_ref import PercpuRef
 
@@ -40,7 +40,7 @@ LEAF = Leaf()
 class PtePage:
     """A PTE page; `pte_ref` is None before pte_ref_init and after pte_ref_free."""
 
-    entries: list[Entry] = field(default_factory=lambda: [Entry.NONE] * ENTRIES)
+    entries: list[Entry] = field(default_factory=lambda: [Entry.NONE] * X86_64.entries)
     pte_ref: PercpuRef | None = None
     freed: bool = False
 
@@ -105,6 +105,7 @@ class Mm:
         freed: number of PTE pages that free_user_pte took out of the tree.
         flushes: slots whose translations free_user_pte flushed, in order.
         is_init_mm: whether this is the kernel's own address space, which has no pte_ref.
+        geometry: the shape of the page tables.
     """
 
     pmds: dict[int, PtePage | Leaf] = field(default_factory=dict)
@@ -113,3 +114,4 @@ class Mm:
     freed: int = 0
     flushes: list[int] = field(default_factory=list)
     is_init_mm: bool = False
+    geometry: Geometry = X86_64

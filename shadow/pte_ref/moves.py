@@ -5,9 +5,9 @@ Source: mm/mremap.c (move_page_tables, try_realign_addr, get_old_pud, move_norma
 move_normal_pmd, move_ptes).
 """
 
-from shadow.geometry import PAGE, SLOT
+from shadow.geometry import Geometry
 from shadow.policy import Policy
-from shadow.pte_ref.tables import GIB, Tables
+from shadow.pte_ref.tables import Tables
 from shadow.pte_ref.vmas import Vmas
 
 __all__ = ("move_page_tables",)
@@ -19,27 +19,31 @@ def move_page_tables(tables: Tables, vmas: Vmas, pages: range, by: int) -> None:
     Where both sides are aligned and the target has no table, this moves whole PMD pages and
     PTE pages. Elsewhere it moves entry by entry.
     """
-    at, end, by = pages.start * PAGE, pages.stop * PAGE, by * PAGE
-    reaches_next = at % SLOT and by % SLOT == 0 and end - at >= SLOT - at % SLOT
-    if reaches_next and _begins(vmas, at) and _begins(vmas, at + by):  # try_realign_addr
-        at -= at % SLOT
+    geometry = tables.geometry
+    page, slot, span = geometry.page, geometry.slot, geometry.pmd_span
+    at, end, by = pages.start * page, pages.stop * page, by * page
+    reaches_next = at % slot and by % slot == 0 and end - at >= slot - at % slot
+    begin = _begins(vmas, at, geometry) and _begins(vmas, at + by, geometry)
+    if reaches_next and begin:  # try_realign_addr
+        at -= at % slot
     there = tables.upper[Policy.NONE]
     while at < end:
-        to_gib = min(GIB - at % GIB, GIB - (at + by) % GIB)
-        if (2, at // GIB * GIB) not in there:
-            at += to_gib
-        elif to_gib == GIB <= end - at and (2, at + by) not in there:
+        to_next = min(span - at % span, span - (at + by) % span)
+        if (2, at // span * span) not in there:
+            at += to_next
+        elif to_next == span <= end - at and (2, at + by) not in there:
             tables.move_pud_entry(at, at + by)
-            at += GIB
+            at += span
         else:
-            step = min(SLOT - at % SLOT, SLOT - (at + by) % SLOT, end - at)
-            tables.move(at // PAGE, (at + by) // PAGE, step // PAGE)
+            step = min(slot - at % slot, slot - (at + by) % slot, end - at)
+            tables.move(at // page, (at + by) // page, step // page)
             at += step
 
 
-def _begins(vmas: Vmas, address: int) -> bool:
+def _begins(vmas: Vmas, address: int, geometry: Geometry) -> bool:
     """can_align_down: a VMA begins here, and no other VMA precedes it in its slot."""
-    vma = vmas.at(address // PAGE)
-    if vma is None or vma.start != address // PAGE:
+    page = geometry.page
+    vma = vmas.at(address // page)
+    if vma is None or vma.start != address // page:
         return False
-    return not vmas.over(address // SLOT * SLOT // PAGE, address // PAGE)
+    return not vmas.over((address & -geometry.slot) // page, address // page)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from shadow.geometry import ENTRIES, PAGE
+from shadow.geometry import X86_64, Geometry
+from shadow.policy import Policy
 from shadow.pte_ref.mm import Entry
 from shadow.pte_ref.moves import move_page_tables
 from shadow.pte_ref.tables import Tables
@@ -41,19 +42,20 @@ class SpecifiedProcess:
     """One process.
 
     Args:
-        levels: levels of its page table.
+        geometry: the shape of its page tables.
         switch_back: see `Tables`.
     """
 
-    def __init__(self, *, levels: int = 4, switch_back: bool = False) -> None:
-        self.tables = Tables(levels=levels, switch_back=switch_back)
+    def __init__(self, *, geometry: Geometry = X86_64, switch_back: bool = False) -> None:
+        self._page = geometry.page
+        self.tables = Tables(geometry=geometry, switch_back=switch_back)
         self.vmas = Vmas()
         self._break = 0
         self._lock_future = False
 
     def _parts(self, start: int, length: int) -> Iterator[tuple[Vma, range]]:
         """The VMAs of [start, start + length), each with its pages in that range."""
-        first, end = start // PAGE, (start + length) // PAGE
+        first, end = start // self._page, (start + length) // self._page
         for vma in self.vmas.over(first, end):
             yield vma, vma.part(first, end)
 
@@ -70,7 +72,7 @@ class SpecifiedProcess:
         """Mmap with MAP_FIXED."""
         self.unmap(start, length)
         locked = locked or self._lock_future
-        vma = Vma(start // PAGE, (start + length) // PAGE, writable, writable, locked)
+        vma = Vma(start // self._page, (start + length) // self._page, writable, writable, locked)
         if shared:
             vma = replace(vma, accounted=False, shared=self.vmas.number())
         self.vmas.add(vma)
@@ -87,14 +89,14 @@ class SpecifiedProcess:
         for part in gone:
             for slot, pages in self.tables.chunks(part):
                 self.tables.clear(slot, pages)
-        self.vmas.unmap(start // PAGE, (start + length) // PAGE)
+        self.vmas.unmap(start // self._page, (start + length) // self._page)
         self.tables.free_between(gone, self.vmas.over)
 
     def brk(self, address: int) -> None:
         """Set the program break to `address`; it is unknown before the first call."""
         before, self._break = self._break, address
         if before and address > before:
-            vma = Vma(before // PAGE, address // PAGE, locked=self._lock_future)
+            vma = Vma(before // self._page, address // self._page, locked=self._lock_future)
             self.vmas.add(vma)
             if vma.locked:
                 self._populate(before, address - before, strict=False)
@@ -103,30 +105,32 @@ class SpecifiedProcess:
 
     def protect(self, start: int, length: int, *, writable: bool = False) -> None:
         """Mprotect, up to the first hole."""
-        first, end = start // PAGE, (start + length) // PAGE
+        first, end = start // self._page, (start + length) // self._page
         for piece in self.vmas.pieces(first, self.vmas.first_hole(first, end)):
             wakes = piece.locked and not piece.on_fault and writable and not piece.writable
             piece.writable = writable
             if not piece.shared:
                 piece.accounted = writable or (piece.accounted and piece.anon is not None)
             if wakes and not piece.shared:
-                self._populate(piece.start * PAGE, (piece.end - piece.start) * PAGE, strict=False)
+                self._populate(
+                    piece.start * self._page, (piece.end - piece.start) * self._page, strict=False
+                )
 
     def advise(self, start: int, length: int, hint: Hint, *, on: bool) -> None:
         """Madvise with MADV_DONTFORK, MADV_HUGEPAGE and similar advice."""
         clear = next((each for each in _EXCLUSIVE if hint in each), frozenset((hint,)))
-        for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
+        for piece in self.vmas.pieces(start // self._page, (start + length) // self._page):
             if hint != "mergeable" or not piece.shared:  # KSM takes private memory only
                 piece.hints = piece.hints - clear | (frozenset((hint,)) if on else frozenset())
 
     def label(self, start: int, length: int, label: Label, value: int) -> None:
         """PR_SET_VMA_ANON_NAME, mbind, or pkey_mprotect with unchanged access."""
-        for piece in self.vmas.pieces(start // PAGE, (start + length) // PAGE):
+        for piece in self.vmas.pieces(start // self._page, (start + length) // self._page):
             setattr(piece, label, value)
 
     def lock(self, start: int, length: int, *, on_fault: bool = False) -> None:
         """Mlock, up to the first hole; it fills the locked range only if there is no hole."""
-        first, end = start // PAGE, (start + length) // PAGE
+        first, end = start // self._page, (start + length) // self._page
         done = self.vmas.first_hole(first, end)
         for piece in self.vmas.pieces(first, done):
             piece.locked, piece.on_fault = True, on_fault
@@ -135,7 +139,7 @@ class SpecifiedProcess:
 
     def unlock(self, start: int, length: int) -> None:
         """Munlock, up to the first hole."""
-        first, end = start // PAGE, (start + length) // PAGE
+        first, end = start // self._page, (start + length) // self._page
         for piece in self.vmas.pieces(first, self.vmas.first_hole(first, end)):
             piece.locked = piece.on_fault = False
 
@@ -152,7 +156,7 @@ class SpecifiedProcess:
 
     def touch(self, start: int, length: int) -> None:
         """A write fault at each page; it changes nothing where writing is not allowed."""
-        for page in range(start // PAGE, (start + length) // PAGE):
+        for page in range(start // self._page, (start + length) // self._page):
             if page not in self.tables.marks(range(page, page + 1)) and self.vmas.write(page):
                 self.tables.fill(page)
 
@@ -165,7 +169,7 @@ class SpecifiedProcess:
 
         With `strict`, stop at a hole, PROT_NONE or a guard; otherwise go on at the next VMA.
         """
-        at = start // PAGE
+        at = start // self._page
         for vma, pages in self._parts(start, length):
             if strict and (pages.start > at or not vma.writable):
                 return
@@ -179,15 +183,37 @@ class SpecifiedProcess:
                     return
 
     def dontneed(self, start: int, length: int, *, locked: bool = False) -> None:
-        """MADV_DONTNEED, or with `locked` MADV_DONTNEED_LOCKED, up to a VMA that refuses."""
+        """MADV_DONTNEED, or with `locked` MADV_DONTNEED_LOCKED, up to a VMA that refuses.
+
+        zap_pte_range runs for each VMA and each of its slots. Its rules under `dontneed_zero`
+        (mm/memory.c of 7.3 with tools/vm_guests/dontneed-zero.patch):
+
+        - Guard markers stay. A marker among the zapped entries (any_skipped) rules the look
+          out; one elsewhere in the slot makes the look fail. A uffd-wp marker of shared memory
+          does the same. All other entries become none: swap, migration, hwpoison.
+        - A locked VMA ends the call with EINVAL. The VMAs before it are zapped, looks included.
+        - Shared and file mappings are zapped and looked at like private ones. Truncation,
+          MADV_REMOVE, MADV_FREE, guard calls and munmap do not look (reclaim_pt is unset).
+        - A slot may serve several VMAs. Each VMA's zap ends with a look at all 512 entries,
+          those of the other VMAs too. So a call over two VMAs frees the PTE page in the
+          second look; and an empty part of a VMA that was never touched has no PTE page, so
+          no look.
+        - A part of a huge page is split first; the PTE page then has the other entries. The
+          whole huge page goes with its deposited PTE page, without a look.
+        - The zap drops the PTE lock before the look takes the PMD lock and the PTE lock. A
+          fault in between makes the look fail, and the PTE page stays. See
+          `shadow.pte_ref.look_races` for this and other orders.
+        """
         for vma, part in self._parts(start, length):
             if vma.locked and not locked:
                 return
             for slot, pages in self.tables.chunks(part):
                 kept = self.tables.marks(pages)
                 self.tables.clear(slot, set(pages) - kept)
-                if len(pages) == ENTRIES and not kept:
-                    self.tables.reclaim(slot)
+                if not kept:
+                    if len(pages) == self.tables.geometry.entries:
+                        self.tables.look(Policy.PT_RECLAIM, slot)
+                    self.tables.look(Policy.DONTNEED_ZERO, slot)
                 self.tables.attempt(slot, switch_back=True)
 
     def file_lost(self, start: int, length: int, *, hole: bool) -> None:
@@ -204,14 +230,14 @@ class SpecifiedProcess:
                 self.tables.fill(page)
 
     def remove(self, start: int, length: int) -> None:
-        """MADV_REMOVE, up to a VMA that refuses: frees the pages, but pt_reclaim does not look."""
+        """MADV_REMOVE, up to a VMA that refuses: frees the pages, but no rule of DONTNEED looks."""
         for vma, part in self._parts(start, length):
             if not vma.shared or not vma.writable or vma.locked:
                 return
             self._zap(part)
 
     def _zap(self, part: range) -> None:
-        """zap_page_range_single, without pt_reclaim's look."""
+        """zap_page_range_single, without the look of DONTNEED."""
         for slot, pages in self.tables.chunks(part):
             self.tables.clear(slot, set(pages) - self.tables.marks(pages))
             self.tables.attempt(slot, switch_back=True)
@@ -258,14 +284,14 @@ class SpecifiedProcess:
         self, old: int, length: int, new: int, new_length: int, *, dontunmap: bool = False
     ) -> None:
         """Mremap that returned `new`, which may be the old address."""
-        vma = self.vmas.at(old // PAGE)
+        vma = self.vmas.at(old // self._page)
         assert vma is not None
         if new == old:
             if new_length < length:
                 self.unmap(old + new_length, length - new_length)
             elif new_length > length:
-                end = (new + new_length) // PAGE
-                self.vmas.add(replace(vma, start=(old + length) // PAGE, end=end))
+                end = (new + new_length) // self._page
+                self.vmas.add(replace(vma, start=(old + length) // self._page, end=end))
                 if vma.locked:
                     self._populate(old + length, new_length - length, strict=False)
             return
@@ -273,10 +299,12 @@ class SpecifiedProcess:
             self.unmap(new, new_length)
             self.unmap(old + new_length, length - new_length)
             length = new_length
-        one = next(self._parts(old, length))[1] == range(old // PAGE, (old + length) // PAGE)
+        one = next(self._parts(old, length))[1] == range(
+            old // self._page, (old + length) // self._page
+        )
         for _, part in list(self._parts(old, length)):
-            grown = new_length if one else len(part) * PAGE
-            self._move(part, (new - old) // PAGE, grown // PAGE, dontunmap=dontunmap)
+            grown = new_length if one else len(part) * self._page
+            self._move(part, (new - old) // self._page, grown // self._page, dontunmap=dontunmap)
 
     def _move(self, pages: range, by: int, grown: int, *, dontunmap: bool) -> None:
         """Move these pages of one VMA by `by` pages; the target has `grown` pages.
@@ -286,7 +314,7 @@ class SpecifiedProcess:
         vma = self.vmas.at(pages.start)
         assert vma is not None
         first = pages.start + by
-        self.unmap(first * PAGE, grown * PAGE)
+        self.unmap(first * self._page, grown * self._page)
         moved = replace(vma, start=first, end=first + grown)
         moved.shift = 0 if vma.anon is None and not vma.shared else vma.shift - by
         locked = vma.locked
@@ -299,9 +327,11 @@ class SpecifiedProcess:
             if (left.start, left.end) == (pages.start, pages.stop):
                 left.anon, left.forked = None, False
         else:
-            self.unmap(pages.start * PAGE, len(pages) * PAGE)
+            self.unmap(pages.start * self._page, len(pages) * self._page)
         if locked and grown > len(pages):
-            self._populate((first + len(pages)) * PAGE, (grown - len(pages)) * PAGE, strict=False)
+            self._populate(
+                (first + len(pages)) * self._page, (grown - len(pages)) * self._page, strict=False
+            )
 
     def fork(self) -> "SpecifiedProcess":
         """Create the child, as dup_mmap does.
@@ -309,7 +339,7 @@ class SpecifiedProcess:
         dup_mmap copies the tables only of VMAs with an anon_vma; faults fill the others again
         (mm/memory.c, vma_needs_copy). The child does not inherit locks.
         """
-        child = SpecifiedProcess(levels=self.tables.levels, switch_back=self.tables.switch_back)
+        child = SpecifiedProcess(geometry=self.tables.geometry, switch_back=self.tables.switch_back)
         child._break = self._break
         child.vmas = Vmas(self.vmas.number())
         for vma in self.vmas.all:

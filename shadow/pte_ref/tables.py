@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The page tables of one address space under each policy, in the simplest form.
 
-Entries are the same under all policies; only the tables differ. Under `none` and
-`pt_reclaim` the PTE pages are a set of slots. Under `pte_ref` they are an `Mm`, which only
+Entries are the same under all policies; only the tables differ. Under `none`, `pt_reclaim` and
+`dontneed_zero` the PTE pages are a set of slots. Under `pte_ref` they are an `Mm`, which only
 the ten helpers change. The RFC's patches 11 to 15 define which helper a kernel path calls,
 and with which `switch_back` (docs/reference/semantics.md A3 and A4). The key of a table
 above the PTE pages is (level, first address); a PMD page has level 2.
@@ -10,7 +10,7 @@ above the PTE pages is (level, first address); a PMD page has level 2.
 
 from collections.abc import Callable, Collection, Iterator
 
-from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE, SLOT
+from shadow.geometry import Geometry
 from shadow.policy import Policy
 from shadow.pte_ref.helpers import (
     alone,
@@ -23,35 +23,20 @@ from shadow.pte_ref.helpers import (
 )
 from shadow.pte_ref.mm import Entry, Mm, PtePage
 
-__all__ = ("GIB", "Tables", "covers")
-
-PAGES = SLOT // PAGE
-
-
-def covers(level: int) -> int:
-    """Bytes under one table of this level."""
-    return SLOT << (ENTRY_BITS * (level - 1))
-
-
-GIB = covers(2)
-
-
-def slot_of(page: int) -> int:
-    """First address of the slot that this page lies in."""
-    return page * PAGE // SLOT * SLOT
+__all__ = ("Tables",)
 
 
 class Tables:
     """The tables, entries and counters of one address space.
 
     Args:
-        levels: levels of the page table.
+        geometry: the shape of the page tables.
         switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as in the
             posted series; otherwise it stays in atomic mode, as in the author's correction.
 
     Attributes:
         mm: the PTE pages of pte_ref.
-        kept: slots with a PTE page under `none` and `pt_reclaim`.
+        kept: slots with a PTE page under each policy but `pte_ref`.
         upper: the tables above the PTE pages, except the PGD.
         entries: the entries that are not none, by page number.
         freed: number of PTE pages that each policy freed, other than by free_pgtables.
@@ -59,15 +44,25 @@ class Tables:
         grace_periods: RCU grace periods that switches to atomic mode waited for.
     """
 
-    def __init__(self, *, levels: int, switch_back: bool) -> None:
-        self.levels, self.switch_back = levels, switch_back
-        self.mm = Mm()
-        self.kept: dict[Policy, set[int]] = {Policy.NONE: set(), Policy.PT_RECLAIM: set()}
+    def __init__(self, *, geometry: Geometry, switch_back: bool) -> None:
+        self.geometry, self.switch_back = geometry, switch_back
+        self.mm = Mm(geometry=geometry)
+        self.kept: dict[Policy, set[int]] = {
+            policy: set() for policy in Policy if policy is not Policy.PTE_REF
+        }
         self.upper: dict[Policy, set[tuple[int, int]]] = {policy: set() for policy in Policy}
         self.entries: dict[int, Entry] = {}
         self.freed = dict.fromkeys(Policy, 0)
         self.attempts = dict.fromkeys(Policy, 0)
         self.grace_periods = 0
+
+    def slot_of(self, page: int) -> int:
+        """First address of the slot that this page lies in."""
+        return page * self.geometry.page & -self.geometry.slot
+
+    def covers(self, level: int) -> int:
+        """Bytes under one table of this level."""
+        return self.geometry.span(level + 1)
 
     def slots(self, policy: Policy) -> set[int]:
         """First addresses of the slots that have a PTE page."""
@@ -75,13 +70,13 @@ class Tables:
 
     def empty(self, policy: Policy) -> set[int]:
         """The `slots` that map nothing."""
-        return self.slots(policy) - {slot_of(page) for page in self.entries}
+        return self.slots(policy) - {self.slot_of(page) for page in self.entries}
 
     def chunks(self, pages: range) -> Iterator[tuple[int, range]]:
         """The slots with a PTE page that a walker over `pages` visits, with its pages in each."""
         for slot in sorted(self.slots(Policy.NONE)):
-            first = slot // PAGE
-            part = range(max(first, pages.start), min(first + PAGES, pages.stop))
+            first = slot // self.geometry.page
+            part = range(max(first, pages.start), min(first + self.geometry.entries, pages.stop))
             if part:
                 yield slot, part
 
@@ -96,7 +91,7 @@ class Tables:
         """Enter like `visit`, but allocate a missing PTE page (pte_alloc)."""
         held = self.visit(slot)
         if held is None:
-            new = PtePage()
+            new = PtePage([Entry.NONE] * self.geometry.entries)
             pte_ref_init(new)
             self.mm.pmds[slot] = new
             self.mm.nr_ptes += 1
@@ -106,14 +101,14 @@ class Tables:
 
     def _grow(self, policy: Policy, slot: int, down_to: int = 2) -> None:
         """Add the missing tables from the PGD down to this level."""
-        for level in range(down_to, self.levels):
-            self.upper[policy].add((level, slot // covers(level) * covers(level)))
+        for level in range(down_to, self.geometry.levels):
+            self.upper[policy].add((level, slot // self.covers(level) * self.covers(level)))
 
     def fill(self, page: int, entry: Entry = Entry.PRESENT) -> None:
         """Set the entry of this page, as a fault or a populating call does."""
-        slot = slot_of(page)
+        slot = self.slot_of(page)
         held = self._enter(slot)
-        track_pte_set(self.mm, held, page % ENTRIES, entry)
+        track_pte_set(self.mm, held, page % self.geometry.entries, entry)
         pte_put(held)
         for kept in self.kept.values():
             kept.add(slot)
@@ -131,7 +126,7 @@ class Tables:
         for page in pages:
             self.entries.pop(page, None)
             if held:
-                track_pte_clear(self.mm, held, page % ENTRIES)
+                track_pte_clear(self.mm, held, page % self.geometry.entries)
         if held:
             pte_put(held)
 
@@ -142,17 +137,18 @@ class Tables:
         for page in marked:
             self.entries[page] = Entry.LAZYFREE
             if held:
-                track_pte_set(self.mm, held, page % ENTRIES, Entry.LAZYFREE)
+                track_pte_set(self.mm, held, page % self.geometry.entries, Entry.LAZYFREE)
         if held:
             pte_put(held)
         return bool(marked)
 
-    def reclaim(self, slot: int) -> None:
-        """Apply the rule of pt_reclaim to a slot that one MADV_DONTNEED covered completely."""
-        if slot in self.kept[Policy.PT_RECLAIM]:
-            self.attempts[Policy.PT_RECLAIM] += 1
-            self.freed[Policy.PT_RECLAIM] += 1
-            self.kept[Policy.PT_RECLAIM].discard(slot)
+    def look(self, policy: Policy, slot: int) -> None:
+        """Free the PTE page of a slot under this policy, if all its 512 entries are none."""
+        if slot in self.kept[policy]:
+            self.attempts[policy] += 1
+            if slot in self.empty(policy):
+                self.freed[policy] += 1
+                self.kept[policy].discard(slot)
 
     def attempt(self, slot: int, *, switch_back: bool) -> None:
         """Make an attempt of pte_ref at a slot; `switch_back` is that of this path as posted."""
@@ -170,13 +166,18 @@ class Tables:
         """free_pgtables: free the tables over `gone` whose whole span is unmapped."""
 
         def goes(first: int, span: int) -> bool:
-            over = any(p.start * PAGE < first + span and first < p.stop * PAGE for p in gone)
-            return over and not mapped(first // PAGE, (first + span) // PAGE)
+            over = any(
+                p.start * self.geometry.page < first + span and first < p.stop * self.geometry.page
+                for p in gone
+            )
+            return over and not mapped(
+                first // self.geometry.page, (first + span) // self.geometry.page
+            )
 
         for policy in Policy:
-            for slot in [slot for slot in self.slots(policy) if goes(slot, SLOT)]:
+            for slot in [slot for slot in self.slots(policy) if goes(slot, self.geometry.slot)]:
                 self._take(policy, slot)
-            self.upper[policy] -= {t for t in self.upper[policy] if goes(t[1], covers(t[0]))}
+            self.upper[policy] -= {t for t in self.upper[policy] if goes(t[1], self.covers(t[0]))}
 
     def _take(self, policy: Policy, slot: int) -> None:
         """Remove the PTE page of a slot, without an attempt."""
@@ -195,7 +196,9 @@ class Tables:
         for policy in Policy:
             if (2, new) in self.upper[policy]:
                 self._grow(policy, new)
-        for slot in [slot for slot in self.slots(Policy.NONE) if old <= slot < old + GIB]:
+        for slot in [
+            slot for slot in self.slots(Policy.NONE) if old <= slot < old + self.geometry.pmd_span
+        ]:
             self._move_pmd_entry(slot, slot - old + new)
 
     def _move_pmd_entry(self, old: int, new: int) -> None:
@@ -209,16 +212,16 @@ class Tables:
                 kept.add(new)
         if old in self.mm.pmds:
             self.mm.pmds[new] = self.mm.pmds.pop(old)
-        for page in [page for page in self.entries if slot_of(page) == old]:
-            self.entries[page + (new - old) // PAGE] = self.entries.pop(page)
+        for page in [page for page in self.entries if self.slot_of(page) == old]:
+            self.entries[page + (new - old) // self.geometry.page] = self.entries.pop(page)
 
     def move(self, old: int, new: int, count: int) -> None:
         """Move `count` pages from `old` to `new`, within one slot on either side."""
-        source, target = slot_of(old), slot_of(new)
+        source, target = self.slot_of(old), self.slot_of(new)
         for policy in Policy:
-            if (2, source // GIB * GIB) in self.upper[policy]:
+            if (2, source // self.geometry.pmd_span * self.geometry.pmd_span) in self.upper[policy]:
                 self._grow(policy, target, down_to=3)
-        if count == PAGES and target not in self.slots(Policy.NONE):
+        if count == self.geometry.entries and target not in self.slots(Policy.NONE):
             self._move_pmd_entry(source, target)
             return
         held = self.visit(source)
@@ -236,18 +239,18 @@ class Tables:
                 assert held is not None
                 assert onto is not None
                 self.entries[page - old + new] = entry
-                track_pte_clear(self.mm, held, page % ENTRIES)
-                track_pte_set(self.mm, onto, (page - old + new) % ENTRIES, entry)
+                track_pte_clear(self.mm, held, page % self.geometry.entries)
+                track_pte_set(self.mm, onto, (page - old + new) % self.geometry.entries, entry)
         if held and onto:
             pte_put(onto)
             pte_put(held)
 
     def copy_from(self, parent: "Tables", pages: range) -> None:
         """copy_page_range: copy the parent's tables over these pages, including empty PTE pages."""
-        start, end = pages.start * PAGE, pages.stop * PAGE
+        start, end = pages.start * self.geometry.page, pages.stop * self.geometry.page
         for policy in Policy:
             for level, first in parent.upper[policy]:
-                if start < first + covers(level) and first < end:
+                if start < first + self.covers(level) and first < end:
                     self.upper[policy].add((level, first))
         for slot, part in parent.chunks(pages):
             for policy, kept in self.kept.items():
@@ -256,6 +259,6 @@ class Tables:
             if slot in parent.mm.pmds:
                 held = self._enter(slot)
                 for page in parent.entries.keys() & set(part):
-                    track_pte_set(self.mm, held, page % ENTRIES, parent.entries[page])
+                    track_pte_set(self.mm, held, page % self.geometry.entries, parent.entries[page])
                     self.entries[page] = parent.entries[page]
                 pte_put(held)

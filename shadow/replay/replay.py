@@ -9,8 +9,10 @@ import numpy.typing as npt
 from shadow.engine import Engine, Tee
 from shadow.errors import DamagedTraceError, UsageError
 from shadow.events import EventBatch
+from shadow.geometry import X86_64, Geometry
 from shadow.memory_limit import MAX_MEMORY, NoRoomError, Room
 from shadow.policy import Policy
+from shadow.precompile import prepare
 from shadow.records import Events, Facts, Record
 from shadow.snapshot import Snapshot
 from shadow.table.state import Counter
@@ -77,6 +79,8 @@ class Replay:
         """When the next row of each process is due, ns."""
         self._past: set[int] = set()
         """Processes that have reached the limit."""
+        self._prepared = {X86_64.entries}
+        """Sizes of PTE pages whose functions are compiled; the caller has prepared the first."""
         self.engines: dict[int, Engine] = {}
         self.damage: DamagedTraceError | None = None
         """Why the replay did not reach the end of the trace."""
@@ -110,12 +114,19 @@ class Replay:
             self._show(process, time - 1)
             engine.apply(record)
 
+    def _ready(self, geometry: Geometry) -> None:
+        """Load the functions for page tables that the caller did not expect."""
+        if geometry.entries not in self._prepared:
+            prepare(geometry)
+            self._prepared.add(geometry.entries)
+
     def _begin(self, process: int, record: Record) -> None:
         if not isinstance(record, Facts):
             raise DamagedTraceError(
                 f"Process {process} of the trace does not begin with its facts. Everything before "
                 "that is intact, and is reported."
             )
+        self._ready(record.kernel.geometry)
         if not self.engines and self._at is not None:
             self._limit = record.start_ns + round(min(self._at, _LONGEST) * NS)
         if record.start_ns > self._limit:

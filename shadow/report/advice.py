@@ -23,16 +23,19 @@ _LITTLE = ("nothing_to_do", "little_to_save")
 
 
 def _saves(effect: Effect) -> str:
+    def in_bytes(pages: int) -> str:
+        return size(pages * effect.page_size)
+
     if effect.upper:
         lower = f"{effect.most:,} PTE pages and " if effect.most else ""
-        return f"at most {lower}{effect.upper:,} PMD and PUD pages, {size(effect.tables)}"
+        return f"at most {lower}{effect.upper:,} PMD and PUD pages, {in_bytes(effect.tables)}"
     if effect.least == effect.most:
-        return f"{effect.most:,} PTE pages, {size(effect.most)}"
+        return f"{effect.most:,} PTE pages, {in_bytes(effect.most)}"
     if effect.least == 0:
-        return f"at most {effect.most:,} PTE pages, {size(effect.most)}"
+        return f"at most {effect.most:,} PTE pages, {in_bytes(effect.most)}"
     return (
-        f"{effect.least:,} to {effect.most:,} PTE pages, {size(effect.least)} to "
-        f"{size(effect.most)}"
+        f"{effect.least:,} to {effect.most:,} PTE pages, {in_bytes(effect.least)} to "
+        f"{in_bytes(effect.most)}"
     )
 
 
@@ -98,7 +101,8 @@ def render_advice(evidence: Evidence, findings: list[Finding], *, detail: bool) 
     process, now = snapshot.process, snapshot.now
     lines = [
         f"{process.comm} (pid {process.pid}): {now.pte_pages:,} PTE pages, "
-        f"{size(now.pte_pages)}; {now.empty:,} empty, {share(now.empty, now.pte_pages)}",
+        f"{size(now.pte_pages * snapshot.kernel.page_size)}; {now.empty:,} empty, "
+        f"{share(now.empty, now.pte_pages)}",
         *origin_lines(process, snapshot.kernel),
         f"  window        {_trust(evidence)}",
         *compared_lines(snapshot.audit),

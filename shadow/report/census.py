@@ -5,7 +5,7 @@ from shadow.escape import reporter
 from shadow.report.format import occupancy_lines, origin_lines, share, size
 from shadow.report.mappings import mapping_lines
 from shadow.report.text_table import TextTable, left, right
-from shadow.snapshot import SPARSE_BELOW, Reading, Snapshot
+from shadow.snapshot import Reading, Snapshot
 
 __all__ = ("census_table", "render_census")
 
@@ -38,16 +38,17 @@ def render_census(snapshot: Snapshot) -> str:
     """
     reading, now, process = snapshot.reading, snapshot.now, snapshot.process
     assert reading is not None
+    page, few = snapshot.kernel.page_size, snapshot.kernel.geometry.sparse_below
     kinds = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in reading.entries.items())
     huge = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in reading.huge.items())
     lines = [
         f"{process.comm} (pid {process.pid})",
         *origin_lines(process, snapshot.kernel),
         "",
-        f"  PTE pages     {now.pte_pages:10,}   {size(now.pte_pages)}",
-        f"  empty         {now.empty:10,}   {size(now.empty)}, "
+        f"  PTE pages     {now.pte_pages:10,}   {size(now.pte_pages * page)}",
+        f"  empty         {now.empty:10,}   {size(now.empty * page)}, "
         f"{share(now.empty, now.pte_pages)} of all",
-        f"  sparse        {now.sparse:10,}   fewer than {SPARSE_BELOW} entries",
+        f"  sparse        {now.sparse:10,}   fewer than {few} entries",
         f"  entries       {now.refs:10,}   {kinds}",
         f"  huge          {sum(reading.huge.values()):10,}   {huge}",
         f"  upper levels  {now.pmd_pages:10,}   PMD pages, {now.pud_pages} PUD pages, "

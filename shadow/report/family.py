@@ -3,7 +3,6 @@
 
 from shadow.escape import reporter
 from shadow.family import CommonMapping, Family
-from shadow.geometry import PAGE
 from shadow.mapping_names import mapping_name
 from shadow.plural import counted
 from shadow.report.format import share, size
@@ -17,18 +16,14 @@ _WORTH_A_LINE = 1 << 20
 """The table of families names a shared file below it if its page tables take this many bytes."""
 
 
-def _bytes(number: int) -> str:
-    return size(number / PAGE)
-
-
 def common_line(common: CommonMapping) -> str:
     """A sentence on a file that several processes map."""
     least, most = round(common.least), round(common.most)
     each = counted(most, "PTE page") if least == most else f"{least:,} to {most:,} PTE pages"
     return (
-        f"{counted(common.processes, 'process')} map the same {_bytes(common.common_kib << 10)} "
+        f"{counted(common.processes, 'process')} map the same {size(common.common_kib << 10)} "
         f"of {mapping_name(common.kind, common.name)}; each uses {each} for it, "
-        f"{_bytes(common.bytes)} in total"
+        f"{size(common.bytes)} in total"
     )
 
 
@@ -38,7 +33,7 @@ def render_family(family: Family) -> str:
     number = len(family.pids)
     lines = [
         f"{family.key}: {counted(number, 'process')}, {family.pte_pages:,} PTE pages, "
-        f"{size(family.pte_pages)}; {family.empty:,} empty, "
+        f"{size(family.pte_pages * family.page_size)}; {family.empty:,} empty, "
         f"{share(family.empty, family.pte_pages)}",
         f"  VmPTE         {family.vm_pte_kib:,} kB in total, "
         f"{family.vm_pte_kib // max(number, 1):,} kB each on average",
@@ -56,7 +51,7 @@ def render_family(family: Family) -> str:
     if len(family.common) > _SHOWN:
         rest = family.common[_SHOWN:]
         total = sum(common.bytes for common in rest)
-        lines.append(f"    {len(rest):,} more, {_bytes(total)} in total")
+        lines.append(f"    {len(rest):,} more, {size(total)} in total")
     return "\n".join(lines)
 
 

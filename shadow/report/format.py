@@ -2,8 +2,10 @@
 """Text that several reports share."""
 
 import re
+from itertools import pairwise
 from shlex import quote
 
+from shadow.geometry import X86_64
 from shadow.plural import counted
 from shadow.remedy import Remedy
 from shadow.report.text_table import TextTable, left, right
@@ -14,12 +16,13 @@ __all__ = ("compared_lines", "occupancy_lines", "origin_lines", "share", "size")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TRUTHS = {"census": "the page tables", "counted": "pagemap and VmPTE"}
 _OCCUPANCY = TextTable(right("entries in a PTE page", 23), right("PTE pages", 10), left(""), gap=2)
-_BANDS = ((1, 1), (2, 7), (8, 31), (32, 127), (128, 383), (384, 511), (512, 512))
+_BANDS = (8, 32, 128, 384, 512)
+"""Where bands of 2 and more entries end, in 512ths of all entries."""
 
 
-def size(pages: float) -> str:
-    """The size of PTE pages, in a unit that needs few digits."""
-    kib = pages * 4.0
+def size(number: float) -> str:
+    """A number of bytes, in a unit that needs few digits."""
+    kib = number / 1024
     for unit in ("KiB", "MiB", "GiB"):
         if kib < 1024 or unit == "GiB":
             return f"{kib:.0f} {unit}" if unit == "KiB" else f"{kib:.1f} {unit}"
@@ -50,17 +53,25 @@ _REMEDY_DOES_NOTHING = {
 }
 
 
-def _remedy_line(remedy: Remedy) -> str:
+def _remedy_line(remedy: Remedy, page_size: int) -> str:
     """What the remedy has done; a swept slot need not have had a PTE page."""
     if remedy.state in _REMEDY_DOES_NOTHING:
         return f"  remedy        does nothing: {_REMEDY_DOES_NOTHING[remedy.state]}"
     done = "would be swept (dry run)" if remedy.state == "dry_run" else "swept"
+    most = size(remedy.swept * page_size)
     left = remedy.too_small + remedy.too_fast + remedy.failed
     rest = f", {left:,} left" if left else ""
     return (
-        f"  remedy        {counted(remedy.swept, 'slot')} {done}, at most {size(remedy.swept)}"
+        f"  remedy        {counted(remedy.swept, 'slot')} {done}, at most {most}"
         f"{rest}; hooks on {counted(remedy.arenas, 'arena')}"
     )
+
+
+def _tables(kernel: Kernel) -> str:
+    """Levels and pages; pages of 4 KiB on x86-64 go without saying."""
+    if kernel.arch == X86_64.arch:
+        return f"{kernel.levels} levels"
+    return f"{kernel.arch} with pages of {kernel.page_size >> 10} KiB, {kernel.levels} levels"
 
 
 def origin_lines(process: Process, kernel: Kernel) -> list[str]:
@@ -72,18 +83,18 @@ def origin_lines(process: Process, kernel: Kernel) -> list[str]:
         settings = " ".join(_setting(*pair) for pair in allocator.settings.items())
         lines.append(f"  allocator     {name} ({allocator.linked}) {settings}".rstrip())
     if process.remedy:
-        lines.append(_remedy_line(process.remedy))
-    lines.append(
-        f"  kernel        {kernel.release}, {kernel.levels} levels, policy {kernel.policy}"
-    )
+        lines.append(_remedy_line(process.remedy, kernel.page_size))
+    lines.append(f"  kernel        {kernel.release}, {_tables(kernel)}, policy {kernel.policy}")
     return lines
 
 
 def occupancy_lines(occupancy: list[int]) -> list[str]:
     """A histogram of PTE pages by their number of entries."""
-    total = sum(occupancy)
+    total, entries = sum(occupancy), len(occupancy) - 1
+    ends = [2, *(end * entries // 512 for end in _BANDS)]
+    bands = ((low, high - 1) for low, high in pairwise(ends))
     rows = []
-    for low, high in ((0, 0), *_BANDS):
+    for low, high in ((0, 0), (1, 1), *bands, (entries, entries)):
         count = sum(occupancy[low : high + 1])
         label = f"{low}" if low == high else f"{low}-{high}"
         bar = "#" * round(40 * count / total) if total else ""

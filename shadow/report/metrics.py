@@ -13,7 +13,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from shadow.escape import printable
-from shadow.geometry import PAGE
 from shadow.host_view import Cost, HostProcess, HostView
 from shadow.mappings import MappingUse, combined
 from shadow.policy import POLICIES
@@ -29,7 +28,7 @@ _LABELS = [policy.label for policy in POLICIES]
 def _reclaimable(snapshot: Snapshot, policy: str) -> int:
     """Bytes of PTE pages that exist now and would not exist under this policy."""
     fewer = snapshot.now.pte_pages - snapshot.policies[policy].pte_pages
-    return max(fewer, 0) * PAGE
+    return max(fewer, 0) * snapshot.kernel.page_size
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def adopt(space: GrowingState, real: Pages, now: int) -> None:
     before = np.concatenate([known["slot"], huge_pages(space.state)["slot"]])
     gone = np.setdiff1d(before, np.concatenate([real.slots, real.huge]))
     if real.within:
-        gone = gone[overlapping(gone, real.within)]
+        gone = gone[overlapping(gone, real.within, space.state.slot)]
     drop_pages(space.state, gone, real.exact)
     if not len(known):  # a seed: exactly as many as exist, not a quarter more
         used = space.counter(Counter.RECORDS_USED)

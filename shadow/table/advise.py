@@ -4,7 +4,6 @@
 Source: mm/madvise.c (madvise_vma_behavior).
 """
 
-from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.guard_calls import guard
 from shadow.table.jit import compiled
 from shadow.table.labels import NOT_MERGEABLE, change_flags
@@ -39,16 +38,16 @@ _READ_PATTERN = VmaFlag.RANDOM | VmaFlag.SEQUENTIAL
 
 @compiled
 def _for_slots(s: State, start: int, end: int, advice: int) -> None:
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         record = find(s, slot)
-        first, last = max(slot, start), min(slot + SLOT, end)
+        first, last = max(slot, start), min(slot + s.slot, end)
         if s.records[record].huge == 0:
             if advice == MADV_PAGEOUT:
                 page_out(s, record, first, last)
-            elif (last - first) >> PAGE_SHIFT == ENTRIES:
+            elif (last - first) >> s.page_shift == s.entries:
                 collapse(s, record)
-        slot = next_slot(s, slot + SLOT, end)
+        slot = next_slot(s, slot + s.slot, end)
 
 
 @compiled

@@ -6,19 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRY_BITS, PAGE_SHIFT
 from shadow.table.state import Counter, State
 
 __all__ = ("huge_pages", "pte_pages", "upper_bases")
 
 
 def pte_pages(s: State, policy: int) -> npt.NDArray[Any]:
-    """(n,) of RECORD: the records with a PTE page under a policy, unordered."""
+    """(n,) of `record_type`: the records with a PTE page under a policy, unordered."""
     return s.records[(s.records["live"] >> policy) & 1 != 0]
 
 
 def huge_pages(s: State) -> npt.NDArray[Any]:
-    """(n,) of RECORD: the leaf PMDs, ascending."""
+    """(n,) of `record_type`: the leaf PMDs, ascending."""
     huge = s.records[s.records["huge"] != 0]
     return huge[np.argsort(huge["slot"])]
 
@@ -30,5 +29,5 @@ def upper_bases(s: State, level: int) -> npt.NDArray[np.int64]:
         children = s.upper["child"][tables]
         rows, columns = np.nonzero(children)
         tables = children[rows, columns]
-        bases = bases[rows] + (columns << (PAGE_SHIFT + ENTRY_BITS * (above - 1)))
+        bases = bases[rows] + (columns << (s.page_shift + s.entry_bits * (above - 1)))
     return bases[s.upper["real"][tables] == 1]

@@ -5,10 +5,9 @@ The probe fires when a fault begins. The VMA determines whether the fault sets a
 without a VMA, or against its protection, the process gets a signal.
 
 Sources: mm/memory.c (handle_mm_fault, do_anonymous_page, do_huge_pmd_anonymous_page),
-arch/x86/mm/fault.c (access_error, expand_stack).
+and access_error and expand_stack of the architecture.
 """
 
-from shadow.geometry import ENTRIES, PAGE, PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.bits import count_range
 from shadow.table.guard_ranges import next_guard
@@ -24,8 +23,8 @@ __all__ = ("ALL_POLICIES", "fault", "fill", "populate", "table_for")
 _ERROR_WRITE = 2
 _ERROR_EXEC = 16
 _ERROR_NOT_A_READ = 3  # a write, or an entry that is already present
-_FAULT_AROUND = 16
-"""Pages: fault_around_bytes is 64 KiB unless debugfs says otherwise (mm/memory.c)."""
+_FAULT_AROUND_SHIFT = 16
+"""fault_around_bytes is 64 KiB unless debugfs says otherwise (mm/memory.c)."""
 _ANY_ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _SERVED_BY_OTHERS = VmaFlag.HUGETLB | VmaFlag.UFFD_MISSING
 _POLICIES = len(POLICIES)
@@ -67,13 +66,13 @@ def _may_be_huge(s: State, v: int, slot: int) -> bool:
         return False
     if s.vmas[v].file or flags & VmaFlag.SHARED:
         return False
-    return s.vmas[v].start <= slot and slot + SLOT <= s.vmas[v].end
+    return s.vmas[v].start <= slot and slot + s.slot <= s.vmas[v].end
 
 
 @inlined
 def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     """Set the entry of one page of VMA `v` (-1: unknown); with `around` also its neighbours'."""
-    slot = address & -SLOT
+    slot = address & -s.slot
     if s.counters[Counter.THP] and v >= 0 and _may_be_huge(s, v, slot):
         record = find(s, slot)
         # An empty PTE page that the kernel kept blocks the huge fault
@@ -88,7 +87,7 @@ def _touch(s: State, v: int, address: int, write: bool, around: bool) -> None:
     record = table_for(s, address, ALL_POLICIES)
     if s.records[record].huge:
         return
-    entry = (address & (SLOT - 1)) >> PAGE_SHIFT
+    entry = (address & (s.slot - 1)) >> s.page_shift
     if write and s.counters[Counter.PAGES_ALWAYS] + s.counters[Counter.PAGES_MADVISE]:
         _map_folio(s, v, record, slot, entry)
     set_entry(s, record, entry)
@@ -103,9 +102,10 @@ def _map_around(s: State, v: int, record: int, slot: int, entry: int) -> None:
     It is unknown which of them are in the page cache. The shadow assumes that all are,
     because those of running programs and libraries nearly always are.
     """
-    low = entry & -_FAULT_AROUND
-    first = max(low, (s.vmas[v].start - slot) >> PAGE_SHIFT)
-    last = min(low + _FAULT_AROUND, (s.vmas[v].end - slot) >> PAGE_SHIFT)
+    around = 1 << (_FAULT_AROUND_SHIFT - s.page_shift)
+    low = entry & -around
+    first = max(low, (s.vmas[v].start - slot) >> s.page_shift)
+    last = min(low + around, (s.vmas[v].end - slot) >> s.page_shift)
     set_entries(s, record, first, last)
 
 
@@ -122,11 +122,11 @@ def _map_folio(s: State, v: int, record: int, slot: int, entry: int) -> None:
     sizes = s.counters[Counter.PAGES_ALWAYS]
     if flags & VmaFlag.HUGEPAGE:
         sizes |= s.counters[Counter.PAGES_MADVISE]
-    size = ENTRIES // 2
+    size = s.entries // 2
     while size > 1:
         first = entry & -size
-        start = slot + (first << PAGE_SHIFT)
-        fits = s.vmas[v].start <= start and start + (size << PAGE_SHIFT) <= s.vmas[v].end
+        start = slot + (first << s.page_shift)
+        fits = s.vmas[v].start <= start and start + (size << s.page_shift) <= s.vmas[v].end
         vacant = count_range(s.records[record].present, first, first + size) == 0
         if sizes & size and fits and vacant:
             set_entries(s, record, first, first + size)
@@ -143,8 +143,8 @@ def _vma_for_fault(s: State, address: int) -> int:
     if s.vmas[v].start > address:
         if s.vmas[v].flags & VmaFlag.GROWSDOWN == 0:
             return -1
-        page = address & -PAGE
-        s.vmas[v].pgoff -= (s.vmas[v].start - page) >> PAGE_SHIFT
+        page = address & -s.page
+        s.vmas[v].pgoff -= (s.vmas[v].start - page) >> s.page_shift
         s.vmas[v].start = page
     return v
 
@@ -152,7 +152,7 @@ def _vma_for_fault(s: State, address: int) -> int:
 @compiled
 def _wait_for_userfaultfd(s: State, v: int, address: int) -> None:
     """Allocate the PTE page of a first fault; a later FILL sets the entry (do_anonymous_page)."""
-    slot = address & -SLOT
+    slot = address & -s.slot
     if s.vmas[v].anon == 0:
         give_anon_vma(s, v)
     if s.counters[Counter.THP] and find(s, slot) == 0 and _may_be_huge(s, v, slot):
@@ -169,17 +169,17 @@ def fill(s: State, start: int, end: int) -> None:
         if s.vmas[v].flags & VmaFlag.HUGETLB == 0:
             if s.vmas[v].flags & VmaFlag.SHARED == 0 and s.vmas[v].anon == 0:
                 give_anon_vma(s, v)
-            for slot in range(first & -SLOT, last, SLOT):
+            for slot in range(first & -s.slot, last, s.slot):
                 record = table_for(s, slot, ALL_POLICIES)
                 if s.records[record].huge == 0:
-                    low = (max(slot, first) - slot) >> PAGE_SHIFT
-                    set_entries(s, record, low, (min(slot + SLOT, last) - slot) >> PAGE_SHIFT)
+                    low = (max(slot, first) - slot) >> s.page_shift
+                    set_entries(s, record, low, (min(slot + s.slot, last) - slot) >> s.page_shift)
         v += 1
 
 
 @inlined
 def fault(s: State, address: int, error: int) -> None:
-    """Apply a fault at `address` with the x86 error code `error`."""
+    """Apply a fault at `address` with the error code `error` (`shadow.events.Kind.FAULT`)."""
     if s.counters[Counter.VMAS_KNOWN] == 0:
         _touch(s, -1, address, False, False)
         return
@@ -227,14 +227,14 @@ def populate(s: State, start: int, end: int, strict: bool) -> None:
         if flags & _ANY_ACCESS and flags & VmaFlag.HUGETLB == 0:
             if flags & VmaFlag.WRITE and flags & VmaFlag.SHARED == 0:
                 give_anon_vma(s, v)
-            for slot in range(first & -SLOT, stops, SLOT):
+            for slot in range(first & -s.slot, stops, s.slot):
                 low = max(slot, first)
                 _touch(s, v, low, False, False)
                 record = find(s, slot)
                 if s.records[record].huge == 0:
-                    entry = (low & (SLOT - 1)) >> PAGE_SHIFT
-                    pages = (min(slot + SLOT, stops) - low) >> PAGE_SHIFT
-                    set_entries(s, record, entry, min(entry + pages, ENTRIES))
+                    entry = (low & (s.slot - 1)) >> s.page_shift
+                    pages = (min(slot + s.slot, stops) - low) >> s.page_shift
+                    set_entries(s, record, entry, min(entry + pages, s.entries))
         if strict and stops < last:
             return
         v += 1

@@ -11,8 +11,7 @@ call is damaged.
 """
 
 from shadow.events import UNFILLED, Kind
-from shadow.geometry import SLOT_SHIFT
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.lock import lock_fills
 from shadow.table.map import populates
 from shadow.table.state import Counter, Pending, State, VmaFlag
@@ -47,7 +46,7 @@ def _slots_with(s: State, start: int, end: int, mask: int, flags: int) -> int:
         found = s.vmas[v].flags & mask
         if found == flags or (flags == _ANY and found):
             length = min(end, s.vmas[v].end) - max(start, s.vmas[v].start)
-            slots += (length >> SLOT_SHIFT) + 2
+            slots += (length >> s.slot_shift) + 2
         v += 1
     return slots
 
@@ -62,7 +61,7 @@ def _grown_by_move(s: State, tid: int, length: int) -> int:
     v = vma_at(s, old)
     if v < 0 or s.vmas[v].flags & VmaFlag.LOCKED == 0 or length <= end - old:
         return 0
-    return ((length - (end - old)) >> SLOT_SHIFT) + 2
+    return ((length - (end - old)) >> s.slot_shift) + 2
 
 
 @compiled
@@ -74,9 +73,9 @@ def fills_of(s: State, kind: int, start: int, length: int, tid: int, aux: int) -
     if kind == Kind.ADVISE and aux == MADV_GUARD_INSTALL:
         return _slots_with(s, start, end, _ANY, _ANY)
     if kind == Kind.MAP and populates(s, aux) and aux & _ACCESS:
-        return (length >> SLOT_SHIFT) + 2
+        return (length >> s.slot_shift) + 2
     if kind == Kind.BRK and s.counters[Counter.LOCK_FUTURE] and s.counters[Counter.BRK]:
-        return (max(start - s.counters[Counter.BRK], 0) >> SLOT_SHIFT) + 2
+        return (max(start - s.counters[Counter.BRK], 0) >> s.slot_shift) + 2
     if kind == Kind.POPULATE or (kind == Kind.LOCK and lock_fills(length, aux)):
         return _slots_with(s, start, end if length else _NO_END, _ACCESS, _ANY)
     if kind == Kind.PROTECT and aux & VmaFlag.WRITE:
@@ -116,7 +115,7 @@ def charge(s: State, slots: int) -> None:
     s.counters[Counter.FILLED] += slots
 
 
-@compiled
+@entry
 def drain(s: State, slots: int, everything: bool) -> None:
     """Take this many slots out, because they were read, or all if `everything` was."""
     s.counters[Counter.FILLED] = 0 if everything else max(s.counters[Counter.FILLED] - slots, 0)

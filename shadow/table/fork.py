@@ -8,10 +8,9 @@ Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 """
 
 from shadow.events import Kind
-from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.policy import POLICIES
 from shadow.table.guard_ranges import add_guard
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.origin import note_call
 from shadow.table.pte_pages import allocate, copy_entries, has, make_huge
 from shadow.table.radix import (
@@ -41,7 +40,7 @@ _INHERITED = (
 def _copy_upper(parent: State, child: State, start: int, end: int) -> None:
     """Copy the upper tables over [start, end), including those with nothing below them."""
     for level in range(PMD_LEVEL, parent.counters[Counter.LEVELS]):
-        span = table_span(level)
+        span = table_span(parent, level)
         at = next_table(parent, start & -span, end, level)
         while at >= 0:
             if parent.upper[upper_table(parent, at, level)].real:
@@ -54,13 +53,13 @@ def _copy_record(parent: State, child: State, source: int, start: int, end: int)
     """Copy the part [start, end) of one slot."""
     if parent.records[source].huge:
         # Faults map a file's huge page again (copy_huge_pmd).
-        if parent.records[source].huge == HUGE_ANON and end - start == SLOT:
+        if parent.records[source].huge == HUGE_ANON and end - start == parent.slot:
             make_huge(child, find_or_create(child, start, True), HUGE_ANON)
         return
     real = has(parent, source, parent.counters[Counter.RUNNING])
     target = find_or_create(child, start, real)
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    high = low + ((end - start) >> PAGE_SHIFT)
+    low = (start & (parent.slot - 1)) >> parent.page_shift
+    high = low + ((end - start) >> parent.page_shift)
     for policy in range(_POLICIES):
         if has(parent, source, policy) and not has(child, target, policy):
             allocate(child, target, policy)
@@ -73,11 +72,11 @@ def _copy_record(parent: State, child: State, source: int, start: int, end: int)
 def _copy_tables(parent: State, child: State, start: int, end: int) -> None:
     """copy_page_range for one VMA."""
     _copy_upper(parent, child, start, end)
-    slot = next_slot(parent, start & -SLOT, end)
+    slot = next_slot(parent, start & -parent.slot, end)
     while slot >= 0:
-        first, last = max(slot, start), min(slot + SLOT, end)
+        first, last = max(slot, start), min(slot + parent.slot, end)
         _copy_record(parent, child, find(parent, slot), first, last)
-        slot = next_slot(parent, slot + SLOT, end)
+        slot = next_slot(parent, slot + parent.slot, end)
 
 
 @compiled
@@ -88,7 +87,7 @@ def _copy_guards(parent: State, child: State, start: int, end: int) -> None:
             add_guard(child, first, last)
 
 
-@compiled
+@entry
 def copy_address_space(parent: State, child: State) -> None:
     """dup_mmap: fill the new address space `child`; its arrays are as long as the parent's."""
     for counter in _INHERITED:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import shadow.table.state_type  # noqa: F401 - compiled functions need it
 from shadow.memory_limit import NoRoomError, Room
 from shadow.table.state import Counter, State, grown
 
@@ -65,7 +64,7 @@ class GrowingState:
         if self._most_mappings is not None and self.counter(Counter.VMAS) > self._most_mappings:
             raise NoRoomError(f"the process has more than {self._most_mappings:,} mappings")
         self.lengthen(
-            tables=self.counter(Counter.TABLES_USED) + spare // 8,  # 2 KiB each
+            tables=self.counter(Counter.TABLES_USED) + spare // 8,  # each larger than a record
             records=self.counter(Counter.RECORDS_USED) + spare,
             vmas=self.counter(Counter.VMAS) + spare,
             guards=self.counter(Counter.GUARDS) + spare,

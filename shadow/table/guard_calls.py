@@ -5,7 +5,6 @@ Source: mm/madvise.c (madvise_guard_install, madvise_guard_remove, is_valid_guar
 since v6.13.
 """
 
-from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.table.bits import count_range
 from shadow.table.fault import ALL_POLICIES, table_for
 from shadow.table.guard_ranges import add_guard, clear_guards, drop_guards, end_of_guard, next_guard
@@ -23,33 +22,33 @@ __all__ = ("guard",)
 @compiled
 def _maps_anything(s: State, start: int, end: int) -> bool:
     """Whether any entry of [start, end) is not none and no marker."""
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         record = find(s, slot)
         if s.records[record].huge:
             return True
-        at, last = max(slot, start), min(slot + SLOT, end)
+        at, last = max(slot, start), min(slot + s.slot, end)
         while at < last:
             stop = next_guard(s, at, last)
-            low, high = (at - slot) >> PAGE_SHIFT, (stop - slot) >> PAGE_SHIFT
+            low, high = (at - slot) >> s.page_shift, (stop - slot) >> s.page_shift
             if count_range(s.records[record].present, low, high):
                 return True
             at = end_of_guard(s, stop)
-        slot = next_slot(s, slot + SLOT, end)
+        slot = next_slot(s, slot + s.slot, end)
     return False
 
 
 @compiled
 def _install(s: State, v: int, start: int, end: int) -> None:
-    """In one VMA: zap the entries, without the rule of pt_reclaim, and set markers."""
+    """In one VMA: zap the entries, without the rules of DONTNEED, and set markers."""
     if _maps_anything(s, start, end):
         zap_piece(s, start, end, False)
     if s.vmas[v].flags & VmaFlag.SHARED == 0:
         give_anon_vma(s, v)
-    for slot in range(start & -SLOT, end, SLOT):
+    for slot in range(start & -s.slot, end, s.slot):
         record = table_for(s, slot, ALL_POLICIES)
-        low = (max(slot, start) - slot) >> PAGE_SHIFT
-        set_entries(s, record, low, (min(slot + SLOT, end) - slot) >> PAGE_SHIFT)
+        low = (max(slot, start) - slot) >> s.page_shift
+        set_entries(s, record, low, (min(slot + s.slot, end) - slot) >> s.page_shift)
     drop_guards(s, start, end)
     add_guard(s, start, end)
 
@@ -57,12 +56,12 @@ def _install(s: State, v: int, start: int, end: int) -> None:
 @compiled
 def _remove(s: State, start: int, end: int) -> None:
     """In one VMA: clear the markers; PTE pages stay."""
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         record = find(s, slot)
         walker_visits(s, record)
-        clear_guards(s, record, max(slot, start), min(slot + SLOT, end))
-        slot = next_slot(s, slot + SLOT, end)
+        clear_guards(s, record, max(slot, start), min(slot + s.slot, end))
+        slot = next_slot(s, slot + s.slot, end)
     drop_guards(s, start, end)
 
 

@@ -10,7 +10,6 @@ Sources: mm/madvise.c (madvise_guard_install, is_valid_guard_vma), mm/memory.c
 (zap_nonpresent_ptes, zap_drop_markers); since v6.13.
 """
 
-from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.table.bits import clear_range, count_range
 from shadow.table.jit import compiled
 from shadow.table.pte_pages import clear_entries
@@ -108,8 +107,8 @@ def unmark_guards(s: State, record: int, start: int, end: int) -> None:
     """Clear the lazyfree bits of the markers in [start, end), in one slot."""
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
-        low = (max(s.guards[g, 0], start) & (SLOT - 1)) >> PAGE_SHIFT
-        high = low + ((min(s.guards[g, 1], end) - max(s.guards[g, 0], start)) >> PAGE_SHIFT)
+        low = (max(s.guards[g, 0], start) & (s.slot - 1)) >> s.page_shift
+        high = low + ((min(s.guards[g, 1], end) - max(s.guards[g, 0], start)) >> s.page_shift)
         s.records[record].lazies -= clear_range(s.records[record].lazy, low, high)
         g += 1
 
@@ -119,8 +118,8 @@ def clear_guards(s: State, record: int, start: int, end: int) -> None:
     """Clear the markers in [start, end), in one slot."""
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
-        low = (max(s.guards[g, 0], start) & (SLOT - 1)) >> PAGE_SHIFT
-        high = low + ((min(s.guards[g, 1], end) - max(s.guards[g, 0], start)) >> PAGE_SHIFT)
+        low = (max(s.guards[g, 0], start) & (s.slot - 1)) >> s.page_shift
+        high = low + ((min(s.guards[g, 1], end) - max(s.guards[g, 0], start)) >> s.page_shift)
         clear_entries(s, record, low, high)
         g += 1
 
@@ -130,14 +129,14 @@ def clear_but_guards(s: State, record: int, start: int, end: int) -> bool:
     """Clear the entries of [start, end), in one slot, but not markers; return if any is left."""
     left = False
     at = start
-    slot = start & -SLOT
+    slot = start & -s.slot
     g = guard_after(s, start)
     while g < s.counters[Counter.GUARDS] and s.guards[g, 0] < end:
-        low = (max(s.guards[g, 0], start) - slot) >> PAGE_SHIFT
-        high = (min(s.guards[g, 1], end) - slot) >> PAGE_SHIFT
-        clear_entries(s, record, (at - slot) >> PAGE_SHIFT, low)
+        low = (max(s.guards[g, 0], start) - slot) >> s.page_shift
+        high = (min(s.guards[g, 1], end) - slot) >> s.page_shift
+        clear_entries(s, record, (at - slot) >> s.page_shift, low)
         left = left or count_range(s.records[record].present, low, high) > 0
-        at = slot + (high << PAGE_SHIFT)
+        at = slot + (high << s.page_shift)
         g += 1
-    clear_entries(s, record, (at - slot) >> PAGE_SHIFT, (end - slot) >> PAGE_SHIFT)
+    clear_entries(s, record, (at - slot) >> s.page_shift, (end - slot) >> s.page_shift)
     return left

@@ -8,12 +8,11 @@ happened, so the loop applies the munmap first.
 """
 
 from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
-from shadow.geometry import ENTRY_BITS, PAGE_SHIFT
 from shadow.table.advise import advise
 from shadow.table.clock import advance_clock
 from shadow.table.fault import fault, fill, populate
 from shadow.table.fills import charge, fills_of, may_fill, pending_of
-from shadow.table.jit import compiled, inlined, signed
+from shadow.table.jit import compiled, entry, inlined, signed
 from shadow.table.labels import label
 from shadow.table.lock import lock, lock_all, unlock
 from shadow.table.map import map_range
@@ -77,7 +76,7 @@ def _file_of(s: State, tid: int) -> tuple[int, int]:
     row = pending_of(s, tid)
     if row < 0 or s.pending[row, Pending.KIND] != Kind.FILE:
         return 0, 0
-    offset = s.pending[row, Pending.START] >> PAGE_SHIFT
+    offset = s.pending[row, Pending.START] >> s.page_shift
     file = s.pending[row, Pending.AUX] | KNOWN_FILE
     _forget_pending(s, row)
     return file, offset
@@ -105,7 +104,7 @@ def _has_room_for(s: State, kind: int, start: int, length: int, tid: int, aux: i
         records += 2 * s.counters[Counter.RECORDS_USED]
         upper += 2 * s.counters[Counter.TABLES_USED]
         vmas += s.counters[Counter.VMAS]
-    if not _fits(s, records, upper + 2 * (records >> ENTRY_BITS), vmas):
+    if not _fits(s, records, upper + 2 * (records >> s.entry_bits), vmas):
         return False
     charge(s, fills)
     return True
@@ -183,7 +182,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         detach(s, start)
 
 
-@compiled
+@entry
 def run(s: State, events: EventBatch, first: int) -> int:
     """Apply `events` from index `first` on.
 

@@ -5,7 +5,6 @@ Source: mm/mmap.c (do_mmap).
 """
 
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, SPECIAL, UNFILLED
-from shadow.geometry import PAGE_SHIFT
 from shadow.table.fault import populate
 from shadow.table.jit import compiled
 from shadow.table.labels import NOT_MERGEABLE
@@ -82,7 +81,7 @@ def map_range(s: State, start: int, end: int, aux: int, file: int, pgoff: int) -
     flags = _flags_of(s, aux)
     anonymous = (aux >> MAP_FLAGS_SHIFT) & MAP_ANONYMOUS != 0
     if anonymous and flags & VmaFlag.SHARED == 0:
-        file, pgoff = 0, start >> PAGE_SHIFT
+        file, pgoff = 0, start >> s.page_shift
     else:
         if not anonymous and aux & (NOT_CACHED | SPECIAL) == 0:
             flags |= VmaFlag.CACHED

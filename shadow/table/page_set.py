@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import SLOT
-from shadow.table.state import WORDS
+from shadow.geometry import ENTRY_BYTES
 
 __all__ = ("Pages", "Ranges", "in_slots", "overlapping")
 
 Ranges = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Starts and ends of disjoint ranges, ascending, bytes."""
+_WORD_BITS = 64
 
 
 def overlapping(
-    addresses: npt.NDArray[np.int64], ranges: Ranges, span: int = SLOT
+    addresses: npt.NDArray[np.int64], ranges: Ranges, span: int
 ) -> npt.NDArray[np.bool_]:
-    """(n,) whether each [address, address + span), by default a slot, overlaps any range."""
+    """(n,) whether each [address, address + span) overlaps any range."""
     starts, ends = ranges
     if len(starts) == 0:
         return np.zeros(len(addresses), np.bool_)
@@ -26,12 +26,12 @@ def overlapping(
     return (last >= 0) & (ends[np.maximum(last, 0)] > addresses)
 
 
-def in_slots(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Ranges:
-    """The same ranges, cut where slots end."""
+def in_slots(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], slot_bytes: int) -> Ranges:
+    """The same ranges, cut where slots of this size end."""
     pieces = [
-        (max(slot, start), min(slot + SLOT, end))
+        (max(slot, start), min(slot + slot_bytes, end))
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        for slot in range(start & -SLOT, end, SLOT)
+        for slot in range(start & -slot_bytes, end, slot_bytes)
     ]
     cut = np.array(pieces, np.int64).reshape(-1, 2)
     return cut[:, 0], cut[:, 1]
@@ -43,7 +43,7 @@ class Pages:
 
     Attributes:
         slots: (n,) int64, ascending: first addresses of the slots with a PTE page.
-        present: (n, 8) uint64: maps of the entries that are not none, one row per slot.
+        present: (n, words) uint64: maps of the entries that are not none, one row per slot.
         huge: (m,) int64, ascending: first addresses of leaf PMDs.
         huge_kind: (m,) uint8: HUGE_ANON or HUGE_FILE.
         exact: whether `slots` includes empty PTE pages; otherwise only those with entries.
@@ -64,7 +64,19 @@ class Pages:
     guards: Ranges | None = None
 
     def __post_init__(self) -> None:
-        assert self.present.shape == (len(self.slots), WORDS)
+        assert len(self.present) == len(self.slots)
+        for name in ("slots", "present", "huge", "huge_kind"):  # as compiled functions need them
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
+
+    @property
+    def page(self) -> int:
+        """Bytes of a page: as many as the entries of a PTE page take."""
+        return self.present.shape[1] * _WORD_BITS * ENTRY_BYTES
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes that one PTE page maps."""
+        return self.present.shape[1] * _WORD_BITS * self.page
 
     def entries(self) -> npt.NDArray[np.int64]:
         """(n,) int64: how many entries of each PTE page are not none."""
@@ -76,10 +88,11 @@ class Pages:
 
     def restricted(self, within: Ranges) -> "Pages":
         """The part in slots that overlap these ranges."""
-        pages, huge = overlapping(self.slots, within), overlapping(self.huge, within)
+        pages = overlapping(self.slots, within, self.slot_bytes)
+        huge = overlapping(self.huge, within, self.slot_bytes)
         guards = self.guards
         if guards is not None:
-            kept = overlapping(guards[0] & -SLOT, within)
+            kept = overlapping(guards[0] & -self.slot_bytes, within, self.slot_bytes)
             guards = guards[0][kept], guards[1][kept]
         return replace(
             self,

@@ -5,12 +5,11 @@ All changes of `refs`, `live` and `lazies` use these functions. So the counters 
 (PTE pages, empty ones, peak) are correct after every event without a pass over the records.
 """
 
-from shadow.geometry import ENTRIES
 from shadow.policy import POLICIES
 from shadow.table.bits import Map, clear_range, copy_range, count_range, set_bit, set_range
 from shadow.table.jit import compiled, inlined
 from shadow.table.origin import note_emptied, note_made
-from shadow.table.state import HUGE_ANON, WORDS, Counter, State
+from shadow.table.state import HUGE_ANON, Counter, State
 
 __all__ = (
     "allocate",
@@ -137,8 +136,8 @@ def clear_entries(s: State, record: int, low: int, high: int) -> None:
 @compiled
 def forget_entries(s: State, record: int) -> None:
     """Clear all entries of a record that becomes free or huge."""
-    clear_entries(s, record, 0, ENTRIES)
-    for word in range(WORDS):
+    clear_entries(s, record, 0, s.entries)
+    for word in range(s.map_words):
         s.records[record].lazy[word] = 0
     s.records[record].lazies = 0
     s.records[record].emptied = 0
@@ -148,12 +147,12 @@ def forget_entries(s: State, record: int) -> None:
 def replace_entries(s: State, record: int, source: Map) -> None:
     """Replace the map of entries that are not none by `source`."""
     was = s.records[record].refs
-    for word in range(WORDS):
+    for word in range(s.map_words):
         s.records[record].present[word] = source[word]
         s.records[record].lazy[word] &= source[word]
-    refs = count_range(s.records[record].present, 0, ENTRIES)
+    refs = count_range(s.records[record].present, 0, s.entries)
     s.records[record].refs = refs
-    s.records[record].lazies = count_range(s.records[record].lazy, 0, ENTRIES)
+    s.records[record].lazies = count_range(s.records[record].lazy, 0, s.entries)
     s.counters[Counter.REFS] += refs - was
     if was == 0 and refs:
         _count_empty(s, record, -1)

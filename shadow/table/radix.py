@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The upper levels: find, create and free PTE page records and tables by address.
 
-The walk is that of the kernel: PGD, (P4D,) PUD, PMD, each indexed by 9 bits of the
-address. `next_slot` skips absent subtrees at every level, so the cost of a range depends
-on its populated slots, not on its length.
+The walk is that of the kernel: PGD, (P4D,) PUD, PMD, each indexed by the same number of bits of
+the address, 9 with 4 KiB pages; the PGD may use fewer. `next_slot` skips absent subtrees at every
+level, so the cost of a range depends on its populated slots, not on its length.
 """
 
-from shadow.geometry import (
-    ENTRIES,
-    ENTRY_BITS,
-    PAGE_SHIFT,
-    SLOT,
-)
 from shadow.table.jit import compiled, inlined
 from shadow.table.pte_pages import drop_all_policies, forget_entries
 from shadow.table.state import Counter, State
@@ -40,20 +34,20 @@ PUD_LEVEL = 3
 
 
 @inlined
-def _shift(level: int) -> int:
+def _shift(s: State, level: int) -> int:
     """Bits of an address below the index of a table of this level; PTE is 1."""
-    return PAGE_SHIFT + ENTRY_BITS * (level - 1)
+    return s.page_shift + s.entry_bits * (level - 1)
 
 
 @inlined
-def _index(address: int, level: int) -> int:
-    return (address >> _shift(level)) & (ENTRIES - 1)
+def _index(s: State, address: int, level: int) -> int:
+    return (address >> _shift(s, level)) & (s.entries - 1)
 
 
 @inlined
-def table_span(level: int) -> int:
+def table_span(s: State, level: int) -> int:
     """Bytes under one table of this level; PMD is 2."""
-    return 1 << _shift(level + 1)
+    return 1 << _shift(s, level + 1)
 
 
 @compiled
@@ -81,7 +75,7 @@ def upper_table(s: State, address: int, target: int) -> int:
     """The table of level `target` over `address`, or 0 if there is none."""
     table = 0
     for level in range(s.counters[Counter.LEVELS], target, -1):
-        table = s.upper[table].child[_index(address, level)]
+        table = s.upper[table].child[_index(s, address, level)]
         if table == 0:
             return 0
     return table
@@ -101,7 +95,7 @@ def create_upper(s: State, address: int, target: int, real: bool) -> int:
     """
     table = 0
     for level in range(s.counters[Counter.LEVELS], target, -1):
-        index = _index(address, level)
+        index = _index(s, address, level)
         below = s.upper[table].child[index]
         if below == 0:
             below = _new_table(s)
@@ -118,7 +112,7 @@ def create_upper(s: State, address: int, target: int, real: bool) -> int:
 def find_or_create(s: State, address: int, real: bool) -> int:
     """The record that serves `address`; a new one belongs to no policy yet."""
     pmd = create_upper(s, address, PMD_LEVEL, real)
-    index = _index(address, PMD_LEVEL)
+    index = _index(s, address, PMD_LEVEL)
     record = s.upper[pmd].child[index]
     if record == 0:
         if s.counters[Counter.RECORDS_FREE]:
@@ -127,7 +121,7 @@ def find_or_create(s: State, address: int, real: bool) -> int:
         else:
             record = s.counters[Counter.RECORDS_USED]
             s.counters[Counter.RECORDS_USED] += 1
-        s.records[record].slot = address & -SLOT
+        s.records[record].slot = address & -s.slot
         s.upper[pmd].child[index] = record
         s.upper[pmd].used += 1
     return record
@@ -137,7 +131,7 @@ def find_or_create(s: State, address: int, real: bool) -> int:
 def detach_record(s: State, record: int) -> None:
     """Clear the PMD entry of a record without freeing it (a move)."""
     pmd = upper_table(s, s.records[record].slot, PMD_LEVEL)
-    s.upper[pmd].child[_index(s.records[record].slot, PMD_LEVEL)] = 0
+    s.upper[pmd].child[_index(s, s.records[record].slot, PMD_LEVEL)] = 0
     s.upper[pmd].used -= 1
 
 
@@ -145,9 +139,9 @@ def detach_record(s: State, record: int) -> None:
 def attach_record(s: State, record: int, address: int) -> None:
     """Put a detached record into the empty PMD entry of `address`."""
     pmd = create_upper(s, address, PMD_LEVEL, False)
-    s.upper[pmd].child[_index(address, PMD_LEVEL)] = record
+    s.upper[pmd].child[_index(s, address, PMD_LEVEL)] = record
     s.upper[pmd].used += 1
-    s.records[record].slot = address & -SLOT
+    s.records[record].slot = address & -s.slot
 
 
 @compiled
@@ -174,7 +168,7 @@ def next_table(s: State, address: int, end: int, target: int) -> int:
         table = 0
         level = levels
         while level > target:
-            index = _index(address, level)
+            index = _index(s, address, level)
             below = s.upper[table].child[index]
             if below == 0:
                 break
@@ -184,11 +178,11 @@ def next_table(s: State, address: int, end: int, target: int) -> int:
             return address
         # Nothing is below this entry: go on at the next entry that is not none,
         # or past the table.
-        index = _index(address, level) + 1
-        while index < ENTRIES and s.upper[table].child[index] == 0:
+        index = _index(s, address, level) + 1
+        while index < s.entries and s.upper[table].child[index] == 0:
             index += 1
-        span = _shift(level)
-        address = ((address >> (span + ENTRY_BITS)) << (span + ENTRY_BITS)) + (index << span)
+        span = _shift(s, level)
+        address = ((address >> (span + s.entry_bits)) << (span + s.entry_bits)) + (index << span)
     return -1
 
 
@@ -209,8 +203,8 @@ def has_room(s: State, records: int, upper: int) -> bool:
 @compiled
 def _free_table(s: State, above: int, address: int, level: int) -> None:
     """Free the table of `level` over `address`, and clear its entry in `above`."""
-    table = s.upper[above].child[_index(address, level + 1)]
-    s.upper[above].child[_index(address, level + 1)] = 0
+    table = s.upper[above].child[_index(s, address, level + 1)]
+    s.upper[above].child[_index(s, address, level + 1)] = 0
     s.upper[above].used -= 1
     _count_upper(s, level, -s.upper[table].real)
     s.upper[table].real = 0
@@ -241,11 +235,11 @@ def drop_empty_upper(s: State, address: int, floor: int, ceiling: int) -> None:
         above = upper_table(s, address, level + 1)
         if above == 0 and level + 1 < s.counters[Counter.LEVELS]:
             continue
-        span = _shift(level + 1)
+        span = _shift(s, level + 1)
         first = (address >> span) << span
         if first < floor or first + (1 << span) > ceiling:
             return
-        table = s.upper[above].child[_index(address, level + 1)]
+        table = s.upper[above].child[_index(s, address, level + 1)]
         if table == 0 or s.upper[table].used != 0:
             continue
         _free_table(s, above, address, level)

@@ -5,7 +5,6 @@ Sources: mm/rmap.c (try_to_unmap_one), mm/khugepaged.c (collapse_huge_page), mm/
 (__split_huge_pmd). No tracepoint reports them; probes on functions do, where available.
 """
 
-from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import clear_range
 from shadow.table.jit import compiled
@@ -23,8 +22,8 @@ __all__ = ("collapse", "collapse_slot", "page_out", "reclaim", "split_slot")
 def page_out(s: State, record: int, start: int, end: int) -> None:
     """Reclaim a range: discard lazyfree pages; the others become swap entries."""
     walker_visits(s, record)
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    for entry in range(low, low + ((end - start) >> PAGE_SHIFT)):
+    low = (start & (s.slot - 1)) >> s.page_shift
+    for entry in range(low, low + ((end - start) >> s.page_shift)):
         if s.records[record].lazies and clear_range(s.records[record].lazy, entry, entry + 1):
             s.records[record].lazies -= 1
             clear_entries(s, record, entry, entry + 1)
@@ -34,10 +33,10 @@ def page_out(s: State, record: int, start: int, end: int) -> None:
 
 @compiled
 def _unmap_folio(s: State, record: int, start: int, end: int, discarded: bool) -> None:
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    high = low + ((end - start) >> PAGE_SHIFT)
+    low = (start & (s.slot - 1)) >> s.page_shift
+    high = low + ((end - start) >> s.page_shift)
     if s.records[record].huge:
-        if discarded and high - low == ENTRIES:
+        if discarded and high - low == s.entries:
             free_huge(s, record)
             return
         if not split_huge(s, record):
@@ -55,10 +54,10 @@ def _unmap_folio(s: State, record: int, start: int, end: int, discarded: bool) -
 @compiled
 def reclaim(s: State, start: int, end: int, discarded: bool) -> None:
     """Unmap one folio from [start, end); `discarded`: its entries become none."""
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
-        _unmap_folio(s, find(s, slot), max(slot, start), min(slot + SLOT, end), discarded)
-        slot = next_slot(s, slot + SLOT, end)
+        _unmap_folio(s, find(s, slot), max(slot, start), min(slot + s.slot, end), discarded)
+        slot = next_slot(s, slot + s.slot, end)
 
 
 @compiled

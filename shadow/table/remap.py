@@ -9,7 +9,6 @@ Sources: mm/mremap.c (mremap_to, move_vma, move_page_tables, try_realign_addr),
 mm/mmap.c (brk).
 """
 
-from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN, SLOT
 from shadow.table.bits import is_set, set_range
 from shadow.table.fault import populate, table_for
 from shadow.table.guard_ranges import move_guards
@@ -43,16 +42,16 @@ def _move_entries(s: State, source: int, old: int, new: int, extent: int) -> Non
         return
     # Only a kernel that still has the source's PTE page allocates one at the target.
     target = table_for(s, new, s.records[source].live)
-    low = (old & (SLOT - 1)) >> PAGE_SHIFT
-    to = (new & (SLOT - 1)) >> PAGE_SHIFT
-    for entry in range(extent >> PAGE_SHIFT):
+    low = (old & (s.slot - 1)) >> s.page_shift
+    to = (new & (s.slot - 1)) >> s.page_shift
+    for entry in range(extent >> s.page_shift):
         if is_set(s.records[source].present, low + entry):
             set_entries(s, target, to + entry, to + entry + 1)
             if is_set(s.records[source].lazy, low + entry):
                 s.records[target].lazies += set_range(
                     s.records[target].lazy, to + entry, to + entry + 1
                 )
-    clear_entries(s, source, low, low + (extent >> PAGE_SHIFT))
+    clear_entries(s, source, low, low + (extent >> s.page_shift))
 
 
 @compiled
@@ -61,18 +60,18 @@ def _can_align_down(s: State, address: int) -> bool:
     v = vma_at(s, address)
     if v < 0 or s.vmas[v].start != address:
         return False
-    return v == 0 or s.vmas[v - 1].end <= address & -SLOT
+    return v == 0 or s.vmas[v - 1].end <= address & -s.slot
 
 
 @compiled
 def _move_tables(s: State, old: int, new: int, length: int) -> None:
     """move_page_tables."""
     first, end = old, old + length
-    offset = old & (SLOT - 1)
+    offset = old & (s.slot - 1)
     if (
         offset
-        and offset == new & (SLOT - 1)
-        and length >= SLOT - offset
+        and offset == new & (s.slot - 1)
+        and length >= s.slot - offset
         and _can_align_down(s, old)
         and _can_align_down(s, new)
     ):
@@ -80,30 +79,30 @@ def _move_tables(s: State, old: int, new: int, length: int) -> None:
         new -= offset
     while old < end:
         if upper_table(s, old, PMD_LEVEL) == 0:
-            step = next_table(s, old & -PMD_SPAN, end, PMD_LEVEL) - old
+            step = next_table(s, old & -s.pmd_span, end, PMD_LEVEL) - old
             if step < 0:
                 return
             old += step
             new += step
             continue
-        whole = (old | new) & (PMD_SPAN - 1) == 0 and end - old >= PMD_SPAN
+        whole = (old | new) & (s.pmd_span - 1) == 0 and end - old >= s.pmd_span
         create_upper(s, new, PMD_LEVEL if whole else PUD_LEVEL, True)
-        extent = min(SLOT - (old & (SLOT - 1)), SLOT - (new & (SLOT - 1)))
+        extent = min(s.slot - (old & (s.slot - 1)), s.slot - (new & (s.slot - 1)))
         extent = min(extent, end - old)
         record = find(s, old)
         if record:
             if has(s, record, s.counters[Counter.RUNNING]):
                 create_upper(s, new, PMD_LEVEL, True)
-            if extent == SLOT and find(s, new) == 0:
+            if extent == s.slot and find(s, new) == 0:
                 detach_record(s, record)
                 attach_record(s, record, new)
             elif s.records[record].huge == 0 or split_huge(s, record):
                 _move_entries(s, record, old, new, extent)
         old += extent
         new += extent
-        if (old | new) & (PMD_SPAN - 1) == 0 and old - PMD_SPAN >= first:
+        if (old | new) & (s.pmd_span - 1) == 0 and old - s.pmd_span >= first:
             # The kernel moves a whole PMD page with its PUD entry (move_normal_pud).
-            drop_empty_upper(s, old - PMD_SPAN, old - PMD_SPAN, old)
+            drop_empty_upper(s, old - s.pmd_span, old - s.pmd_span, old)
 
 
 @compiled
@@ -115,9 +114,9 @@ def _move(s: State, old: int, new: int, length: int, grown: int, keep: bool, fil
     """
     v = vma_at(s, old)
     flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
-    pgoff = s.vmas[v].pgoff + ((old - s.vmas[v].start) >> PAGE_SHIFT)
+    pgoff = s.vmas[v].pgoff + ((old - s.vmas[v].start) >> s.page_shift)
     if file == 0 and anon == 0:
-        pgoff = new >> PAGE_SHIFT
+        pgoff = new >> s.page_shift
     unmap(s, new, new + grown)  # MREMAP_FIXED; otherwise the range is unmapped already
     insert(s, new, new + grown, flags & ~LEFT_BEHIND, file, pgoff, anon)
     _move_tables(s, old, new, length)
@@ -146,10 +145,10 @@ def remap(
         if new_length < old_length:
             unmap(s, old + new_length, old + old_length)
         elif new_length > old_length:
-            v = vma_at(s, old + old_length - PAGE)
+            v = vma_at(s, old + old_length - s.page)
             if v >= 0:
                 flags, file, anon = s.vmas[v].flags, s.vmas[v].file, s.vmas[v].anon
-                pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT)
+                pgoff = s.vmas[v].pgoff + ((s.vmas[v].end - s.vmas[v].start) >> s.page_shift)
                 start, end = old + old_length, old + new_length
                 insert(s, start, end, flags, file, pgoff, anon)
                 if fills and flags & VmaFlag.LOCKED:
@@ -179,8 +178,8 @@ def remap(
 @compiled
 def brk(s: State, address: int, fills: bool) -> None:
     """Move the program break to `address`; `fills`: fill added locked memory."""
-    before = (s.counters[Counter.BRK] + PAGE - 1) & -PAGE
-    after = (address + PAGE - 1) & -PAGE
+    before = (s.counters[Counter.BRK] + s.page - 1) & -s.page
+    after = (address + s.page - 1) & -s.page
     known = s.counters[Counter.BRK] != 0
     s.counters[Counter.BRK] = address
     if not known:
@@ -191,7 +190,7 @@ def brk(s: State, address: int, fills: bool) -> None:
             flags |= VmaFlag.LOCKED
         if s.counters[Counter.MERGE_ANY]:
             flags |= VmaFlag.MERGEABLE
-        insert(s, before, after, flags, 0, before >> PAGE_SHIFT, 0)
+        insert(s, before, after, flags, 0, before >> s.page_shift, 0)
         if fills and flags & VmaFlag.LOCKED:
             populate(s, before, after, False)
     elif after < before:

@@ -2,8 +2,9 @@
 """Adoption of real page tables by the shadow, the compiled part: seeds and repairs.
 
 A PTE page with entries exists under every policy. If an empty PTE page is new to the
-shadow, no event showed what emptied it. Then it exists under `none` and `pt_reclaim`, and
-`pte_ref` has freed it.
+shadow, no event showed what emptied it. Then it exists under all policies but `pte_ref`, which
+has freed it. `dontneed_zero` keeps it, because it may be a munmap, a truncated file or reclaim
+that emptied it: so the shadow never claims too much for that policy.
 
 If a repair finds entries gone, a call without an event cleared them. Nearly all such calls
 are zaps or reclaim, so each is an attempt of `pte_ref`. If the PTE page is gone too, there
@@ -15,11 +16,10 @@ way, and INFERRED counts them separately.
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRY_BITS, PAGE_SHIFT, SLOT, SLOT_SHIFT
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.guard_ranges import add_guard, drop_guards
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.pte_pages import (
     allocate,
     forget_entries,
@@ -38,7 +38,7 @@ from shadow.table.radix import (
     has_room,
     next_slot,
 )
-from shadow.table.state import WORDS, Counter, State
+from shadow.table.state import Counter, State
 from shadow.table.vmas import first_overlap
 from shadow.table.zap import attempt_pte_ref, count_freed, free_huge
 
@@ -73,7 +73,7 @@ def _record_for_pages(s: State, slot: int) -> int:
 def _loses_entries(s: State, record: int, entries: Map) -> bool:
     """Whether the record has an entry that `entries` lacks."""
     gone = np.uint64(0)
-    for word in range(WORDS):
+    for word in range(s.map_words):
         gone |= s.records[record].present[word] & ~entries[word]
     return gone != 0
 
@@ -95,12 +95,13 @@ def _add_empty(s: State, record: int) -> None:
     """Add an empty PTE page that is new to the shadow."""
     allocate(s, record, Policy.NONE)
     allocate(s, record, Policy.PT_RECLAIM)
+    allocate(s, record, Policy.DONTNEED_ZERO)
     if s.counters[Counter.VMAS_KNOWN]:  # not a seed: the page was created and emptied in the window
         allocate(s, record, Policy.PTE_REF)
         _infer_attempt(s, record)
 
 
-@compiled
+@entry
 def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: int) -> int:
     """Record that these PTE pages exist with these entries.
 
@@ -125,7 +126,7 @@ def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: 
     return len(slots)
 
 
-@compiled
+@entry
 def adopt_huge(s: State, slots: Slots, kinds: npt.NDArray[np.uint8], first: int) -> int:
     """Record that these slots are leaf PMDs; returns the same as `adopt_pages`."""
     for i in range(first, len(slots)):
@@ -146,10 +147,10 @@ def _is_mapped(s: State, slot: int) -> bool:
     if s.counters[Counter.VMAS_KNOWN] == 0:
         return True
     v = first_overlap(s, slot)
-    return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + SLOT
+    return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + s.slot
 
 
-@compiled
+@entry
 def drop_pages(s: State, slots: Slots, exact: bool) -> None:
     """Record that these slots have no PTE page with entries and no leaf PMD.
 
@@ -163,7 +164,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             continue
         had_entries = s.records[record].refs > 0
         forget_entries(s, record)
-        drop_guards(s, slot, slot + SLOT)
+        drop_guards(s, slot, slot + s.slot)
         if not exact:
             if had_entries:
                 _infer_attempt(s, record)
@@ -184,7 +185,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             free_record(s, record)
 
 
-@compiled
+@entry
 def forget_unmapped(s: State) -> None:
     """Free the PTE pages outside all VMAs under every policy, as munmap does (free_pgtables).
 
@@ -198,7 +199,7 @@ def forget_unmapped(s: State) -> None:
             free_record(s, record)
 
 
-@compiled
+@entry
 def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
     """Record that these tables of this level exist; returns the same as `adopt_pages`."""
     for i in range(first, len(bases)):
@@ -208,7 +209,7 @@ def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
     return len(bases)
 
 
-@compiled
+@entry
 def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
     """Record that these tables of this level do not exist."""
     for base in bases:
@@ -217,30 +218,30 @@ def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
 
 @compiled
 def _has_entries(s: State, start: int, end: int) -> bool:
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         record = find(s, slot)
-        low = (max(slot, start) - slot) >> PAGE_SHIFT
-        high = (min(slot + SLOT, end) - slot) >> PAGE_SHIFT
+        low = (max(slot, start) - slot) >> s.page_shift
+        high = (min(slot + s.slot, end) - slot) >> s.page_shift
         if s.records[record].huge or count_range(s.records[record].present, low, high):
             return True
-        slot = next_slot(s, slot + SLOT, end)
+        slot = next_slot(s, slot + s.slot, end)
     return False
 
 
-@compiled
+@entry
 def adopt_guards(
     s: State, starts: Slots, ends: Slots, guard_starts: Slots, guard_ends: Slots
 ) -> None:
     """Replace the guard markers in the slots of these ranges by these; the array has room."""
     for i in range(len(starts)):
-        drop_guards(s, starts[i] & -SLOT, (ends[i] + SLOT - 1) & -SLOT)
+        drop_guards(s, starts[i] & -s.slot, (ends[i] + s.slot - 1) & -s.slot)
     for g in range(len(guard_starts)):
         drop_guards(s, guard_starts[g], guard_ends[g])
         add_guard(s, guard_starts[g], guard_ends[g])
 
 
-@compiled
+@entry
 def forget_untouched(s: State, first: int) -> None:
     """Remove the anon_vma of VMAs without entries, because the first page brings one.
 
@@ -251,7 +252,7 @@ def forget_untouched(s: State, first: int) -> None:
             s.vmas[v].anon = 0
 
 
-@compiled
+@entry
 def set_runs(s: State, starts: Slots, ends: Slots, huge: npt.NDArray[np.uint8], first: int) -> int:
     """Set runs of entries, or huge pages, in a new address space.
 
@@ -266,17 +267,17 @@ def set_runs(s: State, starts: Slots, ends: Slots, huge: npt.NDArray[np.uint8], 
         Index of the first run that is not applied, as `run` does.
     """
     for i in range(first, len(starts)):
-        records = ((ends[i] - starts[i]) >> SLOT_SHIFT) + 2
-        if not has_room(s, records, _UPPER_SPARE + 2 * (records >> ENTRY_BITS)):
+        records = ((ends[i] - starts[i]) >> s.slot_shift) + 2
+        if not has_room(s, records, _UPPER_SPARE + 2 * (records >> s.entry_bits)):
             return i
-        for slot in range(starts[i] & -SLOT, ends[i], SLOT):
+        for slot in range(starts[i] & -s.slot, ends[i], s.slot):
             record = find_or_create(s, slot, True)
             if huge[i]:
                 if s.records[record].huge == 0:
                     make_huge(s, record, huge[i])
                 continue
             give_all_policies(s, record)
-            low = (max(slot, starts[i]) & (SLOT - 1)) >> PAGE_SHIFT
-            pages = (min(slot + SLOT, ends[i]) - max(slot, starts[i])) >> PAGE_SHIFT
+            low = (max(slot, starts[i]) & (s.slot - 1)) >> s.page_shift
+            pages = (min(slot + s.slot, ends[i]) - max(slot, starts[i])) >> s.page_shift
             set_entries(s, record, low, low + pages)
     return len(starts)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The arrays of a shadow page table, and how they grow.
 
-The upper levels are one array of 512-entry tables. An entry of `child` is the number of
+The upper levels are one array of tables. An entry of `child` is the number of
 the table below, or at the PMD level the number of a PTE page record; 0 means none. Table 0
 is the PGD, and record 0 is never used. Free lists recycle records and tables. All
 references are numbers, so that longer arrays can replace the arrays between events.
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import NAME_BITS, PKEY_BITS, POLICY_BITS, USERFAULT_BITS
-from shadow.geometry import ENTRIES
+from shadow.geometry import ENTRY_BYTES, Geometry
 from shadow.policy import POLICIES
 
 __all__ = (
@@ -35,18 +35,17 @@ __all__ = (
     "NOT_COMPARED",
     "NO_ANON",
     "Pending",
-    "RECORD",
+    "SHAPE",
     "State",
     "UFFD_FLAGS",
     "VMA",
     "VmaFlag",
-    "WORDS",
     "grown",
     "new_state",
+    "page_size_of",
+    "record_type",
+    "upper_type",
 )
-
-WORDS = ENTRIES // 64
-"""64-bit words in the map of one PTE page."""
 
 HUGE_ANON = 1
 """Value of `huge`: an anonymous THP, which keeps a deposited PTE page."""
@@ -207,34 +206,49 @@ class Pending(IntEnum):
 _PENDING_ROWS = 64
 
 
-RECORD = np.dtype(
-    [
-        ("present", "<u8", WORDS),  # the 512-bit map of entries that are not none
-        ("lazy", "<u8", WORDS),  # entries under MADV_FREE
-        ("slot", "<i8"),  # first address; -1: the record is free
-        ("emptied", "<i8"),  # when the last entry went, ns; 0: never
-        ("refs", "<i2"),  # entries that are not none
-        ("lazies", "<i2"),  # entries under MADV_FREE
-        ("live", "u1"),  # bit p: policy p has this PTE page
-        ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
-        ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
-        ("made_call", "u1"),  # event that created it, see `shadow.table.origin_codes`
-        ("made", "<i8"),  # time of creation, ns
-        ("made_by", "<i4"),  # thread that created it; 0: unknown
-        ("emptied_by", "<i4"),  # thread that cleared the last entry; 0: unknown
-        ("emptied_pages", "<u4"),  # size of its call, pages
-        ("emptied_call", "u1"),
-        ("padding", "u1", 3),
-    ],
+_WORD_BITS = 64
+_RECORD = (
+    ("slot", "<i8"),  # first address; -1: the record is free
+    ("emptied", "<i8"),  # when the last entry went, ns; 0: never
+    ("refs", "<i2"),  # entries that are not none
+    ("lazies", "<i2"),  # entries under MADV_FREE
+    ("live", "u1"),  # bit p: policy p has this PTE page
+    ("atomic", "u1"),  # 1: the RFC's pte_ref is in atomic mode
+    ("huge", "u1"),  # 0, HUGE_ANON or HUGE_FILE
+    ("made_call", "u1"),  # event that created it, see `shadow.table.origin_codes`
+    ("made", "<i8"),  # time of creation, ns
+    ("made_by", "<i4"),  # thread that created it; 0: unknown
+    ("emptied_by", "<i4"),  # thread that cleared the last entry; 0: unknown
+    ("emptied_pages", "<u4"),  # size of its call, pages
+    ("emptied_call", "u1"),
+    ("padding", "u1", 3),
 )
-"""A PTE page."""
+_UPPER = (("used", "<i4"), ("real", "<i4"))
 
-UPPER = np.dtype([("child", "<u4", ENTRIES), ("used", "<i4"), ("real", "<i4")])
-"""A PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
 
-`real` is 1 if the running kernel has the table. Other tables are here because another policy
-still keeps an empty PTE page below them.
-"""
+def record_type(entries: int) -> np.dtype[np.void]:
+    """The type of a PTE page with so many entries."""
+    words = entries // _WORD_BITS
+    maps = (
+        ("present", "<u8", words),  # the map of entries that are not none
+        ("lazy", "<u8", words),  # entries under MADV_FREE
+    )
+    return np.dtype([*maps, *_RECORD])
+
+
+def page_size_of(records: npt.NDArray[Any]) -> int:
+    """Bytes of a page, by the width of the maps of PTE pages."""
+    return int(records.dtype["present"].shape[0]) * _WORD_BITS * ENTRY_BYTES
+
+
+def upper_type(entries: int) -> np.dtype[np.void]:
+    """The type of a PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
+
+    `real` is 1 if the running kernel has the table. Other tables are here because another policy
+    still keeps an empty PTE page below them.
+    """
+    return np.dtype([("child", "<u4", entries), *_UPPER])
+
 
 VMA = np.dtype(
     [
@@ -253,16 +267,18 @@ VMA = np.dtype(
 class State:
     """One address space.
 
-    Compiled functions pass each other a pointer to `words` (`shadow.table.state_type`), since
-    the descriptions of nine arrays take sixty words at each call.
+    Compiled functions pass each other a pointer to `words`, since the descriptions of nine arrays
+    take sixty words at each call (`shadow.machine_code.state_type`). The widths of the records are
+    part of the type of a State, and so are the numbers of `SHAPE`: they are constants in machine
+    code, of which each width has its own.
     """
 
     upper: npt.NDArray[np.void]
-    """(tables,) of UPPER"""
+    """(tables,) of `upper_type`"""
     upper_pool: npt.NDArray[np.uint32]
     """(tables,) stack of free numbers of `upper`"""
     records: npt.NDArray[np.void]
-    """(records,) of RECORD"""
+    """(records,) of `record_type`"""
     record_pool: npt.NDArray[np.uint32]
     """(records,) stack of free numbers of `records`"""
     vmas: npt.NDArray[np.void]
@@ -290,6 +306,46 @@ class State:
         """A copy has addresses of its own."""
         return State, self.arrays()
 
+    @property
+    def entries(self) -> int:
+        """Entries of a PTE page."""
+        return int(self.upper.dtype["child"].shape[0])
+
+    @property
+    def map_words(self) -> int:
+        """64-bit words in the map of one PTE page."""
+        return self.entries // _WORD_BITS
+
+    @property
+    def entry_bits(self) -> int:
+        """Bits of an address that a PTE page resolves."""
+        return self.entries.bit_length() - 1
+
+    @property
+    def page(self) -> int:
+        """Bytes of a page, which the entries of a table fill."""
+        return self.entries * ENTRY_BYTES
+
+    @property
+    def page_shift(self) -> int:
+        """Bits of an address within a page."""
+        return self.page.bit_length() - 1
+
+    @property
+    def slot(self) -> int:
+        """Bytes that one PTE page maps."""
+        return self.page * self.entries
+
+    @property
+    def slot_shift(self) -> int:
+        """Bits of an address within a slot."""
+        return self.page_shift + self.entry_bits
+
+    @property
+    def pmd_span(self) -> int:
+        """Bytes that one PMD page maps."""
+        return self.slot * self.entries
+
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
         """The arrays, in the order of the fields."""
         return tuple(getattr(self, each.name) for each in fields(self) if each.init)
@@ -309,10 +365,17 @@ class HugePages(NamedTuple):
     madvise: int = 0
 
 
-def new_state(levels: int, running: int, huge: HugePages) -> State:
+SHAPE = (
+    *("entries", "map_words", "entry_bits", "page", "page_shift"),
+    *("slot", "slot_shift", "pmd_span"),
+)
+"""The numbers of a `State` that depend on its geometry alone."""
+
+
+def new_state(geometry: Geometry, running: int, huge: HugePages) -> State:
     """Create an address space about which nothing is known yet."""
     counters = np.zeros(Counter.SIZE, np.int64)
-    counters[Counter.LEVELS] = levels
+    counters[Counter.LEVELS] = geometry.levels
     counters[Counter.RUNNING] = running
     counters[Counter.THP] = huge.thp
     counters[Counter.PAGES_ALWAYS] = huge.always
@@ -320,9 +383,9 @@ def new_state(levels: int, running: int, huge: HugePages) -> State:
     counters[Counter.TABLES_USED] = 1
     counters[Counter.RECORDS_USED] = 1
     return State(
-        upper=np.zeros(8, UPPER),
+        upper=np.zeros(8, upper_type(geometry.entries)),
         upper_pool=np.zeros(8, np.uint32),
-        records=np.zeros(64, RECORD),
+        records=np.zeros(64, record_type(geometry.entries)),
         record_pool=np.zeros(64, np.uint32),
         vmas=np.zeros(64, VMA),
         pending=np.zeros((_PENDING_ROWS, Pending.COLUMNS), np.int64),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import UNFILLED, EventBatch, Kind
-from shadow.geometry import ENTRIES
+from shadow.geometry import X86_64, Geometry
 from shadow.memory_limit import NoRoomError, Room
 from shadow.policy import Policy
 from shadow.table.adopt import adopt, adopt_upper_levels
@@ -25,8 +25,8 @@ from shadow.table.vma_readings import merges_wrong, seed_vmas, vmas_wrong
 
 __all__ = ("Table",)
 
-_FILLS = 1 << 18
-"""Slots that calls of a live process may fill without a reading: 512 GiB. A `Room` of the
+_FILLS = 1 << 39
+"""Bytes that calls of a live process may fill without a reading: 512 GiB. A `Room` of the
 default size allows more, so a recorded trace can be replayed."""
 _TRIAL = 1 << 17
 """Limit on the mappings in a simulation: twice the default vm.max_map_count."""
@@ -52,7 +52,7 @@ class Table(GrowingState):
     """One address space: VMAs, upper levels, PTE pages.
 
     Args:
-        levels: page-table levels, 4 or 5.
+        geometry: the shape of the page tables.
         running: the policy of the kernel that produced the events.
         huge: the settings under which anonymous faults map more than a page.
         switch_back: whether a failed attempt of pte_ref goes back to percpu mode, as in the
@@ -63,18 +63,19 @@ class Table(GrowingState):
     def __init__(
         self,
         *,
-        levels: int = 4,
+        geometry: Geometry = X86_64,
         running: Policy = Policy.NONE,
         huge: HugePages = _NO_HUGE_PAGES,
         switch_back: bool = False,
         room: Room | None = None,
     ) -> None:
-        self._levels, self._running, self._huge_pages = levels, running, huge
-        self._switch_back, self._most_fills = switch_back, room.fills if room else _FILLS
+        self.geometry, self._running, self._huge_pages = geometry, running, huge
+        self._switch_back = switch_back
+        self._most_fills = room.fills(geometry) if room else _FILLS >> geometry.slot_shift
         super().__init__(self._new_state(), room)
 
     def _new_state(self) -> State:
-        state = new_state(self._levels, self._running, self._huge_pages)
+        state = new_state(self.geometry, self._running, self._huge_pages)
         state.counters[Counter.POSTED_SWITCH_BACK] = self._switch_back
         state.counters[Counter.FILLS_MOST] = self._most_fills
         return state
@@ -100,7 +101,7 @@ class Table(GrowingState):
     def fork(self) -> "Table":
         """The address space of a child forked now, with all counts at 0."""
         child = Table(
-            levels=self._levels,
+            geometry=self.geometry,
             running=self._running,
             huge=self._huge_pages,
             switch_back=self._switch_back,
@@ -182,6 +183,7 @@ class Table(GrowingState):
         starts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
         huge: npt.NDArray[np.uint8],
+        geometry: Geometry = X86_64,
     ) -> "Table":
         """Page tables with exactly these runs of entries that are not none.
 
@@ -189,8 +191,9 @@ class Table(GrowingState):
             starts: (n,) first address of each run, bytes.
             ends: (n,) end of each run.
             huge: (n,) 0 for entries of PTE pages, HUGE_ANON or HUGE_FILE for leaf PMDs.
+            geometry: the shape of the page tables.
         """
-        table = cls()
+        table = cls(geometry=geometry)
         table.run(lambda first: set_runs(table.state, starts, ends, huge, first), len(starts))
         return table
 
@@ -204,7 +207,7 @@ class Table(GrowingState):
         huge = huge_pages(self.state)
         return Pages(
             slots=pages["slot"],
-            present=np.ascontiguousarray(pages["present"]),
+            present=pages["present"],
             huge=huge["slot"],
             huge_kind=huge["huge"],
             exact=exact,
@@ -254,10 +257,10 @@ class Table(GrowingState):
     def guards(self) -> Ranges:
         """The ranges of guard markers, each in one slot."""
         known = self.state.guards[: self.counter(Counter.GUARDS)]
-        return in_slots(known[:, 0], known[:, 1])
+        return in_slots(known[:, 0], known[:, 1], self.geometry.slot)
 
     def _pte_pages(self, policy: Policy | None = None) -> npt.NDArray[Any]:
-        """(n,) of RECORD: the records with a PTE page (default: under the running kernel)."""
+        """(n,) of `record_type`: records with a PTE page (default: under the running kernel)."""
         return pte_pages(self.state, self._running if policy is None else policy)
 
     def slots_of(self, policy: Policy) -> npt.NDArray[np.int64]:
@@ -265,8 +268,8 @@ class Table(GrowingState):
         return np.sort(self._pte_pages(policy)["slot"])
 
     def occupancy(self, policy: Policy | None = None) -> npt.NDArray[np.int64]:
-        """(513,) numbers of PTE pages (default: the running kernel's) with 0, 1 ... 512 entries."""
-        return np.bincount(self._pte_pages(policy)["refs"], minlength=ENTRIES + 1)
+        """(entries + 1,) numbers of PTE pages (default: the running kernel's) by their entries."""
+        return np.bincount(self._pte_pages(policy)["refs"], minlength=self.geometry.entries + 1)
 
     def lazyfree_only(self, policy: Policy | None = None) -> int:
         """The number of PTE pages (default: the running kernel's) with lazyfree entries only."""

@@ -8,7 +8,6 @@ span lies between the end of the previous VMA (floor) and the start of the next 
 Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
 
-from shadow.geometry import PAGE_SHIFT, SLOT
 from shadow.table.guard_ranges import drop_guards
 from shadow.table.jit import compiled, inlined
 from shadow.table.pte_pages import clear_entries, has
@@ -33,42 +32,42 @@ _NO_CEILING = 1 << 62
 @compiled
 def _zap_slots(s: State, start: int, end: int) -> None:
     """unmap_vmas for one VMA: a walker visits, but makes no attempt."""
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         record = find(s, slot)
-        first, last = max(slot, start), min(slot + SLOT, end)
+        first, last = max(slot, start), min(slot + s.slot, end)
         gone = False
         if s.records[record].huge:
-            if last - first == SLOT:
+            if last - first == s.slot:
                 free_huge(s, record)
                 gone = True
             else:
                 gone = not split_huge(s, record)
         if not gone:
             walker_visits(s, record)
-            low = (first & (SLOT - 1)) >> PAGE_SHIFT
-            clear_entries(s, record, low, low + ((last - first) >> PAGE_SHIFT))
-        slot = next_slot(s, slot + SLOT, end)
+            low = (first & (s.slot - 1)) >> s.page_shift
+            clear_entries(s, record, low, low + ((last - first) >> s.page_shift))
+        slot = next_slot(s, slot + s.slot, end)
 
 
 @compiled
 def _free_slots(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
     """free_pgtables for one VMA: free the PTE pages that lie between the neighbours."""
-    slot = next_slot(s, start & -SLOT, end)
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
-        if floor <= slot and slot + SLOT <= ceiling:
+        if floor <= slot and slot + s.slot <= ceiling:
             record = find(s, slot)
             if has(s, record, s.counters[Counter.RUNNING]):
                 s.counters[Counter.UNMAPPED] += 1
             free_record(s, record)
-        slot = next_slot(s, slot + SLOT, end)
+        slot = next_slot(s, slot + s.slot, end)
 
 
 @compiled
 def _free_upper(s: State, start: int, end: int, floor: int, ceiling: int) -> None:
     """Free the emptied PMD and PUD pages (and P4D pages) over [start, end)."""
     for level in range(PMD_LEVEL, s.counters[Counter.LEVELS]):
-        span = table_span(level)
+        span = table_span(s, level)
         at = next_table(s, start & -span, end, level)
         while at >= 0:
             drop_empty_upper(s, at, floor, ceiling)
@@ -105,7 +104,7 @@ def unmap(s: State, start: int, end: int) -> None:
 @inlined
 def _in_place(s: State, v: int, address: int) -> bool:
     """Whether VMA v is at the position that a mapping of its file from `address` on gives it."""
-    offset = (s.vmas[v].start - address) >> PAGE_SHIFT
+    offset = (s.vmas[v].start - address) >> s.page_shift
     return s.vmas[v].flags & VmaFlag.SPECIAL != 0 and s.vmas[v].pgoff == offset
 
 

@@ -8,7 +8,6 @@ different anon_vmas (mm/vma.c, is_mergeable_vma and can_vma_merge_before/after; 
 anon_vma_prepare).
 """
 
-from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.table.jit import compiled, inlined
 from shadow.table.move import move
 from shadow.table.pte_pages import give_all_policies, set_entries
@@ -101,7 +100,7 @@ def split_huge(s: State, record: int) -> bool:
     s.counters[Counter.DEPOSITS] -= 1
     s.records[record].huge = 0
     give_all_policies(s, record)
-    set_entries(s, record, 0, ENTRIES)
+    set_entries(s, record, 0, s.entries)
     return True
 
 
@@ -112,11 +111,11 @@ def cut(s: State, address: int) -> None:
     if v < 0 or s.vmas[v].start == address:
         return
     _shift_right(s, v)
-    pages = (address - s.vmas[v].start) >> PAGE_SHIFT
+    pages = (address - s.vmas[v].start) >> s.page_shift
     s.vmas[v].end = address
     s.vmas[v + 1].start = address
     s.vmas[v + 1].pgoff += pages
-    if address & (SLOT - 1):  # vma_adjust_trans_huge
+    if address & (s.slot - 1):  # vma_adjust_trans_huge
         record = find(s, address)
         if record and s.records[record].huge:
             split_huge(s, record)
@@ -133,7 +132,7 @@ def _continues(s: State, v: int, access: bool) -> bool:
         s.vmas[v].end == s.vmas[w].start
         and differ == 0
         and s.vmas[v].file == s.vmas[w].file
-        and s.vmas[w].pgoff - s.vmas[v].pgoff == (s.vmas[v].end - s.vmas[v].start) >> PAGE_SHIFT
+        and s.vmas[w].pgoff - s.vmas[v].pgoff == (s.vmas[v].end - s.vmas[v].start) >> s.page_shift
     )
 
 

@@ -2,15 +2,15 @@
 """MADV_DONTNEED, MADV_FREE and file truncation: zaps that may free PTE pages.
 
 These functions apply the rules of all policies together. A zap walks the VMAs of its range
-in order, and in each VMA the slots with a PTE page. The part of a zap in one slot is a
-*chunk*.
+in order, and in each VMA the slots with a PTE page. The part of a zap in one slot and one
+VMA is a *chunk*.
 
 Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
-(zap_pte_range), mm/pt_reclaim.c; for pte_ref patches 14 and 15 of the RFC.
+(zap_pte_range, zap_pte_table_if_empty; before v7.0 in mm/pt_reclaim.c); for dontneed_zero
+tools/vm_guests/dontneed-zero.patch; for pte_ref patches 14 and 15 of the RFC.
 """
 
 from shadow.events import FILE_TRUNCATED
-from shadow.geometry import ENTRIES, PAGE_SHIFT, SLOT
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
 from shadow.table.guard_ranges import clear_but_guards, unmark_guards
@@ -81,9 +81,18 @@ def free_huge(s: State, record: int) -> None:
 
 
 @compiled
+def _look(s: State, record: int, policy: int) -> None:
+    """After a DONTNEED that left no marker: free the PTE page if it maps nothing."""
+    if has(s, record, policy):
+        s.counters[Counter.ATTEMPTS + policy] += 1
+        if s.records[record].refs == 0:
+            count_freed(s, record, policy)
+
+
+@compiled
 def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) -> None:
-    """Zap [start, end) of one slot; `reclaim`: the whole-slot rule may apply."""
-    whole = end - start == SLOT
+    """Zap [start, end) of one slot; `reclaim`: the rules of DONTNEED apply."""
+    whole = end - start == s.slot
     if s.records[record].huge:
         if whole:
             free_huge(s, record)
@@ -95,22 +104,22 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
     if s.counters[Counter.GUARDS]:
         left = clear_but_guards(s, record, start, end)
     else:
-        low = (start & (SLOT - 1)) >> PAGE_SHIFT
-        clear_entries(s, record, low, low + ((end - start) >> PAGE_SHIFT))
-    if reclaim and whole and not left and has(s, record, Policy.PT_RECLAIM):
-        s.counters[Counter.ATTEMPTS + Policy.PT_RECLAIM] += 1
-        if s.records[record].refs == 0:
-            count_freed(s, record, Policy.PT_RECLAIM)
+        low = (start & (s.slot - 1)) >> s.page_shift
+        clear_entries(s, record, low, low + ((end - start) >> s.page_shift))
+    if reclaim and not left:
+        if whole:
+            _look(s, record, Policy.PT_RECLAIM)
+        _look(s, record, Policy.DONTNEED_ZERO)
     attempt_pte_ref(s, record, True)
 
 
 @compiled
 def zap_piece(s: State, start: int, end: int, reclaim: bool) -> None:
-    """zap_page_range_single: [start, end) of one VMA; `reclaim`: the whole-slot rule may apply."""
-    slot = next_slot(s, start & -SLOT, end)
+    """zap_page_range_single: [start, end) of one VMA; `reclaim`: the rules of DONTNEED apply."""
+    slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
-        _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + SLOT, end), reclaim)
-        slot = next_slot(s, slot + SLOT, end)
+        _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + s.slot, end), reclaim)
+        slot = next_slot(s, slot + s.slot, end)
 
 
 @compiled
@@ -146,7 +155,7 @@ def _file_lost(s: State, start: int, end: int, private: bool) -> None:
 
 @compiled
 def truncate(s: State, start: int, end: int, aux: int) -> None:
-    """MADV_REMOVE or a truncated file: free pages without the rule of pt_reclaim (semantics C3).
+    """MADV_REMOVE or a truncated file: free pages without the rules of DONTNEED (semantics C3).
 
     MADV_REMOVE goes VMA by VMA, up to the first that refuses (madvise_remove). For a hole in
     a file, the shadow does not know which pages of a private mapping are private copies.
@@ -167,10 +176,10 @@ def truncate(s: State, start: int, end: int, aux: int) -> None:
 
 @compiled
 def _free_chunk(s: State, record: int, start: int, end: int) -> None:
-    low = (start & (SLOT - 1)) >> PAGE_SHIFT
-    high = low + ((end - start) >> PAGE_SHIFT)
+    low = (start & (s.slot - 1)) >> s.page_shift
+    high = low + ((end - start) >> s.page_shift)
     if s.records[record].huge:
-        if high - low == ENTRIES:
+        if high - low == s.entries:
             return  # the page stays huge; reclaim decides later
         if not split_huge(s, record):
             return
@@ -199,10 +208,10 @@ def free_lazily(s: State, start: int, end: int) -> None:
             if s.vmas[v].file or s.vmas[v].flags & _NOT_FREED_LAZILY:
                 return
             first, last = max(start, s.vmas[v].start), min(end, s.vmas[v].end)
-        slot = next_slot(s, first & -SLOT, last)
+        slot = next_slot(s, first & -s.slot, last)
         while slot >= 0:
-            _free_chunk(s, find(s, slot), max(slot, first), min(slot + SLOT, last))
-            slot = next_slot(s, slot + SLOT, last)
+            _free_chunk(s, find(s, slot), max(slot, first), min(slot + s.slot, last))
+            slot = next_slot(s, slot + s.slot, last)
         if not known:
             return
         v += 1

@@ -13,19 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import PMD_SPAN, PUD_SPAN, SLOT
+from shadow.geometry import Geometry
 from shadow.mapping_names import MappingNames
 from shadow.records import Events, Mappings, Record, Repair, Seed, Stacks
 from shadow.table.page_set import Pages
 from shadow.table.state import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart
 from shadow.trace.facts import MOST, decode_facts, decode_names
-from shadow.trace.layout import COLUMNS, FILE, MAP_BYTES, WHOLE, Read, Row
+from shadow.trace.layout import COLUMNS, FILE, WHOLE, Read, Row
 from shadow.trace.stacks import decode_stacks
 from shadow.user_space import outside
 
 __all__ = ("decode",)
 
 _KINDS = max(Kind) + 1
+_WORD_BITS = 64
 _MOST_ANON_VMAS = 1 << 40
 _MOST_LOST = 1 << 40
 _Addresses = npt.NDArray[np.int64]
@@ -63,8 +64,8 @@ class _Ranges:
 class _Rows:
     """The rows of a reading, by kind."""
 
-    def __init__(self, batches: Sequence[pa.RecordBatch], limit: int) -> None:
-        self._limit = limit
+    def __init__(self, batches: Sequence[pa.RecordBatch], geometry: Geometry) -> None:
+        self._geometry, self._limit = geometry, geometry.user_bytes
         for batch in batches:
             batch.validate(full=True)
         kinds = [batch.column("kind").to_numpy() for batch in batches]
@@ -79,7 +80,7 @@ class _Rows:
         columns = [batch.column(name).to_numpy() for batch in self._batches[row]]
         return np.concatenate([np.empty(0, np.int64), *(c.astype(np.int64) for c in columns)])
 
-    def slots(self, row: Row, span: int = SLOT) -> _Addresses:
+    def tables(self, row: Row, span: int) -> _Addresses:
         addresses = self.column(row, "address")
         wrong = (addresses % span).any() or (np.diff(addresses) <= 0).any()
         if wrong or ((addresses < 0) | (addresses >= self._limit)).any():
@@ -100,15 +101,16 @@ class _Rows:
 
     def pages(self, what: Read) -> Pages:
         ranges, guards = self.ranges(Row.RANGE), self.ranges(Row.GUARD)
-        slots, kinds = self.slots(Row.PTE_PAGE), self.column(Row.HUGE, "aux")
+        span, words = self._geometry.slot, self._geometry.entries // _WORD_BITS
+        slots, kinds = self.tables(Row.PTE_PAGE, span), self.column(Row.HUGE, "aux")
         if not np.isin(kinds, (HUGE_ANON, HUGE_FILE)).all():
             raise ValueError("a huge page of an unknown kind")
         maps = np.frombuffer(bytearray(self.payload(Row.PTE_PAGE)), "<u8")
         pmds, puds = self.upper(what)
         return Pages(
             slots=slots,
-            present=maps.reshape(len(slots), MAP_BYTES // 8),
-            huge=self.slots(Row.HUGE),
+            present=maps.reshape(len(slots), words),
+            huge=self.tables(Row.HUGE, span),
             huge_kind=kinds.astype(np.uint8),
             exact=bool(what & Read.EXACT),
             pmd_bases=pmds,
@@ -120,7 +122,8 @@ class _Rows:
     def upper(self, what: Read) -> tuple[_Addresses | None, _Addresses | None]:
         if not what & Read.UPPER:
             return None, None
-        return self.slots(Row.PMD_PAGE, PMD_SPAN), self.slots(Row.PUD_PAGE, PUD_SPAN)
+        pmds = self.tables(Row.PMD_PAGE, self._geometry.pmd_span)
+        return pmds, self.tables(Row.PUD_PAGE, self._geometry.pud_span)
 
     def names(self, what: Read) -> MappingNames | None:
         return decode_names(self.payload(Row.NAMES)) if what & Read.NAMES else None
@@ -149,30 +152,30 @@ class _Rows:
         return vmas
 
 
-def decode(name: str, batches: Sequence[pa.RecordBatch], limit: int) -> Record:
+def decode(name: str, batches: Sequence[pa.RecordBatch], geometry: Geometry) -> Record:
     """Decode the record in these batches.
 
     Args:
         name: the kind of the record, from the seals.
         batches: all batches of the record, one or several.
-        limit: the first address above the user space of the process.
+        geometry: the page tables of the process.
 
     Raises:
         ValueError, LookupError, TypeError, ArithmeticError, RecursionError: the batches have
             no valid record, so no recorder wrote them.
     """
     if name in ("events", "counted"):
-        parts = [_events(batch, limit) for batch in batches]
+        parts = [_events(batch, geometry.user_bytes) for batch in batches]
         events = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return Events(events, counted=name == "counted")
-    rows = _Rows(batches, limit)
+    rows = _Rows(batches, geometry)
     if name == "facts":
         return decode_facts(rows.payload(Row.FACTS))
     if name == "stacks":
         return rows.stacks()
     ((found,), (brk,), (aux,)) = (rows.column(Row.READING, c) for c in ("time", "address", "aux"))
     what, time = Read(int(aux)), _time(int(found))
-    if not 0 <= brk < limit:
+    if not 0 <= brk < geometry.user_bytes:
         raise ValueError("a program break outside user space")
     if name == "mappings":
         vmas = rows.vmas() if what & Read.VMAS else None

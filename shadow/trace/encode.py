@@ -15,7 +15,7 @@ from shadow.mapping_names import MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.table.page_set import Pages
 from shadow.table.state import ALL_FLAGS, LabelPart
-from shadow.trace.layout import COLUMNS, MAP_BYTES, MOST_ROWS, SCHEMA, WHOLE, Read, Row
+from shadow.trace.layout import COLUMNS, MOST_ROWS, SCHEMA, WHOLE, Read, Row
 from shadow.trace.stacks import encode_stacks
 
 __all__ = ("encode",)
@@ -58,7 +58,7 @@ def _rows(kind: Row, addresses: npt.ArrayLike, **columns: npt.ArrayLike) -> Even
 
 
 def _page_parts(pages: Pages) -> Iterator[_Part]:
-    maps = np.ascontiguousarray(pages.present).view(np.uint8).reshape(-1, MAP_BYTES)
+    maps = np.ascontiguousarray(pages.present).view(np.uint8)
     yield _Part(_rows(Row.PTE_PAGE, pages.slots), maps)
     yield _Part(_rows(Row.HUGE, pages.huge, aux=pages.huge_kind))
     if pages.within is not None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from shadow.geometry import PAGE
 from shadow.mapping_names import MappingNames
 from shadow.policy import Policy
 from shadow.records import Facts
@@ -26,8 +25,6 @@ _MOST_BYTES = 4 << 20
 _PIDS = range(1, (1 << 22) + 1)
 _LONGEST_NAME = 64
 _MOST_THREADS = 1 << 16
-_SIZES = 1 << 9
-"""Limit on the sum of the sizes of multi-size THP in pages; each is smaller than a PMD maps."""
 _decode = msgspec.json.Decoder(Facts).decode
 _decode_names = msgspec.json.Decoder(MappingNames).decode
 _MOST_NAME_BYTES = 32 << 20
@@ -51,12 +48,12 @@ def _numbers(data: Any) -> Iterator[int | float]:
 def _problem(facts: Facts) -> str | None:
     """What is impossible in these facts; None: nothing."""
     process, kernel, huge, audit = facts.process, facts.kernel, facts.huge, facts.audit
+    # Each size of multi-size THP is smaller than a PMD maps.
+    sizes = kernel.geometry.entries
     checks = (
         (all(0 <= number < MOST for number in _numbers(facts)), "a number out of range"),
         (process.pid in _PIDS, f"a process {process.pid}"),
         (len(process.comm) <= _LONGEST_NAME, f"a name of {len(process.comm)} characters"),
-        (kernel.levels in (4, 5), f"page tables of {kernel.levels} levels"),
-        (kernel.page_size == PAGE, f"pages of {kernel.page_size} bytes"),
         (kernel.seed in SEEDS, "a seed of an unknown kind"),
         (audit.method in METHODS, "an audit by an unknown method"),
         (not audit.runs or audit.method != "none", "audits without a method"),
@@ -64,7 +61,7 @@ def _problem(facts: Facts) -> str | None:
         (len(facts.threads) <= _MOST_THREADS, f"names of {len(facts.threads):,} threads"),
         (all(tid in _PIDS for tid in facts.threads), "a thread of an impossible number"),
         (all(len(name) <= _LONGEST_NAME for name in facts.threads.values()), "an endless name"),
-        (max(huge.always, huge.madvise) < _SIZES, "huge pages of impossible sizes"),
+        (max(huge.always, huge.madvise) < sizes, "huge pages of impossible sizes"),
     )
     return next((problem for good, problem in checks if not good), None)
 

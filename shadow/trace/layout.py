@@ -18,7 +18,6 @@ from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 __all__ = (
     "COLUMNS",
     "FILE",
-    "MAP_BYTES",
     "MOST_ROWS",
     "SCHEMA",
     "SUFFIX",
@@ -42,8 +41,6 @@ SCHEMA = pa.schema(
 )
 MOST_ROWS = 1 << 20
 """Most rows of a batch; a longer record takes several batches."""
-MAP_BYTES = 64
-"""Size of the payload of a PTE page."""
 FILE = np.dtype([("file", "<i8"), ("pgoff", "<i8")])
 """Payload of a VMA in older traces, which have no more data."""
 WHOLE = np.dtype([*FILE.descr, ("anon", "<i8"), ("label", "<i8")])
@@ -56,7 +53,8 @@ class Row(IntEnum):
     READING = 64
     """time: time of the reading; address: the program break; aux: `Read`."""
     PTE_PAGE = 65
-    """address: its slot; payload: the 512-bit map of the entries that are not none."""
+    """address: its slot; payload: the map of the entries that are not none, a bit for each (64
+    bytes with 4 KiB pages)."""
     HUGE = 66
     """A leaf PMD; address: its slot; aux: 1 if anonymous, 2 if a file."""
     PMD_PAGE = 67

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from shadow.errors import DamagedTraceError, UsageError
-from shadow.geometry import user_address_limit
+from shadow.geometry import X86_64, Geometry
 from shadow.records import Facts, Record
 from shadow.trace.decode import decode
 from shadow.trace.layout import MOST_ROWS, SCHEMA, VERSION
@@ -19,7 +19,6 @@ from shadow.trace.unpacked import unpacked_rows_and_bytes
 __all__ = ("TraceEntry", "TraceReader")
 
 _PREFIX = 8
-_FEWEST_LEVELS = 4
 _MOST_PROCESSES = 1 << 31
 _DAMAGE = (
     BrokenSealError,
@@ -137,7 +136,7 @@ class TraceReader:
             DamagedTraceError: at the first damaged message.
         """
         parts: dict[int, list[pa.RecordBatch]] = {}
-        limits: dict[int, int] = {}
+        geometries: dict[int, Geometry] = {}
         while True:
             place = self._place = self.position
             try:
@@ -152,11 +151,11 @@ class TraceReader:
                 parts.setdefault(process, []).append(batch)
                 if fields.get("more"):
                     continue
-                limit = limits.get(process, user_address_limit(_FEWEST_LEVELS))
-                record = decode(fields["record"], parts.pop(process), limit)
+                geometry = geometries.get(process, X86_64)
+                record = decode(fields["record"], parts.pop(process), geometry)
                 if isinstance(record, Facts):
                     # The first facts count, as for the engine that they create.
-                    limits.setdefault(process, user_address_limit(record.kernel.levels))
+                    geometries.setdefault(process, record.kernel.geometry)
                 if not parts:
                     self._waiting = 0
             except _DAMAGE as error:

@@ -2,11 +2,11 @@
 """Redacts traces for sharing: no file names, host names or environment, and new addresses.
 
 The redactor moves mappings in *windows*: used stretches of the address space, each with
-256 GiB of room on both sides, or less if another window follows. It moves a whole window,
-by a multiple of 1 GiB, to the next free place. This preserves the shape of the page
-tables: slots, PTE pages and PMD pages stay the same, and so do all results about them. A
-randomised address keeps its lower 30 bits, because the tables depend on them. PUD pages
-are counted at the new place, so a window can have one more or one less.
+room on both sides (256 GiB on x86-64), or less if another window follows. It moves a whole
+window, by a multiple of what a PMD page maps (1 GiB), to the next free place. This preserves the
+shape of the page tables: slots, PTE pages and PMD pages stay the same, and so do all results
+about them. A randomised address keeps its lower bits (30), because the tables depend on them. PUD
+pages are counted at the new place, so a window can have one more or one less.
 
 The redactor cuts a range at the end of its window.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
-from shadow.geometry import PAGE_SHIFT, PMD_SPAN, PUD_SPAN, user_address_limit
+from shadow.geometry import MODELLED, X86_64, Geometry
 from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.snapshot import Allocator, Process
@@ -31,10 +31,9 @@ __all__ = ("Redactor",)
 _NOT_SETTINGS = {"default", "memory"}
 """Sources of option values that come from the program itself, not from settings."""
 
-_ROOM = PUD_SPAN // 2
 _LONGEST = 32 << 40
-"""The longest range that the redactor does not cut."""
-_LIMIT = np.uint64(user_address_limit(5))
+"""The longest range that the redactor does not cut; less in a small address space."""
+_LIMIT = np.uint64(max(geometry.user_bytes for geometry in MODELLED))
 _EVERYWHERE = (Kind.LOCK, Kind.UNLOCK, Kind.DOUBT, Kind.LABEL)
 _NOT_ADDRESSES = (
     Kind.FORK,
@@ -49,6 +48,12 @@ _NOT_ADDRESSES = (
 _Addresses = npt.NDArray[np.int64]
 
 
+def _room(geometry: Geometry) -> int:
+    """Room on each side of a window, such that some hundred fit: whole PMD pages."""
+    most = min(geometry.pud_span // 2, geometry.user_bytes >> 9)
+    return -(-most // geometry.pmd_span) * geometry.pmd_span
+
+
 @dataclass(frozen=True)
 class _Window:
     """[start, end) in old addresses, and the shift to the new ones."""
@@ -61,9 +66,12 @@ class _Window:
 class _Windows:
     """The windows of one process, ascending and disjoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, geometry: Geometry) -> None:
+        self._span, self._room = geometry.pmd_span, _room(geometry)
+        self._apart = 2 * self._room
+        self._longest = min(_LONGEST, geometry.user_bytes // 4)
         self._windows: list[_Window] = []
-        self._free = PUD_SPAN
+        self._free = self._apart
         """The new address of the next window."""
         self._arrays = tuple(np.empty(0, np.int64) for _ in range(3))
 
@@ -71,20 +79,20 @@ class _Windows:
         """Create windows for ranges (bytes, ascending) that begin outside all windows."""
         spans: list[list[int]] = []
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            if spans and start - spans[-1][1] < 2 * _ROOM:
+            if spans and start - spans[-1][1] < 2 * self._room:
                 spans[-1][1] = max(spans[-1][1], end)
             else:
                 spans.append([start, end])
         for start, end in spans:
-            self._add(start & -PMD_SPAN, -(-end // PMD_SPAN) * PMD_SPAN)
+            self._add(start & -self._span, -(-end // self._span) * self._span)
 
     def _add(self, start: int, end: int) -> None:
         at = bisect_right([window.start for window in self._windows], start)
         low = self._windows[at - 1].end if at else 0
         high = self._windows[at].start if at < len(self._windows) else 1 << 62
-        start, end = max(start - _ROOM, low), min(end + _ROOM, high)
+        start, end = max(start - self._room, low), min(end + self._room, high)
         self._windows.insert(at, _Window(start, end, self._free - start))
-        self._free += -(-(end - start) // PUD_SPAN) * PUD_SPAN
+        self._free += -(-(end - start) // self._apart) * self._apart
         columns = zip(*((w.start, w.end, w.shift) for w in self._windows), strict=True)
         self._arrays = tuple(np.array(column, np.int64) for column in columns)
 
@@ -99,7 +107,7 @@ class _Windows:
         at, inside = self._at(starts)
         if not inside.all():
             order = np.flatnonzero(~inside)[np.argsort(starts[~inside])]
-            self.cover(starts[order], np.minimum(ends, starts + _LONGEST)[order])
+            self.cover(starts[order], np.minimum(ends, starts + self._longest)[order])
             at, _ = self._at(starts)
         _, limits, shifts = self._arrays
         return starts + shifts[at], np.minimum(ends, limits[at]) + shifts[at]
@@ -113,7 +121,7 @@ class Redactor:
     """Redacts the records of one process."""
 
     def __init__(self) -> None:
-        self._windows = _Windows()
+        self._geometry, self._windows = X86_64, _Windows(X86_64)
         self._files: dict[FileName, int] = {}
         self._numbers: dict[Hashable, int] = {}
 
@@ -121,6 +129,7 @@ class Redactor:
         """The redacted record."""
         match record:
             case Facts():
+                self._use(record.kernel.geometry)
                 process = _nameless(record.process)
                 return replace(record, host="", process=process, redacted=True)
             case Events():
@@ -140,6 +149,11 @@ class Redactor:
                 return replace(
                     record, pmd_bases=pmds, pud_bases=puds, vmas=known, brk=brk, names=names
                 )
+
+    def _use(self, geometry: Geometry) -> None:
+        """Move windows of page tables of this shape; the first facts of a trace come first."""
+        if geometry != self._geometry:
+            self._geometry, self._windows = geometry, _Windows(geometry)
 
     def _names(self, names: MappingNames | None) -> MappingNames | None:
         """Replace names by numbers that only distinguish files."""
@@ -185,8 +199,8 @@ class Redactor:
         vmas["start"], vmas["end"] = self._windows.moved(vmas["start"], vmas["end"])
         # The page offset of anonymous memory is the address of its first mapping.
         anonymous = (vmas["file"] == 0) & (vmas["pgoff"] != 0)
-        first = vmas["pgoff"][anonymous] << PAGE_SHIFT
-        vmas["pgoff"][anonymous] = self._windows.places(first) >> PAGE_SHIFT
+        first = vmas["pgoff"][anonymous] << self._geometry.page_shift
+        vmas["pgoff"][anonymous] = self._windows.places(first) >> self._geometry.page_shift
         order = np.argsort(vmas["start"])
         return vmas[order]
 
@@ -194,7 +208,7 @@ class Redactor:
         if pmds is None:
             return None, None
         pmds = np.sort(self._windows.places(pmds))
-        return pmds, np.unique(pmds & -PUD_SPAN)
+        return pmds, np.unique(pmds & -self._geometry.pud_span)
 
     def _pages(self, pages: Pages) -> Pages:
         slots, huge = self._windows.places(pages.slots), self._windows.places(pages.huge)

@@ -20,9 +20,9 @@ than it will under the change. All arenas count as one.
 import numpy as np
 
 from shadow.events import EventBatch, Kind
-from shadow.geometry import PAGE_SHIFT
+from shadow.geometry import X86_64, Geometry
 from shadow.memory_limit import NoRoomError
-from shadow.table.jit import compiled, inlined, signed
+from shadow.table.jit import compiled, entry, inlined, signed
 from shadow.whatif.free_runs import divide
 from shadow.whatif.purge_index import number_of, purged_by
 from shadow.whatif.waiting import At, Curve, Waiting, free, nothing_waits, take_oldest, use
@@ -82,7 +82,7 @@ def _purge_due(w: Waiting, now: int) -> None:
         take_oldest(w, due)
 
 
-@compiled
+@entry
 def _hold(w: Waiting, events: EventBatch) -> None:
     """Write `events` to `w.out`, with delayed purges."""
     for i in range(len(events)):
@@ -95,7 +95,7 @@ def _hold(w: Waiting, events: EventBatch) -> None:
         if kind == Kind.FAULT:
             use(w, begin)
         elif kind == Kind.MAP:
-            page = number_of(w.start, w.end, w.first, begin)
+            page = number_of(w.start, w.end, w.first, w.numbers[At.PAGE_SHIFT], begin)
             if page >= 0:
                 divide(w.runs, page)
         if w.numbers[At.OUT] == len(w.out):
@@ -118,7 +118,12 @@ def _smootherstep() -> Curve:
 
 
 def delayed_purge(
-    events: EventBatch, wait_ns: int, limit_bytes: int = 0, *, steps: bool = False
+    events: EventBatch,
+    wait_ns: int,
+    limit_bytes: int = 0,
+    *,
+    steps: bool = False,
+    geometry: Geometry = X86_64,
 ) -> EventBatch:
     """The events of the process with each purge delayed by `wait_ns`.
 
@@ -130,6 +135,7 @@ def delayed_purge(
         wait_ns: additional delay of purges, or `FOREVER`.
         limit_bytes: size at which a free range is purged at once; 0: no such limit.
         steps: whether to purge a part in steps during the delay.
+        geometry: the page tables of the process.
 
     Returns:
         (m,) of `EVENT`. A purge over several mappings becomes one purge for each.
@@ -137,14 +143,14 @@ def delayed_purge(
     Raises:
         NoRoomError: the purges become too many.
     """
-    ranges = purged_by(events)
+    ranges = purged_by(events, geometry.page_shift)
     if ranges.pages == 0:
         return events
     for factor in _ROOM:
         waiting = nothing_waits(events, ranges, _smootherstep(), factor * len(events))
         numbers = waiting.numbers
         numbers[At.WAIT] = wait_ns
-        numbers[At.LIMIT] = limit_bytes >> PAGE_SHIFT or FOREVER
+        numbers[At.LIMIT] = limit_bytes >> geometry.page_shift or FOREVER
         if steps:
             numbers[At.INTERVAL] = max(wait_ns // _STEPS, _SHORTEST_STEP_NS)
         _hold(waiting, events)

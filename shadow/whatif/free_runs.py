@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import PAGE
 from shadow.table.jit import compiled, inlined, signed
 from shadow.whatif.bit_tree import BitTree, add, first_from, full_bit_tree, last_until, remove
 from shadow.whatif.purge_index import Numbers
@@ -33,7 +32,8 @@ class FreeRuns(NamedTuple):
     address: Numbers
     """(pages,) the address of each page"""
     barrier: npt.NDArray[np.bool_]
-    """(pages,) whether a mapping begins here, over which runs do not extend"""
+    """(pages,) whether a run cannot extend over the beginning of this page: a mapping begins
+    here, or the page before is not adjacent"""
     latest: Numbers
     """(2 n,) a tree of maxima: at n + page when that page began to wait, ns (0: it does not);
     at i the later of 2 i and 2 i + 1"""
@@ -41,13 +41,13 @@ class FreeRuns(NamedTuple):
     """the pages that do not continue the run of the page before, and the number of pages"""
 
 
-def new_free_runs(address: Numbers) -> FreeRuns:
-    """No page waits; `address` is that of each page."""
+def new_free_runs(address: Numbers, page: int) -> FreeRuns:
+    """No page waits; `address` is that of each page, `page` its size."""
     pages = len(address)
     leaves = 1 << max(pages - 1, 0).bit_length()
     return FreeRuns(
         address,
-        np.zeros(pages, np.bool_),
+        np.diff(address, prepend=0) != page,
         np.zeros(2 * leaves, np.int64),
         full_bit_tree(pages + 1),
     )
@@ -80,7 +80,6 @@ def _join(r: FreeRuns, page: int) -> None:
         and freed_at(r, page)
         and freed_at(r, page - 1)
         and not r.barrier[page]
-        and r.address[page] - r.address[page - 1] == PAGE
     ):
         remove(r.starts, page)
     else:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import PAGE, PAGE_SHIFT
 from shadow.table.jit import inlined
 from shadow.uapi import MADV_DONTNEED
 from shadow.whatif.free_runs import (
@@ -55,7 +54,9 @@ class At(IntEnum):
     """Time of the last step, ns."""
     FULL = 11
     """1: `out` was too short for the events."""
-    COUNT = 12
+    PAGE_SHIFT = 12
+    """Bits of an address within a page."""
+    COUNT = 13
 
 
 class Waiting(NamedTuple):
@@ -89,7 +90,7 @@ def _purge(w: Waiting, low: int, high: int, time: int) -> None:
         return
     w.out[at].time = min(time, w.numbers[At.LAST])
     w.out[at].address = w.runs.address[low]
-    w.out[at].length = (high - low) << PAGE_SHIFT
+    w.out[at].length = (high - low) << w.numbers[At.PAGE_SHIFT]
     w.out[at].tgid = w.numbers[At.TGID]
     w.out[at].tid = w.numbers[At.TGID]
     w.out[at].kind = Kind.DONTNEED
@@ -119,9 +120,11 @@ def take_oldest(w: Waiting, time: int) -> None:
 def free(w: Waiting, begin: int, length: int, now: int) -> None:
     """Free a range, which waits from now on."""
     now = max(now, 1)  # 0: a page does not wait
-    first = begin & -PAGE
-    page = number_of(w.start, w.end, w.first, first)
-    beyond = page + ((begin + length + PAGE - 1 - first) >> PAGE_SHIFT)
+    shift = w.numbers[At.PAGE_SHIFT]
+    size = 1 << shift
+    first = begin & -size
+    page = number_of(w.start, w.end, w.first, shift, first)
+    beyond = page + ((begin + length + size - 1 - first) >> shift)
     for number in range(page, beyond):
         if freed_at(w.runs, number) == 0:
             w.numbers[At.HELD] += 1
@@ -139,7 +142,7 @@ def free(w: Waiting, begin: int, length: int, now: int) -> None:
 @inlined
 def use(w: Waiting, address: int) -> None:
     """Reuse a page, which does not wait any longer."""
-    page = number_of(w.start, w.end, w.first, address & -PAGE)
+    page = number_of(w.start, w.end, w.first, w.numbers[At.PAGE_SHIFT], address)
     if page >= 0 and freed_at(w.runs, page):
         set_freed(w.runs, page, 0)
         w.numbers[At.HELD] -= 1
@@ -147,9 +150,10 @@ def use(w: Waiting, address: int) -> None:
 
 def _addresses(ranges: Purged) -> Numbers:
     """(pages,) the address of each page."""
-    lengths = (ranges.end - ranges.start) >> PAGE_SHIFT
-    address = np.repeat(ranges.start - (ranges.first << PAGE_SHIFT), lengths)
-    address += np.arange(ranges.pages, dtype=np.int64) << PAGE_SHIFT
+    shift = ranges.page_shift
+    lengths = (ranges.end - ranges.start) >> shift
+    address = np.repeat(ranges.start - (ranges.first << shift), lengths)
+    address += np.arange(ranges.pages, dtype=np.int64) << shift
     return address
 
 
@@ -159,12 +163,13 @@ def nothing_waits(events: EventBatch, ranges: Purged, curve: Curve, room: int) -
     numbers[At.TGID] = events["tgid"][0]
     numbers[At.EPOCH] = events["time"][0]
     numbers[At.LAST] = events["time"][-1]
+    numbers[At.PAGE_SHIFT] = ranges.page_shift
     purges = int(np.count_nonzero(events["kind"] == Kind.DONTNEED))
     return Waiting(
         start=ranges.start,
         end=ranges.end,
         first=ranges.first,
-        runs=new_free_runs(_addresses(ranges)),
+        runs=new_free_runs(_addresses(ranges), 1 << ranges.page_shift),
         queue=np.empty((purges, 3), np.int64),
         out=np.empty(room, EVENT),
         numbers=numbers,

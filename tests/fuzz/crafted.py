@@ -23,7 +23,6 @@ with atheris.instrument_imports(include=["shadow"]):
     from shadow.advice.collect import evidence_of
     from shadow.errors import PtescopeError
     from shadow.events import MAP_FLAGS_SHIFT, Kind
-    from shadow.geometry import SLOT
     from shadow.history import HistoryStore
     from shadow.replay import Question, Replay, result_of
     from shadow.report.advice import render_advice
@@ -32,6 +31,7 @@ with atheris.instrument_imports(include=["shadow"]):
     from shadow.snapshot import document
     from shadow.trace import TraceReader
     from shadow.trace.layout import Read, Row
+    from tests.x86_64 import SLOT
 from tests.shadow.hostile import HOSTILE, is_harmless
 from tests.shadow.trace.crafted import Crafted, plain_facts
 from tests.shadow.trace.traces import records

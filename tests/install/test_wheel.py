@@ -9,20 +9,18 @@ import json
 import os
 import pty
 import select
-import shutil
 import subprocess
 import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from numba.core.caching import _CacheLocator
 
+from shadow.machine_code.place import cache_place
 from shadow.precompile import prepare
-from shadow.table.jit import SOURCES, cache_place
 from shadow.version import VERSION
 from tests.live.actor import SLOT, Actor
 from tracer.cli import _COMMANDS
@@ -87,33 +85,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(python: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The machine code of the clone under the names that the installation looks for.
-
-    numba names a folder by the path of a source, and checks time and size of the source.
-    """
+def cache(python: Path, folder: Path) -> Path:
+    """The machine code of the clone, whose sources are the same."""
     prepare()
     made, _ = cache_place()
     assert made
-    cache = tmp_path_factory.mktemp("cache")
-    for source in SOURCES:
-        installed = _site(python, folder) / source.relative_to(_ROOT)
-        assert installed.read_bytes() == source.read_bytes()
-        time_of = source.stat()
-        os.utime(installed, ns=(time_of.st_atime_ns, time_of.st_mtime_ns))
-        old = made / _subfolder(source)
-        new = cache / made.name / _subfolder(installed)
-        if old.exists():
-            shutil.copytree(old, new, dirs_exist_ok=True)
-    code = (
-        "from pathlib import Path; from shadow.precompile import _stamp; print(_stamp(Path()).name)"
-    )
-    stamp = _checked(python, "-c", code, cwd=folder).strip()
-    (cache / made.name / stamp).touch()
-    return cache
-
-
-_subfolder: Callable[[Path], str] = _CacheLocator.get_suitable_cache_subpath
+    code = "from shadow.machine_code.place import digest; print(digest())"
+    assert _checked(python, "-c", code, cwd=folder).strip() == made.name
+    return made.parent
 
 
 def _site(python: Path, folder: Path) -> Path:

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from shadow.call_rules import CALLS
-from shadow.uapi import SYSCALL_NUMBERS
 from tests.live.rare_calls import RARE_CALLS
+from tests.live.safe_touch import SAFE_TOUCHES
+from tracer.arch import running
 
 __all__ = ("SLOT", "Actor")
 
@@ -32,7 +33,7 @@ _libc.syscall.restype = ctypes.c_long
 
 def _call(name: str, *arguments: int) -> int:
     result: int = _libc.syscall(
-        ctypes.c_long(SYSCALL_NUMBERS[name]), *(ctypes.c_ulong(argument) for argument in arguments)
+        ctypes.c_long(running().calls[name]), *(ctypes.c_ulong(argument) for argument in arguments)
     )
     return result if result != -1 else -ctypes.get_errno()
 
@@ -81,6 +82,7 @@ def _main() -> None:
         "map_file": _map_file,
         **{name: partial(_call, name) for name in CALLS},
         **RARE_CALLS,
+        **SAFE_TOUCHES,
         "touch": _touch,
         "read": _read,
         "exec": lambda seconds: os.execv("/bin/sleep", ["sleep", str(seconds)]),

@@ -73,12 +73,12 @@ def watching(
     prepare()
     kernel = kernel_facts()
     probes = Probes(
-        levels=kernel.levels,
+        geometry=kernel.geometry,
         ring_bytes=ring_bytes,
         backend=backend,
         stack_ring_bytes=stack_ring_bytes if stack_rate else 0,
     )
-    reader = open_reader(kernel.levels) if exact else CountedReader(kernel.levels, "as asked")
+    reader = open_reader(kernel.geometry) if exact else CountedReader(kernel.geometry, "as asked")
     assert reader.exact == exact, reader.why
 
     try:

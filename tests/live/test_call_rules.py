@@ -23,7 +23,7 @@ _AREA_BYTES = 1 << 30
 
 @pytest.fixture(scope="module")
 def probes() -> Iterator[Probes]:
-    made = Probes(levels=kernel_facts().levels)
+    made = Probes(geometry=kernel_facts().geometry)
     yield made
     made.close()
 

@@ -41,7 +41,7 @@ _FORKING = "while :; do sleep 0.3; done"
 
 @contextmanager
 def _reader() -> Iterator[Reader]:
-    reader = open_reader(kernel_facts().levels)
+    reader = open_reader(kernel_facts().geometry)
     try:
         assert reader.exact, reader.why
         yield reader
@@ -99,7 +99,7 @@ def test_it_agrees_with_pagemap_on_a_quiet_process() -> None:
         expected = truth(actor.pid)
         with _reader() as reader:
             found = reader.census(open_target(actor.pid))
-        counted = CountedReader(4, "as asked").census(open_target(actor.pid))
+        counted = CountedReader(kernel_facts().geometry, "as asked").census(open_target(actor.pid))
     finally:
         actor.close()
     refs = sum(count * int(pages) for count, pages in enumerate(found.occupancy))
@@ -214,7 +214,7 @@ def test_without_the_right_to_read_kernel_memory_it_counts(
         raise UnsupportedHostError("lockdown")
 
     monkeypatch.setattr(bpf_reader, "KernelMemory", refuse)
-    reader = open_reader(kernel_facts().levels)
+    reader = open_reader(kernel_facts().geometry)
     found = reader.census(open_target(os.getpid()))
     assert not reader.exact
     assert reader.why == "lockdown"

@@ -91,7 +91,7 @@ def _hosted(selection: Selection, *, room: int = 1 << 30, cpu: float = 2.0) -> I
     """Follow a host; `room` is the memory that it may use beyond that at the start."""
     kernel = kernel_facts()
     prepare()
-    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    probes, reader = Probes(geometry=kernel.geometry), open_reader(kernel.geometry)
     give_back()  # as the command does, so that the host has no more room than given
     limits = Limits(memory_bytes() + room, cpu)
     host = Host(probes, kernel, reader, selection=selection, limits=limits)

@@ -113,7 +113,7 @@ def test_drift_of_a_few_entries_leads_to_a_reading_of_an_idle_process(victim: Vi
 def test_the_daemon_shows_current_numbers(victim: Victim) -> None:
     kernel = kernel_facts()
     prepare()
-    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    probes, reader = Probes(geometry=kernel.geometry), open_reader(kernel.geometry)
     selection = Selection(min_vmpte_kib=16, names=("drift-victim",))
     host = Host(probes, kernel, reader, selection=selection, limits=Limits(8 << 30, 2.0))
     try:

@@ -96,7 +96,7 @@ def test_the_process_is_found_by_the_name_of_its_executable(tmp_path: Path) -> N
 
 def test_an_exact_and_a_counted_census_equal_vm_pte(actor: Actor) -> None:
     kernel, target = kernel_facts(), open_target(actor.pid)
-    exact = open_reader(kernel.levels)
+    exact = open_reader(kernel.geometry)
     try:
         census = exact.census(target)
     finally:
@@ -105,7 +105,7 @@ def test_an_exact_and_a_counted_census_equal_vm_pte(actor: Actor) -> None:
     assert census.sum_kib == census.vm_pte_kib
     assert census.empty_slots is not None
     assert set(census.empty_slots.tolist()) >= {_BASE, _BASE + SLOT}
-    counted = CountedReader(kernel.levels, "as asked").census(target)
+    counted = CountedReader(kernel.geometry, "as asked").census(target)
     assert counted.pte_pages == census.pte_pages
     assert counted.vm_pte_kib == census.vm_pte_kib
 
@@ -196,7 +196,7 @@ def test_attach_follows_until_the_last_thread_ends(actor: Actor) -> None:
 def test_the_daemon_follows_the_process(actor: Actor) -> None:
     kernel = kernel_facts()
     prepare()
-    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    probes, reader = Probes(geometry=kernel.geometry), open_reader(kernel.geometry)
     selection = Selection(min_vmpte_kib=16)
     host = Host(probes, kernel, reader, selection=selection, limits=Limits(8 << 30, 2.0))
     try:

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from shadow.family import family_of
-from shadow.geometry import PAGE, SLOT
 from shadow.records import Facts, Record
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import Snapshot, document
 from shadow.trace import TraceWriter
 from tests.live.attached import watching
 from tests.shadow.test_held_owners import HELD
+from tests.x86_64 import PAGE, SLOT
 from tools.workloads.owners import (
     PREFORK_MIB,
     Program,
@@ -92,7 +92,7 @@ _PROGRAMS: dict[str, Callable[[], AbstractContextManager[Program]]] = {
 
 def _census(*pids: int) -> list[Snapshot]:
     kernel = kernel_facts()
-    reader = open_reader(kernel.levels)
+    reader = open_reader(kernel.geometry)
     try:
         return [take_census(reader, open_target(pid), kernel) for pid in pids]
     finally:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from shadow.events import EventBatch, Kind
+from shadow.events import EVENT, EventBatch, Kind
 from tests.live.actor import SLOT, Actor
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
@@ -33,7 +33,7 @@ def _drain(probes: Probes, pid: int) -> EventBatch:
 
 def test_a_prime_number_of_each_event_is_counted_exactly() -> None:
     actor = Actor()
-    probes = Probes(levels=kernel_facts().levels)
+    probes = Probes(geometry=kernel_facts().geometry)
     try:
         probes.add(actor.pid)
         actor.map(_BASE, _PRIME * 4096)
@@ -65,7 +65,7 @@ def test_a_prime_number_of_each_event_is_counted_exactly() -> None:
 def test_failed_calls_change_nothing() -> None:
     """Calls that fail at a hole are an exception: they zap the memory around it."""
     actor = Actor()
-    probes = Probes(levels=kernel_facts().levels)
+    probes = Probes(geometry=kernel_facts().geometry)
     try:
         actor.map(_BASE, 4 * SLOT)
         actor.do("munmap", _BASE + SLOT, SLOT)
@@ -86,7 +86,7 @@ def test_failed_calls_change_nothing() -> None:
 def test_every_event_that_does_not_fit_is_accounted_for() -> None:
     """The sum of seen and lost events equals the number of events made."""
     actor = Actor()
-    probes = Probes(levels=kernel_facts().levels, ring_bytes=4096)
+    probes = Probes(geometry=kernel_facts().geometry, ring_bytes=4096)
     seen = lost = 0
     try:
         probes.add(actor.pid)
@@ -113,7 +113,7 @@ def test_every_event_that_does_not_fit_is_accounted_for() -> None:
 
 def _count_without_loss(actor: Actor) -> int:
     """Repeat the same actions with a ring that is large enough."""
-    probes = Probes(levels=kernel_facts().levels)
+    probes = Probes(geometry=kernel_facts().geometry)
     try:
         probes.add(actor.pid)
         actor.map(_BASE, 8 * _PRIME * 4096)
@@ -127,7 +127,7 @@ def _count_without_loss(actor: Actor) -> int:
 
 def test_other_processes_are_filtered_in_the_kernel() -> None:
     actor, other = Actor(), Actor()
-    probes = Probes(levels=kernel_facts().levels)
+    probes = Probes(geometry=kernel_facts().geometry)
     try:
         probes.add(actor.pid)
         other.map(_BASE, SLOT)
@@ -138,3 +138,21 @@ def test_other_processes_are_filtered_in_the_kernel() -> None:
         probes.close()
         actor.close()
         other.close()
+
+
+def test_losses_are_differences_also_beside_an_event_of_all_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's LOSS events have totals; one with tgid 0 splits a batch."""
+    batches = [
+        np.array([(1, 0, 0, 0, 0, Kind.LABEL, 0, 0), (2, 0, total, 7, 7, Kind.LOSS, 0, 0)], EVENT)
+        for total in (5, 9)
+    ]
+    probes = Probes(geometry=kernel_facts().geometry)
+    try:
+        probes.add(7)
+        monkeypatch.setattr(probes.ring, "read", lambda: batches.pop(0))
+        lengths = [probes.read(7)["length"].tolist() for _ in range(2)]
+    finally:
+        probes.close()
+    assert lengths == [[0, 5], [0, 4]]

@@ -280,9 +280,8 @@ def _written_from_outside(actor: Actor) -> None:
     data = ctypes.create_string_buffer(SLOT)
     here = (ctypes.c_ulong * 2)(ctypes.addressof(data), SLOT)
     there = (ctypes.c_ulong * 4)(_BASE + 100, SLOT // 2, _BASE + 2 * SLOT, SLOT // 2)
-    written = _libc.syscall(
-        _PROCESS_VM_WRITEV, actor.pid, here, ctypes.c_ulong(1), there, ctypes.c_ulong(2), 0
-    )
+    one, two, no_flags = (ctypes.c_ulong(number) for number in (1, 2, 0))
+    written = _libc.syscall(_PROCESS_VM_WRITEV, actor.pid, here, one, there, two, no_flags)
     assert written == SLOT
 
 

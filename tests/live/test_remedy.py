@@ -20,7 +20,7 @@ _SOURCES = Path(__file__).parents[2] / "tools" / "remedy"
 
 def _after_flushall(**environment: str) -> tuple[int, int, Remedy | None]:
     """PTE pages, empty ones, and the counters of a Redis that was filled and flushed twice."""
-    reader = open_reader(kernel_facts().levels)
+    reader = open_reader(kernel_facts().geometry)
     try:
         with private_redis(MALLOC_CONF="dirty_decay_ms:0", **environment) as redis:
             for keys, size in ((20_000, 20_000), (300_000, 500)):

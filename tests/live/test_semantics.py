@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shadow.geometry import SLOT
 from shadow.policy import Policy
 from shadow.table.page_set import Pages
 from shadow.table.state import Counter
 from tests.live.actor import Actor
 from tests.live.attached import watching
 from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, SemanticsRow
+from tests.x86_64 import SLOT
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 

@@ -42,7 +42,7 @@ def test_a_silent_source_falls_back_to_the_next_method(
 ) -> None:
     methods = (_NEVER_CALLED, _NOT_THERE, *_methods_of("madvise")[-1:])
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("madvise", *methods))
-    attached = Probes(levels=kernel_facts().levels)
+    attached = Probes(geometry=kernel_facts().geometry)
     try:
         assert check(attached).silent == {"madvise"}
         outcome = verify_or_fall_back(attached)
@@ -59,7 +59,7 @@ def test_a_source_silent_with_every_method_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("munmap", _NEVER_CALLED))
-    attached = Probes(levels=kernel_facts().levels)
+    attached = Probes(geometry=kernel_facts().geometry)
     try:
         with pytest.raises(UnsupportedHostError, match=r"munmap.*reports no events"):
             verify_or_fall_back(attached)
@@ -70,7 +70,7 @@ def test_a_source_silent_with_every_method_is_an_error_that_names_it(
 def test_a_self_test_that_loses_events_rejects_no_source(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    attached = Probes(levels=kernel_facts().levels, ring_bytes=4096)
+    attached = Probes(geometry=kernel_facts().geometry, ring_bytes=4096)
     try:
         before = attached.attachments.by_backend()
         verify_or_fall_back(attached)
@@ -85,7 +85,7 @@ def test_the_error_names_the_required_source_that_the_kernel_lacks(
 ) -> None:
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("brk", _NOT_THERE))
     with pytest.raises(UnsupportedHostError, match=r"brk.*no_such_call"):
-        Probes(levels=kernel_facts().levels)
+        Probes(geometry=kernel_facts().geometry)
 
 
 def test_each_back_end_gives_the_same_snapshot() -> None:
@@ -100,16 +100,16 @@ def test_a_back_end_that_this_kernel_refuses_is_an_error_that_says_why() -> None
         with pytest.raises(
             PtescopeError, match=f"page fault.*{backend} was requested.*handle_mm_fault"
         ):
-            Probes(levels=kernel_facts().levels, backend=backend)
+            Probes(geometry=kernel_facts().geometry, backend=backend)
 
 
 def test_a_refusal_to_root_is_reported_as_a_kernel_policy() -> None:
     with pytest.raises(NotPermittedError, match=r"fexit handle_mm_fault.*in spite of CAP_SYS"):
-        Probes(levels=kernel_facts().levels, backend=Backend.FENTRY)
+        Probes(geometry=kernel_facts().geometry, backend=Backend.FENTRY)
 
 
 def test_every_refusal_names_its_place_and_its_reason() -> None:
-    attached = Probes(levels=kernel_facts().levels)
+    attached = Probes(geometry=kernel_facts().geometry)
     attached.close()
     refusals = [
         why for each in attached.attachments.by_source.values() for why in each.refused.values()

@@ -20,7 +20,6 @@ from shadow.replay import Question, replay_one
 from shadow.snapshot import document
 from shadow.stacks import Frame, StackReport
 from shadow.trace import TraceWriter
-from shadow.uapi import SYSCALL_NUMBERS
 from tests.live.attached import watching
 from tests.live.stacks import (
     KnownProgram,
@@ -32,6 +31,7 @@ from tests.live.stacks import (
     report,
 )
 from tests.shadow.test_held_stacks import EMPTIED, HELD, emptied_by_functions
+from tracer.arch import running
 from tracer.follow.process_tree import ProcessTree
 from tracer.follow.session import Session
 from tracer.probes.sources import Backend
@@ -59,7 +59,7 @@ def _has_process_madvise() -> bool:
         first = ctypes.c_char.from_buffer(area)
         part = (ctypes.c_uint64 * 2)(ctypes.addressof(first), mmap.PAGESIZE)
         pidfd = os.pidfd_open(os.getpid())
-        number = SYSCALL_NUMBERS["process_madvise"]
+        number = running().calls["process_madvise"]
         done = libc.syscall(number, pidfd, part, 1, mmap.MADV_DONTNEED, 0)
         os.close(pidfd)
         del first

@@ -6,8 +6,8 @@ import mmap
 import numpy as np
 
 from shadow.events import EVENT, LABEL_BITS, MAP_FLAGS_SHIFT, PARTLY, EventBatch, Kind, Label
-from shadow.geometry import PAGE, SLOT
 from shadow.table.page_set import Pages
+from tests.x86_64 import PAGE, SLOT
 
 __all__ = ("BASE", "DONTNEED", "FREE", "EventScript", "PAGE", "RW", "SLOT", "pages_read")
 
@@ -18,10 +18,11 @@ _WRITE_FAULT = 6
 
 
 class EventScript:
-    """Events in order, a microsecond apart."""
+    """Events in order, a microsecond apart, for pages of this size."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: int = PAGE) -> None:
         self._rows: list[tuple[int, ...]] = []
+        self._page = page
 
     def add(
         self, kind: Kind, address: int = 0, length: int = 0, aux: int = 0, tid: int = 1
@@ -38,9 +39,9 @@ class EventScript:
         flags |= mmap.MAP_ANONYMOUS
         return self.add(Kind.MAP, start, length, flags << MAP_FLAGS_SHIFT | prot)
 
-    def touch(self, start: int, length: int, step: int = PAGE) -> "EventScript":
-        """A write fault at every `step`."""
-        for address in range(start, start + length, step):
+    def touch(self, start: int, length: int, step: int | None = None) -> "EventScript":
+        """A write fault at every `step`, by default every page."""
+        for address in range(start, start + length, step or self._page):
             self.add(Kind.FAULT, address, 0, _WRITE_FAULT)
         return self
 

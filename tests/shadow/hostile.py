@@ -12,7 +12,7 @@ HOSTILE = (
 )
 """Escapes (C0 and C1), markup, line ends, bidi, invisible characters, invalid Unicode."""
 
-_KEPT = {"policy", "seed", "method", "engine"}
+_KEPT = {"policy", "seed", "method", "engine", "arch"}
 """Fields with a fixed set of words; the reader refuses a trace with other words."""
 
 

@@ -3,7 +3,8 @@
 
 import pytest
 
-from shadow.geometry import GEOMETRIES, SLOT, Geometry
+from shadow.geometry import GEOMETRIES, Geometry
+from tests.x86_64 import SLOT
 
 _KIB, _MIB, _GIB, _TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 _BY_NAME = {geometry.name: geometry for geometry in GEOMETRIES}

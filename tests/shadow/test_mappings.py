@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadow.geometry import PAGE, PMD_SPAN, PUD_SPAN, SLOT
+from shadow.geometry import X86_64
 from shadow.mapping_names import NO_NAMES, FileName, MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, combined, mapping_uses
 from shadow.table.state import VMA, VmaFlag
+from tests.x86_64 import PAGE, PMD_SPAN, PUD_SPAN, SLOT
 
 _RW = VmaFlag.READ | VmaFlag.WRITE
 _BASE = 0x2000_0000_0000
@@ -39,6 +40,7 @@ def _tables(
         bits[row, sorted(pages[slot])] = 1
     below = [*slots, *leaves]
     return Tables(
+        geometry=X86_64,
         slots=np.array(slots, np.int64),
         present=np.packbits(bits, axis=1, bitorder="little").view(np.uint64).reshape(-1, 8),
         leaves=np.array(sorted(leaves), np.int64),
@@ -50,7 +52,7 @@ def _tables(
 
 
 def _uses(vmas: np.ndarray, tables: Tables, names: MappingNames = _FILES) -> list[MappingUse]:
-    return mapping_uses(vmas, owners_of(vmas, names, 0), tables, sparse_below=32)
+    return mapping_uses(vmas, owners_of(vmas, names, 0), tables)
 
 
 @st.composite

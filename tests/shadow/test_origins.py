@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.events import FILE_HOLE, FILE_TRUNCATED, Kind
+from shadow.geometry import X86_64
 from shadow.origins import BEFORE, Origins, group_origins
 from shadow.page_columns import pte_pages_of
 from shadow.report.origins import origins_lines
 from shadow.table.contents import pte_pages
-from shadow.table.state import RECORD
+from shadow.table.state import record_type
 from shadow.table.table import Table
 from shadow.uapi import MADV_GUARD_INSTALL, MADV_PAGEOUT
 from tests.shadow.build import BASE, DONTNEED, PAGE, SLOT, EventScript, pages_read
@@ -173,7 +174,8 @@ def test_origins_are_those_of_a_plain_model(steps: list[_Step]) -> None:
 
 
 def test_a_page_costs_less_than_256_bytes() -> None:
-    assert RECORD.itemsize * 5 // 4 + 4 + 8 < 256  # 1/4 spare room, the pool, the PMD entry
+    size = record_type(X86_64.entries).itemsize
+    assert size * 5 // 4 + 4 + 8 < 256  # 1/4 spare room, the pool, the PMD entry
 
 
 def test_at_most_eight_lines_and_they_add_up() -> None:
@@ -193,7 +195,7 @@ def test_at_most_eight_lines_and_they_add_up() -> None:
 
 
 def test_a_size_between_powers_of_two_is_in_its_class() -> None:
-    pages = np.zeros(1, RECORD)
+    pages = np.zeros(1, record_type(X86_64.entries))
     pages["emptied_call"], pages["emptied"], pages["emptied_by"] = Kind.DONTNEED, 7, 2
     for count in (*range(1, 70), (1 << 32) - 1):
         pages["emptied_pages"] = count

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from shadow.errors import PtescopeError
-from shadow.geometry import SLOT
+from shadow.geometry import X86_64
 from shadow.host_view import HostView
 from shadow.report.top import TopApp
 from shadow.report.top.detail import slot_map, sparkline
 from tests.shadow.build import BASE
 from tests.shadow.hostile import is_harmless, poisoned
 from tests.shadow.hosts import host_view
+from tests.x86_64 import SLOT
 
 _SCREENS = Path(__file__).with_name("screens")
 _TEXT = re.compile(r'<text class="\S*-r\d+" [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
@@ -203,9 +204,9 @@ def test_back_from_a_process_is_the_table() -> None:
 
 def test_a_map_has_a_sign_for_each_pte_page_and_breaks_at_gaps() -> None:
     slots = {BASE: 0, BASE + SLOT: 512, BASE + 2 * SLOT: 1, BASE + 5 * SLOT: 0}
-    assert slot_map(slots, 80) == ["  0x001000000000  o@.", "  0x001000a00000  o"]
-    assert [line.split()[1] for line in slot_map(slots, 2)] == ["o@", ".", "o"]
-    assert slot_map({}, 80) == []
+    assert slot_map(slots, 80, X86_64) == ["  0x001000000000  o@.", "  0x001000a00000  o"]
+    assert [line.split()[1] for line in slot_map(slots, 2, X86_64)] == ["o@", ".", "o"]
+    assert slot_map({}, 80, X86_64) == []
 
 
 def test_a_sparkline_is_as_high_as_its_largest() -> None:

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from shadow.events import EVENT, Kind
-from shadow.geometry import PAGE, SLOT, user_address_limit
+from shadow.geometry import X86_64
 from shadow.user_space import clipped, outside
 from tests.shadow.build import BASE, EventScript
+from tests.x86_64 import PAGE, SLOT
 
-_LIMIT = user_address_limit(4)
+_LIMIT = X86_64.user_bytes
 _TOP = (1 << 64) - PAGE
 
 

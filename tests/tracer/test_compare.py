@@ -4,12 +4,12 @@
 import numpy as np
 
 from shadow.events import EVENT, Kind
-from shadow.geometry import PAGE, SLOT
 from shadow.policy import Policy
 from shadow.table.page_set import Pages
 from shadow.table.state import HUGE_ANON, Counter
 from shadow.table.table import Table
 from tests.shadow.build import BASE, EventScript
+from tests.x86_64 import PAGE, SLOT
 from tracer.follow.compare import candidates, compare
 from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion, merged
 
@@ -107,7 +107,7 @@ def test_ranges_are_merged_where_they_touch() -> None:
 
 
 def test_a_slot_moves_for_a_while_after_an_event() -> None:
-    motion = Motion()
+    motion = Motion(SLOT)
     slots = BASE + SLOT * np.arange(4)
     rows = [
         (_NOW, BASE + 5 * PAGE, 0, 1, 1, Kind.FAULT, 0, 6),
@@ -122,21 +122,21 @@ def test_a_slot_moves_for_a_while_after_an_event() -> None:
 def test_mappings_move_by_calls_that_change_them() -> None:
     """A fault or a zap leaves VMAs and upper levels alone, so a busy allocator can be compared."""
     for kind in Kind:
-        motion = Motion()
+        motion = Motion(SLOT)
         motion.note(np.array([(_NOW, BASE, SLOT, 1, 1, kind, 0, 0)], EVENT))
         assert motion.mappings_moving(_NOW) == (kind not in MOVE_NO_MAPPING)
         assert not motion.mappings_moving(_NOW + MARGIN_NS + 1)
 
 
 def test_a_late_event_from_before_a_reading_marks_no_slot_as_changing() -> None:
-    motion = Motion()
+    motion = Motion(SLOT)
     motion.reading_since = _NOW + 3 * MARGIN_NS
     motion.note(np.array([(_NOW, BASE, 0, 1, 1, Kind.FAULT, 0, 6)], EVENT))
     assert not motion.moving(np.array([BASE]), motion.reading_since).any()
 
 
 def test_ranges_of_calls_with_unknown_effects_are_remembered() -> None:
-    motion = Motion()
+    motion = Motion(SLOT)
     motion.note(np.array([(_NOW, BASE, SLOT, 1, 1, Kind.POPULATE, 0, 22)], EVENT))
     motion.note(np.array([(9 * _NOW, BASE + 3 * SLOT, PAGE, 1, 1, Kind.LOCK, 0, 0)], EVENT))
     slots = BASE + SLOT * np.arange(4)

@@ -14,8 +14,8 @@ from shadow.events import (
     EventBatch,
     Kind,
 )
-from shadow.geometry import SLOT
 from tests.shadow.build import BASE, PAGE, EventScript
+from tests.x86_64 import SLOT
 from tracer.follow.in_full import in_full
 from tracer.process.target import Target
 from tracer.procfs import MapsLine

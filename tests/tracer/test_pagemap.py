@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shadow.geometry import PAGE, SLOT, user_address_limit
+from shadow.geometry import X86_64
 from shadow.table.state import VMA, VmaFlag
+from tests.x86_64 import PAGE, SLOT
 from tracer.process.pagemap import Runs, read_runs
 
 _PAGES = 3 * SLOT // PAGE
@@ -45,18 +46,18 @@ def _vma(start: int, flags: int = VmaFlag.READ | VmaFlag.WRITE) -> npt.NDArray[n
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_finds_exactly_the_touched_pages(area: int, scan: bool) -> None:
-    runs = read_runs(os.getpid(), _vma(area), user_address_limit(4), scan=scan)
+    runs = read_runs(os.getpid(), _vma(area), X86_64.user_bytes, scan=scan)
     assert _pages(runs, area) == _TOUCHED
 
 
 def test_finds_no_region_twice(area: int) -> None:
     for page in range(0, _PAGES, 2):
         ctypes.c_char.from_address(area + page * PAGE).value = b"x"
-    runs = read_runs(os.getpid(), _vma(area), user_address_limit(4))
+    runs = read_runs(os.getpid(), _vma(area), X86_64.user_bytes)
     assert len(runs.start) > 512
     assert (runs.start[1:] >= runs.end[:-1]).all()
 
 
 def test_leaves_out_hugetlb(area: int) -> None:
-    runs = read_runs(os.getpid(), _vma(area, VmaFlag.HUGETLB), user_address_limit(4))
+    runs = read_runs(os.getpid(), _vma(area, VmaFlag.HUGETLB), X86_64.user_bytes)
     assert _pages(runs, area) == []

@@ -22,7 +22,7 @@ _OVERCOMMIT = Path("/proc/sys/vm")
 
 def _redis(library: str, options: str) -> None:
     """Fill and flush a Redis; print its page tables."""
-    reader = open_reader(kernel_facts().levels)
+    reader = open_reader(kernel_facts().geometry)
     with private_redis(LD_PRELOAD=library, PTESCOPE_REMEDY=options, MALLOC_CONF=_SETTINGS) as redis:
         redis.fill(20_000, 20_000)
         redis.flush()

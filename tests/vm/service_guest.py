@@ -191,13 +191,7 @@ def _check_watchdog() -> None:
 
 def main() -> None:
     """Run all checks."""
-    _drop_in(
-        {
-            "Environment": "NUMBA_CPU_NAME=generic",
-            "WatchdogSec": "20s",
-            "TimeoutStartSec": "15min",
-        }
-    )
+    _drop_in({"WatchdogSec": "20s", "TimeoutStartSec": "15min"})
     _configure(min_vmpte="128K")
     _waste()
     _check_start()

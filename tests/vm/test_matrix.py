@@ -6,7 +6,6 @@ cannot be fetched or does not boot is a failure that names it.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from shadow.policy import Policy
+from shadow.precompile import prepare
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
@@ -70,7 +70,6 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
         get_kernel(machine.series),
         levels=machine.levels,
         share=folder,
-        environment={"NUMBA_CPU_NAME": "generic"},
     )
     command = [sys.executable, "-m", "tests.vm.guest", str(folder)]
     outcome = guest.run(command, _ROOT, timeout=_TIMEOUT)
@@ -86,13 +85,8 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[_GuestRun]]]:
-    """Run all machines, two at a time, by series; first compile the code for any CPU."""
-    subprocess.run(
-        [sys.executable, "-c", "from shadow.precompile import prepare; prepare()"],
-        env={"NUMBA_CPU_NAME": "generic"},
-        check=True,
-        cwd=_ROOT,
-    )
+    """Run all machines, two at a time, by series; first compile the table, which they share."""
+    prepare()
     with ThreadPoolExecutor(2) as pool:
         yield {
             machine.series: pool.submit(_run, machine, tmp_path_factory.mktemp(machine.series))

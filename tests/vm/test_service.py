@@ -27,7 +27,7 @@ _LOWEST_EXPOSURE = 3.0
 Said = dict[str, list[dict[str, Any]]]
 _INSTALL = f"""
 set -e
-export DEBIAN_FRONTEND=noninteractive NUMBA_CPU_NAME=generic
+export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -qq -y --no-install-recommends {_NEEDED}
 outside() {{ find / -xdev -path /root -prune -o -path /mnt -prune -o -path '/var/lib/apt*' -prune \
@@ -41,8 +41,9 @@ ptescope --version
 stat -c '%n %U:%G %a' /var/cache/ptescope /var/lib/ptescope /var/log/ptescope
 echo 'min-vmpte = "2M"' >>/etc/ptescope/daemon.toml
 su -s /bin/sh nobody -c 'cd /; HOME=/nonexistent /usr/lib/ptescope/bin/python -I -c "
+from shadow.geometry import X86_64
 from shadow.precompile import Preparation
-print(\\"compiled:\\", Preparation().done())"'
+print(\\"compiled:\\", Preparation(X86_64).done())"'
 rm -rf /var/tmp/ptescope-*
 dpkg -i /mnt/ptescope_*~debian12_amd64.deb
 tail -n 1 /etc/ptescope/daemon.toml

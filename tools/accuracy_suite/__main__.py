@@ -91,13 +91,13 @@ def main() -> None:
     wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     prepare()
     kernel = kernel_facts()
-    reader = open_reader(kernel.levels)
+    reader = open_reader(kernel.geometry)
     print(f"{kernel.release}, {seconds:.0f} s each, {reader.why}\n")
     print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}", flush=True)
     for case in CASES:
         if wanted not in case.name:
             continue
-        probes = Probes(levels=kernel.levels)
+        probes = Probes(geometry=kernel.geometry)
         try:
             print("\n".join(_follow(case, seconds, probes, reader)), flush=True)
         finally:

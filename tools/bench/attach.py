@@ -59,11 +59,11 @@ class _Followed:
         self.cpu_per_event: list[float] = []
         self.rate: list[float] = []
         self.events = self.lost = 0
-        self._reader = open_reader(kernel_facts().levels)
+        self._reader = open_reader(kernel_facts().geometry)
 
     def run(self, storm: Storm) -> float:
         kernel = kernel_facts()
-        probes = Probes(levels=kernel.levels)
+        probes = Probes(geometry=kernel.geometry)
         try:
             probes.add(storm.pid)
             session = Session(open_target(storm.pid), probes, kernel, self._reader)

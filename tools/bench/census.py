@@ -57,7 +57,7 @@ def main() -> None:
         assert program.stdout
         program.stdout.readline()
         target = open_target(program.pid)
-        reader = open_reader(kernel_facts().levels)
+        reader = open_reader(kernel_facts().geometry)
         found, peak = reader.census(target), _peak_mib()
         census, copy, plain = [], [], _Copy()
         for _ in range(rounds):

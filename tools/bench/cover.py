@@ -13,7 +13,6 @@ import sys
 from shadow.policy import Policy
 from shadow.precompile import prepare
 from shadow.table.state import Counter
-from shadow.units import KIB_PER_PAGE
 from tracer.census import open_reader
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
@@ -30,7 +29,7 @@ def _run(gib: int, purge_kib: int) -> None:
         text=True,
     )
     kernel = kernel_facts()
-    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    probes, reader = Probes(geometry=kernel.geometry), open_reader(kernel.geometry)
     try:
         assert program.stdin
         assert program.stdout
@@ -46,7 +45,7 @@ def _run(gib: int, purge_kib: int) -> None:
         above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
         upper = sum(map(table.counter, above))
         predicted = {
-            policy.label: KIB_PER_PAGE * (upper + table.counter(Counter.TABLES + policy))
+            policy.label: table.geometry.page_kib * (upper + table.counter(Counter.TABLES + policy))
             for policy in Policy
         }
         lost = table.counter(Counter.LOST)

@@ -81,7 +81,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     kernel = kernel_facts()
     prepare()
-    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    probes, reader = Probes(geometry=kernel.geometry), open_reader(kernel.geometry)
     for busy in (False, True):
         for name, way in (("session", _by_session), ("daemon", _by_daemon)):
             took: list[float] = []

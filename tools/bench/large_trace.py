@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import ENTRIES, PAGE, SLOT
+from shadow.geometry import X86_64
 from shadow.mapping_names import MappingNames
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Seed
@@ -23,6 +23,7 @@ from shadow.trace import TraceFile
 
 __all__ = ("write_large_trace",)
 
+PAGE, SLOT, ENTRIES = X86_64.page, X86_64.slot, X86_64.entries
 _BASE = 0x7E00_0000_0000
 _APART = 64 << 30
 """Bytes from one mapping to the next, which leaves a gap."""

@@ -171,7 +171,7 @@ def _row(name: str, settings: str, runs: list[_Run], *, timed: bool) -> str:
 def main() -> None:
     """Measure, and print each row when it is known."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else _RUNS
-    reader = open_reader(kernel_facts().levels)
+    reader = open_reader(kernel_facts().geometry)
     print(f"{count} runs of {_TURNS} turns each.\n")
     heading = ("program", "jemalloc", "PTE pages, empty: without", "with", "empty ones gone")
     print(f"| {' | '.join([*heading, 'time', 'processor time'])} |\n|{'---|' * 7}", flush=True)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shadow.events import EVENT, Kind
-from shadow.geometry import PAGE
+from shadow.geometry import X86_64
 from shadow.precompile import prepare
 from shadow.records import Events, Facts, Seed
 from shadow.snapshot import Kernel, Process
@@ -32,6 +32,7 @@ from shadow.table.state import VMA, HugePages, VmaFlag
 from shadow.trace import TraceFile
 from tools.bench.peak import peak_kib
 
+PAGE = X86_64.page
 _PTESCOPE = str(Path(sys.executable).parent / "ptescope")
 _WINDOW = 0.5
 _PURGES = 200_000
@@ -169,7 +170,6 @@ def main() -> None:
         try:
             pid, trace = str(target.pid), Path(name) / "purges.arrows"
             _write_trace(trace)
-            _run("advise", str(trace))  # compiles the simulations
             first = _run("attach", "-p", pid, "-d", "0.1", PTESCOPE_CACHE=f"{name}/cache")
             rows = [
                 _Row("first `attach` follows after", first.followed or first.seconds, "s", 4),

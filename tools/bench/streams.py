@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
-from shadow.geometry import ENTRIES, PAGE, SLOT
+from shadow.geometry import X86_64
 from shadow.policy import Policy
 from shadow.table.state import Counter
 from shadow.table.table import Table
@@ -22,6 +22,7 @@ from tracer.process.target import open_target
 
 __all__ = ("Stream", "many_slots", "redis", "synthetic")
 
+PAGE, SLOT, ENTRIES = X86_64.page, X86_64.slot, X86_64.entries
 BASE = 1 << 36
 _ANONYMOUS = 0x22 << MAP_FLAGS_SHIFT | 3  # MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ | PROT_WRITE
 _WRITE_FAULT, _DONTNEED = 6, 4
@@ -93,7 +94,7 @@ def many_slots(slots: int, count: int, *, random: bool) -> Stream:
 def redis() -> Stream:
     """A real Redis that is filled, flushed, and filled again, from the seed on."""
     kernel = kernel_facts()
-    probes, reader = Probes(levels=kernel.levels), open_reader(kernel.levels)
+    probes, reader = Probes(geometry=kernel.geometry), open_reader(kernel.geometry)
     try:
         with private_redis() as server:
             probes.add(server.pid)

@@ -63,7 +63,7 @@ def _measure(reader: Reader, pid: int) -> _Tables:
 def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) -> Evidence:
     """Follow a program under load and until it has been idle for a while."""
     kept = HistoryStore().process()
-    probes = Probes(levels=kernel.levels)
+    probes = Probes(geometry=kernel.geometry)
     try:
         probes.add(program.pid)
         session = Session(open_target(program.pid), probes, kernel, reader, kept)
@@ -127,7 +127,7 @@ def main() -> None:
     rule = sys.argv[2] if len(sys.argv) > 2 else ""
     prepare()
     kernel = kernel_facts()
-    reader = open_reader(kernel.levels)
+    reader = open_reader(kernel.geometry)
     print(f"{kernel.release}, {reader.why}\n")
     print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,11 +2,10 @@
 """One run of a guest: QEMU without KVM, one command, its output and its status.
 
 Emulation uses a core and is about ten times slower than the host, so measurements in a guest say
-nothing about the cost of ptescope. The guest has one virtual CPU: with two, 6.18 died at boot in 2
-of 35 tries under QEMU 7.2 (text patching).
+nothing about the cost of ptescope. The guest has one virtual CPU unless the caller asks for more:
+with two that run at once, 6.18 died at boot in 2 of 35 tries under QEMU 7.2 (text patching).
 """
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -20,11 +19,12 @@ from typing import BinaryIO
 
 from shadow.errors import PtescopeError, UnsupportedHostError
 from tools.vm_guests.initramfs import CONTROL, UNIT, build
-from tools.vm_guests.kernels import GuestKernel
+from tools.vm_guests.kernels import KERNELS, GuestKernel
+from tools.vm_guests.machines import AMD64, Machine
+from tools.vm_guests.root import get_root
 
 __all__ = ("Guest", "GuestError", "GuestResult")
 
-_QEMU = "qemu-system-x86_64"
 _POLL_SECONDS = 0.1
 _CONSOLE_LINES = 30
 # The guest has its own /run and /dev/shm, because the host's belong to the host's processes.
@@ -37,7 +37,7 @@ mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t securityfs security /sys/kernel/security
 ln -sf /proc/self/fd /dev/fd
 busybox ip link set lo up
-{share}
+{mounts}
 : >{control}/started
 ( cd {folder} && exec env -i {environment} {command} ) \\
     </dev/null >{control}/out 2>{control}/err
@@ -45,11 +45,11 @@ echo $? >{control}/status.new; mv {control}/status.new {control}/status
 sync
 echo o >/proc/sysrq-trigger; sleep 60
 """
-_MOUNT_SHARE = """
+_MOUNT = """
 mkdir -p {path}
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share {path} \\
-    || mount -t 9p -o trans=virtio,version=9p2000.L share {path}
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,{options} {tag} {path}
 """
+_CHECKOUT = Path(__file__).parents[2]
 
 
 _SYSTEMD_STAGE = """
@@ -110,58 +110,76 @@ class _Tail:
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine with one CPU and the files of the host, or of a root folder.
+    """A machine with the files of the host, or of a root folder.
 
     Attributes:
         kernel: the kernel to boot.
-        levels: levels of its page tables, 4 or 5.
+        machine: its architecture; with a root of its own, the guest sees this checkout and
+            `share`, and nothing else of the host.
+        levels: levels of its page tables, 4 or 5, on x86-64.
+        cpus: number of its CPUs.
         memory: memory size, in QEMU's notation.
         share: a folder of the host that the guest may write to, at the same path.
         environment: environment of the command.
         append: more options for the kernel's command line.
         root: the folder of the host that is the guest's root; the guest sees no other files.
         systemd: whether systemd of that root is the first process, and starts the command.
+        counts: whether the clock of the guest counts instructions, a ns each.
     """
 
     kernel: GuestKernel
+    machine: Machine = AMD64
     levels: int = 4
+    cpus: int = 1
     memory: str = "2G"
     share: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     append: str = ""
     root: Path = Path("/")
     systemd: bool = False
+    counts: bool = False
 
     def _arguments(self, control: Path) -> list[str]:
-        folders = {"root": (self.root, ",readonly=on,multidevs=remap"), "control": (control, "")}
-        if self.share:
-            folders["share"] = (self.share, "")
+        root = get_root(KERNELS, self.machine) if self.machine.root else self.root
+        folders = {"root": (root, ",readonly=on,multidevs=remap"), "control": (control, "")}
+        folders |= {tag: (path, ",multidevs=remap") for tag, (path, _) in self._mounts().items()}
         shared = []
         for tag, (path, options) in folders.items():
             shared += ["-fsdev", f"local,id={tag},path={path},security_model=none{options}"]
             shared += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-        # QEMU 7.2 emulates AVX2 wrongly: 63 of 300 sorts of indices by numpy were not sorted.
-        cpu = "max,avx=off,avx2=off" + (",la57=off" if self.levels == 4 else "")
-        line = f"console=ttyS0 panic=-1 mitigations=off quiet {self.append}"
+        machine = self.machine
+        line = f"console={machine.console} panic=-1 mitigations=off quiet {self.append}"
         return [
-            *(_QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *("-machine", "q35", "-accel", "tcg,tb-size=512", "-cpu", cpu, "-smp", "1"),
+            *(machine.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+            *("-machine", machine.board, "-accel", "tcg,tb-size=512", "-smp", str(self.cpus)),
+            *("-cpu", machine.cpu_with(self.levels)),
             *("-m", self.memory, "-serial", f"file:{control / 'console'}"),
             *("-kernel", str(self.kernel.image), "-initrd", str(control / "initramfs")),
             *("-append", line, *shared),
+            *(["-icount", "shift=0,sleep=off"] if self.counts else []),
         ]
 
+    def _mounts(self) -> dict[str, tuple[Path, str]]:
+        """The folders of the host to mount at the same paths, and their options."""
+        mounts = {"share": (self.share, "cache=none")} if self.share else {}
+        if self.machine.root:
+            mounts["checkout"] = _CHECKOUT, "ro,cache=loose"
+        return mounts
+
     def _stage(self, command: list[str], folder: Path) -> str:
-        path = os.environ["PATH"]
-        variables = {"PATH": path, "HOME": str(Path.home()), "LANG": "C.UTF-8", "TERM": "dumb"}
-        variables |= self.environment
+        variables = {"HOME": str(Path.home()), "LANG": "C.UTF-8", "TERM": "dumb"}
+        variables |= dict(self.machine.environment) | dict(self.environment)
+        mounts = "".join(
+            _MOUNT.format(tag=tag, path=shlex.quote(str(path)), options=options)
+            for tag, (path, options) in self._mounts().items()
+        )
         stage = _SYSTEMD_STAGE if self.systemd else _STAGE
-        return f"PATH={shlex.quote(path)}" + stage.format(
+        return f"PATH={shlex.quote(variables['PATH'])}" + stage.format(
             control=CONTROL,
             folder=shlex.quote(str(folder)),
             environment=shlex.join(f"{name}={value}" for name, value in variables.items()),
             command=shlex.join(command),
-            share=_MOUNT_SHARE.format(path=shlex.quote(str(self.share))) if self.share else "",
+            mounts=mounts,
         )
 
     def run(
@@ -179,11 +197,14 @@ class Guest:
             GuestError: the command did not end in time, or the guest died.
             UnsupportedHostError: QEMU or busybox is missing.
         """
-        if shutil.which(_QEMU) is None:
-            raise UnsupportedHostError(f"{_QEMU} is missing: apt-get install qemu-system-x86.")
+        machine = self.machine
+        if shutil.which(machine.qemu) is None:
+            raise UnsupportedHostError(
+                f"{machine.qemu} is missing: apt-get install {machine.package}."
+            )
         with tempfile.TemporaryDirectory(prefix="ptescope-vm-") as name:
             control = Path(name)
-            (control / "initramfs").write_bytes(build(self.kernel.modules))
+            (control / "initramfs").write_bytes(build(self.kernel.modules, self._busybox()))
             (control / "stage").write_text(self._stage(command, folder))
             if self.systemd:
                 (control / UNIT).write_text(_SYSTEMD_UNIT)
@@ -202,6 +223,13 @@ class Guest:
                 raise GuestError(self._last_words(control, seconds, timeout))
             out, err = ((control / one).read_text(errors="replace") for one in ("out", "err"))
             return GuestResult(int(status.read_text()), out, err, seconds)
+
+    def _busybox(self) -> Path | None:
+        """A busybox for the guest's architecture."""
+        if self.machine.root:
+            return get_root(KERNELS, self.machine) / "bin" / "busybox"
+        found = shutil.which("busybox")
+        return Path(found) if found else None
 
     def _boot(self, control: Path, timeout: float, follow: Callable[[], None]) -> float:
         """Boot; returns the seconds until QEMU ended or was ended."""

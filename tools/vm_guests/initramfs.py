@@ -6,7 +6,6 @@ then starts the script that runs the command, or systemd, which starts it.
 """
 
 import lzma
-import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,20 +63,20 @@ def _module(file: Path) -> bytes:
     return lzma.decompress(data) if file.suffix == ".xz" else data
 
 
-def build(modules: tuple[Path, ...]) -> bytes:
+def build(modules: tuple[Path, ...], busybox: Path | None) -> bytes:
     """Build the archive that the kernel unpacks as its initramfs.
 
     Args:
         modules: the modules, in load order.
+        busybox: a static busybox for the guest; None: there is none.
 
     Raises:
         UnsupportedHostError: there is no busybox.
     """
-    busybox = shutil.which("busybox")
     if busybox is None:
         raise UnsupportedHostError("busybox is missing: apt-get install busybox-static.")
     entries = [(name, _FOLDER, b"") for name in ("bin", "modules", "dev", "proc", "sys")]
-    entries.append(("bin/busybox", _FILE, Path(busybox).read_bytes()))
+    entries.append(("bin/busybox", _FILE, busybox.read_bytes()))
     entries += [(f"bin/{applet}", _LINK, b"busybox") for applet in _APPLETS]
     names = [file.name.removesuffix(".xz") for file in modules]
     entries += [

@@ -5,15 +5,17 @@ This keeps the image and the few modules that mount the host's root: about 15 MB
 Debian has dropped a release, the newest of its series replaces it.
 """
 
+import gzip
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from shadow.errors import PtescopeError
+from tools.vm_guests.apt import Apt, KernelError
+from tools.vm_guests.machines import AMD64, Machine
 
-__all__ = ("KERNELS", "MODULES", "GuestKernel", "KernelError", "Package", "get_kernel", "newest")
+__all__ = ("KERNELS", "MODULES", "GuestKernel", "Package", "get_kernel", "newest")
 
 KERNELS = Path(__file__).parents[2] / ".kernels"
 MODULES = (
@@ -24,17 +26,13 @@ MODULES = (
 
 _NAME = re.compile(
     r"linux-(?P<kind>image|binary)-"
-    r"(?P<release>(?P<series>\d+\.\d+)\.(?P<patch>\d+)(?:-(?P<abi>\d+))?(?:\+\w+)?-amd64)"
+    r"(?P<release>(?P<series>\d+\.\d+)\.(?P<patch>\d+)(?:-(?P<abi>\d+))?(?:\+\w+)?"
+    r"-(?P<flavour>amd64|arm64|arm64-16k))"
 )
+_GZIP = b"\x1f\x8b"
 _SERIES = re.compile(r"\d+\.(\d+|x)")
 _SUITES = ("bookworm", "trixie", "trixie-backports")
 """The suites to search if the host's own sources lack a series."""
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_FOLDERS = ("lists/partial", "cache/archives/partial", "sources")
-
-
-class KernelError(PtescopeError):
-    """A requested kernel is not available; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Package:
     version: tuple[int, ...]
     split: bool
     release: str
+    flavour: str = field(compare=False)
 
     @property
     def names(self) -> list[str]:
@@ -76,71 +75,32 @@ def _package(name: str) -> Package | None:
     if match is None:
         return None
     version = (*map(int, match["series"].split(".")), int(match["patch"]), int(match["abi"] or 0))
-    return Package(version, match["kind"] == "binary", match["release"])
+    return Package(version, match["kind"] == "binary", match["release"], match["flavour"])
 
 
-def newest(series: str, names: list[str]) -> Package | None:
+def newest(series: str, names: list[str], flavour: str = AMD64.flavour) -> Package | None:
     """The newest kernel of a series, such as 6.1, or 7.x for any 7.
 
     Args:
         series: two numbers; the second may be x.
         names: packages, or releases prefixed with linux-image-; others are ignored.
+        flavour: the last part of the names.
     """
     major, minor = series.split(".")
     found = [
         package
         for package in map(_package, names)
         if package
+        and package.flavour == flavour
         and package.version[0] == int(major)
         and (minor == "x" or package.version[1] == int(minor))
     ]
     return max(found, default=None)
 
 
-class _Apt:
-    """apt, with the host's own lists or with separate lists for one suite."""
-
-    def __init__(self, options: tuple[str, ...] = ()) -> None:
-        self._options = options
-
-    @classmethod
-    def of_suite(cls, suite: str, folder: Path) -> "_Apt":
-        """apt for another suite on the host's mirror; this does not change the host's lists."""
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        mirrors = [line for line in listed.stdout.split() if line.rstrip("/").endswith("/debian")]
-        if not mirrors:
-            raise KernelError("apt has no Debian mirror here; add one to fetch kernels.")
-        for part in _FOLDERS:
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        source = f"deb [signed-by={_KEYRING}] {mirrors[0]} {suite} main\n"
-        (folder / "sources" / "suite.list").write_text(source)
-        settings = {
-            "Dir::State::lists": folder / "lists",
-            "Dir::Cache": folder / "cache",
-            "Dir::Etc::sourcelist": "/dev/null",
-            "Dir::Etc::sourceparts": folder / "sources",
-        }
-        apt = cls(tuple(f"-o{name}={value}" for name, value in settings.items()))
-        apt.run("apt-get", "update", "-qq")
-        return apt
-
-    def run(self, program: str, *arguments: str, folder: Path | None = None) -> str:
-        """Run one of apt's programs; returns its output."""
-        command = [program, *self._options, "-oAPT::Sandbox::User=root", *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-            raise KernelError(f"{program} {' '.join(arguments)}: {said[0]}")
-        return done.stdout
-
-    def kernel(self, series: str) -> Package | None:
-        """The newest kernel of a series."""
-        return newest(series, self.run("apt-cache", "pkgnames", "linux-").split())
+def _kernel_in(apt: Apt, series: str, flavour: str) -> Package | None:
+    """The newest kernel of a series and a flavour."""
+    return newest(series, apt.run("apt-cache", "pkgnames", "linux-").split(), flavour)
 
 
 def _unpack(debs: list[Path], target: Path) -> None:
@@ -150,7 +110,9 @@ def _unpack(debs: list[Path], target: Path) -> None:
     for file in sorted((target / "all").rglob("*")):
         name = file.name.split(".ko")[0]
         if file.name.startswith("vmlinuz"):
-            file.rename(target / "vmlinuz")
+            image = file.read_bytes()  # arm64's is compressed, which QEMU cannot boot
+            packed = image.startswith(_GZIP)
+            (target / "vmlinuz").write_bytes(gzip.decompress(image) if packed else image)
         elif ".ko" in file.name and name in MODULES:
             file.rename(target / file.name)
     subprocess.run(["rm", "-r", target / "all"], check=True)
@@ -165,18 +127,18 @@ def _kernel(folder: Path) -> GuestKernel:
     return GuestKernel(folder.name, image, modules)
 
 
-def _fetch(series: str) -> GuestKernel:
+def _fetch(series: str, machine: Machine) -> GuestKernel:
     KERNELS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KERNELS, prefix=".") as name:
         folder = Path(name)
-        apt, suites = _Apt(), iter(_SUITES)
-        while (package := apt.kernel(series)) is None:
+        apt, suites = None if machine.root else Apt(), iter(_SUITES)
+        while apt is None or (package := _kernel_in(apt, series, machine.flavour)) is None:
             suite = next(suites, None)
             if suite is None:
                 raise KernelError(
                     f"neither the host's apt sources nor {', '.join(_SUITES)} have it"
                 )
-            apt = _Apt.of_suite(suite, folder / suite)
+            apt = Apt.of_suite(suite, folder / suite, machine.debian)
         apt.run("apt-get", "download", "-qq", *package.names, folder=folder)
         unpacked = folder / package.release
         unpacked.mkdir()
@@ -185,21 +147,26 @@ def _fetch(series: str) -> GuestKernel:
         return _kernel(unpacked.rename(KERNELS / package.release))
 
 
-def get_kernel(series: str) -> GuestKernel:
+def get_kernel(series: str, machine: Machine = AMD64) -> GuestKernel:
     """The newest kernel of a series: one in .kernels, or else Debian's.
 
     Args:
         series: such as 6.1, or 7.x for the newest 7.
+        machine: the architecture.
 
     Raises:
         KernelError: there is no such kernel, or the download failed.
     """
     if _SERIES.fullmatch(series) is None:
         raise KernelError(f"{series} is no series of kernels; give 6.1, or 7.x for the newest 7.")
-    kept = newest(series, [f"linux-image-{folder.name}" for folder in KERNELS.glob("[0-9]*")])
+    kept = newest(
+        series, [f"linux-image-{folder.name}" for folder in KERNELS.glob("[0-9]*")], machine.flavour
+    )
     if kept:
         return _kernel(KERNELS / kept.release)
     try:
-        return _fetch(series)
+        return _fetch(series, machine)
     except (KernelError, OSError, subprocess.CalledProcessError) as error:
-        raise KernelError(f"Kernel {series} cannot be fetched: {error}") from error
+        raise KernelError(
+            f"Kernel {series} for {machine.flavour} cannot be fetched: {error}"
+        ) from error

@@ -16,6 +16,7 @@ class AttachType(Enum):
     KRETPROBE = "kretprobe"
     TRACEPOINT = "tracepoint"
     RAW_TRACEPOINT = "raw tracepoint"
+    SOFTWARE_EVENT = "software event"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Hook:
 
     Attributes:
         attach_type: the kind of place.
-        where: a kernel function, `category:name` of a tracepoint, or a raw tracepoint.
+        where: a kernel function, `category:name` of a tracepoint, a raw tracepoint, or a software
+            event as perf names it.
         function: name of the BPF function.
     """
 

@@ -7,7 +7,7 @@
 // all other structures.
 
 struct page {
-    u64 words[512];
+    u64 words[PAGE_BYTES / 8];
 };
 
 BPF_F_TABLE("array", u32, u64, wanted, BATCH + 1, BPF_F_MMAPABLE);

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
-from shadow.uapi import SYSCALL_NUMBERS
+from tracer.arch import running
 
-__all__ = ("attach_kprobe", "attach_tracepoint")
+__all__ = ("attach_kprobe", "attach_page_faults", "attach_tracepoint")
 
-_TYPE_TRACEPOINT = 2
+_TYPE_SOFTWARE, _TYPE_TRACEPOINT = 1, 2
+_PAGE_FAULTS = 2  # PERF_COUNT_SW_PAGE_FAULTS
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
+_ONLINE = Path("/sys/devices/system/cpu/online")
 _FLAG_FD_CLOEXEC = 8
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _EVERY_PROCESS, _CPU, _NO_GROUP = -1, 0, -1
@@ -32,7 +34,8 @@ class _PerfEvent(ctypes.Structure):
         ("type", ctypes.c_uint32),
         ("size", ctypes.c_uint32),
         ("config", ctypes.c_uint64),
-        ("padding", ctypes.c_uint64 * 5),
+        ("sample_period", ctypes.c_uint64),
+        ("padding", ctypes.c_uint64 * 4),
         ("kprobe_func", ctypes.c_uint64),
         ("probe_offset", ctypes.c_uint64),
         ("rest", ctypes.c_uint64 * 5),
@@ -40,15 +43,23 @@ class _PerfEvent(ctypes.Structure):
 
 
 def _attach(program: int, attr: _PerfEvent) -> int:
+    """Open an event for a program, which is closed then; see `_open`."""
+    try:
+        # The programs of an event run on every CPU, but the event has to name one.
+        return _open(program, attr, _CPU)
+    finally:
+        os.close(program)
+
+
+def _open(program: int, attr: _PerfEvent, cpu: int) -> int:
     """Open an event for a program; closing the returned file descriptor detaches it."""
     attr.size = ctypes.sizeof(_PerfEvent)
     libc = ctypes.CDLL(None, use_errno=True)
-    # The programs of an event run on every CPU, but the event has to name one.
     event: int = libc.syscall(
-        ctypes.c_long(SYSCALL_NUMBERS["perf_event_open"]),
+        ctypes.c_long(running().calls["perf_event_open"]),
         ctypes.byref(attr),
         ctypes.c_long(_EVERY_PROCESS),
-        ctypes.c_long(_CPU),
+        ctypes.c_long(cpu),
         ctypes.c_long(_NO_GROUP),
         ctypes.c_long(_FLAG_FD_CLOEXEC),
     )
@@ -65,9 +76,16 @@ def _attach(program: int, attr: _PerfEvent) -> int:
         refused = error.errno in (errno.EPERM, errno.EACCES)
         family = NotPermittedError if refused else UnsupportedHostError
         raise family(f"{error.strerror}") from error
-    finally:
-        os.close(program)
     return event
+
+
+def _online_cpus() -> list[int]:
+    """The CPUs in a list such as 0-3,8."""
+    cpus: list[int] = []
+    for part in _ONLINE.read_text().split(","):
+        first, _, last = part.strip().partition("-")
+        cpus += range(int(first), int(last or first) + 1)
+    return cpus
 
 
 def attach_tracepoint(program: int, tracepoint: int) -> int:
@@ -105,3 +123,29 @@ def attach_kprobe(load: Callable[[], int], function: str, *, at_return: bool) ->
     config = int(at_return) << bit
     attr = _PerfEvent(type=kind, config=config, kprobe_func=ctypes.addressof(name))
     return _attach(load(), attr)
+
+
+def attach_page_faults(program: int) -> list[int]:
+    """Attach a loaded program to the page faults of every CPU, as perf counts them.
+
+    Args:
+        program: its file descriptor, which this function closes.
+
+    Returns:
+        File descriptors whose close detaches it, one for each CPU that is online now.
+
+    Raises:
+        NotPermittedError: for lack of rights, or by the kernel's policy.
+        UnsupportedHostError: the kernel refuses it.
+    """
+    events: list[int] = []
+    attr = _PerfEvent(type=_TYPE_SOFTWARE, config=_PAGE_FAULTS, sample_period=1)
+    try:
+        events.extend(_open(program, attr, cpu) for cpu in _online_cpus())
+    except BaseException:
+        for event in events:
+            os.close(event)
+        raise
+    finally:
+        os.close(program)
+    return events

@@ -11,7 +11,7 @@ from pathlib import Path
 from shadow.errors import PtescopeError, UnsupportedHostError
 from tracer.bpf.compile import compiled, refused
 from tracer.bpf.hook import AttachType, Hook
-from tracer.bpf.perf_event import attach_kprobe, attach_tracepoint
+from tracer.bpf.perf_event import attach_kprobe, attach_page_faults, attach_tracepoint
 from tracer.bpf.syscall import (
     ProgramType,
     create_map,
@@ -92,39 +92,42 @@ class BpfProgram:
             UnsupportedHostError: this kernel lacks the place, or refuses the attachment.
         """
         try:
-            link = self._attach(hook, function_id)
+            links = self._attach(hook, function_id)
         except PtescopeError as error:
             raise type(error)(f"{hook.attach_type.value} {hook.where}: {error}") from error
-        self._links.append(link)
+        self._links += links
 
         def detach() -> None:
-            self._links.remove(link)
-            os.close(link)
+            for link in links:
+                self._links.remove(link)
+                os.close(link)
 
         return detach
 
-    def _attach(self, hook: Hook, function_id: int | None) -> int:
-        """Attach a function; returns the file descriptor whose close detaches it."""
+    def _attach(self, hook: Hook, function_id: int | None) -> list[int]:
+        """Attach a function; returns the file descriptors whose close detaches it."""
         code = self._code(hook.function)
         match hook.attach_type:
             case AttachType.RAW_TRACEPOINT:
-                return open_raw_tracepoint(
-                    load_program(code, ProgramType.RAW_TRACEPOINT), hook.where
-                )
+                program = load_program(code, ProgramType.RAW_TRACEPOINT)
+                return [open_raw_tracepoint(program, hook.where)]
             case AttachType.TRACEPOINT:
                 number = tracepoint_id(hook.where)
-                return attach_tracepoint(load_program(code, ProgramType.TRACEPOINT), number)
+                return [attach_tracepoint(load_program(code, ProgramType.TRACEPOINT), number)]
+            case AttachType.SOFTWARE_EVENT:
+                return attach_page_faults(load_program(code, ProgramType.PERF_EVENT))
             case AttachType.KPROBE | AttachType.KRETPROBE as kind:
-                return attach_kprobe(
+                link = attach_kprobe(
                     lambda: load_program(code, ProgramType.KPROBE),
                     hook.where,
                     at_return=kind is AttachType.KRETPROBE,
                 )
+                return [link]
         if function_id is None:
             raise UnsupportedHostError("this kernel's BTF has no such function")
         at_exit = hook.attach_type is AttachType.FEXIT
         program = load_program(code, ProgramType.TRACING, function_id=function_id, at_exit=at_exit)
-        return open_raw_tracepoint(program, None)
+        return [open_raw_tracepoint(program, None)]
 
     def _code(self, name: str) -> bytes:
         """The instructions of a function, with the file descriptors of its maps."""

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
-from shadow.uapi import SYSCALL_NUMBERS
+from tracer.arch import running
 
 __all__ = (
     "ProgramType",
@@ -44,6 +44,7 @@ class ProgramType(IntEnum):
 
     KPROBE = 2
     TRACEPOINT = 5
+    PERF_EVENT = 7
     RAW_TRACEPOINT = 17
     TRACING = 26
 
@@ -145,7 +146,7 @@ class _TestRun(ctypes.Structure):
 
 def _bpf(command: int, attr: ctypes.Structure) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    number = SYSCALL_NUMBERS["bpf"]
+    number = running().calls["bpf"]
     result: int = libc.syscall(number, command, ctypes.byref(attr), ctypes.sizeof(attr))
     if result < 0:
         error = ctypes.get_errno()

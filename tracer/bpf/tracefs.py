@@ -14,30 +14,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
+from tracer.arch import running
 
 __all__ = ("tracepoint_id",)
 
 _MOUNTED = "/sys/kernel/tracing"
-_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since Linux 5.2
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _CMD_CREATE = 6  # FSCONFIG_CMD_CREATE
 _READ_ONLY = 1  # MOUNT_ATTR_RDONLY
 
 
-def _syscall(number: int, *arguments: int | bytes | None) -> int:
+def _syscall(name: str, *arguments: int | bytes | None) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     typed = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    result: int = libc.syscall(ctypes.c_long(number), *typed)
+    result: int = libc.syscall(ctypes.c_long(running().calls[name]), *typed)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 
 
 def _mount_detached() -> int:
-    context = _syscall(_SYS_FSOPEN, b"tracefs", _CLOEXEC)
+    context = _syscall("fsopen", b"tracefs", _CLOEXEC)
     try:
-        _syscall(_SYS_FSCONFIG, context, _CMD_CREATE, None, None, 0)
-        return _syscall(_SYS_FSMOUNT, context, _CLOEXEC, _READ_ONLY)
+        _syscall("fsconfig", context, _CMD_CREATE, None, None, 0)
+        return _syscall("fsmount", context, _CLOEXEC, _READ_ONLY)
     finally:
         os.close(context)
 

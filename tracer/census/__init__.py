@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import PtescopeError
+from shadow.geometry import Geometry
 from shadow.table.page_set import Pages, Ranges
 from tracer.census.bpf_reader import ExactReader
 from tracer.census.pagemap_reader import CountedReader
@@ -72,13 +73,13 @@ class Reader(Protocol):
         """Release all resources."""
 
 
-def open_reader(levels: int) -> Reader:
+def open_reader(geometry: Geometry) -> Reader:
     """Open the exact reader or, if this host does not allow it, the counted one.
 
     Args:
-        levels: page-table levels of the running kernel.
+        geometry: the page tables of the running kernel.
     """
     try:
-        return ExactReader(levels)
+        return ExactReader(geometry)
     except (PtescopeError, OSError) as error:
-        return CountedReader(levels, str(error))
+        return CountedReader(geometry, str(error))

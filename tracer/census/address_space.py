@@ -2,8 +2,8 @@
 """From a pid to its page tables: struct pid, task, mm, pgd; and the direct map.
 
 Each step reads one pointer, at an offset from BTF. Entries of page tables hold physical
-addresses. The kernel maps all of memory from `page_offset_base` on (the direct map), which it
-randomises in steps of 1 GiB (arch/x86/mm/kaslr.c).
+addresses. The kernel maps all of memory at one distance (the direct map, or linear map), which it
+randomises in large steps.
 """
 
 import ctypes
@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
-from shadow.geometry import PAGE, PAGE_SHIFT, PMD_SPAN
+from tracer.arch import running
 from tracer.bpf.btf import member_offsets
 from tracer.census.kernel_memory import BATCH, KernelMemory
+from tracer.page_size import PAGE, PAGE_SHIFT
 
 __all__ = ("AddressSpaces",)
 
@@ -42,8 +43,8 @@ _MEMBERS = (
 _PIDTYPE_TGID = 1  # enum pid_type, include/linux/pid_types.h
 _HLIST_NODE = 16
 _MOST_THREADS = 1 << 16
-_MOST_GIB = 1 << 16
-"""64 TiB, the physical addresses that 4 levels can map directly."""
+_MOST_BYTES = 1 << 46
+"""64 TiB, the physical addresses that 4 levels of x86-64 can map directly."""
 _PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
 _KERNEL = 1 << 63
 
@@ -89,7 +90,7 @@ class AddressSpaces:
         return self._memory.word(base + self._at[member])
 
     def _find_direct_map(self) -> int:
-        """Step down by 1 GiB from the PGD of this process until its random page is found."""
+        """Step down from the PGD of this process until its random page is found."""
         secret = secrets.token_bytes(PAGE)
         with mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
             area[:] = secret
@@ -100,9 +101,10 @@ class AddressSpaces:
                 )
             wanted = np.frombuffer(secret, np.uint64)
             pgd = self._field(self._field(self._memory.task, "task_struct.mm"), "mm_struct.pgd")
-            top = pgd & -PMD_SPAN
-            for first in range(0, _MOST_GIB, BATCH):
-                bases = top - PMD_SPAN * np.arange(first, first + BATCH, dtype=object)
+            step = running().direct_map_step
+            top = pgd & -step
+            for first in range(0, _MOST_BYTES // step, BATCH):
+                bases = top - step * np.arange(first, first + BATCH, dtype=object)
                 words, good = self._memory.read((bases + frame).astype(np.uint64))
                 found = np.flatnonzero(good & (words == wanted).all(axis=1))
                 if len(found):

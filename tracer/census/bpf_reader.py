@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
-from shadow.geometry import ENTRIES, PAGE, SLOT
+from shadow.geometry import Geometry
 from shadow.mappings import Tables
 from shadow.table.page_set import Pages, Ranges
 from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
 from tracer.census.address_space import AddressSpaces
-from tracer.census.decode import ENTRY_KINDS, Entries
+from tracer.census.entries import ENTRY_KINDS, FORMATS, Entries, EntryFormat
 from tracer.census.kernel_memory import KernelMemory
+from tracer.census.own_entry import own_inaccessible_entry
 from tracer.census.result import Census
 from tracer.census.vmas import VmaTree
 from tracer.census.walk import Addresses, Walk
@@ -38,19 +39,19 @@ def _huge_kinds(slots: Addresses, vmas: npt.NDArray[np.void]) -> npt.NDArray[np.
     return np.where(vma["flags"] & VmaFlag.HUGETLB, 0, kinds).astype(np.uint8)
 
 
-def _runs_in_slots(pages: Addresses) -> Ranges:
+def _runs_in_slots(pages: Addresses, geometry: Geometry) -> Ranges:
     """Ranges that pages (first addresses, ascending) form, cut at slot boundaries."""
     begins = np.ones(len(pages), np.bool_)
-    begins[1:] = (pages[1:] != pages[:-1] + PAGE) | (pages[1:] % SLOT == 0)
+    begins[1:] = (pages[1:] != pages[:-1] + geometry.page) | (pages[1:] % geometry.slot == 0)
     last = np.append(np.flatnonzero(begins)[1:] - 1, len(pages) - 1)
-    return pages[begins], pages[last[: int(begins.sum())]] + PAGE
+    return pages[begins], pages[last[: int(begins.sum())]] + geometry.page
 
 
 class ExactReader:
     """Reads page tables through BPF.
 
     Args:
-        levels: page-table levels of the running kernel.
+        geometry: the page tables of the running kernel.
 
     Raises:
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
@@ -60,13 +61,17 @@ class ExactReader:
     exact = True
     why = "page tables read through BPF"
 
-    def __init__(self, levels: int) -> None:
-        self._levels = levels
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
         self._known: dict[int, int] = {}
         """Address spaces (mm_struct) by pid, from the last readings."""
+        self._form: EntryFormat = FORMATS[geometry.arch](geometry.page)
         self._memory = KernelMemory()
         try:
             self._spaces = AddressSpaces(self._memory)
+            self._form.learn(
+                own_inaccessible_entry(self._memory, self._spaces, geometry, self._form)
+            )
             self._vma_tree = VmaTree(self._memory)
         except BaseException:
             self._memory.close()
@@ -83,7 +88,8 @@ class ExactReader:
             direct_map=self._spaces.direct_map,
             zero_page=self._spaces.zero_page,
             pgd=self._pgd(target),
-            levels=self._levels,
+            geometry=self._geometry,
+            form=self._form,
             within=within,
             between=between,
         )
@@ -140,15 +146,18 @@ class ExactReader:
         guards = np.concatenate([_NONE, *(part.guards for part in parts)])
         return Pages(
             slots=np.concatenate([_NONE, *(part.slots for part in parts)]),
-            present=np.concatenate([np.empty((0, 8), np.uint64), *(p.present for p in parts)]),
+            present=np.concatenate([self._no_maps(), *(part.present for part in parts)]),
             huge=huge[kinds != 0],
             huge_kind=kinds[kinds != 0],
             exact=True,
             pmd_bases=walk.upper.pmds if within is None else None,
             pud_bases=walk.upper.puds if within is None else None,
             within=within,
-            guards=_runs_in_slots(guards),
+            guards=_runs_in_slots(guards, self._geometry),
         )
+
+    def _no_maps(self) -> npt.NDArray[np.uint64]:
+        return np.empty((0, self._geometry.entries // 64), np.uint64)
 
     def census(self, target: Target) -> Census:
         """Count everything, again while the sum differs from VmPTE; see `Reader`."""
@@ -160,15 +169,15 @@ class ExactReader:
         return census
 
     def _census(self, target: Target) -> Census:
-        census = Census(exact=True)
+        census = Census(self._geometry, exact=True)
         before, begin = vm_pte_kib(target.pid), time.monotonic_ns()
         walk = self._walk(target)
         kinds = np.zeros(len(ENTRY_KINDS), np.int64)
         slots, entries = [_NONE], [np.empty(0, np.uint16)]
-        present = [np.empty((0, ENTRIES // 64), np.uint64)]
+        present = [self._no_maps()]
         for pages in walk.pte_pages():
             refs = np.bitwise_count(pages.present).sum(axis=1)
-            census.occupancy += np.bincount(refs, minlength=ENTRIES + 1)
+            census.occupancy += np.bincount(refs, minlength=self._geometry.entries + 1)
             kinds += pages.kinds.sum(axis=0)
             slots.append(pages.slots)
             present.append(pages.present)
@@ -185,6 +194,7 @@ class ExactReader:
         census.huge_anon = int(np.count_nonzero(huge_of == HUGE_ANON))
         census.huge_file = int(np.count_nonzero(huge_of == HUGE_FILE))
         census.tables = Tables(
+            geometry=self._geometry,
             slots=census.slots,
             present=np.concatenate(present),
             leaves=huge,

@@ -15,7 +15,7 @@ from tracer.bpf.syscall import run_once
 
 __all__ = ("BATCH", "KernelMemory", "Words")
 
-BATCH = 256
+BATCH = (1 << 20) // mmap.PAGESIZE
 """Pages per batch: 1 MiB, which occupies the CPU for about 0.2 ms."""
 
 Words = npt.NDArray[np.uint64]
@@ -32,7 +32,9 @@ class KernelMemory:
     """
 
     def __init__(self) -> None:
-        self._program = BpfProgram([BPF_FOLDER / "pages.c"], {"BATCH": BATCH})
+        self._program = BpfProgram(
+            [BPF_FOLDER / "pages.c"], {"BATCH": BATCH, "PAGE_BYTES": mmap.PAGESIZE}
+        )
         self._reader = self._program.load("on_read_pages")
         size = (8 * (BATCH + 1) + _PAGE_MASK) & ~_PAGE_MASK
         self._maps = [
@@ -49,8 +51,8 @@ class KernelMemory:
             addresses: (n,) page-aligned kernel addresses, none of them 0; n is at most BATCH.
 
         Returns:
-            The words, (n, 512), which the next call overwrites, and (n,) whether each page was
-            readable. The words of unreadable pages are zero.
+            The words, a row for each page, which the next call overwrites, and (n,) whether each
+            page was readable. The words of unreadable pages are zero.
         """
         count = len(addresses)
         self._wanted[:count] = addresses

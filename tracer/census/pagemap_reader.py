@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES, PMD_SPAN, PUD_SPAN, user_address_limit
+from shadow.geometry import Geometry
 from shadow.mappings import Tables
 from shadow.table.page_set import Pages, Ranges
 from shadow.table.state import HUGE_ANON, HUGE_FILE
-from tracer.census.result import KIB_PER_PAGE, Census
+from tracer.census.result import Census
 from tracer.process.pagemap import read_runs
 from tracer.process.target import Target
 from tracer.procfs import vm_pte_kib
@@ -27,15 +27,15 @@ class CountedReader:
     """Reads pagemap and VmPTE.
 
     Args:
-        levels: page-table levels of the running kernel.
+        geometry: the page tables of the running kernel.
         why: why the exact reader cannot be used.
     """
 
     exact = False
 
-    def __init__(self, levels: int, why: str) -> None:
+    def __init__(self, geometry: Geometry, why: str) -> None:
         self.why = why
-        self._limit = user_address_limit(levels)
+        self._geometry = geometry
 
     def vmas(self, target: Target) -> npt.NDArray[np.void]:
         """The VMAs in /proc/PID/maps; see `Reader`."""
@@ -58,30 +58,33 @@ class CountedReader:
         between: Callable[[], object] = lambda: None,
     ) -> Pages:
         """The PTE pages that have entries, in all ranges; see `Reader`."""
-        runs = read_runs(target.pid, vmas, self._limit, between)
+        runs = read_runs(target.pid, vmas, self._geometry.user_bytes, between)
         from shadow.table.table import Table  # imports numba, which exact readings do not need
 
-        pages = Table.of_runs(runs.start, runs.end, runs.huge).pages(exact=False)
+        pages = Table.of_runs(runs.start, runs.end, runs.huge, self._geometry).pages(exact=False)
         return pages.restricted(within) if within else pages
 
     def census(self, target: Target) -> Census:
         """Count everything; see `Reader`."""
-        census = Census(exact=False)
+        geometry = self._geometry
+        census = Census(geometry, exact=False)
         begin = time.monotonic_ns()
         pages = self.pages(target, target.vmas())
         census.vm_pte_kib = vm_pte_kib(target.pid)
         census.took_ns = time.monotonic_ns() - begin
         populated = np.concatenate([pages.slots, pages.huge])
-        pmds, puds = (np.unique(populated & -span) for span in (PMD_SPAN, PUD_SPAN))
+        pmds = np.unique(populated & -geometry.pmd_span)
+        puds = np.unique(populated & -geometry.pud_span)[: None if geometry.has_puds else 0]
         census.pmd_pages, census.pud_pages = len(pmds), len(puds)
         census.huge_anon = int(np.count_nonzero(pages.huge_kind == HUGE_ANON))
         census.huge_file = int(np.count_nonzero(pages.huge_kind == HUGE_FILE))
         refs = pages.entries()
         census.slots, census.refs = pages.slots, refs.astype(np.uint16)
-        census.occupancy = np.bincount(refs, minlength=ENTRIES + 1)
+        census.occupancy = np.bincount(refs, minlength=geometry.entries + 1)
         census.entries.present = int(refs.sum())
-        census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // KIB_PER_PAGE
+        census.occupancy[0] = max(census.vm_pte_kib - census.sum_kib, 0) // geometry.page_kib
         census.tables = Tables(
+            geometry=geometry,
             slots=pages.slots,
             present=pages.present,
             leaves=pages.huge,

@@ -6,17 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES
+from shadow.geometry import Geometry
 from shadow.mappings import Tables
-from tracer.census.decode import Entries
+from tracer.census.entries import Entries
 
-__all__ = ("KIB_PER_PAGE", "Census")
-
-KIB_PER_PAGE = 4
-
-
-def _no_pages() -> npt.NDArray[np.int64]:
-    return np.zeros(ENTRIES + 1, np.int64)
+__all__ = ("Census",)
 
 
 @dataclass
@@ -24,13 +18,14 @@ class Census:
     """The page tables of one process at one moment.
 
     Attributes:
+        geometry: the shape of the page tables.
         exact: False if only pages with entries were visible; then the number of empty PTE
             pages is VmPTE less everything else, and their addresses are unknown.
         huge_anon: leaf PMDs of anonymous memory; each has a deposited PTE page.
         huge_file: other leaf PMDs, without hugetlb.
         huge_puds: leaf PUDs.
         entries: entries of PTE pages by type.
-        occupancy: (513,) PTE pages with 0, 1 ... 512 entries.
+        occupancy: (entries + 1,) PTE pages by their number of entries.
         empty_slots: (n,) int64, ascending: first addresses; None unless exact.
         slots: (m,) int64, ascending: first addresses of all PTE pages with a known address.
         refs: (m,) uint16: the number of entries of each of `slots`.
@@ -41,6 +36,7 @@ class Census:
         took_ns: duration of the last reading.
     """
 
+    geometry: Geometry
     exact: bool
     pud_pages: int = 0
     pmd_pages: int = 0
@@ -48,7 +44,7 @@ class Census:
     huge_file: int = 0
     huge_puds: int = 0
     entries: Entries = field(default_factory=Entries)
-    occupancy: npt.NDArray[np.int64] = field(default_factory=_no_pages)
+    occupancy: npt.NDArray[np.int64] = field(init=False)
     empty_slots: npt.NDArray[np.int64] | None = None
     slots: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     refs: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
@@ -57,6 +53,10 @@ class Census:
     unstable: int = 0
     tries: int = 1
     took_ns: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin with no PTE page."""
+        self.occupancy = np.zeros(self.geometry.entries + 1, np.int64)
 
     @property
     def pte_pages(self) -> int:
@@ -71,4 +71,4 @@ class Census:
         last also counts deposits (mm/huge_memory.c).
         """
         pages = self.pud_pages + self.pmd_pages + self.pte_pages + self.huge_anon
-        return KIB_PER_PAGE * pages
+        return self.geometry.page_kib * pages

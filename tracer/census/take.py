@@ -4,11 +4,10 @@
 import time
 from dataclasses import asdict
 
-from shadow.geometry import PAGE, SLOT
 from shadow.mapping_owners import owners_of
 from shadow.mappings import mapping_uses
 from shadow.page_columns import PtePages
-from shadow.snapshot import SPARSE_BELOW, Audit, Kernel, Now, Reading, Snapshot, Window
+from shadow.snapshot import Audit, Now, Reading, Snapshot, Window
 from tracer.census import Reader
 from tracer.kernel import KernelFacts
 from tracer.process.target import Target
@@ -38,23 +37,23 @@ def take_census(
         OSError: the process ended during the reading.
     """
     census = reader.census(target)
-    now = time.monotonic_ns()
+    now, geometry = time.monotonic_ns(), kernel.geometry
     empty = int(census.occupancy[0])
     listed = census.empty_slots.tolist() if slots and census.empty_slots is not None else None
     space = target.mapped()
     owners = owners_of(space.vmas, space.names, space.brk)
-    mapped = target.mapped_at(census.slots.tolist(), SLOT) if pages else None
+    mapped = target.mapped_at(census.slots.tolist(), geometry.slot) if pages else None
     how = reader.why if census.exact else f"counted from pagemap and VmPTE because: {reader.why}"
     return Snapshot(
         process=target.describe(),
-        kernel=Kernel(kernel.release, kernel.policy.label, kernel.levels, PAGE, "census"),
+        kernel=kernel.stated("census"),
         window=Window(now, now, {}, 0),
         now=Now(
             pte_pages=census.pte_pages,
             empty=empty,
             unplaced=0 if census.exact else empty,
             lazyfree_only=None,
-            sparse=int(census.occupancy[1:SPARSE_BELOW].sum()),
+            sparse=int(census.occupancy[1 : geometry.sparse_below].sum()),
             refs=sum(refs * int(pages) for refs, pages in enumerate(census.occupancy)),
             pmd_pages=census.pmd_pages,
             pud_pages=census.pud_pages,
@@ -66,7 +65,7 @@ def take_census(
         policies={},
         audit=Audit(),
         empty_slots=listed,
-        empty_slot_vmas=None if listed is None else target.mapped_at(listed, SLOT),
+        empty_slot_vmas=None if listed is None else target.mapped_at(listed, geometry.slot),
         reading=Reading(
             exact=census.exact,
             how=how,
@@ -74,14 +73,12 @@ def take_census(
             huge={
                 "anonymous": census.huge_anon,
                 "file": census.huge_file,
-                "1 GiB": census.huge_puds,
+                geometry.pmd_text: census.huge_puds,
             },
             tries=census.tries,
             took_ns=census.took_ns,
             unstable=census.unstable,
         ),
-        mappings=mapping_uses(space.vmas, owners, census.tables, sparse_below=SPARSE_BELOW)
-        if census.tables
-        else None,
+        mappings=mapping_uses(space.vmas, owners, census.tables) if census.tables else None,
         pages=PtePages(census.slots, census.refs, mapped=mapped) if pages else None,
     )

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES, ENTRY_BITS, PAGE_SHIFT, SLOT
+from shadow.geometry import Geometry
 from shadow.table.page_set import Ranges, overlapping
-from tracer.census.decode import (
+from tracer.census.entries import (
     ENTRY_KINDS,
+    EntryFormat,
     entry_kinds,
-    frames,
     guard_maps,
     is_leaf,
-    is_table,
     present_maps,
 )
 from tracer.census.kernel_memory import BATCH, KernelMemory, Words
@@ -28,8 +27,6 @@ from tracer.census.kernel_memory import BATCH, KernelMemory, Words
 __all__ = ("WalkedPages", "Upper", "Walk")
 
 _ROUNDS = 8
-_HARDWARE_BITS = np.uint64(1 << 5 | 1 << 6)
-"""ACCESSED and DIRTY, which the CPU sets at any time."""
 _PMD_LEVEL = 2
 _MARKERS = ENTRY_KINDS.index("marker")
 
@@ -40,7 +37,7 @@ Addresses = npt.NDArray[np.int64]
 class WalkedPages:
     """Some PTE pages.
 
-    `slots`: (n,) first addresses, ascending. `present`: (n, 8) bitmaps of the entries that are
+    `slots`: (n,) first addresses, ascending. `present`: (n, words) bitmaps of the entries that are
     not none. `kinds`: (n, 5) entries by type. `guards`: (m,) first addresses of the pages
     under guard markers, ascending.
     """
@@ -51,26 +48,28 @@ class WalkedPages:
     guards: Addresses
 
 
-def _latest(parts: list[WalkedPages], standing: Addresses) -> WalkedPages:
+def _latest(parts: list[WalkedPages], standing: Addresses, slot: int) -> WalkedPages:
     """The last reading of each slot that still has its PTE page."""
     slots = np.concatenate([part.slots for part in parts])[::-1]
     present = np.concatenate([part.present for part in parts])[::-1]
     kinds = np.concatenate([part.kinds for part in parts])[::-1]
     slots, at = np.unique(slots, return_index=True)
     at = at[np.isin(slots, standing)]
-    guards = np.concatenate([part.guards[_latest_of(parts, i)] for i, part in enumerate(parts)])
+    guards = np.concatenate(
+        [part.guards[_latest_of(parts, i, slot)] for i, part in enumerate(parts)]
+    )
     return WalkedPages(
         slots[np.isin(slots, standing)],
         present[at],
         kinds[at],
-        np.sort(guards[np.isin(guards & -SLOT, standing)]),
+        np.sort(guards[np.isin(guards & -slot, standing)]),
     )
 
 
-def _latest_of(parts: list[WalkedPages], i: int) -> npt.NDArray[np.bool_]:
+def _latest_of(parts: list[WalkedPages], i: int, slot: int) -> npt.NDArray[np.bool_]:
     """Which guards of part `i` lie in slots that no later part contains."""
     later = np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts[i + 1 :])])
-    return ~np.isin(parts[i].guards & -SLOT, later)
+    return ~np.isin(parts[i].guards & -slot, later)
 
 
 @dataclass
@@ -100,11 +99,6 @@ class _Level:
         return _Level(self.at[first : first + BATCH], self.bases[first : first + BATCH])
 
 
-def _span(level: int) -> int:
-    """Bytes that one entry of a table of this level maps; the PTE level is 1."""
-    return 1 << (PAGE_SHIFT + ENTRY_BITS * (level - 1))
-
-
 class Walk:
     """One reading of one address space.
 
@@ -113,7 +107,8 @@ class Walk:
         direct_map: kernel address of physical address 0.
         zero_page: see `entry_kinds`.
         pgd: kernel address of the PGD.
-        levels: number of page-table levels.
+        geometry: the shape of the page tables.
+        form: the encoding of their entries.
         within: read only tables that overlap these ranges; None: everything.
         between: called between the batches.
     """
@@ -125,15 +120,16 @@ class Walk:
         direct_map: int,
         zero_page: int,
         pgd: int,
-        levels: int,
+        geometry: Geometry,
+        form: EntryFormat,
         within: Ranges | None = None,
         between: Callable[[], object] = lambda: None,
     ) -> None:
         self._memory = memory
         self._direct_map = np.uint64(direct_map)
         self._zero_page = zero_page
-        self._pgd, self._levels = pgd, levels
-        self._within = within
+        self._pgd, self._geometry = np.uint64(pgd), geometry
+        self._form, self._within = form, within
         self._between = between
         self.upper = Upper()
 
@@ -149,25 +145,31 @@ class Walk:
         self.upper.unstable += int(np.count_nonzero(~good))
         return words.copy()
 
+    def _top(self) -> Words:
+        """The entries of the PGD for user space; it can be smaller than a page, and lie within."""
+        count = self._geometry.user_bytes // self._geometry.span(self._geometry.levels)
+        at = self._pgd + 8 * np.arange(count, dtype=np.uint64)
+        words, good = self._memory.words(at.reshape(1, -1))
+        self.upper.unstable += int(not good.all())
+        return words
+
     def _children(self, words: Words, bases: Addresses, level: int) -> tuple[_Level, Addresses]:
         """The tables to which these entries point, and the addresses of huge leaves."""
-        span = _span(level)
+        span = self._geometry.span(level)
         rows, columns = np.nonzero(words)
         addresses = bases[rows] + columns * span
         wanted = self._wanted(addresses, span)
         values, addresses = words[rows, columns][wanted], addresses[wanted]
-        table = is_table(values)
-        below = _Level(frames(values[table]) + self._direct_map, addresses[table])
-        return below, addresses[is_leaf(values)]
+        table = self._form.is_table(values)
+        below = _Level(self._form.frames(values[table]) + self._direct_map, addresses[table])
+        return below, addresses[is_leaf(values, self._form)]
 
     def _down(self, tables: _Level, level: int) -> _Level:
         """All tables below the given ones, which are of a level above the PMDs."""
         at, bases = [tables.at[:0]], [tables.bases[:0]]
         for first in range(0, len(tables.at), BATCH):
             part = tables.part(first)
-            words = self._read(part)
-            if level == self._levels:
-                words = words[:, : ENTRIES // 2]  # the other half belongs to the kernel
+            words = self._top() if level == self._geometry.levels else self._read(part)
             below, leaves = self._children(words, part.bases, level)
             at.append(below.at)
             bases.append(below.bases)
@@ -175,8 +177,8 @@ class Walk:
         return _Level(np.concatenate(at), np.concatenate(bases))
 
     def _pmd_pages(self) -> _Level:
-        tables = _Level(np.array([self._pgd], np.uint64), np.zeros(1, np.int64))
-        for level in range(self._levels, _PMD_LEVEL, -1):
+        tables = _Level(np.array([self._pgd]), np.zeros(1, np.int64))
+        for level in range(self._geometry.levels, _PMD_LEVEL, -1):
             tables = self._down(tables, level)
             if level == _PMD_LEVEL + 2:
                 self.upper.puds = tables.bases
@@ -184,7 +186,7 @@ class Walk:
         return tables
 
     def _pte_pages(self, tables: _Level) -> WalkedPages:
-        present = np.empty((len(tables.at), ENTRIES // 64), np.uint64)
+        present = np.empty((len(tables.at), self._geometry.entries // 64), np.uint64)
         kinds = np.empty((len(tables.at), len(ENTRY_KINDS)), np.int16)
         readable = np.ones(len(tables.at), np.bool_)
         guards = [tables.bases[:0]]
@@ -192,10 +194,12 @@ class Walk:
             words, good = self._memory.read(tables.part(first).at)
             readable[first : first + len(words)] = good
             present[first : first + len(words)] = present_maps(words)
-            kinds[first : first + len(words)] = entry_kinds(words, self._zero_page)
+            kinds[first : first + len(words)] = entry_kinds(words, self._zero_page, self._form)
             (marked,) = np.nonzero(kinds[first : first + len(words), _MARKERS])
-            rows, columns = np.nonzero(guard_maps(words[marked]))
-            guards.append(tables.bases[first + marked[rows]] + (columns << PAGE_SHIFT))
+            rows, columns = np.nonzero(guard_maps(words[marked], self._form))
+            guards.append(
+                tables.bases[first + marked[rows]] + (columns << self._geometry.page_shift)
+            )
             self._between()
         self.upper.unstable += int(np.count_nonzero(~readable))
         bases = tables.bases[readable]
@@ -209,7 +213,7 @@ class Walk:
         for _ in range(_ROUNDS):
             parts.append(self._pte_pages(tables))
             again = self._read(pmds)
-            changed = (words ^ again) & ~_HARDWARE_BITS != 0
+            changed = (words ^ again) & ~self._form.hardware_bits != 0
             words = again
             tables, _ = self._children(np.where(changed, words, 0), pmds.bases, _PMD_LEVEL)
             if not len(tables.at):
@@ -217,7 +221,7 @@ class Walk:
         standing, huge = self._children(words, pmds.bases, _PMD_LEVEL)
         self.upper.huge.append(huge)
         self.upper.unstable += len(tables.at)
-        return _latest(parts, standing.bases)
+        return _latest(parts, standing.bases, self._geometry.slot)
 
     def pte_pages(self) -> Iterator[WalkedPages]:
         """All PTE pages, in ascending batches; `upper` is complete at the end."""

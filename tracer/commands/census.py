@@ -115,7 +115,7 @@ class CensusCommand:
             )
         page = HtmlPage(args.html, force=args.force)
         kernel = kernel_facts()
-        reader = open_reader(kernel.levels)
+        reader = open_reader(kernel.geometry)
         found, failed = [], []
         pids = track(
             _chosen(args),

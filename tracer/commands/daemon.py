@@ -146,7 +146,8 @@ class DaemonCommand:
         with Stop(patient=True) as stop, ExitStack() as undo:
             stop.listen()
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-            prepare(lean=True)  # only now, as it may compile: following is allowed
+            # Only now, as it may compile: following is allowed.
+            prepare(kernel.geometry)
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
             broker = ViewBroker(lambda pid: host.view(slots_of=pid, kinds=True))

@@ -43,7 +43,7 @@ def _kernel() -> str:
     sizes = [f"{kib} KiB {where}" for where in ("always", "madvise") for kib in facts.mthp[where]]
     mthp = f", mTHP {', '.join(sizes)}" if sizes else ""
     return (
-        f"{facts.release}, {facts.levels} levels, policy {facts.policy.label} (tried), "
+        f"{facts.release}, {facts.geometry.name}, policy {facts.policy.label} (tried), "
         f"THP {facts.thp}{mthp}"
     )
 
@@ -61,7 +61,7 @@ def _by_reason(refused: Iterable[str]) -> str:
 
 
 def _probes(backend: Backend | None) -> str:
-    probes = Probes(levels=kernel_facts().levels, ring_bytes=1 << 18, backend=backend)
+    probes = Probes(geometry=kernel_facts().geometry, ring_bytes=1 << 18, backend=backend)
     try:
         outcome = verify_or_fall_back(probes)
         by_source = probes.attachments.by_source
@@ -86,12 +86,12 @@ def _probes(backend: Backend | None) -> str:
 
 def _pagemap() -> str:
     me = Target(os.getpid(), 0)
-    runs = read_runs(me.pid, me.vmas(), 1 << 47)
+    runs = read_runs(me.pid, me.vmas(), kernel_facts().geometry.user_bytes)
     return f"{runs.entries()} entries of the ptescope process itself"
 
 
 def _page_reader() -> str:
-    reader = ExactReader(kernel_facts().levels)
+    reader = ExactReader(kernel_facts().geometry)
     found = reader.census(Target(os.getpid(), 0))
     reader.close()
     return (

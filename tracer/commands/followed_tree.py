@@ -135,7 +135,7 @@ def run_tree(
         )
         stacks = undo.enter_context(open_stacks(probes, reader, rate))
         # Only now, as it may compile: following is allowed.
-        preparation = undo.enter_context(Preparation())
+        preparation = undo.enter_context(Preparation(kernel.geometry))
         stop.listen()
         writer = _open_writer(args)
         if writer:

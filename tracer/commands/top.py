@@ -102,7 +102,7 @@ class TopCommand:
         selection, limits = selection_of(args)
         with ExitStack() as undo:
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
-            prepare()  # only now, as it may compile: following is allowed
+            prepare(kernel.geometry)  # only now, as it may compile: following is allowed
             host = Host(probes, kernel, reader, selection=selection, limits=limits)
             undo.callback(host.close)
             drop_capabilities()

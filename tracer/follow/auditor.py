@@ -14,13 +14,11 @@ import numpy.typing as npt
 
 from shadow.engine import Engine
 from shadow.events import EventBatch
-from shadow.geometry import SLOT
 from shadow.records import Facts, Mappings, Repair
 from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table.page_set import Pages, Ranges
 from shadow.table.state import Counter
 from shadow.table.table import Table
-from shadow.units import KIB_PER_PAGE
 from tracer.census import Reader
 from tracer.follow.causes import Causes
 from tracer.follow.comparer import Comparer, Comparison
@@ -71,7 +69,8 @@ class Auditor:
     ) -> None:
         self._target, self._engine = target, engine
         self._reader, self._take = reader, take
-        self._motion, self._causes = Motion(), Causes(target)
+        slot = engine.table.geometry.slot
+        self._motion, self._causes = Motion(slot), Causes(target, slot)
         self._comparer = Comparer(target, engine, reader, self._motion, self._causes, take)
         self._looks = Looks(target, engine, int(drift_every * 1e9), budget)
         self._unplaced_at_seed = self._next_reread = 0
@@ -117,7 +116,7 @@ class Auditor:
     def _pages_by_vm_pte(self, vm_pte_kib: int) -> int:
         """Number of PTE pages: VmPTE less the upper levels and the deposits."""
         above = (Counter.PMD_PAGES, Counter.PUD_PAGES, Counter.DEPOSITS)
-        return vm_pte_kib // KIB_PER_PAGE - sum(map(self._table.counter, above))
+        return vm_pte_kib // self._table.geometry.page_kib - sum(map(self._table.counter, above))
 
     def follow_up(self) -> None:
         """Read again only what calls and losses have made uncertain.
@@ -173,7 +172,7 @@ class Auditor:
         if outcome := self._check(within):
             still_open = outcome.coverage.open
             if len(still_open):
-                self._motion.doubtful.append((still_open, still_open + SLOT))
+                self._motion.doubtful.append((still_open, still_open + self._table.geometry.slot))
             total = self._engine.facts.audit
             self._engine.update(
                 time.monotonic_ns(), audit=replace(total, rereads=total.rereads + 1)

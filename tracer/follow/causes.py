@@ -113,10 +113,11 @@ class Causes:
 
     Args:
         target: the process.
+        slot_bytes: the size of a slot.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._pid = target.pid
+    def __init__(self, target: Target, slot_bytes: int) -> None:
+        self._pid, self._slot = target.pid, slot_bytes
         self._clues: Clues | None = None
         self._until = 0.0
         self._moved_at_rest = 0
@@ -138,7 +139,7 @@ class Causes:
         clues = self._look()
         if clues is None or not len(clues.registered[0]):
             return {}
-        return {"userfaultfd": overlapping(slots, clues.registered)}
+        return {"userfaultfd": overlapping(slots, clues.registered, self._slot)}
 
     def pinning(self, entries: int) -> str | None:
         """The facility that may have mapped `entries` without a fault; None: unknown.

@@ -8,7 +8,6 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import ENTRIES, PAGE_SHIFT
 from shadow.table.page_set import Pages, overlapping
 from shadow.table.state import Counter, VmaFlag
 from shadow.table.table import Table
@@ -84,7 +83,7 @@ def _causes(
 ) -> npt.NDArray[np.str_]:
     """The possible cause of each difference: see `Difference.causes`."""
     bits = np.unpackbits(changed.view(np.uint8), axis=1, bitorder="little")
-    first = slots + (bits.argmax(axis=1) << PAGE_SHIFT)
+    first = slots + (bits.argmax(axis=1) << table.geometry.page_shift)
     vmas = table.vmas()
     shared: Mask = np.zeros(len(slots), np.bool_)
     of_file = may_be_huge = shared
@@ -136,7 +135,7 @@ def compare(
     shadow_has, shadow_maps = _on(slots, shadow)
     changed = real_maps ^ shadow_maps
     wrong = np.bitwise_count(changed).sum(axis=1, dtype=np.int64)
-    wrong[real_huge != shadow_huge] = ENTRIES
+    wrong[real_huge != shadow_huge] = table.geometry.entries
     real_used, shadow_used = real_maps.any(axis=1), shadow_maps.any(axis=1)
     if real.exact:
         missing = keep & real_has & ~real_used & ~(shadow_has & ~shadow_used)
@@ -167,5 +166,5 @@ def candidates(shadow: Pages, real: Pages) -> Slots:
     """The slots that a comparison checks, ascending."""
     known = np.concatenate([shadow.slots, shadow.huge])
     if real.within:
-        known = known[overlapping(known, real.within)]
+        known = known[overlapping(known, real.within, real.slot_bytes)]
     return np.unique(np.concatenate([known, real.slots, real.huge]))

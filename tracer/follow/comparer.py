@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from shadow.engine import Engine
 from shadow.events import Kind
-from shadow.geometry import SLOT
 from shadow.records import Mappings
 from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table.page_set import Pages, Ranges
@@ -132,13 +131,13 @@ class Comparer:
             if readings >= READINGS and time.monotonic_ns() >= deadline:
                 break
             again = read.slots[read.moving | read.differs]
-            within = again, again + SLOT
+            within = again, again + read.real.slot_bytes
             time.sleep(MARGIN_NS / 1e9)
         found = self._named(read, certain)
         now = self._mapping_events()
         return Comparison(
             found=found,
-            real=read.real.restricted((found.slots, found.slots + SLOT)),
+            real=read.real.restricted((found.slots, found.slots + read.real.slot_bytes)),
             coverage=coverage,
             upper=upper[1] if upper[0] == now else None,
             vmas=vmas[1] if vmas[0] == now else None,

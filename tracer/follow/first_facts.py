@@ -5,9 +5,7 @@ import time
 from collections.abc import Mapping
 from socket import gethostname
 
-from shadow.geometry import PAGE
 from shadow.records import Facts
-from shadow.snapshot import Kernel
 from shadow.table.state import HugePages
 from tracer.census import Reader
 from tracer.kernel import THP, KernelFacts
@@ -23,7 +21,7 @@ _MTHP_NOTE = (
 
 def _huge_pages(kernel: KernelFacts) -> HugePages:
     def orders(where: str) -> int:
-        return sum(kib * 1024 // PAGE for kib in kernel.mthp[where])
+        return sum(kib * 1024 // kernel.geometry.page for kib in kernel.mthp[where])
 
     return HugePages(THP[kernel.thp], orders("always"), orders("madvise"))
 
@@ -50,14 +48,7 @@ def first_facts(
         notes.append(_MTHP_NOTE)
     return Facts(
         process=target.identify(),
-        kernel=Kernel(
-            release=kernel.release,
-            policy=kernel.policy.label,
-            levels=kernel.levels,
-            page_size=PAGE,
-            seed="none",
-            probes=dict(probes),
-        ),
+        kernel=kernel.stated("none", probes),
         huge=huge,
         max_map_count=kernel.max_map_count,
         host=gethostname(),

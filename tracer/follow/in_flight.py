@@ -21,7 +21,6 @@ from shadow.events import (
     Kind,
     kinds_of,
 )
-from shadow.geometry import SLOT
 from shadow.table.page_set import Ranges, overlapping
 from shadow.uapi import (
     MADV_COLLAPSE,
@@ -118,9 +117,14 @@ def _ranges(events: EventBatch) -> Ranges:
 
 
 class Motion:
-    """The recent events of one process."""
+    """The recent events of one process.
 
-    def __init__(self) -> None:
+    Args:
+        slot_bytes: the size of a slot.
+    """
+
+    def __init__(self, slot_bytes: int) -> None:
+        self._slot = slot_bytes
         self.forget()
 
     def forget(self) -> None:
@@ -165,8 +169,8 @@ class Motion:
         """Which slots an event after `since` (ns), less the margin, may have changed."""
         events = self._since(since)
         fault = events["kind"] == Kind.FAULT
-        faulted = np.unique(events["address"][fault].astype(np.int64) & -SLOT)
-        return np.isin(slots, faulted) | overlapping(slots, _ranges(events[~fault]))
+        faulted = np.unique(events["address"][fault].astype(np.int64) & -self._slot)
+        return np.isin(slots, faulted) | overlapping(slots, _ranges(events[~fault]), self._slot)
 
     def mappings_moving(self, since: int) -> bool:
         """Whether an event after `since` (ns), less the margin, may have changed a mapping."""
@@ -174,4 +178,6 @@ class Motion:
 
     def called(self, slots: Slots) -> dict[str, Mask]:
         """By effect, which slots a call of `unobserved` has ever covered."""
-        return {name: overlapping(slots, ranges) for name, ranges in self._called.items()}
+        return {
+            name: overlapping(slots, ranges, self._slot) for name, ranges in self._called.items()
+        }

@@ -19,14 +19,14 @@ from shadow.events import (
     Kind,
     kinds_of,
 )
-from shadow.geometry import PAGE
 from shadow.uapi import MAP_PRIVATE, MAP_SHARED
 from tracer.process.target import Target
 from tracer.procfs import MapsLine
 
 __all__ = ("in_full",)
 
-_HOW = PAGE - 1
+_HOW = (1 << 12) - 1
+"""The bits of the length of a FILE_ZAP that hold how; no page is smaller."""
 _INODE = (1 << 32) - 1
 _IDENTITY = (1 << 30) - 1
 _Row = tuple[int, ...]

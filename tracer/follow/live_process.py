@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError, PtescopeError
-from shadow.geometry import SLOT
 from shadow.page_columns import pte_pages_of
 from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
@@ -84,7 +83,9 @@ class LiveProcess:
         with self._lock:
             pages = pte_pages_of(self._session.table, threads=self._session.engine.facts.threads)
             with suppress(PtescopeError, OSError):  # an ended process maps nothing
-                names = self._session.target.mapped_at(pages.slots.tolist(), SLOT)
+                names = self._session.target.mapped_at(
+                    pages.slots.tolist(), self._session.engine.table.geometry.slot
+                )
                 pages = replace(pages, mapped=names)
             return replace(self._session.snapshot(slots=True), pages=pages)
 
@@ -108,7 +109,7 @@ def following(pid: int, tee: Tee | None) -> Iterator[LiveProcess]:
     """
     kernel, target = kernel_facts(), open_target(pid)
     with open_tracing(kernel) as (probes, reader):
-        prepare()  # only after the checks of rights
+        prepare(kernel.geometry)  # only after the checks of rights
         probes.add(target.pid)
         try:
             session = Session(target, probes, kernel, reader, tee)

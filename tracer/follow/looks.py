@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable
 
 from shadow.engine import Engine
-from shadow.geometry import PAGE, SLOT
 from shadow.table.state import Counter
-from shadow.units import KIB_PER_PAGE
 from tracer.follow.drift import Apart, Drift, ReadingBudget
 from tracer.process.target import Target
 from tracer.procfs import MemoryStatus, memory_status
@@ -98,9 +96,9 @@ class Looks:
     def _apart(self, status: MemoryStatus, before: int) -> Apart:
         """The differences; `before` is the prediction before the status was read."""
         table, now = self._engine.table, self._predicted()
-        stated = status.vm_pte_kib // KIB_PER_PAGE
+        stated = status.vm_pte_kib // table.geometry.page_kib
         low, high = min(now, before), max(now, before)
-        huge = table.counter(Counter.HUGE) * (SLOT // PAGE)
+        huge = table.counter(Counter.HUGE) * table.geometry.entries
         return Apart(
             stated - min(max(stated, low), high),
             status.mapped - table.counter(Counter.REFS) - huge,

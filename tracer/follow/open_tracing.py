@@ -42,14 +42,14 @@ def open_tracing(
         UnsupportedHostError: this host lacks something that the probes need.
     """
     probes = Probes(
-        levels=kernel.levels,
+        geometry=kernel.geometry,
         ring_bytes=ring_bytes,
         backend=backend,
         stack_ring_bytes=stack_ring_bytes,
     )
     try:
         verify_or_fall_back(probes)
-        reader = open_reader(kernel.levels)
+        reader = open_reader(kernel.geometry)
         kernel_btf.cache_clear()
         try:
             yield probes, reader

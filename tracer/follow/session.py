@@ -11,7 +11,6 @@ import numpy as np
 from shadow.engine import Engine, Tee
 from shadow.errors import NoSuchTargetError
 from shadow.events import EVENT, EventBatch, Kind, births, kinds_of, uses_userfaultfd
-from shadow.geometry import user_address_limit
 from shadow.mapped_tables import shadow_owners, shadow_uses
 from shadow.mappings import MappingUse
 from shadow.records import Events, Mappings
@@ -88,7 +87,7 @@ class Session:
         """Pids of the processes that the target has forked or spawned, in order."""
         self._probes = probes
         self.reader = reader
-        self._limit = user_address_limit(kernel.levels)
+        self._limit = kernel.geometry.user_bytes
         self._description = Description(target)
         self._threads = ThreadNames(target.pid)
         self._resting_since = 0

@@ -6,7 +6,7 @@ processes, and they report the outcome of faults and the allocation and freeing 
 tracepoint of a system call sends every call of every process through the kernel's slow path. A
 raw tracepoint of all system calls also runs a BPF program for each of them. The tracepoints of
 faults and of processes have neither drawback and are the cheapest, but those of faults fire only
-when a fault begins.
+when a fault begins. arm64 has none of faults; there, a software event of perf counts them.
 
 Which functions can be traced was tested on 6.1, 6.12, 6.18 and 7.3 (reference: vm-matrix,
 1); on other kernels ptescope tries them, and `tracer.probes.selftest` checks the result.
@@ -15,7 +15,7 @@ Which functions can be traced was tested on 6.1, 6.12, 6.18 and 7.3 (reference: 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shadow.uapi import SYSCALL_NUMBERS
+from tracer.arch import running
 from tracer.bpf.hook import AttachType, Hook
 
 __all__ = ("SOURCES", "Backend", "Method", "Source")
@@ -46,7 +46,7 @@ class Source:
         name: the system call, or the kind of event.
         methods: best first.
         needed: whether a shadow is wrong without it; other sources only improve the shadow.
-        call: number of the system call on x86-64, by which the raw tracepoints select it.
+        call: number of the system call, by which the raw tracepoints select it.
         macros: of the BPF C; this kernel's BTF must have their values.
         rare: whether the raw tracepoint's program for rare calls handles it.
     """
@@ -58,6 +58,8 @@ class Source:
     macros: tuple[str, ...] = ()
     rare: bool = False
 
+
+_ARCH = running()
 
 # fmt: off
 _CALLS = (
@@ -85,7 +87,7 @@ _OF_VECTORS = ("ITER_COUNT", "ITER_SOURCE", "ITER_IS_UBUF", "ITER_IS_IOVEC", "IO
 
 
 def _call(name: str) -> Source:
-    function, begins = f"__x64_sys_{name}", name in _BEGINNING_MATTERS
+    function, begins = f"{_ARCH.call_prefix}{name}", name in _BEGINNING_MATTERS
     stem = "process_madvise" if name == "process_madvise" else "call"
     fexit = Hook(AttachType.FEXIT, function, f"{stem}_fexit")
     if name == "madvise":
@@ -110,12 +112,12 @@ def _call(name: str) -> Source:
             (*raw, Hook(AttachType.RAW_TRACEPOINT, "sys_exit", "call_end_raw")),
         ),
     )
-    return Source(name, methods, call=SYSCALL_NUMBERS[name])
+    return Source(name, methods, call=_ARCH.calls[name])
 
 
 def _rare(name: str, stem: str, macros: tuple[str, ...] = ()) -> Source:
     """A call that few programs use."""
-    function = f"__x64_sys_{name}"
+    function = f"{_ARCH.call_prefix}{name}"
     left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
     methods = (
         Method(Backend.FENTRY, (Hook(AttachType.FEXIT, function, f"{stem}_fexit"),)),
@@ -123,7 +125,7 @@ def _rare(name: str, stem: str, macros: tuple[str, ...] = ()) -> Source:
         Method(Backend.TRACEPOINT, (left,)),
         Method(Backend.RAW_TRACEPOINT, (_raw("sys_exit", "rare_end_raw"),)),
     )
-    number = SYSCALL_NUMBERS[name]
+    number = _ARCH.calls[name]
     return Source(name, methods, needed=False, call=number, macros=macros, rare=True)
 
 
@@ -132,17 +134,17 @@ def _unseen(name: str, hook: Hook, macros: tuple[str, ...] = ()) -> Source:
     return Source(name, (Method(Backend.RAW_TRACEPOINT, (hook,)),), needed=False, macros=macros)
 
 
-def _32_bit_calls() -> Source:
+def _32_bit_calls(prefix: str) -> Source:
     """A source for 32-bit calls: their numbers differ, and syscall tracepoints skip them."""
     methods = (
         Method(
             Backend.FENTRY,
-            tuple(Hook(AttachType.FEXIT, f"__ia32_sys_{name}", "compat_fexit") for name in _32_BIT),
+            tuple(Hook(AttachType.FEXIT, f"{prefix}{name}", "compat_fexit") for name in _32_BIT),
         ),
         Method(
             Backend.KPROBE,
             tuple(
-                Hook(AttachType.KRETPROBE, f"__ia32_sys_{name}", "compat_kretprobe")
+                Hook(AttachType.KRETPROBE, f"{prefix}{name}", "compat_kretprobe")
                 for name in _32_BIT
             ),
         ),
@@ -183,13 +185,20 @@ def _life(name: str) -> Source:
 
 
 _FAULT_FEXIT, *_FAULT_KPROBES = _returning("handle_mm_fault", "fault")
+_FAULT_NAMES = ("fault_user_raw", "fault_kernel_raw")
+
+
+def _fault_begins() -> tuple[Hook, ...]:
+    """Hooks at the beginning of faults: tracepoints or, without them, perf's count of faults."""
+    if _ARCH.fault_tracepoints is None:
+        return (Hook(AttachType.SOFTWARE_EVENT, "page-faults", "fault_software"),)
+    return tuple(map(_raw, _ARCH.fault_tracepoints, _FAULT_NAMES))
+
+
 _FAULTS = (
     Method(Backend.FENTRY, (_FAULT_FEXIT,)),
     Method(Backend.KPROBE, tuple(_FAULT_KPROBES)),
-    Method(
-        Backend.RAW_TRACEPOINT,
-        (_raw("page_fault_user", "fault_user_raw"), _raw("page_fault_kernel", "fault_kernel_raw")),
-    ),
+    Method(Backend.RAW_TRACEPOINT, _fault_begins()),
 )
 _OF_FOLIOS = ("VMA_MM", "VMA_END", "FOLIO_PAGES", "FOLIO_MAPPING", "PG_HEAD", "PG_SWAPBACKED")
 
@@ -199,10 +208,10 @@ SOURCES = (
     *(_rare(name, "rare") for name in _RARE),
     _rare("ioctl", "ioctl", ("UFFD_MM",)),  # userfaultfd
     *(_rare(name, "pins") for name in _PINNING),
-    *(_rare(name, "file_call", _OF_FILES) for name in _CUTTING),
+    *(_rare(name, "file_call", _OF_FILES) for name in _CUTTING if name in _ARCH.calls),
     _unseen("direct I/O", _raw("iomap_dio_rw_begin", "direct_io_raw"), _OF_FILES + _OF_VECTORS),
     _unseen("io_uring", _raw("io_uring_submit_req", "uring_request_raw"), _OF_REQUESTS),
-    _32_bit_calls(),
+    *([_32_bit_calls(_ARCH.compat_prefix)] if _ARCH.compat_prefix else []),
     *(_life(name) for name in ("fork", "exec", "exit")),
     _functions(
         "PTE page made",

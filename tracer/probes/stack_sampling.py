@@ -12,6 +12,7 @@ import numpy as np
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
 from shadow.units import NS
+from tracer.arch import running
 from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.program import BpfProgram
 from tracer.probes.attachments import Attachments
@@ -45,7 +46,7 @@ _COUNTS = struct.Struct("<6Q")
 """struct stack_counts, in the order of `StackCounts`."""
 _FAULT_HOOKS = tuple(
     Hook(AttachType.RAW_TRACEPOINT, name, "fault_begins_raw")
-    for name in ("page_fault_user", "page_fault_kernel")
+    for name in running().fault_tracepoints or ()
 )
 
 

@@ -4,13 +4,16 @@
 import mmap
 import struct
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
 from shadow import events
 from shadow.call_rules import DEFINES as CALL_RULE_MACROS
+from shadow.errors import UnsupportedHostError
 from shadow.events import EVENT, Doubt, EventBatch, Kind, Label, births, kinds_of
-from shadow.geometry import user_address_limit
+from shadow.geometry import Geometry
+from tracer.arch import Architecture, running
 from tracer.bpf.btf import Btf, kernel_btf
 from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.program import BpfProgram
@@ -27,6 +30,7 @@ DEFAULT_RING = 16 << 20
 """Size of the ring, bytes: 349,525 events."""
 
 _FILES = (
+    running().probes,
     "task",
     "stacks",
     "stream",
@@ -64,7 +68,6 @@ _MEMBERS = {
     "SUPER_MAGIC": "super_block.s_magic",
     "PID_NUMBERS": "pid.numbers",
     "TASK_THREAD": "task_struct.thread_info",
-    "THREAD_STATUS": "thread_info.status",
 }
 _OPTIONAL = {
     "MMU_GATHER_MM": ("mmu_gather.mm",),
@@ -108,10 +111,12 @@ _OF_EVENTS = (
 
 
 def _defines(
-    btf: Btf, ring_bytes: int, levels: int, stack_ring_bytes: int, backend: Backend | None
+    btf: Btf, ring_bytes: int, geometry: Geometry, stack_ring_bytes: int, backend: Backend | None
 ) -> tuple[dict[str, int], list[str]]:
     """The macros of the BPF C, and the names of those without a value on this kernel."""
-    needed = btf.require(_MEMBERS.values())
+    arch = running()
+    needed = btf.require([*_MEMBERS.values(), arch.compat_member, *arch.offsets])
+    _check(needed, arch)
     names = [name for alternatives in _OPTIONAL.values() for name in alternatives]
     known = btf.offsets([name for name in names if "." in name])
     known |= btf.enumerators([name for name in names if "." not in name])
@@ -120,7 +125,7 @@ def _defines(
         values = [known[name] for name in alternatives if name in known]
         defines[macro] = values[0] if values else 0
         unknown += [] if values else [macro]
-    defines["TASK_STATUS"] = defines["TASK_THREAD"] + defines["THREAD_STATUS"]
+    defines["COMPAT_WORD"] = defines["TASK_THREAD"] + needed[arch.compat_member]
     defines["URING_FD"] = defines["URING_CQE"] + defines["URING_CQE_FD"]
     if {"URING_CQE", "URING_CQE_FD"} & set(unknown):
         unknown.append("URING_FD")
@@ -132,14 +137,27 @@ def _defines(
     defines["IGNORED_MAP_FLAGS"] = 0 if stack_is_nohuge() else mmap.MAP_STACK
     defines["RING_PAGES"] = ring_bytes // mmap.PAGESIZE
     defines["MAX_TARGETS"] = _MAX_TARGETS
-    defines["USER_LIMIT"] = user_address_limit(levels)
+    defines["USER_LIMIT"] = geometry.user_bytes
+    defines["PAGE_SHIFT"] = geometry.page_shift
+    defines["SLOT_SHIFT"] = geometry.slot_shift
     if stack_ring_bytes or backend is Backend.RAW_TRACEPOINT:
         # The program of all calls is too large for 6.1's verifier without the code for stacks,
         # which makes it forget values. Without a rate, that code takes no stacks.
         defines["WITH_STACKS"] = 1
         defines["STACK_RING_PAGES"] = max(stack_ring_bytes // mmap.PAGESIZE, 1)
-        defines["LEVELS"] = levels
+        defines["LEVELS"] = geometry.levels
+        defines["ENTRY_BITS"] = geometry.entry_bits
     return defines, unknown
+
+
+def _check(offsets: Mapping[str, int], arch: Architecture) -> None:
+    """Check what the BPF C assumes of the registers."""
+    for member, expected in arch.offsets.items():
+        if offsets[member] != expected:
+            raise UnsupportedHostError(
+                f"This kernel has {member} at {offsets[member]}, and the probes expect it at "
+                f"{expected}; they need a newer ptescope."
+            )
 
 
 def _target(pid: int, follow: bool = False) -> bytes:
@@ -153,7 +171,7 @@ class Probes:
     Each source of events is attached with the best method that works on this kernel.
 
     Args:
-        levels: page-table levels of the running kernel.
+        geometry: the page tables of the running kernel.
         ring_bytes: size of the ring, a power of two.
         backend: prefer this back end, and use no better one; None: the best for each source.
         stack_ring_bytes: size of the ring of stacks, a power of two; 0: take no stacks.
@@ -170,13 +188,13 @@ class Probes:
     def __init__(
         self,
         *,
-        levels: int,
+        geometry: Geometry,
         ring_bytes: int = DEFAULT_RING,
         backend: Backend | None = None,
         stack_ring_bytes: int = 0,
     ) -> None:
         btf = kernel_btf()
-        defines, unknown = _defines(btf, ring_bytes, levels, stack_ring_bytes, backend)
+        defines, unknown = _defines(btf, ring_bytes, geometry, stack_ring_bytes, backend)
         self.stacks: StackSampling | None = None
         self._program = BpfProgram(
             [BPF_FOLDER / "probes" / f"{n}.c" for n in _FILES], defines, {"FILE_SALT": SALT}
@@ -244,7 +262,7 @@ class Probes:
     def poll(self) -> list[int]:
         """Empty the ring; returns the processes with unread events."""
         for _ in range(_READS_PER_POLL):
-            self._sort(self.ring.read())
+            self._take_ring()
         return [pid for pid, waiting in self._waiting.items() if waiting]
 
     def read(self, pid: int) -> EventBatch:
@@ -255,7 +273,7 @@ class Probes:
         Returns:
             (n,) of `EVENT`; empty if there is nothing new.
         """
-        self._sort(self.ring.read())
+        self._take_ring()
         if pid in self._ended:
             return _NO_EVENTS
         batches, self._waiting[pid] = self._waiting[pid], []
@@ -268,14 +286,22 @@ class Probes:
             events = events[:end]
         return events
 
-    def _sort(self, events: EventBatch) -> None:
-        """Append new events to the unread events of their processes."""
-        if len(events) == 0:
-            return
+    def _take_ring(self) -> None:
+        """Append the events of the ring to the unread events of their processes.
+
+        A LOSS event of the kernel has the number of all events lost so far.
+        """
+        events = self.ring.read()
         for at in np.flatnonzero(events["kind"] == Kind.LOSS):
             tgid, total = int(events["tgid"][at]), int(events["length"][at])
             events["length"][at] = total - self._lost.get(tgid, 0)
             self._lost[tgid] = total
+        self._sort(events)
+
+    def _sort(self, events: EventBatch) -> None:
+        """Append new events to the unread events of their processes."""
+        if len(events) == 0:
+            return
         if self._following:
             self._expect_children(events)
         if (events["tgid"] == _EVERYBODY).any():

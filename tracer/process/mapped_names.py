@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import PAGE_SHIFT
 from shadow.mapping_names import FileName, MappingKind, MappingNames
+from tracer.page_size import PAGE_SHIFT
 from tracer.process.object_ids import label_of
 from tracer.procfs import MapsLine
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shadow.geometry import PAGE_SHIFT
 from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
+from tracer.page_size import PAGE, PAGE_SHIFT
 from tracer.procfs import read_living
 
 __all__ = ("Runs", "read_runs")
@@ -79,7 +79,7 @@ def _scan(fd: int, limit: int, between: Callable[[], object]) -> Runs:
         # (seen on 6.18): later regions lie behind it, and would be found again.
         (walk_end,) = struct.unpack_from("<Q", arg, 32)
         last_end = int(regions["end"][found - 1]) if found else 0
-        at = max(walk_end, last_end, at + (1 << PAGE_SHIFT))
+        at = max(walk_end, last_end, at + PAGE)
         between()
     merged = np.concatenate(parts) if parts else np.zeros(0, _REGION)
     categories = merged["categories"]
@@ -92,7 +92,7 @@ def _scan(fd: int, limit: int, between: Callable[[], object]) -> Runs:
 
 
 def _read(fd: int, vmas: npt.NDArray[np.void], between: Callable[[], object]) -> Runs:
-    """Read entry by entry; a huge page looks like 512 entries."""
+    """Read entry by entry; a huge page looks like the entries of a PTE page."""
     starts, ends = [], []
     with open(fd, "rb", buffering=0, closefd=False) as file:
         for vma in vmas:
@@ -136,7 +136,7 @@ def read_runs(
         fd = file.fileno()
         if scan:
             try:
-                return _without_hugetlb(_scan(fd, limit - (1 << PAGE_SHIFT), between), vmas)
+                return _without_hugetlb(_scan(fd, limit - PAGE, between), vmas)
             except OSError as error:
                 if error.errno not in (errno.ENOTTY, errno.EINVAL):
                     raise

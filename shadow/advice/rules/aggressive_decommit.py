@@ -15,7 +15,9 @@ def aggressive_decommit(evidence: Evidence) -> Finding | None:
         return None
     if allocator.option("aggressive_decommit") != "true":
         return None
-    saved = evidence.saved(lambda events: delayed_purge(events, FOREVER))
+    saved = evidence.saved(
+        lambda events: delayed_purge(events, FOREVER, geometry=evidence.geometry)
+    )
     effect: Effect | None = None
     if saved is not None and saved <= 0:
         return None

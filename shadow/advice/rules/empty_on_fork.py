@@ -3,7 +3,6 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding
-from shadow.geometry import PAGE
 
 __all__ = ("empty_on_fork",)
 
@@ -16,12 +15,13 @@ def empty_on_fork(evidence: Evidence) -> Finding | None:
     forks = evidence.snapshot.window.events.get("fork", 0)
     if not forks or now.empty < max(evidence.enough(_MANY), _SHARE * now.pte_pages):
         return None
+    more = now.empty * evidence.geometry.page
     return Finding(
         rule="empty_on_fork",
         title="each fork copies the empty PTE pages",
         why=f"{forks:,} forks in the window and {now.empty:,} empty PTE pages: each live child "
-        f"has {now.empty * PAGE >> 10:,} KiB more.",
-        numbers={"forks": forks, "empty": now.empty, "bytes_each": now.empty * PAGE},
+        f"has {more >> 10:,} KiB more.",
+        numbers={"forks": forks, "empty": now.empty, "bytes_each": more},
         change=Change(
             "Every other finding that reduces empty PTE pages also helps fork. For children that "
             "call exec at once, use posix_spawn or vfork, which copy no page tables."

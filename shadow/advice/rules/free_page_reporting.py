@@ -19,12 +19,14 @@ def free_page_reporting(evidence: Evidence) -> Finding | None:
         return None
     if guest.empty < max(evidence.enough(_MANY), _SHARE * guest.pte_pages):
         return None
+    geometry = evidence.geometry
     return Finding(
         rule="free_page_reporting",
-        title="the guest gave memory back in small pieces; free page reporting takes 2 MiB ones",
+        title="the guest gave memory back in small pieces; free page reporting takes "
+        f"{geometry.slot_text} ones",
         why=f"{guest.empty:,.0f} of {guest.pte_pages:,.0f} PTE pages of the guest's memory are "
         "empty. A balloon works in pages of 4 KiB, and the kernel frees a PTE page only where "
-        "one call covers its 2 MiB.",
+        f"one call covers its {geometry.slot_text}.",
         numbers={"empty": round(guest.empty, 3), "pte_pages": round(guest.pte_pages, 3)},
         change=Change(
             "Give the balloon device free page reporting, and leave the balloon itself deflated. "
@@ -39,7 +41,7 @@ def free_page_reporting(evidence: Evidence) -> Finding | None:
         ),
         risks=[
             "The guest needs Linux 5.7 or later, and decides what it reports: free memory only, "
-            "in whole blocks of 2 MiB.",
+            "in whole blocks of 2 MiB or more.",
             "Memory that the guest uses again is faulted in again.",
             "Reported memory is not kept from the guest: it can take all of it back.",
         ],

@@ -25,15 +25,16 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
     guest = guest_memory(evidence)
     if guest is None or guest.pte_pages - guest.empty < evidence.enough(_MANY):
         return None
+    geometry = evidence.geometry
     never = evidence.host.thp == "never" and guest.kind == MappingKind.ANONYMOUS
     least, most = huge_page_savings(guest)
     if guest.kind == MappingKind.ANONYMOUS:  # that row has QEMU's own memory as well
         least, most = 0, floor(guest.pte_pages)
     return Finding(
         rule="guest_huge_pages",
-        title="the guest's memory is mapped in 4 KiB pages",
+        title=f"the guest's memory is mapped in {geometry.page_text} pages",
         why=f"{guest.pte_pages:,.0f} PTE pages map {mapping_name(guest.kind, None)}, "
-        f"{guest.entries:,} pages of 4 KiB.",
+        f"{guest.entries:,} pages of {geometry.page_text}.",
         numbers={"pte_pages": round(guest.pte_pages, 3), "entries": guest.entries},
         change=Change(
             "Give the guest reserved huge pages; with libvirt: "
@@ -41,8 +42,8 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
             + (
                 "Or let the host have transparent ones: QEMU asks for them itself."
                 if never
-                else "Transparent ones come only where a 2 MiB of the guest was not returned or "
-                "split."
+                else f"Transparent ones come only where {geometry.slot_text} of the guest were not "
+                "returned or split."
             ),
             [_THP, *_BACKEND] if never else _BACKEND,
         ),
@@ -56,7 +57,7 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
         risks=[
             "Reserved huge pages are lost to all other memory, and the guest starts only if there "
             "are enough.",
-            "Memory in huge pages cannot be given back, merged or swapped in pieces of 4 KiB.",
+            "Memory in huge pages cannot be given back, merged or swapped in single pages.",
         ],
         verify="Start the guest with it, run the same load, then ptescope census: its memory is "
         "hugetlb, without PTE pages.",

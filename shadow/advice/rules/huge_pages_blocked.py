@@ -14,6 +14,7 @@ def huge_pages_blocked(evidence: Evidence) -> Finding | None:
     slots = evidence.slots
     if slots is None or slots.huge < evidence.enough(_MANY):
         return None
+    size = evidence.geometry.slot_text
     return Finding(
         rule="huge_pages_blocked",
         title="empty PTE pages prevent huge pages",
@@ -23,7 +24,7 @@ def huge_pages_blocked(evidence: Evidence) -> Finding | None:
             "Free the empty PTE pages by one of the other changes; the next fault in such a slot "
             "then maps a huge page. khugepaged does not collapse empty PTE pages."
         ),
-        risks=["A huge page takes 2 MiB of RSS, even if the process uses little of it."],
+        risks=[f"A huge page takes {size} of RSS, even if the process uses little of it."],
         verify="Watch AnonHugePages in /proc/PID/smaps_rollup while memory fills again.",
         source="mm/memory.c, __handle_mm_fault: a huge page needs an empty PMD entry; seen on 6.18",
     )

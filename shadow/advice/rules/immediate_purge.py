@@ -25,11 +25,13 @@ def _effect(evidence: Evidence, wait: int) -> Effect | None:
     slows down a process that purges without pauses: under the change it frees so fast that
     few steps happen. A process with pauses keeps its pace, and its result lies between.
     """
-    limit, future = oversize_bytes(evidence), evidence.future
+    limit, future, geometry = oversize_bytes(evidence), evidence.future, evidence.geometry
     if limit is None or future is None:
         return None
-    most = evidence.saved(lambda events: delayed_purge(events, wait, limit))
-    least = evidence.saved(lambda events: delayed_purge(events, wait, limit, steps=True))
+    most = evidence.saved(lambda events: delayed_purge(events, wait, limit, geometry=geometry))
+    least = evidence.saved(
+        lambda events: delayed_purge(events, wait, limit, steps=True, geometry=geometry)
+    )
     if least is None or most is None:
         return None
     share = share_of_close_purges(future.events)

@@ -29,8 +29,11 @@ def longer_decay(evidence: Evidence) -> Finding | None:
     wait, limit = (longer - decay) * _NS_PER_MS, oversize_bytes(evidence)
     if limit is None:
         return None
-    least = evidence.saved(lambda events: delayed_purge(events, wait, limit, steps=True))
-    most = evidence.saved(lambda events: delayed_purge(events, wait, limit))
+    geometry = evidence.geometry
+    least = evidence.saved(
+        lambda events: delayed_purge(events, wait, limit, steps=True, geometry=geometry)
+    )
+    most = evidence.saved(lambda events: delayed_purge(events, wait, limit, geometry=geometry))
     if least is None or most is None or least < max(_WORTH * evidence.snapshot.now.empty, 1):
         return None
     return Finding(

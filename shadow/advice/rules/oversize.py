@@ -25,7 +25,9 @@ def oversize(evidence: Evidence) -> Finding | None:
         return None
     if evidence.snapshot.kernel.policy == "none":
         return None
-    saved = evidence.saved(lambda events: delayed_purge(events, decay * _NS_PER_MS))
+    saved = evidence.saved(
+        lambda events: delayed_purge(events, decay * _NS_PER_MS, geometry=evidence.geometry)
+    )
     if saved is None or saved < _WORTH * evidence.snapshot.now.empty or saved <= 0:
         return None
     return Finding(

@@ -4,7 +4,6 @@
 from shadow.advice.calls import dontneed_calls
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, exactly
-from shadow.geometry import SLOT
 
 __all__ = ("own_call",)
 
@@ -16,17 +15,18 @@ def own_call(evidence: Evidence) -> Finding | None:
     slots = evidence.slots
     if slots is None or not slots.whole or evidence.ended:
         return None
-    if evidence.snapshot.kernel.policy != "pt_reclaim":
+    if not evidence.kernel_frees:
         return None
     known = [] if evidence.redacted else slots.whole
-    calls = dontneed_calls([(slot, SLOT) for slot in known])
+    calls = dontneed_calls([(slot, evidence.geometry.slot) for slot in known])
     return Finding(
         rule="own_call",
         title="the process can free its empty PTE pages itself, at once",
         why=f"{len(slots.whole):,} empty slots lie in one private anonymous mapping each.",
         numbers={"whole": len(slots.whole), "split": slots.split, "other": slots.other},
         change=Change(
-            "From inside the process, call MADV_DONTNEED over each slot that maps nothing: 2 MiB, "
+            "From inside the process, call MADV_DONTNEED over each slot that maps nothing: "
+            f"{evidence.geometry.slot_text}, "
             "aligned, about 1 us each. This is for the maintainers of the allocator, because only "
             "the allocator knows which memory is free.",
             calls,

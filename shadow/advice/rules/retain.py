@@ -27,7 +27,8 @@ def retain(evidence: Evidence) -> Finding | None:
     empty = evidence.snapshot.now.empty  # including those that several mappings share
     if not _applies(evidence) or not empty:
         return None
-    baseline, future = evidence.baseline, evidence.under(munmap_for_purge)
+    baseline = evidence.baseline
+    future = evidence.under(lambda events: munmap_for_purge(events, evidence.geometry))
     limit, vmas = evidence.host.max_map_count, evidence.host.vmas
     effect: Effect | None = None
     numbers = {"empty": empty, "vmas": vmas}

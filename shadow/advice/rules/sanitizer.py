@@ -5,7 +5,6 @@ from math import floor
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding
-from shadow.geometry import PAGE
 from shadow.mapping_names import MappingKind
 from shadow.mappings import MappingUse
 
@@ -42,7 +41,8 @@ def sanitizer(evidence: Evidence) -> Finding | None:
     uses = [use for use in evidence.uses if _of_sanitizer(use)]
     shadow = [use for use in uses if use.kind == MappingKind.SANITIZER]
     taken, everything = sum(u.bytes for u in uses), sum(u.bytes for u in evidence.uses)
-    if not shadow or taken < max(evidence.enough(_MANY) * PAGE, _SHARE * everything):
+    page = evidence.geometry.page
+    if not shadow or taken < max(evidence.enough(_MANY) * page, _SHARE * everything):
         return None
     name = (shadow[0].name or "").split(" ", maxsplit=1)[0]
     upper = sum(use.pmd_pages + use.pud_pages for use in uses)
@@ -50,7 +50,7 @@ def sanitizer(evidence: Evidence) -> Finding | None:
         rule="sanitizer",
         title=f"most page tables serve {name}, a sanitizer, and not the program",
         why=f"Its shadow and its heap have {100 * taken / everything:.0f} % of all page tables: "
-        f"{taken >> 10:,} KiB, {upper * PAGE / 1024:,.0f} KiB of these in PMD and PUD pages, "
+        f"{taken >> 10:,} KiB, {upper * page / 1024:,.0f} KiB of these in PMD and PUD pages, "
         "because its regions lie far apart.",
         numbers={"bytes": taken, "all_bytes": everything, "upper_pages": round(upper, 3)},
         change=_CHANGES.get(name, Change(_NEVER)),

@@ -5,7 +5,6 @@ from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, after_a_restart
 from shadow.advice.huge_page_savings import huge_page_savings
 from shadow.advice.rules.guest_memory import guest_memory
-from shadow.geometry import PAGE
 from shadow.mapping_names import MappingKind, mapping_name
 from shadow.mappings import MappingUse
 
@@ -80,6 +79,7 @@ def shared_memory(evidence: Evidence) -> Finding | None:
     uses = _mapped_by_size(evidence)
     if not uses or guest_memory(evidence) is not None:  # guests have a rule of their own
         return None
+    geometry, size = evidence.geometry, evidence.geometry.slot_text
     pages, largest = sum(use.pte_pages for use in uses), uses[0]
     kib = sum(use.mapped_kib for use in uses)
     program = evidence.program
@@ -87,16 +87,17 @@ def shared_memory(evidence: Evidence) -> Finding | None:
     change = Change(setting.what, list(setting.how)) if setting else None
     return Finding(
         rule="shared_memory",
-        title="shared memory is mapped in 4 KiB pages, and each process pays for it again",
-        why=f"{pages:,.0f} PTE pages, {pages * PAGE / 1024:,.0f} KiB, map {kib >> 10:,} MiB that "
-        f"is or can be shared; most of them {mapping_name(largest.kind, largest.name)}.",
+        title=f"shared memory is mapped in {geometry.page_text} pages, and each process pays for "
+        "it again",
+        why=f"{pages:,.0f} PTE pages, {pages * geometry.page_kib:,.0f} KiB, map {kib >> 10:,} MiB "
+        f"that is or can be shared; most of them {mapping_name(largest.kind, largest.name)}.",
         numbers={"pte_pages": round(pages, 3), "mapped_kib": kib, "mappings": len(uses)},
         change=change or _CHANGES[MappingKind(largest.kind)],
         effect=_effect(uses),
         risks=[
-            "A huge page is 2 MiB resident, however little of it is used; reserved ones are lost "
+            f"A huge page is {size} resident, however little of it is used; reserved ones are lost "
             "to all other memory, and a program that does not get enough may not start.",
-            "A mapping without alignment to 2 MiB gets fewer transparent huge pages.",
+            f"A mapping without alignment to {size} gets fewer transparent huge pages.",
         ],
         verify="Restart with it, run the same load, then ptescope census: the mapping is hugetlb "
         "or has fewer PTE pages. HugePages_Free, ShmemPmdMapped in /proc/meminfo.",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Purges below 2 MiB on a kernel that frees whole slots only, by any allocator or program."""
+"""Purges smaller than slots on a kernel that frees whole slots only, by any allocator."""
 
 from shadow.advice.evidence import Evidence, Purges
 from shadow.advice.finding import Change, Effect, Finding, within_a_factor_of_two
@@ -20,12 +20,12 @@ def _stand_out(evidence: Evidence, purges: Purges) -> bool:
 
 def small_purges(evidence: Evidence) -> Finding | None:
     """Report this for allocators and programs without a specific rule."""
-    purges, now = evidence.purges, evidence.snapshot.now
+    purges, now, geometry = evidence.purges, evidence.snapshot.now, evidence.geometry
     if evidence.snapshot.kernel.policy != "pt_reclaim" or evidence.runs(*_OWN_RULES):
         return None
     if purges is None or purges.dontneed == 0 or now.empty == 0:
         return None
-    saved = evidence.saved(lambda events: delayed_purge(events, FOREVER))
+    saved = evidence.saved(lambda events: delayed_purge(events, FOREVER, geometry=geometry))
     effect: Effect | None = None
     if saved is None:
         if not _stand_out(evidence, purges):
@@ -39,8 +39,8 @@ def small_purges(evidence: Evidence) -> Finding | None:
     return Finding(
         rule="small_purges",
         title="MADV_DONTNEED in pieces smaller than slots leaves empty PTE pages",
-        why=f"{purges.covering:,} of {purges.dontneed:,} calls covered a slot of 2 MiB; the median "
-        f"call had {purges.median >> 10:,} KiB.",
+        why=f"{purges.covering:,} of {purges.dontneed:,} calls covered a slot of "
+        f"{geometry.slot_text}; the median call had {purges.median >> 10:,} KiB.",
         numbers={
             "dontneed": purges.dontneed,
             "covering": purges.covering,
@@ -49,8 +49,8 @@ def small_purges(evidence: Evidence) -> Finding | None:
         },
         change=Change(
             "Delay releases until the neighbours are free too, and release them in one call with "
-            "both ends on multiples of 2 MiB. An iovec of process_madvise does not help, because "
-            "the kernel applies the rule to each part separately.",
+            f"both ends on multiples of {geometry.slot_text}. An iovec of process_madvise does not "
+            "help, because the kernel applies the rule to each part separately.",
         ),
         effect=effect,
         risks=["Memory stays in RSS until its release."],

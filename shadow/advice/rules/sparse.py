@@ -4,8 +4,6 @@
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, at_most
 from shadow.advice.rules.sanitizer import sanitizer
-from shadow.geometry import ENTRIES
-from shadow.snapshot import SPARSE_BELOW
 
 __all__ = ("sparse",)
 
@@ -22,8 +20,10 @@ def sparse(evidence: Evidence) -> Finding | None:
         return None
     program = evidence.program
     setting = program.survivors if program else None
-    entries = sum(refs * pages for refs, pages in enumerate(now.occupancy[:SPARSE_BELOW]))
-    needed = -(-entries // ENTRIES)
+    geometry = evidence.geometry
+    scattered = now.occupancy[: geometry.sparse_below]
+    entries = sum(refs * pages for refs, pages in enumerate(scattered))
+    needed = -(-entries // geometry.entries)
     return Finding(
         rule="sparse",
         title="survivors are scattered: PTE pages with a few entries that no policy frees",

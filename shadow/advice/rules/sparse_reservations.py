@@ -6,9 +6,7 @@ from math import ceil
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding
 from shadow.advice.rules.sanitizer import sanitizer
-from shadow.geometry import ENTRIES
 from shadow.mapping_names import mapping_name
-from shadow.units import KIB_PER_PAGE
 
 __all__ = ("sparse_reservations",)
 
@@ -22,15 +20,16 @@ def sparse_reservations(evidence: Evidence) -> Finding | None:
     tables = upper + now.pte_pages + now.thp_deposits
     if upper < max(evidence.enough(_MANY), _SHARE * tables) or sanitizer(evidence) is not None:
         return None
-    pmd_needed = max(ceil((now.pte_pages + now.thp_deposits) / ENTRIES), 1)
-    needed = pmd_needed + ceil(pmd_needed / ENTRIES)
+    geometry = evidence.geometry
+    pmd_needed = max(ceil((now.pte_pages + now.thp_deposits) / geometry.entries), 1)
+    needed = pmd_needed + (ceil(pmd_needed / geometry.entries) if geometry.has_puds else 0)
     most = max(evidence.uses, key=lambda use: use.pmd_pages + use.pud_pages, default=None)
     where = f", most of them for {mapping_name(most.kind, most.name)}" if most else ""
     return Finding(
         rule="sparse_reservations",
         title="regions lie far apart: much of the page tables is in upper levels",
         why=f"{upper:,} of {tables:,} page tables are PMD and PUD pages, "
-        f"{upper * KIB_PER_PAGE:,} KiB{where}; {needed:,} would do.",
+        f"{upper * geometry.page >> 10:,} KiB{where}; {needed:,} would do.",
         numbers={
             "pmd_pages": now.pmd_pages,
             "pud_pages": now.pud_pages,
@@ -40,7 +39,8 @@ def sparse_reservations(evidence: Evidence) -> Finding | None:
         change=Change(
             "Put memory into fewer and larger regions: reserve one range and divide it, give mmap "
             "the end of the last region as its hint in place of a random address, and unmap "
-            "regions that are not used any more. Each region of its own 1 GiB costs a PMD page. "
+            "regions that are not used any more. Each region of its own "
+            f"{geometry.pmd_text} costs a PMD page. "
             "Runtimes for WebAssembly have a setting for what each memory reserves (wasmtime: "
             "Config::memory_reservation)."
         ),

@@ -14,14 +14,15 @@ def split_slots(evidence: Evidence) -> Finding | None:
     slots, now = evidence.slots, evidence.snapshot.now
     if slots is None or slots.split < max(evidence.enough(_MANY), _SHARE * now.empty):
         return None
+    size = evidence.geometry.slot_text
     return Finding(
         rule="split_slots",
         title="boundaries of mappings divide slots: no MADV_DONTNEED can free their PTE pages",
         why=f"{slots.split:,} of {now.empty:,} empty PTE pages lie under more than one mapping.",
         numbers={"split": slots.split, "empty": now.empty},
         change=Change(
-            "Align mappings to 2 MiB, and put guard pages beside, not inside, the 2 MiB that the "
-            "program purges together. Unmap unused stacks and arenas."
+            f"Align mappings to {size}, and put guard pages beside, not inside, the {size} that "
+            "the program purges together. Unmap unused stacks and arenas."
         ),
         effect=at_most(slots.split, "counted; how many a new layout frees is unknown"),
         risks=["The alignment takes more address space."],

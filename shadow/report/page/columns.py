@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.cells import Causes, Cells
-from shadow.geometry import SLOT
 from shadow.origins import call_name, is_sized, thread_name
 from shadow.units import NS
 
@@ -33,21 +32,22 @@ def packed(values: npt.NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode()
 
 
-def columns_of(every: Sequence[Cells], start_ns: int) -> dict[str, Any]:
+def columns_of(every: Sequence[Cells], start_ns: int, slot: int) -> dict[str, Any]:
     """The columns of the cells at some moments.
 
     Args:
         every: the cells of each moment.
         start_ns: the time from which times count, CLOCK_MONOTONIC.
+        slot: the size of a slot.
 
     Returns:
-        `slots`: the number of rows; `slot`: the difference of each slot number (address / 2 MiB)
+        `slots`: the number of rows; `slot`: the difference of each slot number (address / size)
         from the one before; `moments`: the indices of the moments that have states; `states`;
         `owner`, `owners`; and `made` and `emptied`, if origins are known.
     """
     slots = np.unique(np.concatenate([cells.slots for cells in every]))
     rows = [np.searchsorted(slots, cells.slots) for cells in every]
-    numbers = slots // SLOT
+    numbers = slots // slot
     owner, owners = _last_owners(every, rows, len(slots))
     chosen, states = _states(every, rows, len(slots))
     threads = every[-1].threads
@@ -72,7 +72,7 @@ def _states(
     """The moments whose states fit, and their states; the last moment always is one of them."""
     chosen = list(range(len(every)))
     while True:
-        table = np.zeros((len(chosen), count), "<u2")
+        table = np.zeros((len(chosen), count), "<u4")
         for line, moment in zip(table, chosen, strict=True):
             line[rows[moment]] = every[moment].states
         table[1:] -= table[:-1].copy()

@@ -83,7 +83,8 @@ class PageProcess:
 
 def process_data(process: PageProcess) -> dict[str, Any]:
     """The data of a process, as JSON."""
-    start_ns = process.snapshots[-1].window.start_ns
+    last = process.snapshots[-1]
+    start_ns, geometry = last.window.start_ns, last.kernel.geometry
     plain: dict[str, Any] = {
         "source": process.source,
         "host": process.host,
@@ -91,7 +92,7 @@ def process_data(process: PageProcess) -> dict[str, Any]:
         "redacted": process.redacted,
         "points": _points(process.points, start_ns) if process.points else None,
         "moments": _moments(process.snapshots, start_ns),
-        "cells": columns_of(process.cells, start_ns) if process.cells else None,
+        "cells": columns_of(process.cells, start_ns, geometry.slot) if process.cells else None,
         "stacks": process.stacks,
     }
     return valid(plain)

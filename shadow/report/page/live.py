@@ -22,7 +22,8 @@ def _weight(process: HostProcess) -> tuple[int, int]:
 def host_data(view: HostView) -> dict[str, Any]:
     """The host as JSON: its processes as in `top`, the most wasteful first."""
     ranked = sorted(view.processes, key=_weight, reverse=True)
-    followed = [process.snapshot.now for process in view.processes if process.snapshot]
+    snapshots = [process.snapshot for process in view.processes if process.snapshot]
+    followed = [snapshot.now for snapshot in snapshots]
     plain = {
         "time_ns": view.time_ns,
         "hostname": view.hostname,
@@ -33,6 +34,7 @@ def host_data(view: HostView) -> dict[str, Any]:
         "processes": [_row(process) for process in ranked[:_MOST]],
         "left_out": max(len(ranked) - _MOST, 0),
         "followed": len(followed),
+        "page_size": snapshots[0].kernel.page_size if snapshots else None,
         "pte_pages": sum(now.pte_pages for now in followed),
         "empty": sum(now.empty for now in followed),
         "vm_pte_kib": sum(process.vm_pte_kib for process in view.processes),

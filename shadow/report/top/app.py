@@ -20,7 +20,6 @@ from shadow.plural import counted
 from shadow.report.format import size
 from shadow.report.top.detail import detail
 from shadow.report.top.rows import COLUMNS, ORDERS, by_name, cells, group_cells, matches
-from shadow.units import KIB_PER_PAGE
 
 __all__ = ("TopApp",)
 
@@ -33,14 +32,14 @@ Look = Callable[[int | None], HostView]
 def summary(view: HostView, order: str, *, paused: bool) -> str:
     """The lines above the table."""
     followed = [p.snapshot for p in view.processes if p.snapshot]
-    pages = sum(snapshot.now.pte_pages for snapshot in followed)
-    empty = sum(snapshot.now.empty for snapshot in followed)
+    pages = sum(each.now.pte_pages * each.kernel.page_size for each in followed)
+    empty = sum(each.now.empty * each.kernel.page_size for each in followed)
     kib = sum(process.vm_pte_kib for process in view.processes)
     lines = [
         f"{view.hostname}  {view.release}, policy {view.policy}   "
         f"{counted(len(view.processes), 'process')}, {len(followed)} followed   sorted by {order}"
         f"{'   PAUSED' if paused else ''}",
-        f"VmPTE {size(kib // KIB_PER_PAGE)}   PTE pages {size(pages)}, empty {size(empty)}   "
+        f"VmPTE {size(kib << 10)}   PTE pages {size(pages)}, empty {size(empty)}   "
         f"lost {view.cost.lost:,}   own memory {view.cost.memory_bytes >> 20} MiB",
     ]
     return "\n".join(lines + view.notes)

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 
 from shadow.escape import reporter
-from shadow.geometry import SLOT
+from shadow.geometry import Geometry
 from shadow.host_view import HostProcess
 from shadow.report.format import occupancy_lines, origin_lines, share, size
 from shadow.report.mappings import mapping_lines
@@ -15,9 +15,8 @@ __all__ = ("detail", "slot_map", "sparkline")
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ".:-=+*#%@"
-"""Characters from few entries to all 512."""
+"""Characters from few entries to all."""
 _EMPTY = "o"
-_FULL = 512
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -28,28 +27,29 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_BARS[min(int(value / most * len(_BARS)), len(_BARS) - 1)] for value in values)
 
 
-def _sign(entries: int) -> str:
+def _sign(entries: int, full: int) -> str:
     if entries == 0:
         return _EMPTY
-    return _SHADES[min(entries * len(_SHADES) // (_FULL + 1), len(_SHADES) - 1)]
+    return _SHADES[min(entries * len(_SHADES) // (full + 1), len(_SHADES) - 1)]
 
 
-def slot_map(slots: Mapping[int, int], width: int) -> list[str]:
+def slot_map(slots: Mapping[int, int], width: int, geometry: Geometry) -> list[str]:
     """PTE pages by address, one character each; addresses without PTE pages are left out.
 
     Args:
         slots: the number of entries of each PTE page, by the first address of its slot.
         width: the number of characters in a line.
+        geometry: the shape of the page tables.
     """
     lines: list[str] = []
-    row, first, previous = "", 0, -SLOT
+    row, first, previous = "", 0, -geometry.slot
     for address in sorted(slots):
-        if row and (address != previous + SLOT or len(row) == width):
+        if row and (address != previous + geometry.slot or len(row) == width):
             lines.append(f"  {first:#014x}  {row}")
             row = ""
         if not row:
             first = address
-        row += _sign(slots[address])
+        row += _sign(slots[address], geometry.entries)
         previous = address
     return [*lines, f"  {first:#014x}  {row}"] if row else lines
 
@@ -66,7 +66,7 @@ def _audited(audit: Audit) -> str:
 
 
 _POLICIES = TextTable(
-    left("  policy", 14),
+    left("  policy", 16),
     right("PTE pages", 10),
     right("empty", 8),
     right("freed", 8),
@@ -106,10 +106,10 @@ def detail(
             [*head, "", "  ptescope does not follow this process; it only reads its VmPTE, "
              f"{process.vm_pte_kib:,} kB."]
         )  # fmt: skip
-    now = snapshot.now
+    now, geometry = snapshot.now, snapshot.kernel.geometry
     lines = head + origin_lines(snapshot.process, snapshot.kernel)
     lines += [
-        f"  PTE pages     {now.pte_pages:,}, {size(now.pte_pages)}; "
+        f"  PTE pages     {now.pte_pages:,}, {size(now.pte_pages * snapshot.kernel.page_size)}; "
         f"{now.empty:,} empty, {share(now.empty, now.pte_pages)}",
         f"  events        {sparkline(events)}  {process.events_per_second:,.0f} per second",
         f"  lost          {snapshot.window.lost:,}",
@@ -119,7 +119,8 @@ def detail(
         *mapping_lines(snapshot.mappings, named=snapshot.mappings_named),
         *occupancy_lines(now.occupancy),
         "",
-        f"  slots of 2 MiB: {_EMPTY} empty, {_SHADES[0]} few entries ... {_SHADES[-1]} full",
+        f"  slots of {geometry.slot_text}: {_EMPTY} empty, {_SHADES[0]} few entries ... "
+        f"{_SHADES[-1]} full",
     ]
-    lines += slot_map(slots, max(width - 20, 16))
+    lines += slot_map(slots, max(width - 20, 16), geometry)
     return "\n".join(lines)

@@ -7,15 +7,15 @@ from fnmatch import fnmatch
 from shadow.escape import reporter
 from shadow.family import grouped
 from shadow.host_view import HostProcess
+from shadow.policy import POLICIES, Policy
 from shadow.report.format import share, size
 from shadow.snapshot import Snapshot
-from shadow.units import KIB_PER_PAGE
 
 __all__ = ("COLUMNS", "ORDERS", "by_name", "cells", "group_cells", "matches")
 
 COLUMNS = (
     "pid", "name", "VmPTE", "empty", "of all", "lazyfree", "grows/min", "events/s",
-    "saved by pt_reclaim", "by pte_ref", "watched", "allocator", "cgroup",
+    "saved by pt_reclaim", "by dontneed_zero", "by pte_ref", "watched", "allocator", "cgroup",
 )  # fmt: skip
 
 ORDERS: dict[str, Callable[[HostProcess], float]] = {
@@ -27,11 +27,23 @@ ORDERS: dict[str, Callable[[HostProcess], float]] = {
 """Sort keys, largest first. Processes that are not followed come last, except by size."""
 
 _UNKNOWN = "-"
+_SAVING = tuple(policy.label for policy in POLICIES[1:])
 
 
-def _pages_saved(snapshot: Snapshot, policy: str) -> int:
-    """PTE pages that exist now under `none` but not under this policy."""
-    return snapshot.policies["none"].pte_pages - snapshot.policies[policy].pte_pages
+def _saved(snapshot: Snapshot, policy: str) -> int:
+    """Bytes of the PTE pages that exist now under `none` but not under this policy."""
+    fewer = snapshot.policies[Policy.NONE.label].pte_pages - snapshot.policies[policy].pte_pages
+    return fewer * snapshot.kernel.page_size
+
+
+def _empty(snapshot: Snapshot) -> int:
+    """Bytes of empty PTE pages."""
+    return snapshot.now.empty * snapshot.kernel.page_size
+
+
+def _lazy(snapshot: Snapshot) -> int:
+    """Bytes of PTE pages with lazyfree entries only."""
+    return (snapshot.now.lazyfree_only or 0) * snapshot.kernel.page_size
 
 
 def _watched(process: HostProcess) -> str:
@@ -46,20 +58,19 @@ def cells(process: HostProcess) -> tuple[str, ...]:
     name = process.comm
     if process.namespace_pid != process.pid:
         name += f" [{process.namespace_pid}]"
-    begin = (str(process.pid), name, size(process.vm_pte_kib // KIB_PER_PAGE))
+    begin = (str(process.pid), name, size(process.vm_pte_kib << 10))
     if process.snapshot is None:
         unknown = (_UNKNOWN,) * (len(COLUMNS) - len(begin) - 2)
         return (*begin, *unknown[:-1], _watched(process), _UNKNOWN, process.cgroup)
     now, allocator = process.snapshot.now, process.snapshot.process.allocator
     return (
         *begin,
-        size(now.empty),
+        size(_empty(process.snapshot)),
         share(now.empty, now.pte_pages),
-        size(now.lazyfree_only or 0),
+        size(_lazy(process.snapshot)),
         f"{process.pte_pages_per_second * 60:+,.0f}",
         f"{process.events_per_second:,.0f}",
-        size(_pages_saved(process.snapshot, "pt_reclaim")),
-        size(_pages_saved(process.snapshot, "pte_ref")),
+        *(size(_saved(process.snapshot, policy)) for policy in _SAVING),
         _watched(process),
         allocator.name if allocator else _UNKNOWN,
         process.cgroup,
@@ -76,7 +87,7 @@ def group_cells(name: str, members: list[HostProcess]) -> tuple[str, ...]:
     """The row of all processes with one name: their number and sums."""
     followed = [process.snapshot for process in members if process.snapshot]
     kib = sum(process.vm_pte_kib for process in members)
-    begin = (f"{len(members)} x", name, size(kib // KIB_PER_PAGE))
+    begin = (f"{len(members)} x", name, size(kib << 10))
     watched = f"{len(followed)} of {len(members)}"
     if not followed:
         unknown = (_UNKNOWN,) * (len(COLUMNS) - len(begin) - 3)
@@ -85,13 +96,12 @@ def group_cells(name: str, members: list[HostProcess]) -> tuple[str, ...]:
     empty, pages = sum(now.empty for now in nows), sum(now.pte_pages for now in nows)
     return (
         *begin,
-        size(empty),
+        size(sum(map(_empty, followed))),
         share(empty, pages),
-        size(sum(now.lazyfree_only or 0 for now in nows)),
+        size(sum(map(_lazy, followed))),
         f"{sum(process.pte_pages_per_second for process in members) * 60:+,.0f}",
         f"{sum(process.events_per_second for process in members):,.0f}",
-        size(sum(_pages_saved(snapshot, "pt_reclaim") for snapshot in followed)),
-        size(sum(_pages_saved(snapshot, "pte_ref") for snapshot in followed)),
+        *(size(sum(_saved(each, policy) for each in followed)) for policy in _SAVING),
         watched,
         _UNKNOWN,
         _UNKNOWN,

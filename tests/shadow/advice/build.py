@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from shadow.advice import Evidence, HostFacts, Slots
 from shadow.events import EVENT
-from shadow.geometry import SLOT
 from shadow.policy import Policy
 from shadow.records import Facts
 from shadow.snapshot import Allocator, AllocatorOption, Kernel, Process
@@ -17,6 +16,7 @@ from shadow.table.table import Table
 from shadow.take_snapshot import take_snapshot
 from shadow.whatif import Future
 from tests.shadow.build import BASE, EventScript
+from tests.x86_64 import SLOT
 
 __all__ = ("evidence", "jemalloc", "pieces", "slots", "with_now")
 

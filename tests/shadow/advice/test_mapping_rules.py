@@ -14,6 +14,7 @@ from shadow.advice.family import FamilyAdvice, JudgedProcess, advise_family
 from shadow.advice.huge_page_savings import huge_page_savings
 from shadow.advice.programs import program_of
 from shadow.advice.rules import RULES
+from shadow.geometry import X86_64
 from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
@@ -85,6 +86,7 @@ def test_what_huge_pages_save_is_bounded_by_what_a_mapping_is_charged(
         bits[row, touched[slot]] = 1
     nothing = np.array([], np.int64)
     tables = Tables(
+        geometry=X86_64,
         slots=np.array(sorted(touched), np.int64),
         present=np.packbits(bits, axis=1, bitorder="little").view(np.uint64).reshape(-1, 8),
         leaves=nothing,
@@ -92,7 +94,7 @@ def test_what_huge_pages_save_is_bounded_by_what_a_mapping_is_charged(
         pmd_bases=nothing,
         pud_bases=nothing,
     )
-    uses = mapping_uses(vmas, owners_of(vmas, names, 0), tables, sparse_below=32)
+    uses = mapping_uses(vmas, owners_of(vmas, names, 0), tables)
     (use,) = (use for use in uses if use.inode == 2)
     whole = sum(first <= slot and slot + SLOT <= end for slot in touched)
     some = sum(
@@ -153,10 +155,10 @@ def test_empty_slots_of_shared_mappings_are_told_from_private_and_locked_ones() 
         {1: FileName(MappingKind.MEMFD, "m"), 2: FileName(MappingKind.DEVICE, "/dev/x")}
     )
     empty = [BASE + number * SLOT for number in range(13)]
-    found = classify_slots(empty, vmas, "madvise", names)
+    found = classify_slots(empty, vmas, "madvise", X86_64, names)
     assert found.shared == [BASE, BASE + SLOT, BASE + 8 * SLOT]
-    assert classify_slots(empty, vmas, "madvise").shared == []
-    assert classify_slots([], vmas[:0], "madvise", names).shared == []
+    assert classify_slots(empty, vmas, "madvise", X86_64).shared == []
+    assert classify_slots([], vmas[:0], "madvise", X86_64, names).shared == []
 
 
 def test_shared_emptied_joins_slots_and_names_no_race() -> None:

@@ -3,7 +3,6 @@
 
 import pytest
 
-from shadow.geometry import ENTRIES
 from shadow.pte_ref import (
     LEAF,
     Entry,
@@ -23,6 +22,7 @@ from shadow.pte_ref import (
     track_pte_set,
     try_to_free_user_pte,
 )
+from tests.x86_64 import ENTRIES
 
 _SLOT = 0
 

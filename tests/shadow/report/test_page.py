@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.shadow.trace.traces import END_NS, followed
 from tools.page_libraries import FOLDER, altered, libraries
 
 _SLOT = 2 << 20
+_STATIC = Path(columns.__file__).parent / "static"
 
 
 def _unpacked(text: str, kind: str) -> np.ndarray[Any, Any]:
@@ -55,7 +57,7 @@ def _cells(entries: dict[int, int], time: int = 0) -> Cells:
     )
     return Cells(
         slots=slots * _SLOT,
-        states=np.array(states, np.uint16),
+        states=np.array(states, np.uint32),
         owner=slots % 2,
         owners=["even", "odd"],
         made=causes,
@@ -65,13 +67,13 @@ def _cells(entries: dict[int, int], time: int = 0) -> Cells:
 
 
 def _states(data: dict[str, Any]) -> list[list[int]]:
-    table = _unpacked(data["states"], "<u2").reshape(len(data["moments"]), data["slots"])
-    return (table.cumsum(axis=0, dtype=np.uint16) & ((1 << ENTRY_BITS) - 1)).tolist()  # type: ignore[no-any-return]
+    table = _unpacked(data["states"], "<u4").reshape(len(data["moments"]), data["slots"])
+    return (table.cumsum(axis=0, dtype=np.uint32) & ((1 << ENTRY_BITS) - 1)).tolist()  # type: ignore[no-any-return]
 
 
 def test_cells_of_all_moments_are_read_back() -> None:
     moments = [_cells({1: 5, 9: 512}), _cells({1: 0}), _cells({1: 7, 4: 3}, time=2_500_000_000)]
-    data = columns_of(moments, start_ns=500_000_000)
+    data = columns_of(moments, start_ns=500_000_000, slot=_SLOT)
     assert _unpacked(data["slot"], "<f8").cumsum().tolist() == [1, 4, 9]
     assert _states(data) == [[5, 0, 512], [0, 0, 0], [7, 3, 0]]
     names = [data["owners"][owner] for owner in _unpacked(data["owner"], "<i4").tolist()]
@@ -85,24 +87,41 @@ def test_moments_that_do_not_fit_are_left_out_but_never_the_last(
 ) -> None:
     rng = np.random.default_rng(1)
     moments = [_cells(dict(enumerate(rng.integers(0, 513, 500).tolist()))) for _ in range(40)]
-    whole = columns_of(moments, start_ns=0)
+    whole = columns_of(moments, start_ns=0, slot=_SLOT)
     assert whole["moments"] == list(range(40))
     monkeypatch.setattr(columns, "_MOST_BYTES", 8000)
-    part = columns_of(moments, start_ns=0)
+    part = columns_of(moments, start_ns=0, slot=_SLOT)
     assert part["moments"][-1] == 39
     assert 1 < len(part["moments"]) < 40
     assert len(part["states"]) <= 8000
     everything = _states(whole)
     assert _states(part) == [everything[moment] for moment in part["moments"]]
     monkeypatch.setattr(columns, "_MOST_BYTES", 10)
-    assert columns_of(moments, start_ns=0)["moments"] == [39]
+    assert columns_of(moments, start_ns=0, slot=_SLOT)["moments"] == [39]
 
 
 def test_the_states_have_the_policies_in_order() -> None:
-    assert [policy.value for policy in POLICIES] == [0, 1, 2]
-    cells = replace(_cells({1: 5}), states=np.array([5 | 1 << ENTRY_BITS + 2], np.uint16))
+    script = (_STATIC / "js" / "cells.js").read_text()
+    listed = re.search(r"POLICIES = \[(.*)\]", script)
+    assert listed
+    assert [f'"{policy.label}"' for policy in POLICIES] == listed[1].split(", ")
+    assert [policy.value for policy in POLICIES] == list(range(len(POLICIES)))
+    cells = replace(
+        _cells({1: 5}), states=np.array([5 | 1 << ENTRY_BITS + Policy.PTE_REF], np.uint32)
+    )
     assert cells.entries_by_slot(Policy.PTE_REF) == {_SLOT: 5}
     assert cells.entries_by_slot(Policy.NONE) == {}
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.label)
+def test_each_policy_has_a_meaning_a_line_and_a_colour(policy: Policy) -> None:
+    meanings = (_STATIC / "js" / "policies.js").read_text()
+    assert re.search(rf'^  {policy.label}: "', meanings, re.MULTILINE)
+    dashes = re.search(r"DASHES = {(.*?)};", (_STATIC / "js" / "timechart.js").read_text())
+    assert dashes
+    assert f" {policy.label}: [" in dashes[1]
+    colours = (_STATIC / "css" / "1-colours.css").read_text()
+    assert f"--policy-{policy.label.replace('_', '-')}: light-dark(" in colours
 
 
 def _page() -> str:

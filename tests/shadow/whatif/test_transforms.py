@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import PAGE, SLOT
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
 from shadow.table.state import VMA, VmaFlag
@@ -22,6 +21,7 @@ from shadow.whatif import (
     simulate,
     unchanged,
 )
+from tests.x86_64 import PAGE, SLOT
 
 _BASE = 64 * SLOT
 _SLOTS = 3

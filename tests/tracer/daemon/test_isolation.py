@@ -17,6 +17,7 @@ import pytest
 
 from shadow.errors import UnsupportedHostError
 from shadow.events import EVENT, EventBatch
+from shadow.geometry import X86_64
 from shadow.policy import Policy
 from shadow.table.page_set import Pages
 from tracer.daemon import host as hosts
@@ -26,7 +27,9 @@ from tracer.daemon.limits import Limits
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
 
-_KERNEL = KernelFacts("6.18.0", Policy.PT_RECLAIM, 4, "never", {"always": (), "madvise": ()}, 65530)
+_KERNEL = KernelFacts(
+    "6.18.0", Policy.PT_RECLAIM, X86_64, "never", {"always": (), "madvise": ()}, 65530
+)
 _NONE = np.empty(0, EVENT)
 
 

@@ -11,24 +11,6 @@
 #define MREMAP_FIXED 2
 #define KNOWN_MAP_FLAGS (MAP_FLAGS_MASK & ~IGNORED_MAP_FLAGS)
 
-struct call {
-    u64 id, a, b, c, d, e, f;
-};
-
-#define X32_CALL 0x40000000  // __X32_SYSCALL_BIT; the kernel function is the same
-
-static __always_inline void read_call(struct call *call, u64 user) {
-    struct pt_regs regs;
-    bpf_probe_read_kernel(&regs, sizeof(regs), (void *)user);
-    call->id = regs.orig_rax & ~(u64)X32_CALL;
-    call->a = regs.rdi;
-    call->b = regs.rsi;
-    call->c = regs.rdx;
-    call->d = regs.r10;
-    call->e = regs.r8;
-    call->f = regs.r9;
-}
-
 // A call over a range with holes fails after part of its work: madvise skips holes (ENOMEM) but
 // stops at a VMA that refuses the advice (EINVAL); mprotect and mlock stop at the first hole
 // (ENOMEM). Sources: mm/madvise.c, madvise_walk_vmas; mm/mprotect.c; mm/mlock.c.
@@ -37,7 +19,7 @@ static __always_inline bool zapped(long result) {
 }
 
 static __always_inline u16 kind_of_advice(u64 start, u32 advice, long result) {
-    if (start & 4095)
+    if (start & (PAGE - 1))
         return NO_EVENT;
     if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED)
         return zapped(result) ? KIND_DONTNEED : KIND_DOUBT;
@@ -129,7 +111,7 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
         }
     } else if (id == __NR_mlock || id == __NR_mlock2 || id == __NR_munlock) {
         e->kind = id == __NR_munlock ? KIND_OF_MUNLOCK : KIND_OF_MLOCK;
-        e->address = call->a & ~4095ULL;
+        e->address = call->a & -PAGE;
         e->length = page_up(call->a + call->b) - e->address;
         e->aux = (id == __NR_mlock2 ? call->c : 0) | (failed ? PARTLY : 0);
     } else if (failed) {
@@ -210,7 +192,7 @@ static __always_inline int process_madvise_ends(u64 user, long result) {
     return process_madvise_ends_with(MAYBE, user, result);
 }
 
-// __x64_sys_*(struct pt_regs *regs)
+// The function of a system call: (struct pt_regs *regs)
 int call_fentry(u64 *ctx) { return begins(ctx[0]); }
 
 int call_fexit(u64 *ctx) { return ends(ctx[0], ctx[1]); }
@@ -241,11 +223,11 @@ static __always_inline bool call_was_kept(void) {
 }
 
 int call_kretprobe(struct pt_regs *ctx) {
-    return call_was_kept() ? ends(user_regs(), ctx->rax) : 0;
+    return call_was_kept() ? ends(user_regs(), RESULT(ctx)) : 0;
 }
 
 int process_madvise_kretprobe(struct pt_regs *ctx) {
-    return call_was_kept() ? process_madvise_ends(user_regs(), ctx->rax) : 0;
+    return call_was_kept() ? process_madvise_ends(user_regs(), RESULT(ctx)) : 0;
 }
 
 // syscalls:sys_enter_* and sys_exit_*: only the selected calls come here. A program that returns 0
@@ -276,7 +258,7 @@ int process_madvise_end_tracepoint(struct call_end *ctx) {
 // The functions for every method to trace a call.
 #define METHODS_OF(stem, handler)                                                               \
     int stem##_fexit(u64 *ctx) { return handler(ctx[0], ctx[1]); }                              \
-    int stem##_kretprobe(struct pt_regs *ctx) { return handler(user_regs(), ctx->rax); }        \
+    int stem##_kretprobe(struct pt_regs *ctx) { return handler(user_regs(), RESULT(ctx)); }        \
     int stem##_end_tracepoint(struct call_end *ctx) {                                           \
         handler(user_regs(), ctx->result);                                                      \
         return LEAVE_IT_TO_OTHERS;                                                              \
@@ -295,7 +277,7 @@ static __always_inline bool is_wanted(u32 id, u32 as) {
 
 // (struct pt_regs *regs, long id)
 int call_begin_raw(struct bpf_raw_tracepoint_args *ctx) {
-    u64 id = ctx->args[1] & ~(u64)X32_CALL;
+    u64 id = PLAIN_CALL(ctx->args[1]);
     if ((id != __NR_munmap && id != __NR_mremap) || in_compat_call())
         return 0;
     return is_wanted(id, USUAL) ? begins(ctx->args[0]) : 0;
@@ -303,10 +285,7 @@ int call_begin_raw(struct bpf_raw_tracepoint_args *ctx) {
 
 // (struct pt_regs *regs, long result)
 int call_end_raw(struct bpf_raw_tracepoint_args *ctx) {
-    struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
-    u64 id = 0;
-    bpf_probe_read_kernel(&id, sizeof(id), &regs->orig_rax);
-    id &= ~(u64)X32_CALL;
+    u64 id = call_number(ctx->args[0]);
     if (!is_wanted(id, USUAL) || in_compat_call())
         return 0;
     // Without a stack: in one program with all other calls, that is too much for 6.1.

@@ -57,8 +57,8 @@ static __always_inline int file_call_ends(u64 user, long result) {
         if (!(call.b & (hole | shifts)))
             return 0;
         // A partly removed page stays mapped; the kernel writes zeroes to the removed part.
-        first = call.b & hole ? page_up(call.c) : call.c & ~4095ULL;
-        end = call.b & hole ? (call.c + call.d) & ~4095ULL : end;
+        first = call.b & hole ? page_up(call.c) : call.c & -PAGE;
+        end = call.b & hole ? (call.c + call.d) & -PAGE : end;
         how = call.b & hole ? FILE_HOLE : FILE_TRUNCATED;
     } else if (call.id == __NR_copy_file_range) {
         fd = call.c;

@@ -2,9 +2,10 @@
 // Page faults: at their beginning (tracepoints), or at their end, with their outcome.
 
 #define KERNEL_FAULT (1U << 31)
-#define X86_PF_WRITE 2
-#define X86_PF_USER 4
-#define X86_PF_INSTR 16
+// The error of a fault, as on x86: see Kind.FAULT in shadow/events.py.
+#define ERROR_WRITE 2
+#define ERROR_USER 4
+#define ERROR_EXEC 16
 // enum fault_flag and enum vm_fault_reason, include/linux/mm_types.h.
 #define FAULT_FLAG_WRITE 0x1
 #define FAULT_FLAG_USER 0x40
@@ -27,6 +28,10 @@ int fault_user_raw(struct bpf_raw_tracepoint_args *ctx) {
 int fault_kernel_raw(struct bpf_raw_tracepoint_args *ctx) {
     return on_fault(current_target(), ctx->args[0], ctx->args[2], KERNEL_FAULT);
 }
+
+// PERF_COUNT_SW_PAGE_FAULTS, where nothing else shows faults. It does not say what the thread
+// wanted, so the fault counts as a read.
+int fault_software(struct perf_fault *ctx) { return on_fault(current_target(), ctx->address, 0, 0); }
 
 // The beginning of a fault, for back ends that make its event at its end.
 int fault_begins_raw(struct bpf_raw_tracepoint_args *ctx) {
@@ -61,14 +66,14 @@ static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 re
         return 0;
     u32 error = 0;
     if (flags & FAULT_FLAG_WRITE)
-        error |= X86_PF_WRITE;
+        error |= ERROR_WRITE;
     if (flags & FAULT_FLAG_INSTRUCTION)
-        error |= X86_PF_INSTR;
+        error |= ERROR_EXEC;
     bool user = flags & FAULT_FLAG_USER;
     struct target *target = faulting(vma, flags);
     if (target && address < USER_LIMIT)
         emit_with(wish_at_end_of_fault(address), target, KIND_FAULT, address, 0,
-                  user ? error | X86_PF_USER : error | KERNEL_FAULT);
+                  user ? error | ERROR_USER : error | KERNEL_FAULT);
     return 0;
 }
 
@@ -77,13 +82,14 @@ static __always_inline int on_fault_done(u64 vma, u64 address, u64 flags, u64 re
 int fault_fexit(u64 *ctx) { return on_fault_done(ctx[0], ctx[1], ctx[2], ctx[3], (u32)ctx[4]); }
 
 int fault_kprobe(struct pt_regs *ctx) {
-    struct target *target = faulting(ctx->rdi, ctx->rdx);
-    keep(target, A_FAULT, (struct given){ctx->rsi, ctx->rdx, ctx->rcx, ctx->rdi});
+    struct target *target = faulting(ARGUMENT_1(ctx), ARGUMENT_3(ctx));
+    keep(target, A_FAULT, (struct given){ARGUMENT_2(ctx), ARGUMENT_3(ctx), ARGUMENT_4(ctx),
+                                         ARGUMENT_1(ctx)});
     return 0;
 }
 
 int fault_kretprobe(struct pt_regs *ctx) {
     struct given was;
     bool kept = take_back(A_FAULT, &was);
-    return kept ? on_fault_done(was.d, was.a, was.b, was.c, (u32)ctx->rax) : 0;
+    return kept ? on_fault_done(was.d, was.a, was.b, was.c, (u32)RESULT(ctx)) : 0;
 }

@@ -92,11 +92,11 @@ static __always_inline void read_rare(struct event *e, struct call *call, long r
     } else if (id == __NR_shmat || id == __NR_map_shadow_stack) {
         e->aux = DOUBT_ATTACHED;
         e->address = result;
-        e->length = 4096;
+        e->length = PAGE;
     } else if (id == __NR_io_setup) {
         bpf_probe_read_user(&e->address, sizeof(e->address), (void *)call->b);
         e->aux = DOUBT_ATTACHED;
-        e->length = 4096;
+        e->length = PAGE;
     } else if (id == __NR_remap_file_pages) {
         e->aux = DOUBT_CALL;
     }  // set_mempolicy_home_node
@@ -125,7 +125,7 @@ static __always_inline void fill_vectors(struct target *target, u64 vectors, u64
             return;
         if (bpf_probe_read_user(&range, sizeof(range), (void *)(vectors + i * sizeof(range))))
             break;
-        u64 first = range.start & ~4095ULL;
+        u64 first = range.start & -PAGE;
         submit(target, tid, KIND_FILL, first, page_up(range.start + range.length) - first, why,
                RESERVE_TRIES_IN_LOOP);
     }

@@ -10,8 +10,7 @@ enum stack_wish { NO_STACK, MAYBE, SURELY };
 #ifdef WITH_STACKS
 
 #define STACK_BYTES 8192
-#define STACK_PAGE 4096
-#define USER_CODE_64 0x33  // __USER_CS; 32-bit code has another segment, and kernel threads none
+#define STACK_PAGE 4096  // the smallest page of any host
 #define KINDS_WITH_STACK                                                                          \
     (1U << KIND_DONTNEED | 1U << KIND_FREE | 1U << KIND_UNMAP | 1U << KIND_TRUNCATE |             \
      1U << KIND_MAP | 1U << KIND_PROTECT | 1U << KIND_REMAP_TO | 1U << KIND_BRK |                 \
@@ -113,7 +112,7 @@ static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind
     struct stack_counts *counts = stack_counts.lookup_or_try_init(&owner, &none);
     struct stack_settings *settings = stack_settings.lookup(&zero);
     if (!counts || !settings || !settings->all.interval ||
-        (u16)field(user, __builtin_offsetof(struct pt_regs, cs)) != USER_CODE_64)
+        !runs_64_bit_code(user))
         return;
     __sync_fetch_and_add(&counts->seen, 1);
     __sync_fetch_and_add(&counts->sure, wish == SURELY);
@@ -125,7 +124,7 @@ static __always_inline void take_stack(u32 owner, enum stack_wish wish, u32 kind
         take_turn(&settings->maybe, time);
     }
     take_turn(&settings->all, time);
-    u64 from = field(user, __builtin_offsetof(struct pt_regs, rsp));
+    u64 from = stack_pointer(user);
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     u32 *code = code_changes.lookup(&tgid);
     u64 *counted = &counts->lost;
@@ -155,12 +154,9 @@ static __always_inline bool has_stack(u16 kind, u32 aux) {
     return kind < 32 && KINDS_WITH_STACK >> kind & 1;
 }
 
-#define ENTRY_PRESENT 1
-#define ENTRY_LEAF 0x80
-#define ENTRY_ADDRESS 0x000ffffffffff000ULL
-#define ENTRY_BITS 9
-#define ENTRIES 512
-#define PMD_SHIFT 21
+#define ENTRIES (1 << ENTRY_BITS)
+// The entries of larger PTE pages are too many for a program to look at.
+#define LOOKED_AT (ENTRIES > 512 ? 1 : ENTRIES)
 // What `pte_page_at` finds instead of a PTE page.
 #define NOTHING 0
 #define SOMETHING_ELSE 1
@@ -169,7 +165,7 @@ static __always_inline bool has_stack(u16 kind, u32 aux) {
 // Values pass through here so that the verifier forgets what it knows about them: it would follow
 // the rest of a program once for each kind of event and each result of a walk.
 struct stack_scratch {
-    u64 entries[ENTRIES];
+    u64 entries[LOOKED_AT];
     u64 page;
     u64 address;
     u64 length;
@@ -199,13 +195,12 @@ static __always_inline u64 pte_page_at(struct stack_scratch *s, u64 address) {
     if (settings && settings->direct_map) {
         u64 table = field(current_mm(), MM_PGD);
         for (int level = LEVELS - 1; level > 0; level--) {
-            u64 index = address >> (PMD_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
+            u64 index = address >> (SLOT_SHIFT + ENTRY_BITS * (level - 1)) & (ENTRIES - 1);
             u64 entry = field(table, index * sizeof(u64));
             s->page = level > 1 || !entry ? NOTHING : SOMETHING_ELSE;
-            if (!(entry & ENTRY_PRESENT))
-                break;
-            s->page = SOMETHING_ELSE;
-            if (entry & ENTRY_LEAF)
+            if (entry_is_leaf(entry))
+                s->page = SOMETHING_ELSE;
+            if (!entry_is_table(entry))
                 break;
             table = settings->direct_map + (entry & ENTRY_ADDRESS);
             s->page = table;
@@ -226,7 +221,7 @@ static __always_inline enum stack_wish wish_of_fault(u64 address) {
 static __always_inline bool is_empty(struct stack_scratch *s) {
     u64 any = 0;
 #pragma unroll
-    for (u32 i = 0; i < ENTRIES; i++) {
+    for (u32 i = 0; i < LOOKED_AT; i++) {
         any |= s->entries[i];
         asm volatile("" : "+r"(any) : : "memory");  // else clang loads all before it uses any
     }
@@ -235,7 +230,7 @@ static __always_inline bool is_empty(struct stack_scratch *s) {
 
 static __always_inline void look_for_empty_page(struct stack_scratch *s, u64 address) {
     u64 page = pte_page_at(s, address);
-    if (page > UNKNOWN && !bpf_probe_read_kernel(s->entries, sizeof(s->entries), (void *)page) &&
+    if (LOOKED_AT == ENTRIES && page > UNKNOWN && !bpf_probe_read_kernel(s->entries, sizeof(s->entries), (void *)page) &&
         is_empty(s))
         s->wish = SURELY;
     FORGET();
@@ -283,7 +278,7 @@ static __always_inline enum stack_wish wish_at_end_of_fault(u64 address) {
     u64 *begun = making.lookup(&tid);
     if (!begun)
         return NO_STACK;
-    bool same = *begun >> PMD_SHIFT == address >> PMD_SHIFT;
+    bool same = *begun >> SLOT_SHIFT == address >> SLOT_SHIFT;
     making.delete(&tid);
     return same ? SURELY : NO_STACK;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Changes to page tables, from the functions that make them; no tracepoint shows these.
 
-#define SLOT (1ULL << 21)
+#define SLOT (1ULL << SLOT_SHIFT)
 #define SCAN_SUCCEED 1  // enum scan_result, mm/khugepaged.c
 
 static __always_inline int on_table(u64 mm, u16 kind) {
@@ -21,7 +21,7 @@ int table_came_fexit(u64 *ctx) {
 
 // At the entry, only an existing entry shows that the page will not be added.
 int table_came_kprobe(struct pt_regs *ctx) {
-    return field(ctx->rsi, 0) == 0 ? on_table(ctx->rdi, KIND_PTE_ALLOC) : 0;
+    return field(ARGUMENT_2(ctx), 0) == 0 ? on_table(ARGUMENT_1(ctx), KIND_PTE_ALLOC) : 0;
 }
 
 // ___pte_free_tlb(struct mmu_gather *tlb, struct page *pte)
@@ -30,7 +30,7 @@ int table_went_fentry(u64 *ctx) {
 }
 
 int table_went_kprobe(struct pt_regs *ctx) {
-    return on_table(field(ctx->rdi, MMU_GATHER_MM), KIND_PTE_FREE);
+    return on_table(field(ARGUMENT_1(ctx), MMU_GATHER_MM), KIND_PTE_FREE);
 }
 
 // A collapse of file memory, also by khugepaged, removes PTE pages of all mapping processes.
@@ -44,7 +44,7 @@ static __always_inline int on_deferred(u64 mm) {
 // pte_free_defer(struct mm_struct *mm, pgtable_t pgtable): frees it after an RCU grace period
 int table_deferred_fentry(u64 *ctx) { return on_deferred(ctx[0]); }
 
-int table_deferred_kprobe(struct pt_regs *ctx) { return on_deferred(ctx->rdi); }
+int table_deferred_kprobe(struct pt_regs *ctx) { return on_deferred(ARGUMENT_1(ctx)); }
 
 static __always_inline int on_slot(u64 mm, u64 address, u16 kind) {
     struct target *target = target_of(mm);
@@ -57,7 +57,7 @@ static __always_inline int on_slot(u64 mm, u64 address, u16 kind) {
 int split_fentry(u64 *ctx) { return on_slot(field(ctx[0], VMA_MM), ctx[2], KIND_SPLIT); }
 
 int split_kprobe(struct pt_regs *ctx) {
-    return on_slot(field(ctx->rdi, VMA_MM), ctx->rdx, KIND_SPLIT);
+    return on_slot(field(ARGUMENT_1(ctx), VMA_MM), ARGUMENT_3(ctx), KIND_SPLIT);
 }
 
 // collapse_huge_page(struct mm_struct *mm, unsigned long address, ...)
@@ -66,13 +66,13 @@ int collapse_fexit(u64 *ctx) {
 }
 
 int collapse_kprobe(struct pt_regs *ctx) {
-    keep(target_of(ctx->rdi), A_COLLAPSE, (struct given){ctx->rdi, ctx->rsi});
+    keep(target_of(ARGUMENT_1(ctx)), A_COLLAPSE, (struct given){ARGUMENT_1(ctx), ARGUMENT_2(ctx)});
     return 0;
 }
 
 int collapse_kretprobe(struct pt_regs *ctx) {
     struct given was;
-    bool done = take_back(A_COLLAPSE, &was) && (u32)ctx->rax == SCAN_SUCCEED;
+    bool done = take_back(A_COLLAPSE, &was) && (u32)RESULT(ctx) == SCAN_SUCCEED;
     return done ? on_slot(was.a, was.b, KIND_COLLAPSE) : 0;
 }
 
@@ -82,13 +82,13 @@ static __always_inline int on_unmapped(u64 folio, u64 vma, u64 address) {
     struct target *target = target_of(field(vma, VMA_MM));
     if (!target)
         return 0;
-    u64 length = 4096;
+    u64 length = PAGE;
     u64 flags = field(folio, 0);
     bool anonymous = field(folio, FOLIO_MAPPING) & 1;
     u32 aux = anonymous && flags & (1ULL << PG_SWAPBACKED) ? 0 : DISCARDED;
     if (flags & (1ULL << PG_HEAD)) {
         u64 left = field(vma, VMA_END) - address;
-        length = (u64)(u32)field(folio, FOLIO_PAGES) << 12;
+        length = (u64)(u32)field(folio, FOLIO_PAGES) << PAGE_SHIFT;
         if (length > left)
             length = left;
     }
@@ -103,13 +103,13 @@ int unmapped_fexit(u64 *ctx) {
 }
 
 int unmapped_kprobe(struct pt_regs *ctx) {
-    struct target *target = target_of(field(ctx->rsi, VMA_MM));
-    keep(target, AN_UNMAPPING, (struct given){ctx->rdi, ctx->rsi, ctx->rdx});
+    struct target *target = target_of(field(ARGUMENT_2(ctx), VMA_MM));
+    keep(target, AN_UNMAPPING, (struct given){ARGUMENT_1(ctx), ARGUMENT_2(ctx), ARGUMENT_3(ctx)});
     return 0;
 }
 
 int unmapped_kretprobe(struct pt_regs *ctx) {
     struct given was;
-    bool done = take_back(AN_UNMAPPING, &was) && (u8)ctx->rax;
+    bool done = take_back(AN_UNMAPPING, &was) && (u8)RESULT(ctx);
     return done ? on_unmapped(was.a, was.b, was.c) : 0;
 }

@@ -2,13 +2,13 @@
 // The current thread, as its task_struct and its user-mode registers show it.
 
 #include <asm/mman.h>
-#include <asm/ptrace.h>
-#include <asm/unistd.h>
 
 #define NO_EVENT 0
 #define MAX_THREADS 8192  // threads of traced processes in one kind of function at a time
 
-static __always_inline u64 page_up(u64 length) { return (length + 4095) & ~4095ULL; }
+#define PAGE (1ULL << PAGE_SHIFT)
+
+static __always_inline u64 page_up(u64 length) { return (length + PAGE - 1) & -PAGE; }
 
 static __always_inline u64 field(u64 base, u32 offset) {
     u64 value = 0;
@@ -27,12 +27,10 @@ static __always_inline u64 user_regs(void) { return task_pt_regs(current_task_bt
 
 // The number of the current system call.
 static __always_inline u64 user_call(void) {
-    return field(user_regs(), __builtin_offsetof(struct pt_regs, orig_rax));
+    return call_number(user_regs());
 }
 
-// Whether the call is a 32-bit one, with other numbers: int 0x80 in a 64-bit program.
-#define TS_COMPAT 2
-
+// Whether the call is a 32-bit one, with other numbers.
 static __always_inline bool in_compat_call(void) {
-    return field(bpf_get_current_task(), TASK_STATUS) & TS_COMPAT;
+    return IS_COMPAT(field(bpf_get_current_task(), COMPAT_WORD));
 }

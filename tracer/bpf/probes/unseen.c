@@ -7,7 +7,7 @@
 enum { URING_FALLOCATE = 17, URING_MADVISE = 25, URING_FTRUNCATE = 55 };
 
 static __always_inline void fill(struct target *target, u64 start, u64 length) {
-    u64 first = start & ~4095ULL;
+    u64 first = start & -PAGE;
     submit(target, bpf_get_current_pid_tgid(), KIND_FILL, first, page_up(start + length) - first,
            DOUBT_DIRECT_IO, RESERVE_TRIES_IN_LOOP);
 }
@@ -20,7 +20,7 @@ int direct_io_raw(struct bpf_raw_tracepoint_args *ctx) {
     u64 left = field(iter, ITER_COUNT), skip = field(iter, ITER_OFFSET);
     if ((u8)field(iter, ITER_SOURCE)) {
         u64 position = field(iocb, IOCB_POS);
-        file_zapped(field(iocb, IOCB_FILE), position & ~4095ULL, page_up(position + left),
+        file_zapped(field(iocb, IOCB_FILE), position & -PAGE, page_up(position + left),
                     DOUBT_ONLY);
     }
     struct target *target = current_target();
@@ -80,8 +80,7 @@ int compat_tree_raw(struct bpf_raw_tracepoint_args *ctx) { return compat_call();
 // Raw sys_exit for the rare calls: a separate program, which the loader omits if their own
 // tracepoints work.
 int rare_end_raw(struct bpf_raw_tracepoint_args *ctx) {
-    u64 user = ctx->args[0], id = field(user, __builtin_offsetof(struct pt_regs, orig_rax));
-    id &= ~(u64)X32_CALL;
+    u64 user = ctx->args[0], id = call_number(user);
     if (!is_wanted(id, RARE) || in_compat_call())
         return 0;
     if (id == __NR_ioctl)

@@ -5,7 +5,8 @@ import ctypes
 import mmap
 import os
 
-from shadow.uapi import MAP_FIXED, SYSCALL_NUMBERS
+from shadow.uapi import MAP_FIXED
+from tracer.arch import running
 
 __all__ = (
     "AREA",
@@ -23,20 +24,14 @@ __all__ = (
     "words",
 )
 
-PAGE, SLOT = 1 << 12, 1 << 21
-BASE = 0x2000_0000_0000
+PAGE = mmap.PAGESIZE
+SLOT = PAGE * PAGE // 8
+"""The entries of a PTE page have 8 bytes and fill it."""
+BASE = 1 << 38
 AREA = 2 * SLOT
 READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 FIXED_SHARED = MAP_FIXED | mmap.MAP_SHARED
 _FIXED_ANONYMOUS = MAP_FIXED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-_NUMBERS = {
-    **SYSCALL_NUMBERS,
-    "shmget": 29,
-    "shmctl": 31,
-    "userfaultfd": 323,
-    "io_uring_setup": 425,
-}
-
 Seen = list[tuple[str, int] | tuple[str, int, int]]
 """Expected events: name of the kind, address and, if it matters, aux."""
 libc = ctypes.CDLL(None, use_errno=True)
@@ -49,7 +44,9 @@ def call(name: str, *arguments: int) -> int:
     Raises:
         OSError: the call failed.
     """
-    result: int = libc.syscall(_NUMBERS[name], *(ctypes.c_ulong(value) for value in arguments))
+    result: int = libc.syscall(
+        running().calls[name], *(ctypes.c_ulong(value) for value in arguments)
+    )
     if result == -1:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

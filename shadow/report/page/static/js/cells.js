@@ -3,10 +3,10 @@
 
 import { unpacked } from "./columns.js";
 
-export const ENTRIES = 0x3ff;
-const LIVE_SHIFT = 10;
-const LAZYFREE = 1 << 13;
-export const POLICIES = ["none", "pt_reclaim", "pte_ref"];
+export const ENTRIES = 0x3fff;
+const LIVE_SHIFT = 14;
+export const POLICIES = ["none", "pt_reclaim", "dontneed_zero", "pte_ref"];
+const LAZYFREE = 1 << (LIVE_SHIFT + POLICIES.length);
 
 /** What a cell shows: nothing, or a PTE page with a number of entries. */
 export const ABSENT = -1;
@@ -56,7 +56,7 @@ export function isLazyfree(state) {
 export async function unpackCells(columns) {
   const [steps, differences, owner, made, emptied] = await Promise.all([
     unpacked(columns.slot, Float64Array),
-    unpacked(columns.states, Uint16Array),
+    unpacked(columns.states, Uint32Array),
     unpacked(columns.owner, Int32Array),
     unpackCauses(columns.made),
     unpackCauses(columns.emptied),

@@ -2,8 +2,7 @@
 // Numbers, sizes, times and addresses as text.
 
 const NUMBER = new Intl.NumberFormat("en-US");
-const KIB_PER_PAGE = 4;
-export const SLOT_BYTES = 2 * 1024 * 1024;
+const ENTRY_BYTES = 8;
 
 /** A whole number with separators. */
 export function count(number) {
@@ -35,9 +34,16 @@ export function bytes(number) {
   return `${left.toFixed(digits)} ${units[unit]}`;
 }
 
-/** The size of page tables. */
-export function pagesSize(pages) {
-  return bytes(pages * KIB_PER_PAGE * 1024);
+/** The page tables of a kernel: bytes of a page, entries of a PTE page, bytes of a slot. */
+export function geometryOf(kernel) {
+  const page = kernel.page_size;
+  const entries = page / ENTRY_BYTES;
+  return { page, entries, slot: page * entries };
+}
+
+/** The size of page tables, of a kernel with pages of so many bytes. */
+export function pagesSize(pages, pageBytes) {
+  return bytes(pages * pageBytes);
 }
 
 /** A part of a whole in percent. */
@@ -61,9 +67,9 @@ export function axisSeconds(number, step) {
   return `${NUMBER.format(Number(value.toPrecision(6)))} ${unit}`;
 }
 
-/** The first address of a slot, from its number (address / 2 MiB). */
-export function slotAddress(slot) {
-  return `0x${(BigInt(slot) << 21n).toString(16).padStart(12, "0")}`;
+/** The first address of a slot, from its number (address / size). */
+export function slotAddress(slot, slotBytes) {
+  return `0x${(BigInt(slot) * BigInt(slotBytes)).toString(16).padStart(12, "0")}`;
 }
 
 /** The size of a call, from its bounds in bytes. */

@@ -43,13 +43,14 @@ export const VERDICTS = {
 export function headline(model, choose) {
   const { plain } = model;
   const { now, process } = plain;
+  const { geometry } = model;
   const kind = severity(plain);
   return element(
     "section",
     { id: "finding", class: `finding ${kind}` },
     element("p.verdict", {}, VERDICTS[kind]),
     element("h1", {}, ...sentence(process.comm, plain)),
-    element("p.explanation", {}, ...meaning(now), ...worst(model, choose)),
+    element("p.explanation", {}, ...meaning(now, geometry), ...worst(model, choose)),
     element("div.answers", {}, what(model), whom(model), todo(model)),
   );
 }
@@ -63,7 +64,7 @@ function sentence(name, { now, kernel }) {
   }
   return [
     `${name} wastes `,
-    element("strong", {}, pagesSize(now.empty)),
+    element("strong", {}, pagesSize(now.empty, kernel.page_size)),
     " of kernel memory: ",
     figure("now.empty", count(now.empty)),
     " of its ",
@@ -72,11 +73,11 @@ function sentence(name, { now, kernel }) {
   ];
 }
 
-function meaning(now) {
+function meaning(now, { page, slot }) {
   if (!now.pte_pages) return [];
   return [
-    "A PTE page is a page of 4 KiB in which the kernel keeps where 2 MiB of a process's memory " +
-      "are. When the memory is given back but the PTE page stays, it is empty: it costs memory " +
+    `A PTE page is a page of ${bytes(page)} in which the kernel keeps where ${bytes(slot)} of a ` +
+      "process's memory are. When the memory is given back but the PTE page stays, it is empty: it costs memory " +
       "and maps nothing. ",
   ];
 }
@@ -94,7 +95,7 @@ function worst(model, choose) {
       "strong",
       {},
       `At the worst time, ${seconds(points.seconds[most])} after the start, ` +
-        `${count(empty[most])} of ${count(pages)} were empty (${pagesSize(empty[most])}).`,
+        `${count(empty[most])} of ${count(pages)} were empty (${pagesSize(empty[most], model.geometry.page)}).`,
     ),
     " ",
     element(
@@ -123,15 +124,19 @@ function answer(title, big, ...children) {
   );
 }
 
-function what({ plain }) {
+function what({ plain, geometry }) {
   const { now, policies } = plain;
   const others = Object.entries(policies)
     .filter(([label]) => label !== plain.kernel.policy)
     .map(([label, outcome]) => `${count(outcome.empty)} under ${label}`);
   return answer(
     "What is wasted",
-    [pagesSize(now.empty)],
-    element("p", {}, `in ${counted(now.empty, "empty PTE page")}, of ${pagesSize(now.pte_pages)}`),
+    [pagesSize(now.empty, geometry.page)],
+    element(
+      "p",
+      {},
+      `in ${counted(now.empty, "empty PTE page")}, of ${pagesSize(now.pte_pages, geometry.page)}`,
+    ),
     others.length
       ? element("p.small", {}, `With other policies of the kernel: ${others.join(", ")}.`)
       : null,

@@ -92,7 +92,7 @@ export class HostView {
     const { data } = this;
     const [worst] = data.processes;
     const most = worst?.empty
-      ? ` ${worst.comm} (pid ${worst.pid}) wastes most: ${pagesSize(worst.empty)}.`
+      ? ` ${worst.comm} (pid ${worst.pid}) wastes most: ${pagesSize(worst.empty, data.page_size)}.`
       : "";
     return [
       data.empty
@@ -100,7 +100,7 @@ export class HostView {
             "h1",
             {},
             `${data.hostname} wastes `,
-            element("strong", {}, pagesSize(data.empty)),
+            element("strong", {}, pagesSize(data.empty, data.page_size)),
             ` in ${counted(data.empty, "empty PTE page")}.${most}`,
           )
         : element("h1", {}, `No followed process of ${data.hostname} wastes page tables.`),

@@ -3,12 +3,11 @@
 
 import { ABSENT, entriesUnder, isLazyfree } from "./cells.js";
 import { visible } from "./dom.js";
-import { bytes, count, SLOT_BYTES, slotAddress } from "./format.js";
+import { bytes, count, slotAddress } from "./format.js";
 import { FOLD_HEIGHT } from "./maplayout.js";
 import { Paint } from "./mappaint.js";
 import { colour } from "./theme.js";
 
-const FULL = 512;
 const SHAPED = 7;
 const SCALE = ["scale-1", "scale-2", "scale-3", "scale-4"];
 const COLOURS = [
@@ -21,26 +20,28 @@ export function mapColours() {
   return Object.fromEntries(COLOURS.map((name) => [name, colour(`--${name}`)]));
 }
 
-/** Draw a single cell, for the legend; its canvas has `scale` pixels for one. */
-export function drawCell(ctx, scale, size, [entries, lazy], colours) {
+/**
+ * Draw a single cell, for the legend; its canvas has `scale` pixels for one. `part` is the share of
+ * entries, or ABSENT.
+ */
+export function drawCell(ctx, scale, size, [part, lazy], colours) {
   const paint = new Paint(ctx, scale, colours, "ground");
-  addCell(paint, 0, 0, size, size, entries, lazy);
+  addCell(paint, 0, 0, size, size, part, lazy);
   paint.finish();
 }
 
-function addCell(paint, x, y, size, height, entries, lazy) {
+function addCell(paint, x, y, size, height, part, lazy) {
   const gap = size >= 5 ? 1 : 0;
   const [wide, tall] = [size - gap, height - gap];
-  if (entries === ABSENT) {
+  if (part === ABSENT) {
     if (size >= 5) paint.rectangle("absent", x + (wide >> 1) - 1, y + (tall >> 1) - 1, 2, 2);
-  } else if (entries > 0) addFilled(paint, x, y, wide, tall, entries, lazy);
+  } else if (part > 0) addFilled(paint, x, y, wide, tall, part, lazy);
   else if (wide < SHAPED - 1) paint.rectangle("empty", x, y, Math.max(wide, 1), tall);
   else paint.crossedBox(x, y, wide, tall);
 }
 
 /** The fill rises with the number of entries, and darkens. */
-function addFilled(paint, x, y, width, height, entries, lazy) {
-  const part = entries / FULL;
+function addFilled(paint, x, y, width, height, part, lazy) {
   const step = Math.min(Math.floor(part * SCALE.length), SCALE.length - 1);
   const tall = Math.max(Math.round(height * part), Math.min(2, height));
   if (tall < height) paint.rectangle("cell-ground", x, y, width, height - tall);
@@ -56,7 +57,7 @@ export function drawMap(ctx, layout, view, colours) {
   ctx.textBaseline = "middle";
   for (const row of rows) {
     const y = row.y - view.top;
-    if (row.fold) drawFold(ctx, layout, row, y, view.width, colours);
+    if (row.fold) drawFold(ctx, layout, row, y, view, colours);
     if (row.label) drawLabels(ctx, layout, row, y, view, colours);
   }
 }
@@ -68,9 +69,9 @@ function visibleRows(layout, { top, height }) {
   return layout.rows.slice(first, end);
 }
 
-function drawFold(ctx, layout, row, y, width, colours) {
+function drawFold(ctx, layout, row, y, view, colours) {
   const middle = y - FOLD_HEIGHT / 2 - (row.isNew && !layout.wide ? 18 : 0);
-  const text = `⋯ ${bytes(row.fold * SLOT_BYTES)} without PTE pages ⋯`;
+  const text = `⋯ ${bytes(row.fold * view.geometry.slot)} without PTE pages ⋯`;
   ctx.font = "12px system-ui, sans-serif";
   ctx.fillStyle = colours.muted;
   ctx.textAlign = "left";
@@ -81,7 +82,7 @@ function drawFold(ctx, layout, row, y, width, colours) {
   ctx.setLineDash([4, 4]);
   ctx.beginPath();
   ctx.moveTo(from, middle);
-  ctx.lineTo(width - layout.margin, middle);
+  ctx.lineTo(view.width - layout.margin, middle);
   ctx.stroke();
   ctx.setLineDash([]);
 }
@@ -92,7 +93,8 @@ function addRow(paint, layout, row, y, view) {
     const state = view.states[at];
     const entries = entriesUnder(state, view.policy);
     const x = layout.x(slots[at], row);
-    addCell(paint, x, y, layout.size, layout.height, entries, isLazyfree(state));
+    const part = entries === ABSENT ? ABSENT : entries / view.geometry.entries;
+    addCell(paint, x, y, layout.size, layout.height, part, isLazyfree(state));
   }
 }
 
@@ -113,7 +115,7 @@ function drawLabels(ctx, layout, row, y, view, colours) {
   ctx.font = "11px ui-monospace, monospace";
   ctx.textAlign = "left";
   ctx.fillStyle = colours.muted;
-  ctx.fillText(slotAddress(row.base), 2, middle);
+  ctx.fillText(slotAddress(row.base, view.geometry.slot), 2, middle);
   let empty = 0;
   for (let at = row.first; at < row.label.end; at += 1) {
     if (entriesUnder(view.states[at], view.policy) === 0) empty += 1;

@@ -10,30 +10,30 @@ const SIZE = 15;
 const SHARP = 2;
 const KINDS = [
   [0, false, "empty: maps nothing"],
-  [24, false, "few entries"],
-  [256, false, "half full"],
-  [512, false, "512 entries"],
-  [300, true, "all lazyfree: empty after reclaim"],
+  [0.05, false, "few entries"],
+  [0.5, false, "half full"],
+  [1, false, "all entries"],
+  [0.6, true, "all lazyfree: empty after reclaim"],
   [ABSENT, false, "no PTE page at this moment"],
 ];
 
 export function mapLegend() {
   const canvases = [];
-  const items = KINDS.map(([entries, lazy, text]) => {
+  const items = KINDS.map(([part, lazy, text]) => {
     const canvas = element("canvas", {
       width: SHARP * SIZE,
       height: SHARP * SIZE,
       "aria-hidden": "true",
     });
-    canvases.push([canvas, entries, lazy]);
+    canvases.push([canvas, part, lazy]);
     return element("li", {}, canvas, text);
   });
   const draw = () => {
     const colours = mapColours();
-    for (const [canvas, entries, lazy] of canvases) {
+    for (const [canvas, part, lazy] of canvases) {
       const ctx = canvas.getContext("2d");
       ctx.setTransform(SHARP, 0, 0, SHARP, 0, 0);
-      drawCell(ctx, SHARP, SIZE, [entries, lazy], colours);
+      drawCell(ctx, SHARP, SIZE, [part, lazy], colours);
     }
   };
   requestAnimationFrame(draw);

@@ -3,7 +3,7 @@
 
 import { entriesUnder, POLICIES } from "./cells.js";
 import { element, fill } from "./dom.js";
-import { bytes, count, SLOT_BYTES } from "./format.js";
+import { bytes, count } from "./format.js";
 import { describeCell } from "./mapcell.js";
 import { drawMap, drawSelection, mapColours } from "./mapdraw.js";
 import { keyTarget } from "./mapkeys.js";
@@ -110,7 +110,8 @@ export class MapView {
     this.layout = new MapLayout(this.model.cells, columns, width);
     this.frame.classList.remove("printed");
     this.spacer.style.blockSize = `${this.layout.total}px`;
-    this.scale.textContent = `${count(columns)} slots, ${bytes(columns * SLOT_BYTES)}, a row`;
+    const span = bytes(columns * this.model.geometry.slot);
+    this.scale.textContent = `${count(columns)} slots, ${span}, a row`;
     this.draw();
   }
 
@@ -169,7 +170,8 @@ export class MapView {
     const height = Math.min(most, Math.max(this.layout.total, 1));
     const { policy, states, width } = this;
     const scale = devicePixelRatio || 1;
-    const view = { top: this.top(), height, width, scale, policy, states };
+    const { geometry } = this.model;
+    const view = { top: this.top(), height, width, scale, policy, states, geometry };
     drawMap(this.context(this.canvas, height), this.layout, view, this.colours);
     this.mark(height);
   }

@@ -3,6 +3,7 @@
 
 import { POLICIES, unpackCells } from "./cells.js";
 import { unpacked, unpackedJson } from "./columns.js";
+import { geometryOf } from "./format.js";
 
 /**
  * Unpack a process.
@@ -18,7 +19,9 @@ export async function modelOf(plain, more, page) {
   ]);
   const last = moments[moments.length - 1];
   last.mappings = plain.mappings ?? null;
-  return { plain, more, page, cells, points, moments, source: page.sources?.[more.source] };
+  const geometry = geometryOf(plain.kernel);
+  const source = page.sources?.[more.source];
+  return { plain, more, page, cells, points, moments, geometry, source };
 }
 
 async function unpackPoints(columns) {

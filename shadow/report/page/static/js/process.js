@@ -4,6 +4,7 @@
 import { adviceCards } from "./advice.js";
 import { element, fill, section } from "./dom.js";
 import { FlameGraph } from "./flame.js";
+import { bytes } from "./format.js";
 import { headline } from "./headline.js";
 import { lacksOf } from "./lacks.js";
 import { Mappings } from "./mappings.js";
@@ -46,7 +47,7 @@ export class ProcessView {
         section(
           "time",
           "Over time",
-          "What this kernel kept, and what it would have kept under other policies: none (Linux before 6.14), pt_reclaim (since 6.14), pte_ref (proposed). Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
+          "What this kernel kept, and what it would have kept under other policies: none (Linux before 6.14), pt_reclaim (since 6.14), dontneed_zero (a small patch), pte_ref (the RFC). Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
           this.chart.node,
           this.moment.node,
         ),
@@ -54,7 +55,7 @@ export class ProcessView {
         section(
           "map",
           "Address space",
-          "A cell is a slot: 2 MiB of addresses with one PTE page. A crossed box is an empty one. Point at a cell, or use the arrow keys (E: the next empty one).",
+          `A cell is a slot: ${bytes(model.geometry.slot)} of addresses with one PTE page. A crossed box is an empty one. Point at a cell, or use the arrow keys (E: the next empty one).`,
           this.map.node,
         ),
       section("occupancy", "How full the PTE pages are", "", parts.occupancy.node),

@@ -33,7 +33,7 @@ function leadOf(processes, order) {
   const who = counted(processes.length, "process");
   if (!empty) return `${who} waste nothing: all of their ${count(all)} PTE pages map something.`;
   return (
-    `${who} waste ${pagesSize(empty)} of kernel memory: ${count(empty)} of their ${count(all)} ` +
+    `${who} waste ${pagesSize(empty, processes[0].kernel.page_size)} of kernel memory: ${count(empty)} of their ${count(all)} ` +
     `PTE pages map nothing (${share(empty, all)}). ${processName(processes[order[0]])} wastes most.`
   );
 }

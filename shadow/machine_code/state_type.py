@@ -6,9 +6,14 @@ costs time at every call and two thirds of the compiler's time.
 
 The words are constant while the State exists, because longer arrays make a new State. So the
 compiler may load them once and keep them (invariant.load).
+
+There is a type for each number of entries of a PTE page. Its `SHAPE` is constants of the machine
+code, so each geometry has machine code of its own, and arithmetic on addresses costs the same as
+with constants in the sources.
 """
 
 from dataclasses import fields
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
@@ -20,9 +25,10 @@ from numba.core.imputils import lower_getattr_generic
 from numba.core.types import Type
 from numba.core.typing.templates import AttributeTemplate
 from numba.core.typing.typeof import typeof_impl
-from numba.extending import NativeValue, infer_getattr, unbox
+from numba.extending import infer_getattr
 
-from shadow.table.state import HugePages, State, new_state
+from shadow.geometry import MODELLED
+from shadow.table.state import SHAPE, HugePages, State, new_state
 
 __all__ = ()
 
@@ -46,31 +52,39 @@ class _Field(NamedTuple):
     itemsize: int
 
 
-def _fields() -> dict[str, _Field]:
+@cache
+def _fields(entries: int) -> dict[str, _Field]:
     names = [each.name for each in fields(State) if each.init]
-    arrays = new_state(4, 0, HugePages()).arrays()
+    arrays = _example(entries).arrays()
     return {
         name: _Field(place, numba.typeof(array), array.shape[1:], array.itemsize)
         for place, (name, array) in enumerate(zip(names, arrays, strict=True))
     }
 
 
-_FIELDS = _fields()
+@cache
+def _example(entries: int) -> State:
+    """A State with so many entries a PTE page."""
+    geometry = next(each for each in MODELLED if each.entries == entries)
+    return new_state(geometry, 0, HugePages())
 
 
 class _StateType(Type):
-    """The type of a `State`."""
+    """The type of a `State` with so many entries a PTE page."""
 
-    def __init__(self) -> None:
-        super().__init__("State")
+    def __init__(self, entries: int) -> None:
+        super().__init__(f"State({entries})")
+        self.entries = entries
 
 
-_STATE = _StateType()
+@cache
+def _type(entries: int) -> _StateType:
+    return _StateType(entries)
 
 
 @typeof_impl.register(State)
-def _typeof(_state: State, _context: object) -> _StateType:
-    return _STATE
+def _typeof(state: State, _context: object) -> _StateType:
+    return _type(state.entries)
 
 
 @register_default(_StateType)
@@ -81,30 +95,27 @@ class _StateModel(models.PrimitiveModel):
         super().__init__(manager, type_, ir.IntType(8).as_pointer())
 
 
-@unbox(_StateType)
-def _unbox(_type: _StateType, state: Any, c: Any) -> NativeValue:
-    pointer = c.pyapi.object_getattr_string(state, "pointer")
-    value = c.pyapi.long_as_voidptr(pointer)
-    c.pyapi.decref(pointer)
-    return NativeValue(value, is_error=c.pyapi.c_api_error())
-
-
 @infer_getattr
 class _Attributes(AttributeTemplate):
-    """The types of a State's arrays."""
+    """The types of a State's arrays, and of its `SHAPE`."""
 
     key = _StateType
 
-    def generic_resolve(self, _state: _StateType, name: str) -> Any:  # type: ignore[override]
+    def generic_resolve(self, state: _StateType, name: str) -> Any:  # type: ignore[override]
         """The type of one; None if there is none of that name."""
-        return _FIELDS[name].type if name in _FIELDS else None
+        if name in SHAPE:
+            return numba.int64
+        array_field = _fields(state.entries).get(name)
+        return array_field and array_field.type
 
 
 @lower_getattr_generic(_StateType)
-def _attribute(context: Any, builder: Any, _type: _StateType, state: Any, name: str) -> Any:
+def _attribute(context: Any, builder: Any, type_: _StateType, state: Any, name: str) -> Any:
     """Build the description of an array: all but its address and length are constants."""
-    array_field = _FIELDS[name]
     word = ir.IntType(64)
+    if name in SHAPE:
+        return word(getattr(_example(type_.entries), name))
+    array_field = _fields(type_.entries)[name]
     words = builder.bitcast(state, word.as_pointer())
 
     def load(number: int) -> Any:

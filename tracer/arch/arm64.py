@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""arm64."""
+
+from types import MappingProxyType
+
+from tracer.arch.description import Architecture
+
+__all__ = ("ARM64",)
+
+_CALLS = {
+    "io_setup": 0,
+    "io_destroy": 1,
+    "ioctl": 29,
+    "truncate": 45,
+    "ftruncate": 46,
+    "fallocate": 47,
+    "openat": 56,
+    "vmsplice": 75,
+    "prctl": 167,
+    "shmget": 194,
+    "shmctl": 195,
+    "shmat": 196,
+    "shmdt": 197,
+    "brk": 214,
+    "munmap": 215,
+    "mremap": 216,
+    "mmap": 222,
+    "mprotect": 226,
+    "mlock": 228,
+    "munlock": 229,
+    "mlockall": 230,
+    "munlockall": 231,
+    "madvise": 233,
+    "remap_file_pages": 234,
+    "mbind": 235,
+    "perf_event_open": 241,
+    "process_vm_readv": 270,
+    "process_vm_writev": 271,
+    "bpf": 280,
+    "userfaultfd": 282,
+    "mlock2": 284,
+    "copy_file_range": 285,
+    "pkey_mprotect": 288,
+    "io_uring_setup": 425,
+    "io_uring_register": 427,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "pidfd_open": 434,
+    "openat2": 437,
+    "process_madvise": 440,
+    "set_mempolicy_home_node": 450,
+    "map_shadow_stack": 453,
+    "mseal": 462,
+}
+"""Those of asm-generic/unistd.h; arm64 never had open and creat."""
+
+ARM64 = Architecture(
+    name="arm64",
+    machine="aarch64",
+    probes="arm64",
+    call_prefix="__arm64_sys_",
+    compat_prefix=None,
+    calls=MappingProxyType(_CALLS),
+    fault_tracepoints=None,
+    compat_member="thread_info.flags",
+    offsets=MappingProxyType({"pt_regs.orig_x0": 272, "pt_regs.syscallno": 280}),
+    # ARM64_MEMSTART_ALIGN is 1 GiB with pages of 4 and 16 KiB, and 512 MiB with 64 KiB
+    # (arch/arm64/include/asm/kernel-pgtable.h).
+    direct_map_step=1 << 29,
+    stacks=False,
+)

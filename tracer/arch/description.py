@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The description of an architecture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ("Architecture",)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture, as the tracer needs it.
+
+    Attributes:
+        name: the name in traces, as in `shadow.geometry`.
+        machine: the name that uname has for it.
+        probes: the file of the BPF C with its registers and entries.
+        call_prefix: what the names of the kernel's functions for system calls begin with.
+        compat_prefix: likewise for 32-bit calls of 64-bit programs; None: it has none.
+        calls: the numbers of the system calls that ptescope traces or makes, by name.
+        fault_tracepoints: the raw tracepoints of page faults, user and kernel mode; none: it
+            has none.
+        compat_member: the member of a task's thread_info that shows a 32-bit call or program.
+        offsets: what the BPF C assumes of the kernel's structures, by member.
+        direct_map_step: the kernel maps physical memory at a multiple of so many bytes.
+        stacks: whether ptescope unwinds stacks of user code.
+    """
+
+    name: str
+    machine: str
+    probes: str
+    call_prefix: str
+    compat_prefix: str | None
+    calls: Mapping[str, int]
+    fault_tracepoints: tuple[str, str] | None
+    compat_member: str
+    offsets: Mapping[str, int]
+    direct_map_step: int
+    stacks: bool

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""x86-64."""
+
+from types import MappingProxyType
+
+from tracer.arch.description import Architecture
+
+__all__ = ("X86_64",)
+
+_CALLS = {
+    "open": 2,
+    "mmap": 9,
+    "mprotect": 10,
+    "munmap": 11,
+    "brk": 12,
+    "ioctl": 16,
+    "mremap": 25,
+    "madvise": 28,
+    "shmat": 30,
+    "shmdt": 67,
+    "truncate": 76,
+    "ftruncate": 77,
+    "creat": 85,
+    "mlock": 149,
+    "munlock": 150,
+    "mlockall": 151,
+    "munlockall": 152,
+    "prctl": 157,
+    "io_setup": 206,
+    "io_destroy": 207,
+    "remap_file_pages": 216,
+    "mbind": 237,
+    "openat": 257,
+    "vmsplice": 278,
+    "fallocate": 285,
+    "perf_event_open": 298,
+    "process_vm_readv": 310,
+    "process_vm_writev": 311,
+    "bpf": 321,
+    "mlock2": 325,
+    "copy_file_range": 326,
+    "pkey_mprotect": 329,
+    "pidfd_open": 434,
+    "io_uring_register": 427,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "openat2": 437,
+    "process_madvise": 440,
+    "set_mempolicy_home_node": 450,
+    "map_shadow_stack": 453,
+    "mseal": 462,
+    "shmget": 29,
+    "shmctl": 31,
+    "userfaultfd": 323,
+    "io_uring_setup": 425,
+}
+
+X86_64 = Architecture(
+    name="x86-64",
+    machine="x86_64",
+    probes="x86_64",
+    call_prefix="__x64_sys_",
+    compat_prefix="__ia32_sys_",
+    calls=MappingProxyType(_CALLS),
+    fault_tracepoints=("page_fault_user", "page_fault_kernel"),
+    compat_member="thread_info.status",
+    offsets=MappingProxyType({}),
+    direct_map_step=1 << 30,  # arch/x86/mm/kaslr.c
+    stacks=True,
+)
