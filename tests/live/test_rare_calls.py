@@ -27,7 +27,7 @@ _SLOTS = 4
 _LENGTH = _SLOTS * SLOT
 _RW, _SHARED, _FIXED, _NO_FD = 3, 1, 0x10, 2**64 - 1
 _DONTNEED, _DONTDUMP, _DODUMP, _RANDOM, _NORMAL, _MERGEABLE = 4, 16, 17, 1, 0, 12
-_PAGEOUT, _WIPEONFORK = 21, 18
+_PAGEOUT, _WIPEONFORK, _DROPPABLE = 21, 18, 8
 _BIND = 2
 _MMAP, _SHMGET, _SHMAT, _SHMCTL, _SHMDT, _FTRUNCATE, _FALLOCATE = 9, 29, 30, 31, 67, 77, 285
 _IO_DESTROY, _REMAP_FILE_PAGES, _PRCTL, _MSEAL, _COPY_RANGE = 207, 216, 157, 462, 326
@@ -319,6 +319,21 @@ def _merged_by_ksm(actor: Actor) -> None:
     actor.advise(_BASE, _LENGTH, _DONTNEED)
 
 
+def _droppable(call: Callable[[Actor], object]) -> Callable[[Actor], None]:
+    """An act on droppable memory beside private memory, as glibc 2.41 maps it for getrandom."""
+
+    def act(actor: Actor) -> None:
+        _anonymous(actor)
+        droppable = _DROPPABLE | mmap.MAP_ANONYMOUS | _FIXED
+        if actor.do("mmap", _BASE + _LENGTH, 2 * SLOT, _RW, droppable, _NO_FD, 0) < 0:
+            pytest.skip("this kernel has no droppable memory")
+        actor.touch(_BASE + _LENGTH, SLOT)
+        call(actor)
+        actor.advise(_BASE, _LENGTH + SLOT // 2, _DONTNEED)
+
+    return act
+
+
 def _by_int80(actor: Actor) -> None:
     _anonymous(actor, _LOW)
     result = actor.do("int80", 91, _LOW, SLOT)
@@ -359,6 +374,13 @@ ACTS = (
     Act("name and back", _and_back(_name(7), _name(0))),
     Act("mseal", _split(_seal)),
     Act("KSM for all", _merged_by_ksm),
+    Act("droppable", _droppable(lambda _actor: None)),
+    Act("droppable, KSM", _droppable(lambda actor: actor.do("call", _PRCTL, 67, 1, 0, 0, 0))),
+    Act("droppable, locked", _droppable(lambda actor: actor.do("mlock", _BASE, _LENGTH + SLOT))),
+    Act(
+        "droppable, cut",
+        _droppable(lambda actor: actor.do("munmap", _BASE + _LENGTH + SLOT, _PAGE)),
+    ),
     Act("userfaultfd copies", _uffd_copies),
     Act("userfaultfd copies in part", _uffd_copies_in_part),
     Act("userfaultfd zeroes", _uffd_zeroes),
