@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from shadow.errors import UnsupportedHostError
 from shadow.policy import Policy
 from shadow.snapshot import document
 from shadow.table.page_set import Pages
@@ -187,7 +188,11 @@ def _back_ends() -> None:
     """Print the results for a deterministic program, with each back end."""
     for backend in Backend:
         begin = time.monotonic()
-        known = what_is_known(backend)
+        try:
+            known = what_is_known(backend)
+        except UnsupportedHostError as error:
+            _say("no back end", name=backend, why=str(error))
+            continue
         events = known.document["window"]["events"]
         seen = {kind: events.pop(kind, 0) for kind in FUNCTIONS_ONLY}
         seconds = round(time.monotonic() - begin, 1)
@@ -227,8 +232,13 @@ def main() -> None:
     begin = time.monotonic()
     _THP.write_text("madvise")
     kernel = kernel_facts()
-    _say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
-    kcore = Kcore(kernel.levels)
+    _say(
+        "kernel",
+        release=kernel.release,
+        geometry=kernel.geometry.name,
+        policy=kernel.policy.label,
+    )
+    kcore = Kcore(kernel.geometry)
     with watching() as attach:
         _probes(attach.probes)
         _steps(Path(sys.argv[1]), kcore, attach)
