@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Page tables read without BPF, through /proc/kcore, which guests have.
 
-This module finds the task in the kernel's task list and walks its page tables from the pgd down,
-at the physical addresses that the headers of /proc/kcore have. It shares only the BTF offsets with
+This module finds the task in the kernel's task list, which it enters by the note of /proc/kcore
+that has the task of its reader. It walks the page tables from the pgd down, at the physical
+addresses that the headers of /proc/kcore have. It shares only the BTF offsets with
 the census that it checks.
 """
 
 import os
-import re
 import struct
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,25 @@ from tracer.bpf.btf import member_offsets
 
 __all__ = ("Kcore",)
 
-_PT_LOAD = 1
+_PT_LOAD, _PT_NOTE = 1, 4
+_NOTE = struct.Struct("<III")
+_NT_TASKSTRUCT = 4
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _TABLE = {"x86-64": (1 | 1 << 7, 1), "arm64": (3, 3)}
 """By architecture: an entry with these bits of a mask points to a table."""
 _ADDRESS_BITS = {"x86-64": 52, "arm64": 48}
 _NOT_PHYSICAL = (1 << 64) - 1
 _MEMBERS = ("task_struct.tasks", "task_struct.pid", "task_struct.mm", "mm_struct.pgd")
-_SYMBOLS = re.compile(r"^([0-9a-f]+) \w (init_task)$", re.M)
+
+
+def _notes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The types and contents of notes; names and contents are padded to 4 bytes."""
+    at = 0
+    while at < len(data):
+        name, size, kind = _NOTE.unpack_from(data, at)
+        at += _NOTE.size + (name + 3 & -4)
+        yield kind, data[at : at + size]
+        at += size + 3 & -4
 
 
 class Kcore:
@@ -48,9 +59,10 @@ class Kcore:
         self._memory = [(at, at + size, offset) for kind, _, offset, _, at, size, _, _ in headers
                         if kind == _PT_LOAD and at != _NOT_PHYSICAL]  # fmt: skip
         self._offsets = member_offsets(list(_MEMBERS))
-        found = _SYMBOLS.findall(Path("/proc/kallsyms").read_text())
-        symbols = {name: int(address, 16) for address, name in found}
-        self._init_task = symbols["init_task"]
+        notes = [os.pread(self._file, size, offset) for kind, _, offset, _, _, size, _, _ in headers
+                 if kind == _PT_NOTE]  # fmt: skip
+        (task,) = (data for kind, data in _notes(b"".join(notes)) if kind == _NT_TASKSTRUCT)
+        self._next: int = struct.unpack_from("<Q", task, self._offsets["task_struct.tasks"])[0]
 
     def _read(self, address: int, length: int, *, physical: bool = False) -> bytes:
         for start, end, offset in self._memory if physical else self._parts:
@@ -63,14 +75,14 @@ class Kcore:
         return int(word)
 
     def _task(self, pid: int) -> int:
-        task = self._init_task
+        task = first = self._next - self._offsets["task_struct.tasks"]
         while True:
             (found,) = struct.unpack("<i", self._read(task + self._offsets["task_struct.pid"], 4))
             if found == pid:
                 return task
             task = self._word(task + self._offsets["task_struct.tasks"])
             task -= self._offsets["task_struct.tasks"]
-            if task == self._init_task:
+            if task == first:
                 raise LookupError(f"no task {pid}")
 
     def _table(self, entry: int) -> npt.NDArray[np.uint64]:

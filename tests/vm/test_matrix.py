@@ -93,7 +93,8 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
         machine=emulated,
         levels=machine.geometry.levels,
         share=folder,
-        environment={"NUMBA_CPU_NAME": "generic"},
+        # A guest of this architecture has another CPU than the host, which compiles for it.
+        environment={} if emulated.root else {"NUMBA_CPU_NAME": "generic"},
     )
     python = str(emulated.python or sys.executable)
     command = [python, "-m", "tests.vm.guest", str(folder)]
