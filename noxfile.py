@@ -68,8 +68,8 @@ def schema(session: nox.Session) -> None:
 
 @nox.session
 def shell(session: nox.Session) -> None:
-    """Write the man page and the completions: `nox -s shell -- /usr/local`."""
-    session.run("python", "-m", "tools.shell", *session.posargs)
+    """Write the man page and the completions after a change of options; with Python 3.11."""
+    session.run("python", "-m", "tools.shell", "scripts")
 
 
 @nox.session

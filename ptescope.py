@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shadow import advice as _advice_rules
-from shadow import whatif
 from shadow.advice import Evidence, Finding
 from shadow.advice.collect import evidence_of, evidence_of_trace
 from shadow.errors import (
@@ -218,7 +217,6 @@ def advise(source: int | str | os.PathLike[str], *, duration: float = 30.0) -> l
         open_target(source)  # fail before anything is compiled
     else:
         prepare()
-    whatif.prepare()
     if isinstance(source, int):
         kept = HistoryStore().process()
         with following(source, kept) as live:

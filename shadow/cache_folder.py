@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ("VARIABLE", "cache_folder")
+__all__ = ("SHARED", "VARIABLE", "cache_folder", "owner_problem")
 
 VARIABLE = "PTESCOPE_CACHE"
+SHARED = Path("/var/cache/ptescope")
+"""The folder of root; an installed package has it made (`shadow.shared_cache`)."""
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -27,25 +29,32 @@ def _places() -> Iterator[Path]:
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if me != 0 and xdg.startswith("/"):
         yield Path(xdg) / "ptescope"
+    installed = me == 0 and SHARED.is_dir()
+    if installed:
+        yield SHARED
     with suppress(KeyError):  # an account without an entry, as in containers
         yield Path(pwd.getpwuid(me).pw_dir) / ".cache" / "ptescope"
-    if me == 0:
-        yield Path("/var/cache/ptescope")
+    if me == 0 and not installed:
+        yield SHARED
     # Another account can make this folder first; then it fails the check of its owner.
     yield Path(f"/var/tmp/ptescope-{me}")
 
 
-def _problem(folder: Path) -> str | None:
-    """Why this folder is not safe, if it is not."""
-    me = os.geteuid()
+def owner_problem(folder: Path, owner: int) -> str | None:
+    """Why this folder is not safe, if it is not.
+
+    Args:
+        folder: the folder.
+        owner: the account that it must belong to.
+    """
     for place in (folder, *folder.parents):
         found = place.stat()
-        if found.st_uid not in (0, me):
+        if found.st_uid not in (0, owner):
             return f"{place} belongs to another user"
         sticky = found.st_mode & stat.S_ISVTX and place != folder
         if found.st_mode & _WRITABLE_BY_OTHERS and not sticky:
             return f"others may write to {place}"
-    if folder.stat().st_uid != me:
+    if folder.stat().st_uid != owner:
         return f"{folder} belongs to another user"
     return None
 
@@ -54,7 +63,7 @@ def _made(folder: Path) -> Path:
     """Create the folder if necessary; raise OSError if it is not usable."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = folder.resolve()
-    if problem := _problem(folder):
+    if problem := owner_problem(folder, os.geteuid()):
         raise PermissionError(0, problem)
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(0, f"{folder} cannot be written")

@@ -25,6 +25,7 @@ __all__ = (
     "Geometry",
     "entries_of_page",
     "find_geometry",
+    "geometry_of",
 )
 
 ENTRY_BYTES = 8
@@ -179,6 +180,11 @@ GEOMETRIES = (
     *MODELLED,
 )
 """All page tables whose largest sizes ptescope computes; x86-32 has 3 GiB of user space."""
+
+
+def geometry_of(entries: int) -> Geometry:
+    """The first geometry of `MODELLED` whose PTE pages have so many entries."""
+    return next(each for each in MODELLED if each.entries == entries)
 
 
 def find_geometry(

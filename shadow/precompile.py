@@ -1,167 +1,184 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Prepares the compiled functions before time matters.
+"""The machine code of the compiled functions, which a first start makes before time matters.
 
-A first start on a machine compiles them in another process, which fills the cache: the compiler
+The first start on a machine compiles them in another process and keeps the result: the compiler
 takes half a GiB of memory, and the caller can follow a process meanwhile. Each page size has
-functions of its own, because their arithmetic has it as a constant; those of the others are
-compiled when a trace needs them.
+machine code of its own, because its arithmetic has it as a constant; that of the others is made
+when a trace needs it.
 """
 
-import fcntl
-import hashlib
+import logging
 import os
-import re
-import shutil
+import signal
 import subprocess
-import sys
-from contextlib import suppress
-from dataclasses import replace
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-from numba.core.registry import cpu_target
-
-from shadow.events import EVENT
-from shadow.geometry import MODELLED, X86_64, Geometry
+from shadow.cache_folder import SHARED, VARIABLE, owner_problem
+from shadow.errors import UnsupportedHostError
+from shadow.geometry import X86_64, Geometry, geometry_of
 from shadow.isolated_python import isolated_python
-from shadow.table.jit import SOURCES, announce, cache_place, compiling, forget_compiling
-from shadow.table.state import VMA
-from shadow.table.table import Table
+from shadow.machine_code.image import Image, ImageError, loaded
+from shadow.machine_code.place import cache_place, digest, image_name
 
-__all__ = ("Preparation", "prepare")
+__all__ = ("Preparation", "machine_code", "prepare")
 
+_log = logging.getLogger("ptescope")
 _COMPILE = """
 import ctypes
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: end with the caller
-from shadow.precompile import compile_into_cache
-compile_into_cache({entries})
+from shadow.machine_code.make import main
+main()
 """
-_SECONDS_UNUSED = 14 * 86400
-"""Age at which the machine code of other versions is removed, counted from its last use."""
+_ROOT = 0
+_images: dict[int, Image] = {}
+"""By the number of entries of a PTE page."""
 
 
-def _what(geometry: Geometry) -> str:
-    """What the log says that is compiled."""
-    pages = "" if geometry.entries == X86_64.entries else f" for pages of {geometry.page_text}"
-    return f"the shadow table{pages}, about a minute"
-
-
-def _call_each(geometry: Geometry) -> None:
-    """Call every function that a caller of `Table` needs, once."""
-    table = Table(geometry=geometry)
-    table.feed(np.empty(0, EVENT))
-    none = np.empty(0, np.int64)
-    pages = Table.of_runs(none, none, np.empty(0, np.uint8), geometry).pages()
-    table.seed(replace(pages, guards=(none, none)), 0)
-    table.adopt_upper(none, none)
-    table.seed_vmas(np.empty(0, VMA), 0)
-    table.fork()
-
-
-def _stamp(folder: Path, geometry: Geometry) -> Path:
-    """A file that exists once the folder has all functions for pages of this size.
-
-    numba keeps machine code for one processor and for source files of one path and time.
-    """
-    context: Any = cpu_target.target_context
-    sources = [(str(path), path.stat().st_mtime_ns) for path in SOURCES]
-    machine = sys.implementation.cache_tag, context.codegen().magic_tuple()
-    made_for = repr((*machine, sources, geometry.entries))
-    return folder / f"complete-{hashlib.sha256(made_for.encode()).hexdigest()[:16]}"
-
-
-def compile_into_cache(entries: int) -> None:
-    """Compile everything for PTE pages of so many entries; for `Preparation`.
-
-    It notes that the cache has it.
-    """
-    geometry = next(each for each in MODELLED if each.entries == entries)
-    folder, _ = cache_place()
-    if folder is None:
-        return
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of commands that start together, one compiles
-        _call_each(geometry)
-        stamp = _stamp(folder, geometry)
-        stamp.touch(mode=0o600)
+def _load(folder: Path, entries: int) -> bool:
+    """Load the machine code in a folder, if it is there and not damaged."""
+    with suppress(OSError, ImageError), open(folder / image_name(entries), "rb") as file:
+        _images[entries] = loaded(file.fileno())
         with suppress(OSError):
-            _remove_unused(folder, stamp.stat().st_mtime)
+            os.utime(file.fileno())  # in use: see `shadow.machine_code.make`
+    return entries in _images
 
 
-def _remove_unused(folder: Path, now: float) -> None:
-    """Remove the machine code of versions that nobody has used for some time."""
-    for lock in folder.parent.glob("*/lock"):
-        other = lock.parent
-        if other == folder or not re.fullmatch("[0-9a-f]{16}", other.name):
-            continue
-        used = max(path.stat().st_mtime for path in (lock, *other.glob("complete-*")))
-        if now - used > _SECONDS_UNUSED:
-            shutil.rmtree(other, ignore_errors=True)
+def _load_shared(entries: int) -> bool:
+    """Load what an installation compiled for all accounts, if nobody but root could write it."""
+    folder = SHARED / digest()
+    with suppress(OSError):
+        return owner_problem(folder, _ROOT) is None and _load(folder, entries)
+    return False
+
+
+def _announce(geometry: Geometry) -> None:
+    """Log that the compiler runs, and where its result is saved."""
+    pages = "" if geometry.entries == X86_64.entries else f" for pages of {geometry.page_text}"
+    folder, refused = cache_place()
+    kept = f"Saved in {folder}, so later starts are ready at once."
+    if folder is None:
+        kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
+    _log.warning("ptescope: compiling the shadow table%s, about 20 seconds. %s", pages, kept)
+
+
+@contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the process, whose own handlers would only note them."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                handlers[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class Preparation:
-    """The compiled functions, which another process may still be compiling.
+    """The machine code, which another process may still be making.
 
     As a context manager, it ends that process at the end of the block.
 
     Args:
-        geometry: the page tables that the functions are for.
+        geometry: the page tables that it is for.
     """
 
     def __init__(self, geometry: Geometry) -> None:
-        self._geometry = geometry
-        folder, _ = cache_place()
+        self._entries = entries = geometry.entries
         self._compiler: subprocess.Popen[bytes] | None = None
-        if folder is None:
-            return  # `finish` compiles: another process could not hand over its result
-        with suppress(OSError):
-            os.utime(_stamp(folder, geometry))  # raises unless it exists
+        if entries in _images or _load_shared(entries):
             return
-        announce(_what(geometry))
+        folder, _ = cache_place()
+        if folder and _load(folder, entries):
+            return
+        _announce(geometry)
+        self._result = os.memfd_create("ptescope machine code")
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - `finish` reads and closes it
         self._compiler = subprocess.Popen(
-            isolated_python(_COMPILE.format(entries=geometry.entries)),
+            [*isolated_python(_COMPILE), str(entries), str(self._result)],
             process_group=0,  # Ctrl-C of a terminal does not reach it; it ends with the caller
+            pass_fds=(self._result,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # if it fails, `finish` compiles, and raises the error
+            stderr=self._said,
         )
 
     def done(self) -> bool:
-        """Whether `finish` returns within a second."""
+        """Whether `finish` returns at once."""
         return self._compiler is None or self._compiler.poll() is not None
 
-    def finish(self, *, lean: bool = False) -> None:
-        """Wait for the compiler, and load the functions.
+    def finish(self) -> None:
+        """Wait for the compiler, and load its result.
 
-        Args:
-            lean: use 28 MiB less, for a caller that compiles no more of the table's functions.
+        Raises:
+            UnsupportedHostError: the functions cannot be compiled here.
         """
-        with compiling(_what(self._geometry)):
-            if self._compiler:
-                self._compiler.wait()
-            _call_each(self._geometry)
-        if lean:
-            forget_compiling()
+        if self._compiler is None:
+            return
+        with _ending_signals():
+            status = self._compiler.wait()
+        self._compiler = None
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip().splitlines()
+        try:
+            if status:
+                raise UnsupportedHostError(
+                    f"The shadow table cannot be compiled here: {said[-1] if said else status}. "
+                    "Check that numba, llvmlite and pyelftools of the versions in "
+                    "pyproject.toml are installed."
+                )
+            _images[self._entries] = loaded(self._result)
+        except (OSError, ImageError) as error:
+            raise UnsupportedHostError(
+                f"The machine code of the shadow table cannot be used here: {error}."
+            ) from error
+        finally:
+            os.close(self._result)
+            self._said.close()
+        for line in said:
+            _log.warning("ptescope: %s", line)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._compiler and self._compiler.poll() is None:
+        if self._compiler:
             self._compiler.kill()
             self._compiler.wait()
+            self._compiler = None
+            os.close(self._result)
+            self._said.close()
 
 
-def prepare(geometry: Geometry = X86_64, *, lean: bool = False) -> None:
-    """Compile the loop, or load it from the cache, before time matters.
+def prepare(geometry: Geometry = X86_64) -> None:
+    """Load the machine code, or make it, before time matters.
 
-    Compiling takes about a minute, and the log says so. Later starts on the same machine load
-    the cache in 0.1 s.
+    Making it takes some 20 seconds, and the log says so. Later starts on the same machine load
+    it in a millisecond.
 
     Args:
         geometry: the page tables that it is for.
-        lean: see `Preparation.finish`.
+
+    Raises:
+        UnsupportedHostError: the functions cannot be compiled here.
     """
     with Preparation(geometry) as preparation:
-        preparation.finish(lean=lean)
+        preparation.finish()
+
+
+def machine_code(entries: int) -> Image:
+    """The machine code for PTE pages of so many entries, made now if nothing has prepared it.
+
+    Raises:
+        UnsupportedHostError: the functions cannot be compiled here.
+    """
+    if entries not in _images:
+        prepare(geometry_of(entries))
+    return _images[entries]

@@ -24,7 +24,7 @@ def _outcome(table: Table, policy: int, end_ns: int) -> PolicyOutcome:
         freed=table.counter(Counter.FREED + policy),
         reallocated=table.counter(Counter.REALLOCATED + policy),
         attempts=table.counter(Counter.ATTEMPTS + policy),
-        mode_switches=table.counter(Counter.SWITCHES) if policy == POLICIES[-1] else 0,
+        mode_switches=table.counter(Counter.SWITCHES) if policy == Policy.PTE_REF else 0,
         peak=table.counter(Counter.PEAK + policy),
         mean=round(float(page_ns[policy]) / observed, 1) if observed else float(pages),
         saved_page_seconds=round(float(page_ns[Policy.NONE] - page_ns[policy]) / NS, 1),

@@ -25,6 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-kernels", action="store_true", help="boot all four kernels of tests/vm, not two"
     )
+    parser.addoption(
+        "--zero-kernel", action="store_true", help="build two kernels and run tests/vm on them too"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the tests on built kernels out, unless they are asked for: a build takes long."""
+    asked = config.getoption("--zero-kernel")
+    return True if collection_path.name == "test_zero_kernel.py" and not asked else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,7 +21,14 @@ _FLOORS = (
     {"tracer.allocator"},
     {"tracer.bpf"},
     {"tracer.kernel"},
-    {"tracer.arch", "tracer.capabilities", "tracer.page_size", "tracer.procfs", "tracer.terminal"},
+    {
+        "tracer.arch",
+        "tracer.capabilities",
+        "tracer.page_size",
+        "tracer.procfs",
+        "tracer.system_packages",
+        "tracer.terminal",
+    },
 )
 """From the top down; docs/architecture.md describes them."""
 

@@ -4,7 +4,8 @@
     python -m tools.shell PREFIX
 
 writes PREFIX/share/man/man1/ptescope.1, and completions where bash and zsh look for them below
-PREFIX, for example /usr/local.
+PREFIX. Packages have the files in scripts/: write them again after a change of an option, with
+Python 3.11, because later ones lay out help in another way.
 """
 
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import shtab
 from argparse_manpage.manpage import Manpage
 
+from shadow.version import VERSION
 from tracer.cli import whole_parser
 
 __all__ = ("texts", "write")
@@ -22,6 +24,7 @@ def _man_page() -> str:
     page = Manpage(whole_parser())
     page.description = "which PTE pages of a process map nothing, and what to do"
     page.manual = "ptescope manual"
+    page.source, page.date = f"ptescope {VERSION}", ""  # the same files whenever they are written
     return str(page)
 
 

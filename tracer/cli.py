@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from shadow.errors import PtescopeError
 from shadow.escape import printable
+from shadow.version import VERSION
 from tracer.commands import Command
 from tracer.terminal import complain, log_to_stderr, say
 
@@ -66,13 +67,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Print the version, which is not looked up before."""
+    """Print the version in the way of all output."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         """Print it and exit."""
-        from importlib.metadata import version
-
-        say(f"ptescope {version('ptescope')}")
+        say(f"ptescope {VERSION}")
         parser.exit()
 
 

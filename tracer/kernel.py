@@ -141,11 +141,26 @@ def stack_is_nohuge() -> bool:
         return any("nh" in each.flags for each in smaps if each.start <= place < each.end)
 
 
-def _policy(slot_bytes: int) -> Policy:
-    """`pt_reclaim` if the kernel frees the PTE pages of slots that are zapped whole.
+def _frees(area: mmap.mmap, slots: range, length: int) -> bool:
+    """Whether the PTE pages of these slots go when MADV_DONTNEED empties them.
 
-    Linux kernel commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in
-    madvise(MADV_DONTNEED)" (in v6.14).
+    Each slot gets one page, and one call of this length empties the slot.
+    """
+    for slot in slots:
+        area[slot] = 1
+    before = vm_pte_kib("self")
+    for slot in slots:
+        area.madvise(mmap.MADV_DONTNEED, slot, length)
+    freed = (before - vm_pte_kib("self")) // PAGE_KIB
+    # The heap may grow by one or two PTE pages meanwhile, and a kernel may miss one.
+    return freed > len(slots) // 2
+
+
+def _policy(slot_bytes: int) -> Policy:
+    """The policy, by whether calls that cover a slot free its PTE page, or all that empty it.
+
+    `pt_reclaim` since Linux kernel commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in
+    madvise(MADV_DONTNEED)" (in v6.14). `dontneed_zero` does not ask for the whole slot.
 
     Args:
         slot_bytes: the size of a slot.
@@ -157,14 +172,9 @@ def _policy(slot_bytes: int) -> Policy:
         first = -ctypes.addressof(view) % slot_bytes
         del view
         slots = range(first, first + _TRIED_SLOTS * slot_bytes, slot_bytes)
-        for slot in slots:
-            area[slot] = 1
-        before = vm_pte_kib("self")
-        for slot in slots:
-            area.madvise(mmap.MADV_DONTNEED, slot, slot_bytes)
-        freed = (before - vm_pte_kib("self")) // PAGE_KIB
-    # The heap may grow by one or two PTE pages meanwhile, and a kernel may miss one.
-    return Policy.PT_RECLAIM if freed > _TRIED_SLOTS // 2 else Policy.NONE
+        if _frees(area, slots, mmap.PAGESIZE):
+            return Policy.DONTNEED_ZERO
+        return Policy.PT_RECLAIM if _frees(area, slots, slot_bytes) else Policy.NONE
 
 
 def _chosen(setting: str) -> str:

@@ -7,11 +7,13 @@ terminal only as printable characters.
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
+from shadow.errors import UsageError
 from shadow.escape import printable
 
-__all__ = ("complain", "log_to_stderr", "say")
+__all__ = ("complain", "log_to", "log_to_stderr", "say")
 
 
 def say(text: str = "", *, to: TextIO | None = None) -> None:
@@ -41,3 +43,25 @@ def log_to_stderr(level: int) -> None:
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger().setLevel(level)
+
+
+def log_to(file: Path | None, level: int) -> None:
+    """Write the log to a file, with times; if `file` is None, to stderr.
+
+    The file is opened again after it was moved, as logrotate does.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    log_to_stderr(level)
+    if file is None:
+        return
+    from logging.handlers import WatchedFileHandler  # slow to import
+
+    logging.raiseExceptions = False  # a full disk must not print tracebacks to stderr
+    try:
+        handler = WatchedFileHandler(file, errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"The log cannot be written to {file}: {error.strerror}.") from error
+    handler.setFormatter(_Formatter("%(asctime)s %(message)s"))
+    logging.getLogger().handlers[:] = [handler]

@@ -18,6 +18,7 @@ from shadow.mapping_names import MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse
 from shadow.memory_limit import NoRoomError
+from shadow.policy import Policy
 from shadow.snapshot import Allocator, Snapshot
 from shadow.table.state import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
@@ -174,6 +175,11 @@ class Evidence:
     ended: bool = False
     redacted: bool = False
     alike: int = 1
+
+    @property
+    def kernel_frees(self) -> bool:
+        """Whether the kernel frees the PTE page of a slot that one MADV_DONTNEED covers."""
+        return self.snapshot.kernel.policy != Policy.NONE.label
 
     @property
     def geometry(self) -> Geometry:

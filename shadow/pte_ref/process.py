@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from shadow.geometry import X86_64, Geometry
+from shadow.policy import Policy
 from shadow.pte_ref.mm import Entry
 from shadow.pte_ref.moves import move_page_tables
 from shadow.pte_ref.tables import Tables
@@ -182,15 +183,37 @@ class SpecifiedProcess:
                     return
 
     def dontneed(self, start: int, length: int, *, locked: bool = False) -> None:
-        """MADV_DONTNEED, or with `locked` MADV_DONTNEED_LOCKED, up to a VMA that refuses."""
+        """MADV_DONTNEED, or with `locked` MADV_DONTNEED_LOCKED, up to a VMA that refuses.
+
+        zap_pte_range runs for each VMA and each of its slots. Its rules under `dontneed_zero`
+        (mm/memory.c of 7.3 with tools/vm_guests/dontneed-zero.patch):
+
+        - Guard markers stay. A marker among the zapped entries (any_skipped) rules the look
+          out; one elsewhere in the slot makes the look fail. A uffd-wp marker of shared memory
+          does the same. All other entries become none: swap, migration, hwpoison.
+        - A locked VMA ends the call with EINVAL. The VMAs before it are zapped, looks included.
+        - Shared and file mappings are zapped and looked at like private ones. Truncation,
+          MADV_REMOVE, MADV_FREE, guard calls and munmap do not look (reclaim_pt is unset).
+        - A slot may serve several VMAs. Each VMA's zap ends with a look at all 512 entries,
+          those of the other VMAs too. So a call over two VMAs frees the PTE page in the
+          second look; and an empty part of a VMA that was never touched has no PTE page, so
+          no look.
+        - A part of a huge page is split first; the PTE page then has the other entries. The
+          whole huge page goes with its deposited PTE page, without a look.
+        - The zap drops the PTE lock before the look takes the PMD lock and the PTE lock. A
+          fault in between makes the look fail, and the PTE page stays. See
+          `shadow.pte_ref.look_races` for this and other orders.
+        """
         for vma, part in self._parts(start, length):
             if vma.locked and not locked:
                 return
             for slot, pages in self.tables.chunks(part):
                 kept = self.tables.marks(pages)
                 self.tables.clear(slot, set(pages) - kept)
-                if len(pages) == self.tables.geometry.entries and not kept:
-                    self.tables.reclaim(slot)
+                if not kept:
+                    if len(pages) == self.tables.geometry.entries:
+                        self.tables.look(Policy.PT_RECLAIM, slot)
+                    self.tables.look(Policy.DONTNEED_ZERO, slot)
                 self.tables.attempt(slot, switch_back=True)
 
     def file_lost(self, start: int, length: int, *, hole: bool) -> None:
@@ -207,14 +230,14 @@ class SpecifiedProcess:
                 self.tables.fill(page)
 
     def remove(self, start: int, length: int) -> None:
-        """MADV_REMOVE, up to a VMA that refuses: frees the pages, but pt_reclaim does not look."""
+        """MADV_REMOVE, up to a VMA that refuses: frees the pages, but no rule of DONTNEED looks."""
         for vma, part in self._parts(start, length):
             if not vma.shared or not vma.writable or vma.locked:
                 return
             self._zap(part)
 
     def _zap(self, part: range) -> None:
-        """zap_page_range_single, without pt_reclaim's look."""
+        """zap_page_range_single, without the look of DONTNEED."""
         for slot, pages in self.tables.chunks(part):
             self.tables.clear(slot, set(pages) - self.tables.marks(pages))
             self.tables.attempt(slot, switch_back=True)

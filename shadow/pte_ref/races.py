@@ -15,7 +15,7 @@
 `python -m shadow.pte_ref.races` explores all and prints the shortest break of each.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shadow.pte_ref.errors import KernelBugError
@@ -32,7 +32,7 @@ from shadow.pte_ref.helpers import (
 from shadow.pte_ref.interleave import Broken, Thread, Wait, explore
 from shadow.pte_ref.mm import LEAF, Entry, Mm, PtePage, Rcu
 
-__all__ = ("RACES", "Race", "outcome")
+__all__ = ("RACES", "Race", "outcome", "report")
 
 _SLOT = 0
 _INDEX = 3
@@ -233,8 +233,9 @@ def outcome(race: Race) -> tuple[int, Broken | None]:
     return orders, shortest
 
 
-def _main() -> None:
-    for race in RACES:
+def report(races: Sequence[Race]) -> None:
+    """Print the number of orders of each race, and the shortest order that breaks the kernel."""
+    for race in races:
         orders, broken = outcome(race)
         print(f"{race.name}: {orders:,} orders, {'broken' if broken else 'none breaks'}")
         if broken:
@@ -242,4 +243,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    report(RACES)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The page tables of one address space under each policy, in the simplest form.
 
-Entries are the same under all policies; only the tables differ. Under `none` and
-`pt_reclaim` the PTE pages are a set of slots. Under `pte_ref` they are an `Mm`, which only
+Entries are the same under all policies; only the tables differ. Under `none`, `pt_reclaim` and
+`dontneed_zero` the PTE pages are a set of slots. Under `pte_ref` they are an `Mm`, which only
 the ten helpers change. The RFC's patches 11 to 15 define which helper a kernel path calls,
 and with which `switch_back` (docs/reference/semantics.md A3 and A4). The key of a table
 above the PTE pages is (level, first address); a PMD page has level 2.
@@ -36,7 +36,7 @@ class Tables:
 
     Attributes:
         mm: the PTE pages of pte_ref.
-        kept: slots with a PTE page under `none` and `pt_reclaim`.
+        kept: slots with a PTE page under each policy but `pte_ref`.
         upper: the tables above the PTE pages, except the PGD.
         entries: the entries that are not none, by page number.
         freed: number of PTE pages that each policy freed, other than by free_pgtables.
@@ -47,7 +47,9 @@ class Tables:
     def __init__(self, *, geometry: Geometry, switch_back: bool) -> None:
         self.geometry, self.switch_back = geometry, switch_back
         self.mm = Mm(geometry=geometry)
-        self.kept: dict[Policy, set[int]] = {Policy.NONE: set(), Policy.PT_RECLAIM: set()}
+        self.kept: dict[Policy, set[int]] = {
+            policy: set() for policy in Policy if policy is not Policy.PTE_REF
+        }
         self.upper: dict[Policy, set[tuple[int, int]]] = {policy: set() for policy in Policy}
         self.entries: dict[int, Entry] = {}
         self.freed = dict.fromkeys(Policy, 0)
@@ -140,12 +142,13 @@ class Tables:
             pte_put(held)
         return bool(marked)
 
-    def reclaim(self, slot: int) -> None:
-        """Apply the rule of pt_reclaim to a slot that one MADV_DONTNEED covered completely."""
-        if slot in self.kept[Policy.PT_RECLAIM]:
-            self.attempts[Policy.PT_RECLAIM] += 1
-            self.freed[Policy.PT_RECLAIM] += 1
-            self.kept[Policy.PT_RECLAIM].discard(slot)
+    def look(self, policy: Policy, slot: int) -> None:
+        """Free the PTE page of a slot under this policy, if all its 512 entries are none."""
+        if slot in self.kept[policy]:
+            self.attempts[policy] += 1
+            if slot in self.empty(policy):
+                self.freed[policy] += 1
+                self.kept[policy].discard(slot)
 
     def attempt(self, slot: int, *, switch_back: bool) -> None:
         """Make an attempt of pte_ref at a slot; `switch_back` is that of this path as posted."""

@@ -68,8 +68,7 @@ _TABLE = TextTable(
     left("allocator", 16),
     right("PTE pages", 10),
     right("empty", 9),
-    right("pt_reclaim saves", 17),
-    right("pte_ref saves", 14),
+    *(right(f"{policy.label} saves", len(policy.label) + 7) for policy in POLICIES[1:]),
     right("lost", 6),
 )
 

@@ -3,7 +3,7 @@
 
 from shadow.escape import reporter
 from shadow.plural import counted
-from shadow.policy import Policy
+from shadow.policy import POLICIES, Policy
 from shadow.report.format import (
     compared_lines,
     occupancy_lines,
@@ -21,10 +21,12 @@ from shadow.units import NS
 __all__ = ("interval_header", "interval_row", "live_line", "render")
 
 _POLICY_TEXT = {
-    Policy.NONE.label: "none        only at munmap and exit",
-    Policy.PT_RECLAIM.label: "pt_reclaim  when one DONTNEED covers the slot",
-    Policy.PTE_REF.label: "pte_ref     when its last entry is gone",
+    Policy.NONE: "only at munmap and exit",
+    Policy.PT_RECLAIM: "when one DONTNEED covers the slot",
+    Policy.DONTNEED_ZERO: "when any DONTNEED leaves it empty",
+    Policy.PTE_REF: "when its last entry is gone",
 }
+_FREEING = tuple(policy.label for policy in POLICIES[1:])
 
 
 def live_line(*, elapsed: float, events: int, pte_pages: int, empty: int, lost: int) -> str:
@@ -44,7 +46,7 @@ _INTERVALS = TextTable(
     right("lost", 6),
 )
 _POLICIES = TextTable(
-    left("  policy      frees a PTE page", 48),
+    left(f"  {'policy':<15}frees a PTE page", 51),
     right("PTE pages", 10),
     right("empty", 7),
     right("peak", 8),
@@ -113,7 +115,7 @@ def _tables(snapshot: Snapshot) -> list[str]:
 def _policies(snapshot: Snapshot) -> list[str]:
     rows = [
         (
-            f" {'*' if label == snapshot.kernel.policy else ' '}{text}",
+            f" {'*' if policy.label == snapshot.kernel.policy else ' '}{policy.label:<15}{text}",
             f"{outcome.pte_pages:,}",
             f"{outcome.empty:,}",
             f"{outcome.peak:,}",
@@ -121,21 +123,21 @@ def _policies(snapshot: Snapshot) -> list[str]:
             f"{outcome.freed:,}",
             f"{outcome.reallocated:,}",
         )
-        for label, text in _POLICY_TEXT.items()
-        for outcome in (snapshot.policies[label],)
+        for policy, text in _POLICY_TEXT.items()
+        for outcome in (snapshot.policies[policy.label],)
     ]
     lines = ["", *_POLICIES.lines(rows)]
     lines.append(
         "  * policy of this kernel; pte_ref counts PTE pages empty before the window as freed"
     )
-    for label in ("pt_reclaim", "pte_ref"):
+    for label in _FREEING:
         outcome = snapshot.policies[label]
         waits = f", {outcome.mode_switches:,} waits for RCU" if outcome.mode_switches else ""
         lines.append(
             f"  {label:<13} {outcome.saved_page_seconds:10,.0f} page-seconds less than none, "
             f"in {outcome.attempts:,} attempts{waits}"
         )
-    inferred = {label: snapshot.policies[label].inferred for label in ("pt_reclaim", "pte_ref")}
+    inferred = {label: snapshot.policies[label].inferred for label in _FREEING}
     lines += [
         f"  {label:<13} {count:10,} freed PTE pages were inferred from a reading, not from events"
         for label, count in inferred.items()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.policy import POLICIES
-from shadow.table.jit import compiled, inlined
+from shadow.table.jit import entry, inlined
 from shadow.table.state import Counter, State
 
 __all__ = ("advance", "advance_clock", "area_until")
@@ -35,7 +35,7 @@ def advance_clock(s: State, time: int) -> None:
     s.counters[Counter.NOW] = time
 
 
-@compiled
+@entry
 def advance(s: State, time: int) -> None:
     """`advance_clock` for callers outside the loop over events."""
     advance_clock(s, time)

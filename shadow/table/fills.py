@@ -11,7 +11,7 @@ call is damaged.
 """
 
 from shadow.events import UNFILLED, Kind
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.lock import lock_fills
 from shadow.table.map import populates
 from shadow.table.state import Counter, Pending, State, VmaFlag
@@ -115,7 +115,7 @@ def charge(s: State, slots: int) -> None:
     s.counters[Counter.FILLED] += slots
 
 
-@compiled
+@entry
 def drain(s: State, slots: int, everything: bool) -> None:
     """Take this many slots out, because they were read, or all if `everything` was."""
     s.counters[Counter.FILLED] = 0 if everything else max(s.counters[Counter.FILLED] - slots, 0)

@@ -10,7 +10,7 @@ Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 from shadow.events import Kind
 from shadow.policy import POLICIES
 from shadow.table.guard_ranges import add_guard
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.origin import note_call
 from shadow.table.pte_pages import allocate, copy_entries, has, make_huge
 from shadow.table.radix import (
@@ -87,7 +87,7 @@ def _copy_guards(parent: State, child: State, start: int, end: int) -> None:
             add_guard(child, first, last)
 
 
-@compiled
+@entry
 def copy_address_space(parent: State, child: State) -> None:
     """dup_mmap: fill the new address space `child`; its arrays are as long as the parent's."""
     for counter in _INHERITED:

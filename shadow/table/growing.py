@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import shadow.table.state_type  # noqa: F401 - compiled functions need it
 from shadow.memory_limit import NoRoomError, Room
 from shadow.table.state import Counter, State, grown
 

@@ -40,7 +40,7 @@ def _maps_anything(s: State, start: int, end: int) -> bool:
 
 @compiled
 def _install(s: State, v: int, start: int, end: int) -> None:
-    """In one VMA: zap the entries, without the rule of pt_reclaim, and set markers."""
+    """In one VMA: zap the entries, without the rules of DONTNEED, and set markers."""
     if _maps_anything(s, start, end):
         zap_piece(s, start, end, False)
     if s.vmas[v].flags & VmaFlag.SHARED == 0:

@@ -1,233 +1,149 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The decorators that compile the table's functions.
+"""The decorators of the functions that become machine code.
 
-Machine code is cached, so only the first run on a machine pays for the compiler. The name
-of the cache folder is a digest of all compiled modules, and of the modules with constants
-that they use. numba itself checks only the file of the outermost function, so it would use
-stale code after an edit of a callee.
-
-The decorators touch no file and no setting. The first compilation or load of a function
-finds and creates the folder.
+`compiled` and `inlined` only note a function. `entry` does so, too, and makes of it what Python
+calls: the machine code. The compiler runs in another process (`shadow.machine_code`).
 """
 
-import hashlib
-import logging
-import signal
-import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from functools import cache
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
-import llvmlite
-import numba
 import numpy as np
-from numba.core import event
-from numba.core.caching import FunctionCache, NullCache
 
-from shadow.cache_folder import VARIABLE, cache_folder
+from shadow.geometry import X86_64
+from shadow.precompile import machine_code
+from shadow.table.state import State
 
-__all__ = (
-    "SOURCES",
-    "announce",
-    "cache_place",
-    "compiled",
-    "compiling",
-    "forget_compiling",
-    "inlined",
-    "signed",
-)
+__all__ = ("Entry", "Sample", "compiled", "entry", "functions", "inlined", "sampled", "signed")
 
-_log = logging.getLogger("ptescope")
-_njit: Any = numba.njit
-_function_cache: Any = FunctionCache
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result", covariant=True)
 
 signed = cast(Callable[[Any], int], np.int64)
 """Convert an unsigned number to a signed one, because numba turns a mixture into a float."""
 
-
-_SHADOW = Path(__file__).parents[1]
-_CONSTANTS = ("events.py", "geometry.py", "policy.py", "memory_limit.py", "uapi.py")
-SOURCES = (
-    *sorted((_SHADOW / "table").rglob("*.py")),
-    *sorted((_SHADOW / "whatif").rglob("*.py")),
-    *(_SHADOW / name for name in _CONSTANTS),
-)
-"""All compiled modules, and the modules with constants that they use."""
+_functions: dict[Callable[..., Any], bool] = {}
 
 
-def _digest() -> str:
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in SOURCES:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def cache_place() -> tuple[Path | None, list[str]]:
-    """The folder of the machine code, and why each better one was refused; see `cache_folder`."""
-    return cache_folder(_digest())
-
-
-class _LazyCache:
-    """numba's cache of one function, opened when numba first accesses it.
-
-    Args:
-        function: the function to compile.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    @cached_property
-    def _opened(self) -> Any:
-        folder, _ = cache_place()
-        if folder is None:
-            return NullCache()
-        config: Any = numba.config
-        before = config.CACHE_DIR
-        config.CACHE_DIR = str(folder)  # numba has no other way to set the folder
-        try:
-            return _function_cache(self._function)
-        finally:
-            config.CACHE_DIR = before
-
-    @property
-    def cache_path(self) -> Any:
-        """The folder, for numba's statistics."""
-        return self._opened.cache_path
-
-    def flush(self) -> None:
-        """Forget the machine code of this function."""
-        self._opened.flush()
-
-    def load_overload(self, signature: Any, target: Any) -> Any:
-        """The machine code for these types, if the cache has it.
-
-        A damaged file, as a crash of the machine leaves it, is replaced.
-        """
-        try:
-            return self._opened.load_overload(signature, target)
-        except Exception:
-            self.flush()
-            return None
-
-    def save_overload(self, signature: Any, code: Any) -> None:
-        """Save machine code; if the disk is full, the next start compiles again."""
-        try:
-            self._opened.save_overload(signature, code)
-        except OSError as error:
-            _not_kept(error.strerror or str(error))
-
-
-_functions: list[Any] = []
+def functions() -> dict[Callable[..., Any], bool]:
+    """All functions that become machine code, and whether callers have a copy of their own."""
+    return dict(_functions)
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile `function` with numba, keeping its Python signature for the types.
-
-    The functions pass the arrays of one address space to each other and allocate
-    none. Without `_nrt=False` numba would count a reference to every array at
-    every call, which costs 2.8 us an event instead of 0.1 us.
-    """
-    return _with(function)
+    """Compile `function`, which only other compiled functions call."""
+    _functions[function] = False
+    return function
 
 
 def inlined(function: _Function) -> _Function:
-    """Compile `function` and inline it into its callers; for code that nearly every event runs.
-
-    Calls would dominate the cost of an event. Inlining everything would triple the compiler's
-    time, so code that is not on the way of a fault is called.
-    """
-    return _with(function, forceinline=True)
+    """Compile `function` and inline it into its callers; for code that nearly every event runs."""
+    _functions[function] = True
+    return function
 
 
-def _with(function: _Function, **options: bool) -> _Function:
-    made = _njit(nogil=True, _nrt=False, **options)(function)
-    made._cache = _LazyCache(function)
-    _functions.append(made)
-    return cast(_Function, made)
+class Sample(NamedTuple):
+    """Arguments of an entry, whose types it is compiled for.
 
-
-@cache
-def _not_kept(why: str) -> None:
-    """Warn once that the cache cannot save machine code."""
-    _log.warning(
-        "ptescope: cannot save compiled code in %s: %s. The next start compiles again; free "
-        "space there, or set %s to another folder.", cache_place()[0], why, VARIABLE,
-    )  # fmt: skip
-
-
-def announce(what: str) -> None:
-    """Log that the compiler runs, and where its result is saved.
-
-    Args:
-        what: the code to compile, and the time that this takes.
-    """
-    folder, refused = cache_place()
-    kept = f"Saved in {folder}, so later starts take a second."
-    if folder is None:
-        kept = f"No folder can store it ({'; '.join(refused)}): set {VARIABLE} to one that can."
-    _log.warning("ptescope: compiling %s. %s", what, kept)
-
-
-class _Announcement(event.Listener):
-    """Logs a message when numba compiles the first function, and lets signals end the process.
-
-    Args:
-        what: the code to compile, and the time that this takes.
+    Attributes:
+        function: the function in Python.
+        arguments: the arguments.
+        kinds: their kinds.
+        words: the number of words that they take.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what, self._said = what, False
-        self._handlers: dict[int, Any] = {}
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    kinds: str
+    words: int
 
-    def on_start(self, event: object) -> None:  # noqa: ARG002
-        """numba begins to compile a function that is not in the cache."""
-        if self._said:
-            return
-        self._said = True
-        announce(self._what)
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._handlers[number] = signal.signal(number, signal.SIG_DFL)
 
-    def on_end(self, event: object) -> None:
-        """numba has compiled a function."""
-
-    def restore(self) -> None:
-        """Handle signals as before."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+_samples: dict[str, Sample] | None = None
 
 
 @contextmanager
-def compiling(what: str) -> Iterator[None]:
-    """Log a message if this block compiles, and let SIGINT and SIGTERM then end the process.
+def sampled() -> Iterator[dict[str, Sample]]:
+    """Within the block, entries note their arguments, run nothing, and return 0."""
+    global _samples
+    _samples = {}
+    try:
+        yield _samples
+    finally:
+        _samples = None
 
-    A handler in Python would wait until the compiler returns.
+
+@cache
+def _kind(dtype: np.dtype[Any], dimensions: int) -> str:
+    """The kind of an array; the members of a record enter by their checksum."""
+    name = dtype.str
+    if dtype.names:
+        name = f"{zlib.crc32(repr(dtype.descr).encode()):08x}"
+    return f"{name}[{dimensions}]"
+
+
+def _take(argument: Any, kinds: list[str], words: list[int]) -> None:
+    """Append the kind of an argument and its words, in numba's order (numba.core.datamodel)."""
+    if isinstance(argument, State):
+        kinds.append(f"State({argument.entries})")
+        words.append(argument.pointer)
+    elif isinstance(argument, np.ndarray):
+        if not argument.flags.c_contiguous:
+            raise ValueError("compiled functions take only contiguous arrays")
+        kinds.append(_kind(argument.dtype, argument.ndim))
+        words += (0, 0, argument.size, argument.itemsize, argument.ctypes.data)
+        words += argument.shape
+        words += argument.strides
+    elif isinstance(argument, tuple):
+        for item in argument:
+            _take(item, kinds, words)
+    else:
+        kinds.append("bool" if isinstance(argument, bool | np.bool_) else "int")
+        words.append(int(argument))
+
+
+def _entries(arguments: tuple[Any, ...]) -> int:
+    """The entries of the PTE pages of a `State`; without one, machine code of any serves."""
+    return next((each.entries for each in arguments if isinstance(each, State)), X86_64.entries)
+
+
+class Entry(Generic[_Arguments, _Result]):
+    """A function that Python calls as machine code.
+
+    The arguments are `State`s, contiguous arrays, numbers, truth values, and tuples of these;
+    the result is a number or None.
 
     Args:
-        what: the code to compile, and the time that this takes.
+        function: the function in Python.
     """
-    announcement = _Announcement(what)
-    try:
-        with event.install_listener("numba:compile", announcement):
-            yield
-    finally:
-        announcement.restore()
+
+    def __init__(self, function: Callable[_Arguments, _Result]) -> None:
+        self.function = function
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *arguments: _Arguments.args, **_none: _Arguments.kwargs) -> _Result:
+        """Call it.
+
+        Raises:
+            CompileError: there is no machine code, and it cannot be made.
+            TypeError: the arguments have other types.
+            ValueError: an array is not contiguous.
+        """
+        kinds: list[str] = []
+        words: list[int] = []
+        _take(arguments, kinds, words)
+        joined = ",".join(kinds)
+        if _samples is not None:
+            _samples[self._name] = Sample(self.function, arguments, joined, len(words))
+            return cast(_Result, 0)
+        return cast(_Result, machine_code(_entries(arguments)).call(self._name, joined, words))
 
 
-def forget_compiling() -> None:
-    """Free the 28 MiB that numba keeps for callers compiled later.
-
-    Nothing new can be compiled afterwards. numba has no function for this.
-    """
-    for function in _functions:
-        for overload in function.overloads.values():
-            if hasattr(overload.library, "_shared_module"):
-                overload.library._shared_module = None
+def entry(function: Callable[_Arguments, _Result]) -> Entry[_Arguments, _Result]:
+    """Compile `function` for calls from Python; compiled functions may call it, too."""
+    _functions[function] = False
+    return Entry(function)

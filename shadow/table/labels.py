@@ -14,7 +14,7 @@ from shadow.table.jit import compiled, inlined
 from shadow.table.state import UFFD_FLAGS, Counter, LabelPart, State, VmaFlag
 from shadow.table.vmas import cut, first_overlap, merge_around
 
-__all__ = ("NOT_MERGEABLE", "change_flags", "label", "set_label")
+__all__ = ("DROPPABLE", "NOT_MERGEABLE", "change_flags", "is_droppable", "label", "set_label")
 
 _VALUE = (1 << LABEL_BITS) - 1
 _MODES = 3
@@ -22,6 +22,9 @@ _MODE_BITS = (1 << _MODES) - 1
 _UFFD_SHIFT = 21
 NOT_MERGEABLE = VmaFlag.SHARED | VmaFlag.HUGETLB | VmaFlag.SPECIAL
 """Flags of VMAs that KSM does not merge (vma_ksm_compatible, mm/ksm.c)."""
+DROPPABLE = VmaFlag.WIPEONFORK | VmaFlag.NORESERVE | VmaFlag.DONTDUMP
+"""What mmap with MAP_DROPPABLE sets; other VMAs hardly have all of them (do_mmap, mm/mmap.c)."""
+_NOT_OF_DROPPABLE = VmaFlag.MERGEABLE | VmaFlag.LOCKED
 _FIRST_MODE = 1 << _UFFD_SHIFT
 assert _FIRST_MODE * _MODE_BITS == UFFD_FLAGS
 
@@ -37,13 +40,23 @@ def _isolate(s: State, v: int, start: int, end: int) -> int:
     return v
 
 
+@inlined
+def is_droppable(flags: int) -> bool:
+    """Whether a VMA with these flags may be of mmap with MAP_DROPPABLE."""
+    return flags & DROPPABLE == DROPPABLE
+
+
 @compiled
 def change_flags(s: State, start: int, end: int, clear: int, add: int, but: int) -> None:
-    """Clear and set flags of the VMAs of [start, end), except those that have any of `but`."""
+    """Clear and set flags of the VMAs of [start, end), except those that have any of `but`.
+
+    KSM and mlock leave droppable memory alone (vma_ksm_compatible, mlock_fixup).
+    """
     v = first_overlap(s, start)
     while v < s.counters[Counter.VMAS] and s.vmas[v].start < end:
         flags = s.vmas[v].flags & ~clear | add
-        if flags != s.vmas[v].flags and s.vmas[v].flags & but == 0:
+        spared = s.vmas[v].flags & but or (add & _NOT_OF_DROPPABLE and is_droppable(flags))
+        if flags != s.vmas[v].flags and not spared:
             v = _isolate(s, v, start, end)
             s.vmas[v].flags = flags
         v += 1
@@ -92,7 +105,7 @@ def _merge_any(s: State, on: int) -> None:
     """Let KSM merge all private memory, present and future, or none (ksm_add_vma)."""
     s.counters[Counter.MERGE_ANY] = on
     for v in range(s.counters[Counter.VMAS]):
-        if s.vmas[v].flags & NOT_MERGEABLE == 0:
+        if s.vmas[v].flags & NOT_MERGEABLE == 0 and not is_droppable(s.vmas[v].flags):
             flags = s.vmas[v].flags & ~VmaFlag.MERGEABLE
             if on:
                 flags |= VmaFlag.MERGEABLE

@@ -12,7 +12,7 @@ from shadow.table.advise import advise
 from shadow.table.clock import advance_clock
 from shadow.table.fault import fault, fill, populate
 from shadow.table.fills import charge, fills_of, may_fill, pending_of
-from shadow.table.jit import compiled, inlined, signed
+from shadow.table.jit import compiled, entry, inlined, signed
 from shadow.table.labels import label
 from shadow.table.lock import lock, lock_all, unlock
 from shadow.table.map import map_range
@@ -182,7 +182,7 @@ def _apply(s: State, kind: int, start: int, length: int, tid: int, aux: int) -> 
         detach(s, start)
 
 
-@compiled
+@entry
 def run(s: State, events: EventBatch, first: int) -> int:
     """Apply `events` from index `first` on.
 

@@ -7,12 +7,13 @@ Source: mm/mmap.c (do_mmap).
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, SPECIAL, UNFILLED
 from shadow.table.fault import populate
 from shadow.table.jit import compiled
-from shadow.table.labels import NOT_MERGEABLE
+from shadow.table.labels import DROPPABLE, NOT_MERGEABLE
 from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.unmap import unmap
 from shadow.table.vmas import insert
 from shadow.uapi import (
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
     MAP_LOCKED,
@@ -26,6 +27,7 @@ from shadow.uapi import (
 __all__ = ("map_range", "populates")
 
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
+_TYPE = 15  # MAP_TYPE, include/uapi/linux/mman.h
 
 
 @compiled
@@ -58,7 +60,9 @@ def _flags_of(s: State, aux: int) -> int:
         flags |= VmaFlag.NOHUGEPAGE
     if aux & SPECIAL:
         flags |= VmaFlag.SPECIAL
-    if s.counters[Counter.MERGE_ANY] and flags & NOT_MERGEABLE == 0:
+    if map_flags & _TYPE == MAP_DROPPABLE:
+        flags |= DROPPABLE
+    elif s.counters[Counter.MERGE_ANY] and flags & NOT_MERGEABLE == 0:
         flags |= VmaFlag.MERGEABLE
     if flags & (VmaFlag.WRITE | VmaFlag.SHARED | VmaFlag.NORESERVE) == VmaFlag.WRITE:
         flags |= VmaFlag.ACCOUNT

@@ -3,30 +3,15 @@
 
 from typing import Any
 
-from numba.core import types
-from numba.core.cgutils import raw_memmove
-from numba.extending import intrinsic
+import numpy.typing as npt
 
 __all__ = ("move",)
 
 
-@intrinsic
-def _move(_context: Any, array: Any, to: Any, origin: Any, count: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        held, to, origin, count = arguments
-        view = context.make_array(signature.args[0])(context, builder, held)
-        places = [builder.gep(view.data, [index]) for index in (to, origin)]
-        destination, source = places
-        raw_memmove(builder, destination, source, count, view.itemsize)
-        return context.get_dummy_value()
+def move(array: npt.NDArray[Any], to: int, origin: int, count: int) -> None:
+    """Copy `count` elements of a contiguous array, which may overlap.
 
-    if not isinstance(array, types.Array) or array.ndim != 1 or array.layout != "C":
-        return None
-    return types.void(array, types.intp, types.intp, types.intp), generate
-
-
-move: Any = _move
-"""move(array, to, origin, count): copy `count` elements of a contiguous array, which may overlap.
-
-A loop over structured elements copies them one member at a time, which is five times slower.
-"""
+    In machine code this is `shadow.machine_code.move_elements`, since a loop over structured
+    elements copies them one member at a time, which is five times slower.
+    """
+    array[to : to + count] = array[origin : origin + count].copy()

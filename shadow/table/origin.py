@@ -7,7 +7,7 @@ reading has no event; its changes have the code `READING`.
 """
 
 from shadow.events import Kind
-from shadow.table.jit import compiled, inlined
+from shadow.table.jit import compiled, entry, inlined
 from shadow.table.origin_codes import GUARD_INSTALL, KIND_BITS, LOCKED, PAGEOUT, READING
 from shadow.table.state import Counter, State
 from shadow.uapi import MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_PAGEOUT
@@ -41,7 +41,7 @@ def note_call(s: State, kind: int, length: int, tid: int, aux: int) -> None:
         s.counters[Counter.CALL_LENGTH] = length
 
 
-@compiled
+@entry
 def note_reading(s: State) -> None:
     """Note that the shadow adopts a reading next."""
     s.counters[Counter.CALL] = READING

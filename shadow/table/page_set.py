@@ -65,6 +65,8 @@ class Pages:
 
     def __post_init__(self) -> None:
         assert len(self.present) == len(self.slots)
+        for name in ("slots", "present", "huge", "huge_kind"):  # as compiled functions need them
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
 
     @property
     def page(self) -> int:

@@ -2,8 +2,9 @@
 """Adoption of real page tables by the shadow, the compiled part: seeds and repairs.
 
 A PTE page with entries exists under every policy. If an empty PTE page is new to the
-shadow, no event showed what emptied it. Then it exists under `none` and `pt_reclaim`, and
-`pte_ref` has freed it.
+shadow, no event showed what emptied it. Then it exists under all policies but `pte_ref`, which
+has freed it. `dontneed_zero` keeps it, because it may be a munmap, a truncated file or reclaim
+that emptied it: so the shadow never claims too much for that policy.
 
 If a repair finds entries gone, a call without an event cleared them. Nearly all such calls
 are zaps or reclaim, so each is an attempt of `pte_ref`. If the PTE page is gone too, there
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.guard_ranges import add_guard, drop_guards
-from shadow.table.jit import compiled
+from shadow.table.jit import compiled, entry
 from shadow.table.pte_pages import (
     allocate,
     forget_entries,
@@ -94,12 +95,13 @@ def _add_empty(s: State, record: int) -> None:
     """Add an empty PTE page that is new to the shadow."""
     allocate(s, record, Policy.NONE)
     allocate(s, record, Policy.PT_RECLAIM)
+    allocate(s, record, Policy.DONTNEED_ZERO)
     if s.counters[Counter.VMAS_KNOWN]:  # not a seed: the page was created and emptied in the window
         allocate(s, record, Policy.PTE_REF)
         _infer_attempt(s, record)
 
 
-@compiled
+@entry
 def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: int) -> int:
     """Record that these PTE pages exist with these entries.
 
@@ -124,7 +126,7 @@ def adopt_pages(s: State, slots: Slots, present: npt.NDArray[np.uint64], first: 
     return len(slots)
 
 
-@compiled
+@entry
 def adopt_huge(s: State, slots: Slots, kinds: npt.NDArray[np.uint8], first: int) -> int:
     """Record that these slots are leaf PMDs; returns the same as `adopt_pages`."""
     for i in range(first, len(slots)):
@@ -148,7 +150,7 @@ def _is_mapped(s: State, slot: int) -> bool:
     return v < s.counters[Counter.VMAS] and s.vmas[v].start < slot + s.slot
 
 
-@compiled
+@entry
 def drop_pages(s: State, slots: Slots, exact: bool) -> None:
     """Record that these slots have no PTE page with entries and no leaf PMD.
 
@@ -183,7 +185,7 @@ def drop_pages(s: State, slots: Slots, exact: bool) -> None:
             free_record(s, record)
 
 
-@compiled
+@entry
 def forget_unmapped(s: State) -> None:
     """Free the PTE pages outside all VMAs under every policy, as munmap does (free_pgtables).
 
@@ -197,7 +199,7 @@ def forget_unmapped(s: State) -> None:
             free_record(s, record)
 
 
-@compiled
+@entry
 def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
     """Record that these tables of this level exist; returns the same as `adopt_pages`."""
     for i in range(first, len(bases)):
@@ -207,7 +209,7 @@ def adopt_upper(s: State, bases: Slots, level: int, first: int) -> int:
     return len(bases)
 
 
-@compiled
+@entry
 def drop_upper_tables(s: State, bases: Slots, level: int) -> None:
     """Record that these tables of this level do not exist."""
     for base in bases:
@@ -227,7 +229,7 @@ def _has_entries(s: State, start: int, end: int) -> bool:
     return False
 
 
-@compiled
+@entry
 def adopt_guards(
     s: State, starts: Slots, ends: Slots, guard_starts: Slots, guard_ends: Slots
 ) -> None:
@@ -239,7 +241,7 @@ def adopt_guards(
         add_guard(s, guard_starts[g], guard_ends[g])
 
 
-@compiled
+@entry
 def forget_untouched(s: State, first: int) -> None:
     """Remove the anon_vma of VMAs without entries, because the first page brings one.
 
@@ -250,7 +252,7 @@ def forget_untouched(s: State, first: int) -> None:
             s.vmas[v].anon = 0
 
 
-@compiled
+@entry
 def set_runs(s: State, starts: Slots, ends: Slots, huge: npt.NDArray[np.uint8], first: int) -> int:
     """Set runs of entries, or huge pages, in a new address space.
 

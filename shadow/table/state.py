@@ -267,10 +267,10 @@ VMA = np.dtype(
 class State:
     """One address space.
 
-    Compiled functions pass each other a pointer to `words` (`shadow.table.state_type`), since
-    the descriptions of nine arrays take sixty words at each call. The widths of the records are
-    part of the type of a State, and so are the numbers of `SHAPE`: they are constants in compiled
-    code, which numba compiles for each width.
+    Compiled functions pass each other a pointer to `words`, since the descriptions of nine arrays
+    take sixty words at each call (`shadow.machine_code.state_type`). The widths of the records are
+    part of the type of a State, and so are the numbers of `SHAPE`: they are constants in machine
+    code, of which each width has its own.
     """
 
     upper: npt.NDArray[np.void]

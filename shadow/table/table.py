@@ -207,7 +207,7 @@ class Table(GrowingState):
         huge = huge_pages(self.state)
         return Pages(
             slots=pages["slot"],
-            present=np.ascontiguousarray(pages["present"]),
+            present=pages["present"],
             huge=huge["slot"],
             huge_kind=huge["huge"],
             exact=exact,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.table.growing import FIRST_GROWTH, GrowingState
-from shadow.table.labels import NOT_MERGEABLE
+from shadow.table.labels import DROPPABLE, NOT_MERGEABLE
 from shadow.table.seed import forget_unmapped, forget_untouched
 from shadow.table.state import (
     ALL_FLAGS,
@@ -44,8 +44,9 @@ def seed_vmas(space: GrowingState, vmas: _Vmas, brk: int) -> None:
     s.counters[Counter.ANON_VMAS] = known + count
     numbered = vmas["file"][vmas["file"] & KNOWN_FILE == 0]
     s.counters[Counter.FILES] = max(s.counters[Counter.FILES], numbered.max(initial=0))
-    private = vmas["flags"][vmas["flags"] & NOT_MERGEABLE == 0] & VmaFlag.MERGEABLE
-    s.counters[Counter.MERGE_ANY] = len(private) > 0 and private.all()
+    flags = vmas["flags"]
+    may_merge = (flags & NOT_MERGEABLE == 0) & (flags & DROPPABLE != DROPPABLE)
+    s.counters[Counter.MERGE_ANY] = may_merge.any() and (flags[may_merge] & VmaFlag.MERGEABLE).all()
     s.counters[Counter.VMAS] = count
     s.counters[Counter.VMAS_KNOWN] = 1
     s.counters[Counter.BRK] = brk

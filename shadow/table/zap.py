@@ -2,11 +2,12 @@
 """MADV_DONTNEED, MADV_FREE and file truncation: zaps that may free PTE pages.
 
 These functions apply the rules of all policies together. A zap walks the VMAs of its range
-in order, and in each VMA the slots with a PTE page. The part of a zap in one slot is a
-*chunk*.
+in order, and in each VMA the slots with a PTE page. The part of a zap in one slot and one
+VMA is a *chunk*.
 
 Sources: mm/madvise.c (madvise_walk_vmas, madvise_dontneed_free), mm/memory.c
-(zap_pte_range), mm/pt_reclaim.c; for pte_ref patches 14 and 15 of the RFC.
+(zap_pte_range, zap_pte_table_if_empty; before v7.0 in mm/pt_reclaim.c); for dontneed_zero
+tools/vm_guests/dontneed-zero.patch; for pte_ref patches 14 and 15 of the RFC.
 """
 
 from shadow.events import FILE_TRUNCATED
@@ -80,8 +81,17 @@ def free_huge(s: State, record: int) -> None:
 
 
 @compiled
+def _look(s: State, record: int, policy: int) -> None:
+    """After a DONTNEED that left no marker: free the PTE page if it maps nothing."""
+    if has(s, record, policy):
+        s.counters[Counter.ATTEMPTS + policy] += 1
+        if s.records[record].refs == 0:
+            count_freed(s, record, policy)
+
+
+@compiled
 def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) -> None:
-    """Zap [start, end) of one slot; `reclaim`: the whole-slot rule may apply."""
+    """Zap [start, end) of one slot; `reclaim`: the rules of DONTNEED apply."""
     whole = end - start == s.slot
     if s.records[record].huge:
         if whole:
@@ -96,16 +106,16 @@ def _dontneed_chunk(s: State, record: int, start: int, end: int, reclaim: bool) 
     else:
         low = (start & (s.slot - 1)) >> s.page_shift
         clear_entries(s, record, low, low + ((end - start) >> s.page_shift))
-    if reclaim and whole and not left and has(s, record, Policy.PT_RECLAIM):
-        s.counters[Counter.ATTEMPTS + Policy.PT_RECLAIM] += 1
-        if s.records[record].refs == 0:
-            count_freed(s, record, Policy.PT_RECLAIM)
+    if reclaim and not left:
+        if whole:
+            _look(s, record, Policy.PT_RECLAIM)
+        _look(s, record, Policy.DONTNEED_ZERO)
     attempt_pte_ref(s, record, True)
 
 
 @compiled
 def zap_piece(s: State, start: int, end: int, reclaim: bool) -> None:
-    """zap_page_range_single: [start, end) of one VMA; `reclaim`: the whole-slot rule may apply."""
+    """zap_page_range_single: [start, end) of one VMA; `reclaim`: the rules of DONTNEED apply."""
     slot = next_slot(s, start & -s.slot, end)
     while slot >= 0:
         _dontneed_chunk(s, find(s, slot), max(slot, start), min(slot + s.slot, end), reclaim)
@@ -145,7 +155,7 @@ def _file_lost(s: State, start: int, end: int, private: bool) -> None:
 
 @compiled
 def truncate(s: State, start: int, end: int, aux: int) -> None:
-    """MADV_REMOVE or a truncated file: free pages without the rule of pt_reclaim (semantics C3).
+    """MADV_REMOVE or a truncated file: free pages without the rules of DONTNEED (semantics C3).
 
     MADV_REMOVE goes VMA by VMA, up to the first that refuses (madvise_remove). For a hole in
     a file, the shadow does not know which pages of a private mapping are private copies.

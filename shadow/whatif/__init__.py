@@ -11,13 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import X86_64
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
-from shadow.table.jit import compiling
 from shadow.table.state import Counter
 from shadow.table.table import Table
 from shadow.whatif.delayed_purge import FOREVER, delayed_purge
@@ -34,7 +30,6 @@ __all__ = (
     "delayed_purge",
     "share_of_close_purges",
     "simulate",
-    "prepare",
     "munmap_for_purge",
     "unchanged",
 )
@@ -114,12 +109,3 @@ def simulate(future: Future, change: Transform, policy: Policy | None = None) ->
         vmas=table.counter(Counter.VMAS),
         refs=table.counter(Counter.REFS),
     )
-
-
-def prepare() -> None:
-    """Compile the transforms, or load them from the cache, before time matters."""
-    purge = np.zeros(1, EVENT)
-    purge["kind"], purge["length"] = Kind.DONTNEED, X86_64.page
-    with compiling("the simulated changes, which takes some ten seconds"):
-        delayed_purge(purge, 1)
-        munmap_for_purge(purge)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import X86_64, Geometry
-from shadow.table.jit import compiled, signed
+from shadow.table.jit import entry, signed
 from shadow.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from shadow.whatif.purge_index import Numbers, number_of, purged_by
 
@@ -20,7 +20,7 @@ __all__ = ("munmap_for_purge",)
 _MAP_AUX = PROT_READ | PROT_WRITE | (MAP_PRIVATE | MAP_ANONYMOUS) << MAP_FLAGS_SHIFT
 
 
-@compiled
+@entry
 def _return(
     events: EventBatch,
     start: Numbers,

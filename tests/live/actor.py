@@ -19,6 +19,7 @@ from pathlib import Path
 
 from shadow.call_rules import CALLS
 from tests.live.rare_calls import RARE_CALLS
+from tests.live.safe_touch import SAFE_TOUCHES
 from tracer.arch import running
 
 __all__ = ("SLOT", "Actor")
@@ -81,6 +82,7 @@ def _main() -> None:
         "map_file": _map_file,
         **{name: partial(_call, name) for name in CALLS},
         **RARE_CALLS,
+        **SAFE_TOUCHES,
         "touch": _touch,
         "read": _read,
         "exec": lambda seconds: os.execv("/bin/sleep", ["sleep", str(seconds)]),

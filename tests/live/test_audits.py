@@ -159,19 +159,25 @@ def test_after_losses_the_tables_are_read_again() -> None:
 
 
 def test_pages_that_always_change_count_as_not_compared() -> None:
-    """The process touches and discards sixteen slots without a pause; the others are idle."""
-    actor = Actor()
-    busy = subprocess.Popen([sys.executable, "-c", _NEVER_AT_REST, str(_BASE), str(16 * SLOT)])
+    """The process touches and discards sixteen slots without a pause; the others are idle.
+
+    Its low nice value keeps it on a processor while the census reads: a process that waits for one
+    is at rest, and its PTE pages are compared.
+    """
+    busy = subprocess.Popen(
+        ["nice", "-n", "-20", sys.executable, "-c", _NEVER_AT_REST, str(_BASE), str(16 * SLOT)],
+        stdout=subprocess.PIPE,
+    )
     try:
-        time.sleep(0.5)
+        assert busy.stdout
+        assert busy.stdout.readline() == b"busy\n"
         with attached(busy.pid) as session:
             _pump(session, 0.5)
             session.stop()
             report = session.snapshot()
     finally:
         busy.kill()
-        busy.wait()
-        actor.close()
+        busy.communicate()
     audit = report.audit
     assert audit.runs == audit.incomplete_runs == 1
     assert audit.not_compared >= 8
@@ -188,6 +194,7 @@ libc.mmap.restype = ctypes.c_void_p
 args = ctypes.c_void_p(start), ctypes.c_size_t(length)
 assert libc.mmap(*args, 3, 0x100022, -1, ctypes.c_long(0)) == start
 libc.madvise(*args, mmap.MADV_NOHUGEPAGE)
+print("busy", flush=True)
 while True:
     for page in range(start, start + length, 1 << 20):
         ctypes.memset(page, 1, 1)

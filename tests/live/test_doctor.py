@@ -34,6 +34,6 @@ def test_growth_of_the_heap_does_not_hide_the_policy_of_the_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The heap may take PTE pages while the kernel's policy is being tried."""
-    growth = iter([0, 12])
+    growth = iter([0, 12, 12, 24])
     monkeypatch.setattr(kernel, "vm_pte_kib", lambda pid: vm_pte_kib(pid) + next(growth))
     assert kernel.kernel_facts().policy is Policy.PT_RECLAIM

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from shadow.events import EventBatch, Kind
+from shadow.events import EVENT, EventBatch, Kind
 from tests.live.actor import SLOT, Actor
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
@@ -138,3 +138,21 @@ def test_other_processes_are_filtered_in_the_kernel() -> None:
         probes.close()
         actor.close()
         other.close()
+
+
+def test_losses_are_differences_also_beside_an_event_of_all_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's LOSS events have totals; one with tgid 0 splits a batch."""
+    batches = [
+        np.array([(1, 0, 0, 0, 0, Kind.LABEL, 0, 0), (2, 0, total, 7, 7, Kind.LOSS, 0, 0)], EVENT)
+        for total in (5, 9)
+    ]
+    probes = Probes(geometry=kernel_facts().geometry)
+    try:
+        probes.add(7)
+        monkeypatch.setattr(probes.ring, "read", lambda: batches.pop(0))
+        lengths = [probes.read(7)["length"].tolist() for _ in range(2)]
+    finally:
+        probes.close()
+    assert lengths == [[0, 5], [0, 4]]

@@ -27,7 +27,7 @@ _SLOTS = 4
 _LENGTH = _SLOTS * SLOT
 _RW, _SHARED, _FIXED, _NO_FD = 3, 1, 0x10, 2**64 - 1
 _DONTNEED, _DONTDUMP, _DODUMP, _RANDOM, _NORMAL, _MERGEABLE = 4, 16, 17, 1, 0, 12
-_PAGEOUT, _WIPEONFORK = 21, 18
+_PAGEOUT, _WIPEONFORK, _DROPPABLE = 21, 18, 8
 _BIND = 2
 _MMAP, _SHMGET, _SHMAT, _SHMCTL, _SHMDT, _FTRUNCATE, _FALLOCATE = 9, 29, 30, 31, 67, 77, 285
 _IO_DESTROY, _REMAP_FILE_PAGES, _PRCTL, _MSEAL, _COPY_RANGE = 207, 216, 157, 462, 326
@@ -280,9 +280,8 @@ def _written_from_outside(actor: Actor) -> None:
     data = ctypes.create_string_buffer(SLOT)
     here = (ctypes.c_ulong * 2)(ctypes.addressof(data), SLOT)
     there = (ctypes.c_ulong * 4)(_BASE + 100, SLOT // 2, _BASE + 2 * SLOT, SLOT // 2)
-    written = _libc.syscall(
-        _PROCESS_VM_WRITEV, actor.pid, here, ctypes.c_ulong(1), there, ctypes.c_ulong(2), 0
-    )
+    one, two, no_flags = (ctypes.c_ulong(number) for number in (1, 2, 0))
+    written = _libc.syscall(_PROCESS_VM_WRITEV, actor.pid, here, one, there, two, no_flags)
     assert written == SLOT
 
 
@@ -318,6 +317,21 @@ def _merged_by_ksm(actor: Actor) -> None:
     actor.do("mprotect", _BASE + SLOT, SLOT, 1)
     actor.do("mprotect", _BASE + SLOT, SLOT, _RW)
     actor.advise(_BASE, _LENGTH, _DONTNEED)
+
+
+def _droppable(call: Callable[[Actor], object]) -> Callable[[Actor], None]:
+    """An act on droppable memory beside private memory, as glibc 2.41 maps it for getrandom."""
+
+    def act(actor: Actor) -> None:
+        _anonymous(actor)
+        droppable = _DROPPABLE | mmap.MAP_ANONYMOUS | _FIXED
+        if actor.do("mmap", _BASE + _LENGTH, 2 * SLOT, _RW, droppable, _NO_FD, 0) < 0:
+            pytest.skip("this kernel has no droppable memory")
+        actor.touch(_BASE + _LENGTH, SLOT)
+        call(actor)
+        actor.advise(_BASE, _LENGTH + SLOT // 2, _DONTNEED)
+
+    return act
 
 
 def _by_int80(actor: Actor) -> None:
@@ -360,6 +374,13 @@ ACTS = (
     Act("name and back", _and_back(_name(7), _name(0))),
     Act("mseal", _split(_seal)),
     Act("KSM for all", _merged_by_ksm),
+    Act("droppable", _droppable(lambda _actor: None)),
+    Act("droppable, KSM", _droppable(lambda actor: actor.do("call", _PRCTL, 67, 1, 0, 0, 0))),
+    Act("droppable, locked", _droppable(lambda actor: actor.do("mlock", _BASE, _LENGTH + SLOT))),
+    Act(
+        "droppable, cut",
+        _droppable(lambda actor: actor.do("munmap", _BASE + _LENGTH + SLOT, _PAGE)),
+    ),
     Act("userfaultfd copies", _uffd_copies),
     Act("userfaultfd copies in part", _uffd_copies_in_part),
     Act("userfaultfd zeroes", _uffd_zeroes),

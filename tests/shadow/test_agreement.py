@@ -24,8 +24,8 @@ _PROCESSES = 3
 @pytest.mark.parametrize("geometry", MODELLED, ids=lambda each: each.name)
 @pytest.mark.parametrize(
     ("running", "switch_back"),
-    [(Policy.NONE, False), (Policy.PT_RECLAIM, True)],
-    ids=["none, as corrected", "pt_reclaim, as posted"],
+    [(Policy.NONE, False), (Policy.PT_RECLAIM, True), (Policy.DONTNEED_ZERO, False)],
+    ids=["none, as corrected", "pt_reclaim, as posted", "dontneed_zero"],
 )
 def test_table_and_specification_agree_after_every_event(
     running: Policy, switch_back: bool, geometry: Geometry

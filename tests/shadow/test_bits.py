@@ -6,7 +6,12 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadow.table.bits import clear_range, copy_range, count_range, is_set, set_range
+from shadow.table import bits
+from tests.shadow.dispatched import dispatched
+
+clear_range, copy_range = dispatched(bits.clear_range), dispatched(bits.copy_range)
+count_range, is_set = dispatched(bits.count_range), dispatched(bits.is_set)
+set_range = dispatched(bits.set_range)
 
 _RANGES = st.tuples(st.integers(0, 512), st.integers(0, 512)).map(sorted)
 _ENTRIES = st.sets(st.integers(0, 511))

@@ -31,9 +31,14 @@ def test_a_followed_process_has_all_metrics() -> None:
     assert _value(registry, "process_page_table_bytes", **mine) == 4096 * 42
     reclaimable = {
         policy: _value(registry, "process_reclaimable_bytes", **mine, policy=policy)
-        for policy in ("none", "pt_reclaim", "pte_ref")
+        for policy in ("none", "pt_reclaim", "dontneed_zero", "pte_ref")
     }
-    assert reclaimable == {"none": 0, "pt_reclaim": 0, "pte_ref": 10 * 4096}
+    assert reclaimable == {
+        "none": 0,
+        "pt_reclaim": 0,
+        "dontneed_zero": 10 * 4096,
+        "pte_ref": 10 * 4096,
+    }
     assert _value(registry, "process_freed_pte_pages_total", **mine, policy="pt_reclaim") == 10
 
 
@@ -43,10 +48,11 @@ def test_page_seconds_and_audits_extend_to_the_end_of_the_window() -> None:
     mine = {"name": "server-0", "pid": "1000", "cgroup": "/"}
     saved = {
         policy: _value(registry, "process_saved_page_seconds_total", **mine, policy=policy)
-        for policy in ("none", "pt_reclaim", "pte_ref")
+        for policy in ("none", "pt_reclaim", "dontneed_zero", "pte_ref")
     }
     assert saved["none"] == 0
     assert saved["pt_reclaim"] == pytest.approx(10 * 60, rel=0.01)
+    assert saved["dontneed_zero"] == pytest.approx(20 * 60, rel=0.01)
     assert saved["pte_ref"] == pytest.approx(20 * 60, rel=0.01)
     audited = {
         compared: _value(registry, "process_audited_pte_pages", **mine, compared=compared)

@@ -38,27 +38,27 @@ def test_entries_found_gone_are_an_attempt() -> None:
     """After ftruncate by another process, PTE pages stay under pt_reclaim and are empty."""
     table = _table()
     table.adopt(_read(_SLOTS, 0), _NOW)
-    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, 0]
-    assert _by_policy(table, Counter.EMPTY) == [_SLOTS, _SLOTS, 0]
-    assert _by_policy(table, Counter.FREED) == [0, 0, _SLOTS]
-    assert _by_policy(table, Counter.INFERRED) == [0, 0, _SLOTS]
-    assert _by_policy(table, Counter.ATTEMPTS) == [0, 0, _SLOTS]
+    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, _SLOTS, 0]
+    assert _by_policy(table, Counter.EMPTY) == [_SLOTS, _SLOTS, _SLOTS, 0]
+    assert _by_policy(table, Counter.FREED) == [0, 0, 0, _SLOTS]
+    assert _by_policy(table, Counter.INFERRED) == [0, 0, 0, _SLOTS]
+    assert _by_policy(table, Counter.ATTEMPTS) == [0, 0, 0, _SLOTS]
 
 
 def test_some_entries_gone_are_an_attempt_that_frees_nothing() -> None:
     table = _table()
     table.adopt(_read(_SLOTS, 1), _NOW)
-    assert _by_policy(table, Counter.FREED) == [0, 0, 0]
-    assert _by_policy(table, Counter.ATTEMPTS) == [0, 0, _SLOTS]
-    assert _by_policy(table, Counter.EMPTY) == [0, 0, 0]
+    assert _by_policy(table, Counter.FREED) == [0, 0, 0, 0]
+    assert _by_policy(table, Counter.ATTEMPTS) == [0, 0, 0, _SLOTS]
+    assert _by_policy(table, Counter.EMPTY) == [0, 0, 0, 0]
 
 
 def test_pte_pages_found_gone_were_freed_by_the_running_rule() -> None:
     table = _table()
     table.adopt(_read(0, 0), _NOW)
-    assert _by_policy(table, Counter.TABLES) == [_SLOTS, 0, 0]
-    assert _by_policy(table, Counter.FREED) == [0, _SLOTS, _SLOTS]
-    assert _by_policy(table, Counter.INFERRED) == [0, _SLOTS, _SLOTS]
+    assert _by_policy(table, Counter.TABLES) == [_SLOTS, 0, 0, 0]
+    assert _by_policy(table, Counter.FREED) == [0, _SLOTS, _SLOTS, _SLOTS]
+    assert _by_policy(table, Counter.INFERRED) == [0, _SLOTS, _SLOTS, _SLOTS]
 
 
 def test_pte_pages_gone_with_their_mapping_are_gone_under_every_policy() -> None:
@@ -70,7 +70,7 @@ def test_pte_pages_gone_with_their_mapping_are_gone_under_every_policy() -> None
             table.seed_vmas(elsewhere, 0)
         table.adopt(_read(0, 0), _NOW)
         table.seed_vmas(elsewhere, 0)
-        assert _by_policy(table, Counter.TABLES) == [0, 0, 0]
+        assert _by_policy(table, Counter.TABLES) == [0, 0, 0, 0]
 
 
 def test_an_empty_pte_page_beside_a_mapping_stays() -> None:
@@ -80,32 +80,32 @@ def test_an_empty_pte_page_beside_a_mapping_stays() -> None:
     table.feed(history.batch())
     beside = np.array([(BASE + SLOT - 4096, BASE + SLOT, VmaFlag.READ, 0, 0, 0)], VMA)
     table.seed_vmas(beside, 0)
-    assert _by_policy(table, Counter.TABLES) == [1, 0, 0]
+    assert _by_policy(table, Counter.TABLES) == [1, 0, 0, 0]
 
 
 def test_an_empty_pte_page_that_came_and_was_emptied_unseen() -> None:
     table = Table(running=Policy.PT_RECLAIM)
     table.feed(EventScript().map(BASE, _SLOTS * SLOT).batch())
     table.adopt(_read(_SLOTS, 0), _NOW)
-    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, 0]
-    assert _by_policy(table, Counter.INFERRED) == [0, 0, _SLOTS]
+    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, _SLOTS, 0]
+    assert _by_policy(table, Counter.INFERRED) == [0, 0, 0, _SLOTS]
 
 
 def test_a_seed_concludes_nothing() -> None:
     table = Table(running=Policy.PT_RECLAIM)
     table.seed(_read(_SLOTS, 0), _NOW)
-    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, 0]
-    assert _by_policy(table, Counter.INFERRED) == [0, 0, 0]
+    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, _SLOTS, 0]
+    assert _by_policy(table, Counter.INFERRED) == [0, 0, 0, 0]
 
 
 def test_a_counted_reading_says_nothing_about_pt_reclaim() -> None:
     table = _table()
     table.adopt(_read(0, 0, exact=False), _NOW)
-    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, 0]
-    assert _by_policy(table, Counter.FREED) == [0, 0, _SLOTS]
+    assert _by_policy(table, Counter.TABLES) == [_SLOTS, _SLOTS, _SLOTS, 0]
+    assert _by_policy(table, Counter.FREED) == [0, 0, 0, _SLOTS]
 
 
-@pytest.mark.parametrize("running", [Policy.NONE, Policy.PT_RECLAIM])
+@pytest.mark.parametrize("running", [Policy.NONE, Policy.PT_RECLAIM, Policy.DONTNEED_ZERO])
 @pytest.mark.parametrize("entries", [0, 1, 512])
 @pytest.mark.parametrize("slots", [0, _SLOTS // 2, _SLOTS])
 def test_policies_keep_their_order(running: Policy, slots: int, entries: int) -> None:

@@ -2,7 +2,10 @@
 """The text report and the JSON document show the numbers of the snapshot."""
 
 import json
+import re
 from dataclasses import replace
+
+import pytest
 
 from shadow.events import Kind
 from shadow.policy import Policy
@@ -41,8 +44,8 @@ def test_the_numbers_of_the_snapshot() -> None:
     assert sum(now.occupancy) == now.pte_pages
     assert now.occupancy[0] == now.empty
     policies = _snapshot().policies
-    assert [policies[p.label].pte_pages for p in Policy] == [3, 2, 1]
-    assert [policies[p.label].freed for p in Policy] == [0, 1, 2]
+    assert [policies[p.label].pte_pages for p in Policy] == [3, 2, 1, 1]
+    assert [policies[p.label].freed for p in Policy] == [0, 1, 2, 2]
 
 
 def test_the_text_has_the_numbers_of_the_snapshot() -> None:
@@ -53,6 +56,14 @@ def test_the_text_has_the_numbers_of_the_snapshot() -> None:
     assert "entries wrong 3" in text
     assert "LOST" not in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("policy", Policy, ids=lambda policy: policy.label)
+def test_the_text_has_a_row_for_each_policy(policy: Policy) -> None:
+    pattern = re.compile(rf"^ [ *]{policy.label} .*[a-z] +([0-9]+) +([0-9]+) ", re.MULTILINE)
+    (row,) = pattern.findall(render(_snapshot()))
+    outcome = _snapshot().policies[policy.label]
+    assert row == (str(outcome.pte_pages), str(outcome.empty))
 
 
 def test_loss_is_shown() -> None:
@@ -146,7 +157,7 @@ def test_the_document_has_schema_1() -> None:
     }
     for part, names in wanted.items():
         assert names <= process[part].keys()
-    assert process["policies"].keys() == {"none", "pt_reclaim", "pte_ref"}
+    assert process["policies"].keys() == {policy.label for policy in Policy}
     outcome = {"pte_pages", "empty", "freed", "inferred", "reallocated", "attempts"}
     for policy in process["policies"].values():
         assert policy.keys() == outcome | {"mode_switches", "peak", "saved_page_seconds", "mean"}

@@ -25,6 +25,9 @@ def _pages(table: Table, policy: Policy) -> int:
         (Policy.NONE, SLOT, 32),
         (Policy.PT_RECLAIM, SLOT, 0),
         (Policy.PT_RECLAIM, SLOT // 2, 32),
+        (Policy.DONTNEED_ZERO, SLOT, 0),
+        (Policy.DONTNEED_ZERO, SLOT // 2, 0),
+        (Policy.DONTNEED_ZERO, PAGE * 16, 0),
         (Policy.PTE_REF, SLOT // 2, 0),
         (Policy.PTE_REF, PAGE * 16, 0),
     ],
@@ -156,7 +159,7 @@ def test_the_mean_is_over_time() -> None:
     ]
     table = _table()
     table.feed(np.array(rows, EVENT))
-    assert table.state.area.tolist() == [4000.0, 3000.0, 3000.0, 5000.0]
+    assert table.state.area.tolist() == [4000.0, 3000.0, 3000.0, 3000.0, 5000.0]
 
 
 def test_arrays_grow_with_what_is_populated_not_with_what_is_spanned() -> None:

@@ -2,12 +2,14 @@
 """The man page and completions, generated from the parsers."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tools.shell import write
+from tools.shell import texts, write
 
+_SCRIPTS = Path(__file__).parents[2] / "scripts"
 _COMMANDS = ("attach", "census", "record", "replay", "advise", "daemon", "top", "doctor")
 
 
@@ -51,3 +53,9 @@ def test_zsh_gets_all_commands(prefix: Path) -> None:
     assert text.startswith("#compdef ptescope")
     for command in _COMMANDS:
         assert f"{command}:'" in text
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later versions lay out help differently")
+def test_the_files_that_packages_have_are_current() -> None:
+    for name, text in texts().items():
+        assert (_SCRIPTS / name).read_text() == text, "run: nox -s shell"

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tools.vm_guests import own_kernels
+from tools.vm_guests.apt import KernelError
 from tools.vm_guests.initramfs import build
-from tools.vm_guests.kernels import KernelError, get_kernel, newest
+from tools.vm_guests.kernels import get_kernel, newest
 
 _NAMES = [
     "linux-image-6.1.0-49-amd64",
@@ -77,3 +79,40 @@ def test_busybox_reads_the_initramfs(tmp_path: Path) -> None:
     assert (root / "modules/order").read_text() == "9p.ko"
     assert (root / "bin/sh").readlink() == Path("busybox")
     assert (root / "init").stat().st_mode & 0o111
+
+
+def test_a_kernel_that_is_not_built_is_named_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(own_kernels, "KERNELS", tmp_path)
+    with pytest.raises(KernelError, match=r"`zero` is not built: \./tools/vm --build zero"):
+        own_kernels.built_kernel("zero")
+
+
+def test_another_configuration_or_patch_is_another_kernel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folders = {own_kernels._folder(variant) for variant in own_kernels.VARIANTS}
+    assert len(folders) == len(own_kernels.VARIANTS)
+    config = tmp_path / "config"
+    config.write_text("CONFIG_64BIT=y\n")
+    monkeypatch.setattr(own_kernels, "_CONFIG", config)
+    assert folders.isdisjoint(own_kernels._folder(variant) for variant in own_kernels.VARIANTS)
+
+
+def test_patches_are_exchanged_in_the_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From one variant to any other: the source has exactly the patches of the last."""
+    tree, log = tmp_path / "tree", tmp_path / "log"
+    tree.mkdir()
+    patches = []
+    for name in ("one", "two"):
+        (tree / name).write_text("old\n")
+        patch = tmp_path / f"{name}.patch"
+        patch.write_text(f"--- a/{name}\n+++ b/{name}\n@@ -1 +1 @@\n-old\n+new\n")
+        patches.append(patch)
+    for wanted in ((), (0,), (0, 1), (1,), (0, 1), ()):
+        own_kernels._set_patched(tree, tuple(patches[at] for at in wanted), log)
+        texts = [(tree / name).read_text() for name in ("one", "two")]
+        assert texts == ["new\n" if at in wanted else "old\n" for at in range(2)]

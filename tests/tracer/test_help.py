@@ -7,10 +7,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 
+from shadow.version import VERSION
 from tracer import cli
 from tracer.cli import main, whole_parser
 
@@ -69,6 +73,21 @@ def test_help_and_version_import_no_command() -> None:
     for option in ("--help", "--version"):
         done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_the_version_has_one_source_and_needs_no_look_up() -> None:
+    """The package metadata has the same version, but no start reads it."""
+    code = (
+        "import sys; from tracer.cli import main\n"
+        "try: main(['--version'])\nexcept SystemExit: pass\n"
+        "print([name for name in sys.modules if name.startswith('importlib.metadata')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"ptescope {VERSION}\n[]\n", done.stderr
+    root = Path(__file__).parents[2]
+    assert (root / "CHANGELOG.md").read_text().count(f"\n## {VERSION} - 20") == 1
+    metadata = ProjectMetadata(str(root), PluginManager())
+    assert metadata.version == VERSION
 
 
 @pytest.mark.parametrize("name", _commands())

@@ -42,7 +42,8 @@ AREA = 128
 _END = BASE + AREA * SLOT
 
 
-def _say(check: str, **facts: object) -> None:
+def say(check: str, **facts: object) -> None:
+    """Print the result of a check as a line of JSON."""
     print(json.dumps({"check": check, **facts}), flush=True)
 
 
@@ -51,7 +52,7 @@ def in_area(slots: list[int]) -> list[int]:
     return [slot for slot in slots if BASE <= slot < _END]
 
 
-def _still(session: Session, read: Callable[[], _Read]) -> _Read:
+def still(session: Session, read: Callable[[], _Read]) -> _Read:
     """The result of `read` at a moment without events, with an up-to-date session."""
     while True:
         while session.pump():
@@ -77,7 +78,7 @@ def _fill(actor: Actor) -> None:
 
 def _compare(name: str, session: Session, kcore: Kcore) -> None:
     """Print the results of the shadow, the census and kcore for a quiet process."""
-    census, pages, oracle = _still(
+    census, pages, oracle = still(
         session,
         lambda: (
             session.reader.census(session.target),
@@ -87,7 +88,7 @@ def _compare(name: str, session: Session, kcore: Kcore) -> None:
     )
     real = pages.entries_by_slot()
     table = session.table
-    _say(
+    say(
         "step",
         name=name,
         vm_pte_kib=census.vm_pte_kib,
@@ -102,7 +103,8 @@ def _compare(name: str, session: Session, kcore: Kcore) -> None:
     )
 
 
-def _steps(folder: Path, kcore: Kcore, attach: Attacher) -> None:
+def steps(folder: Path, kcore: Kcore, attach: Attacher) -> None:
+    """Make and empty PTE pages in steps, compare after each, and keep a trace."""
     actor = Actor()
     actor.map(BASE, AREA * SLOT)
     actor.advise(BASE, AREA * SLOT, _NOHUGEPAGE)
@@ -128,7 +130,8 @@ def _steps(folder: Path, kcore: Kcore, attach: Attacher) -> None:
     actor.close()
 
 
-def _rows(attach: Attacher) -> None:
+def experiments(attach: Attacher) -> None:
+    """Run the rows of the reference, and print those with which the shadow differs."""
     actor = Actor()
     session = attach(actor.pid)
     wrong, impossible = [], []
@@ -137,19 +140,19 @@ def _rows(attach: Attacher) -> None:
             row.act(actor)
         except AssertionError:  # this kernel lacks the call
             impossible.append(row.number)
-        real = _still(session, lambda: _real(session))
+        real = still(session, lambda: _real(session))
         if real.entries_by_slot() != session.table.pages().entries_by_slot():
             wrong.append(row.number)
             session.audit()
         actor.do("munmap", BASE, (FAR + SLOTS) * SLOT)
-    _say("rows", tried=len(ROWS), wrong=wrong, impossible=impossible)
+    say("rows", tried=len(ROWS), wrong=wrong, impossible=impossible)
     actor.close()
 
 
 def _probes(probes: Probes) -> None:
     """Print the back end of each source, and whether its events arrive."""
     first = check(probes)
-    _say(
+    say(
         "probes",
         by=probes.attachments.by_backend(),
         refused={
@@ -180,7 +183,7 @@ def _outcomes(attach: Attacher) -> None:
             pass
         entries = session.table.pages().entries_by_slot()
         session.audit()
-        _say("outcomes", pinned=entries.get(start), audit=asdict(session.audits))
+        say("outcomes", pinned=entries.get(start), audit=asdict(session.audits))
         child.stdin.close()
 
 
@@ -191,12 +194,12 @@ def _back_ends() -> None:
         try:
             known = what_is_known(backend)
         except UnsupportedHostError as error:
-            _say("no back end", name=backend, why=str(error))
+            say("no back end", name=backend, why=str(error))
             continue
         events = known.document["window"]["events"]
         seen = {kind: events.pop(kind, 0) for kind in FUNCTIONS_ONLY}
         seconds = round(time.monotonic() - begin, 1)
-        _say(
+        say(
             "back end",
             name=backend,
             known=known.document,
@@ -217,7 +220,7 @@ def _redis(attach: Attacher) -> None:
         census = session.reader.census(session.target)
         known = session.snapshot().now
         assert census.empty_slots is not None
-        _say(
+        say(
             "redis",
             pte_pages=[census.pte_pages, known.pte_pages],
             empty=[len(census.empty_slots), known.empty],
@@ -232,7 +235,7 @@ def main() -> None:
     begin = time.monotonic()
     _THP.write_text("madvise")
     kernel = kernel_facts()
-    _say(
+    say(
         "kernel",
         release=kernel.release,
         geometry=kernel.geometry.name,
@@ -241,13 +244,13 @@ def main() -> None:
     kcore = Kcore(kernel.geometry)
     with watching() as attach:
         _probes(attach.probes)
-        _steps(Path(sys.argv[1]), kcore, attach)
-        _rows(attach)
+        steps(Path(sys.argv[1]), kcore, attach)
+        experiments(attach)
         _redis(attach)
         _outcomes(attach)
     kcore.close()
     _back_ends()
-    _say("end", seconds=round(time.monotonic() - begin, 1))
+    say("end", seconds=round(time.monotonic() - begin, 1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ cannot be fetched or does not boot is a failure that names it.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ import pytest
 
 from shadow.geometry import X86_64, X86_64_5, Geometry, find_geometry
 from shadow.policy import Policy
+from shadow.precompile import prepare
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
@@ -93,8 +93,6 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
         machine=emulated,
         levels=machine.geometry.levels,
         share=folder,
-        # A guest of this architecture has another CPU than the host, which compiles for it.
-        environment={} if emulated.root else {"NUMBA_CPU_NAME": "generic"},
     )
     python = str(emulated.python or sys.executable)
     command = [python, "-m", "tests.vm.guest", str(folder)]
@@ -111,13 +109,8 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[_GuestRun]]]:
-    """Run all machines, two at a time, by series; first compile the code for any CPU."""
-    subprocess.run(
-        [sys.executable, "-c", "from shadow.precompile import prepare; prepare()"],
-        env={"NUMBA_CPU_NAME": "generic"},
-        check=True,
-        cwd=_ROOT,
-    )
+    """Run all machines, two at a time, by series; first compile the table, which they share."""
+    prepare()
     with ThreadPoolExecutor(2) as pool:
         yield {
             machine.name: pool.submit(_run, machine, tmp_path_factory.mktemp(machine.name))

@@ -25,7 +25,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         get_kernel("6.1"),
         levels=4,
         share=folder,
-        environment={"NUMBA_CPU_NAME": "generic", "PTESCOPE_REMEDY": "remap"},
+        environment={"PTESCOPE_REMEDY": "remap"},
     )
     command = [sys.executable, "-m", "tests.vm.remedy", str(folder), library]
     outcome = guest.run(command, _ROOT, timeout=_TIMEOUT)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from shadow import whatif
 from shadow.precompile import prepare
 from tools.bench.large_trace import write_large_trace
 from tools.chromium import chromium, ready
@@ -74,7 +73,6 @@ def main() -> None:
     slots = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     events = int(sys.argv[2]) if len(sys.argv) > 2 else 4_000_000
     prepare()
-    whatif.prepare()
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         trace, html = Path(folder) / "large.arrows", Path(folder) / "large.html"
         write_large_trace(trace, slots, events)

@@ -12,7 +12,6 @@
 #define SLOT (INT64_C(1) << 21)
 #define PAGE_SHIFT 12
 #define ENTRIES 512
-#define POLICIES 3
 #define SPARE 8
 
 struct event {
@@ -251,6 +250,15 @@ static void attempt(struct state *s, struct record *r, int switch_back)
 	}
 }
 
+static void look(struct state *s, struct record *r, int policy)
+{
+	if (!has(r, policy))
+		return;
+	C(ATTEMPTS + policy)++;
+	if (r->refs == 0)
+		release(s, r, policy);
+}
+
 static int64_t first_overlap(struct state *s, int64_t address)
 {
 	int64_t low = 0, high = C(VMAS);
@@ -375,11 +383,9 @@ static void chunk(struct state *s, const struct event *e, int64_t start, int64_t
 		return;
 	}
 	clear_entries(s, r, low, high);
-	if (high - low == ENTRIES && has(r, PT_RECLAIM)) {
-		C(ATTEMPTS + PT_RECLAIM)++;
-		if (r->refs == 0)
-			release(s, r, PT_RECLAIM);
-	}
+	if (high - low == ENTRIES)
+		look(s, r, PT_RECLAIM);
+	look(s, r, DONTNEED_ZERO);
 	attempt(s, r, 1);
 }
 

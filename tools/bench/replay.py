@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The speed of the shadow table: python -m tools.bench.replay [ROUNDS] [MILLIONS].
 
-It applies a recorded Redis and synthetic storms under all three policies at once, and compares the
+It applies a recorded Redis and synthetic storms under all policies at once, and compares the
 speed with the same loop in C (replay.c, -O2), which works on the same arrays and must end with the
 same contents. The output has medians of alternating rounds, bytes per PTE page, and the time to
 load the table from a warm cache.
@@ -44,7 +44,7 @@ def _macros() -> list[str]:
     flags = {f"F_{name}": member.value for name, member in VmaFlag.__members__.items()}
     flags["F_ACCESS"] = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
     kinds = {f"K_{kind.name}": kind.value for kind in (Kind.FAULT, Kind.DONTNEED, Kind.FREE)}
-    policies = {"PT_RECLAIM": Policy.PT_RECLAIM.value, "PTE_REF": Policy.PTE_REF.value}
+    policies = {policy.name: policy.value for policy in Policy} | {"POLICIES": len(Policy)}
     return [f"-D{name}={value}" for name, value in (counters | flags | kinds | policies).items()]
 
 

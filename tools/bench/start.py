@@ -170,7 +170,6 @@ def main() -> None:
         try:
             pid, trace = str(target.pid), Path(name) / "purges.arrows"
             _write_trace(trace)
-            _run("advise", str(trace))  # compiles the simulations
             first = _run("attach", "-p", pid, "-d", "0.1", PTESCOPE_CACHE=f"{name}/cache")
             rows = [
                 _Row("first `attach` follows after", first.followed or first.seconds, "s", 4),

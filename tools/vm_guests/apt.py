@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""apt, with the host's own lists or with separate lists for one suite of any architecture."""
+"""apt, for packages that are unpacked and never installed."""
 
 import subprocess
 from pathlib import Path

@@ -2,8 +2,8 @@
 """One run of a guest: QEMU without KVM, one command, its output and its status.
 
 Emulation uses a core and is about ten times slower than the host, so measurements in a guest say
-nothing about the cost of ptescope. The guest has one virtual CPU: with two, 6.18 died at boot in 2
-of 35 tries under QEMU 7.2 (text patching).
+nothing about the cost of ptescope. The guest has one virtual CPU unless the caller asks for more:
+with two that run at once, 6.18 died at boot in 2 of 35 tries under QEMU 7.2 (text patching).
 """
 
 import shlex
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shadow.errors import PtescopeError, UnsupportedHostError
-from tools.vm_guests.initramfs import CONTROL, build
+from tools.vm_guests.initramfs import CONTROL, UNIT, build
 from tools.vm_guests.kernels import KERNELS, GuestKernel
 from tools.vm_guests.machines import AMD64, Machine
 from tools.vm_guests.root import get_root
@@ -50,6 +50,25 @@ mkdir -p {path}
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,{options} {tag} {path}
 """
 _CHECKOUT = Path(__file__).parents[2]
+
+
+_SYSTEMD_STAGE = """
+: >{control}/started
+( cd {folder} && exec env -i {environment} {command} ) \\
+    </dev/null >{control}/out 2>{control}/err
+echo $? >{control}/status.new; mv {control}/status.new {control}/status
+sync
+echo o >/proc/sysrq-trigger
+"""
+_SYSTEMD_UNIT = f"""
+[Unit]
+Description=the command of the guest
+After=basic.target
+[Service]
+Type=simple
+ExecStart=/bin/sh {CONTROL}/stage
+TimeoutSec=infinity
+"""
 
 
 class GuestError(PtescopeError):
@@ -91,29 +110,37 @@ class _Tail:
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine with one CPU and the host's files.
+    """A machine with the files of the host, or of a root folder.
 
     Attributes:
         kernel: the kernel to boot.
         machine: its architecture; with a root of its own, the guest sees this checkout and
             `share`, and nothing else of the host.
         levels: levels of its page tables, 4 or 5, on x86-64.
+        cpus: number of its CPUs.
         memory: memory size, in QEMU's notation.
         share: a folder of the host that the guest may write to, at the same path.
         environment: environment of the command.
         append: more options for the kernel's command line.
+        root: the folder of the host that is the guest's root; the guest sees no other files.
+        systemd: whether systemd of that root is the first process, and starts the command.
+        counts: whether the clock of the guest counts instructions, a ns each.
     """
 
     kernel: GuestKernel
     machine: Machine = AMD64
     levels: int = 4
+    cpus: int = 1
     memory: str = "2G"
     share: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     append: str = ""
+    root: Path = Path("/")
+    systemd: bool = False
+    counts: bool = False
 
     def _arguments(self, control: Path) -> list[str]:
-        root = get_root(KERNELS, self.machine) if self.machine.root else Path("/")
+        root = get_root(KERNELS, self.machine) if self.machine.root else self.root
         folders = {"root": (root, ",readonly=on,multidevs=remap"), "control": (control, "")}
         folders |= {tag: (path, ",multidevs=remap") for tag, (path, _) in self._mounts().items()}
         shared = []
@@ -124,11 +151,12 @@ class Guest:
         line = f"console={machine.console} panic=-1 mitigations=off quiet {self.append}"
         return [
             *(machine.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *("-machine", machine.board, "-accel", "tcg,tb-size=512", "-smp", "1"),
+            *("-machine", machine.board, "-accel", "tcg,tb-size=512", "-smp", str(self.cpus)),
             *("-cpu", machine.cpu_with(self.levels)),
             *("-m", self.memory, "-serial", f"file:{control / 'console'}"),
             *("-kernel", str(self.kernel.image), "-initrd", str(control / "initramfs")),
             *("-append", line, *shared),
+            *(["-icount", "shift=0,sleep=off"] if self.counts else []),
         ]
 
     def _mounts(self) -> dict[str, tuple[Path, str]]:
@@ -154,7 +182,8 @@ class Guest:
             _MOUNT.format(tag=tag, path=shlex.quote(str(path)), options=options)
             for tag, (path, options) in self._mounts().items()
         )
-        return f"PATH={shlex.quote(variables['PATH'])}" + _STAGE.format(
+        stage = _SYSTEMD_STAGE if self.systemd else _STAGE
+        return f"PATH={shlex.quote(variables['PATH'])}" + stage.format(
             control=CONTROL,
             folder=shlex.quote(str(folder)),
             environment=shlex.join(f"{name}={value}" for name, value in variables.items()),
@@ -186,6 +215,8 @@ class Guest:
             control = Path(name)
             (control / "initramfs").write_bytes(build(self.kernel.modules, self._busybox()))
             (control / "stage").write_text(self._stage(command, folder))
+            if self.systemd:
+                (control / UNIT).write_text(_SYSTEMD_UNIT)
             tails = [
                 _Tail(control / "out", sys.stdout.buffer if stream else None),
                 _Tail(control / "err", sys.stderr.buffer if stream else None),

@@ -2,7 +2,7 @@
 """The initramfs of a guest: busybox, and the modules that mount the host's root.
 
 It mounts the host's root read-only under a tmpfs, so that no write of a guest reaches the host, and
-then starts the script that runs the command.
+then starts the script that runs the command, or systemd, which starts it.
 """
 
 import lzma
@@ -12,12 +12,15 @@ from pathlib import Path
 
 from shadow.errors import UnsupportedHostError
 
-__all__ = ("CONTROL", "build")
+__all__ = ("CONTROL", "UNIT", "build")
 
 CONTROL = "/mnt"
 """Where the guest mounts the folder with its script and its results."""
 
-_APPLETS = ("sh", "mount", "mkdir", "cat", "insmod", "poweroff", "switch_root", "echo")
+UNIT = "guest.service"
+"""The unit that runs the script, if systemd is to be the first process."""
+
+_APPLETS = ("sh", "mount", "mkdir", "cat", "cp", "insmod", "ln", "poweroff", "switch_root", "echo")
 _INIT = f"""#!/bin/sh
 export PATH=/bin
 end() {{ echo "vm: $1"; poweroff -f; }}
@@ -32,6 +35,11 @@ mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work ro
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none control /new{CONTROL} \\
     || end "no control folder"
 for folder in dev proc sys; do mount --move /$folder /new/$folder; done
+if [ -e /new{CONTROL}/{UNIT} ]; then
+    units=/new/etc/systemd/system; mkdir -p $units/multi-user.target.wants
+    cp /new{CONTROL}/{UNIT} $units/; ln -s ../{UNIT} $units/multi-user.target.wants/{UNIT}
+    exec switch_root /new /lib/systemd/systemd
+fi
 exec switch_root /new /bin/sh {CONTROL}/stage
 """
 _FOLDER, _FILE, _LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFLNK | 0o777

@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.vm_guests.apt import Apt, KernelError
 from tools.vm_guests.machines import AMD64, Machine
 
-__all__ = ("KERNELS", "MODULES", "GuestKernel", "KernelError", "Package", "get_kernel", "newest")
+__all__ = ("KERNELS", "MODULES", "GuestKernel", "Package", "get_kernel", "newest")
 
 KERNELS = Path(__file__).parents[2] / ".kernels"
 MODULES = (

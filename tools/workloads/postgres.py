@@ -104,7 +104,10 @@ def private_postgres(**settings: str) -> Iterator[Postgres]:
         )
         try:
             deadline = time.monotonic() + _START_SECONDS
-            while not list(folder.glob(".s.PGSQL.*[0-9]")):
+            # The socket is there before the server accepts connections.
+            while subprocess.run(
+                [binaries / "pg_isready", "-q", "-h", folder], check=False
+            ).returncode:
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("PostgreSQL did not start")
                 time.sleep(0.05)

@@ -51,6 +51,11 @@ class Redis:
             raise RuntimeError(f"redis-cli {words[0]}: {done.stdout}{done.stderr}".strip())
         return done.stdout.strip()
 
+    def answers(self) -> bool:
+        """Whether the server accepts connections and has finished loading."""
+        ping = ["redis-cli", "-s", str(self.socket), "PING"]
+        return subprocess.run(ping, capture_output=True, check=False).stdout == b"PONG\n"
+
     def fill(self, keys: int, size: int, prefix: str = "key") -> None:
         """Set `keys` keys to values of `size` bytes."""
         self.command("DEBUG", "POPULATE", keys, prefix, size)
@@ -90,11 +95,13 @@ def private_redis(**environment: str) -> Iterator[Redis]:
         )  # fmt: skip
         try:
             deadline = time.monotonic() + _START_SECONDS
-            while not socket.exists():
+            redis = Redis(server.pid, socket)
+            # The socket is there before the server accepts connections.
+            while not redis.answers():
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("redis-server did not start")
                 time.sleep(0.05)
-            yield Redis(server.pid, socket)
+            yield redis
         finally:
             server.terminate()
             server.wait()

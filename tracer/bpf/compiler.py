@@ -22,10 +22,10 @@ from shadow.errors import UnsupportedHostError
 from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.object import BpfObject, Function, MapSpec
 from tracer.bpf.syscall import map_spec
+from tracer.system_packages import how_to_install
 
-__all__ = ("compile_object", "import_bcc")
+__all__ = ("compile_object", "import_bcc", "uapi_folders")
 
-_PACKAGE = "apt-get install python3-bpfcc"
 _INSTRUCTION = struct.Struct("<BBhi")
 _LOAD_64 = 0x18
 """BPF_LD | BPF_IMM | BPF_DW, an instruction of two words."""
@@ -44,26 +44,30 @@ def import_bcc() -> Any:
     except ImportError as error:
         raise UnsupportedHostError(
             f"Python module bcc cannot be imported ({error}). It is a system package: "
-            f"{_PACKAGE}, and run ptescope with the distribution's Python or a virtual "
-            "environment made with --system-site-packages."
+            f"{how_to_install('bcc')}, and run ptescope with the distribution's Python or a "
+            "virtual environment made with --system-site-packages."
         ) from error
     if not hasattr(bcc, "BPF"):
         raise UnsupportedHostError(
             f"The module bcc at {bcc.__file__} is not the BPF Compiler Collection but the "
             "unrelated project of that name on PyPI. Remove it (pip uninstall bcc); the "
-            f"real one is a system package: {_PACKAGE}."
+            f"real one is a system package: {how_to_install('bcc')}."
         )
     return bcc
 
 
-def _uapi_folders() -> list[Path]:
-    """Folders of the UAPI headers: linux/ and, on Debian in a separate folder, asm/."""
+def uapi_folders() -> list[Path]:
+    """Folders of the UAPI headers: linux/ and, on Debian in a separate folder, asm/.
+
+    Raises:
+        UnsupportedHostError: they are missing.
+    """
     triplet = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
     folders = [Path("/usr/include"), Path("/usr/include") / triplet]
     if not any((folder / "linux" / "types.h").exists() for folder in folders):
         raise UnsupportedHostError(
             "The kernel's UAPI headers (/usr/include/linux) are missing: "
-            "apt-get install linux-libc-dev."
+            f"{how_to_install('headers')}."
         )
     return folders
 
@@ -99,7 +103,7 @@ def compile_object(sources: Sequence[Path], defines: Sequence[str]) -> BpfObject
             messages are on standard error.
     """
     bcc = import_bcc()
-    flags = [f"-I{folder}" for folder in _uapi_folders()]
+    flags = [f"-I{folder}" for folder in uapi_folders()]
     flags += [f"-D{define}" for define in defines]
     flags += ["-Wno-unused-command-line-argument", "-Wno-macro-redefined"]
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_FOLDER)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from shadow import whatif
 from shadow.advice import Evidence
 from shadow.advice.collect import evidence_of
 from shadow.errors import NoSuchTargetError, UsageError
@@ -147,7 +146,6 @@ def _follow(
     with Stop() as stop, ExitStack() as undo:
         probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
         prepare(kernel.geometry)  # only now, as it may compile: following is allowed
-        whatif.prepare()
         stop.listen()
         for target in targets:
             history = store.process()

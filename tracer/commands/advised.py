@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from shadow import replay, whatif
+from shadow import replay
 from shadow.advice import Evidence, advise, judge, limits
 from shadow.advice.collect import evidence_of_trace
 from shadow.advice.family import FamilyAdvice, JudgedProcess, advise_family
@@ -98,7 +98,6 @@ def advise_on_traces(
     advised, pages, problems = Advised(), list[PageProcess](), list[PtescopeError]()
     urls = replay.find_traces(places)
     prepare()
-    whatif.prepare()
     for url in urls:
         problem: PtescopeError | None = None
         timelines = None

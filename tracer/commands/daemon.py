@@ -6,32 +6,39 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
-from pathlib import Path
 
 from shadow.errors import PtescopeError
 from shadow.precompile import prepare
 from shadow.snapshot import document
+from shadow.version import VERSION
 from tracer.capabilities import drop_capabilities
-from tracer.commands.argument_types import address, natural, percent, seconds, size
+from tracer.commands.argument_types import percent, size
+from tracer.commands.config_file import ConfigFile
+from tracer.commands.daemon_options import (
+    CONFIG,
+    CONFIG_FILE,
+    NOT_IN_CONFIG,
+    add_daemon_options,
+)
 from tracer.commands.options import add_backend
 from tracer.commands.output import print_json
 from tracer.daemon.discovery import Selection
 from tracer.daemon.host import Host
 from tracer.daemon.limits import Limits
+from tracer.daemon.listeners import server_url
 from tracer.daemon.memory_trim import give_back, keep_heap_small
 from tracer.daemon.sd_notify import notify, watchdog_seconds
 from tracer.daemon.server import MetricsServer
-from tracer.daemon.service import SERVICE_FILES, service_file
+from tracer.daemon.service import service_file
 from tracer.daemon.view_broker import ViewBroker
 from tracer.daemon.watch import follow_host
 from tracer.follow.loop import Stop, Task
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
-from tracer.terminal import log_to_stderr, say
+from tracer.terminal import log_to, say
 
 __all__ = ("DaemonCommand", "add_choice", "selection_of")
 
-_LISTEN = "127.0.0.1:9467"
 _SWITCH_INTERVAL = 0.0005
 """Seconds for which a busy thread keeps the interpreter lock. A thread that serves connections
 needs the lock after each system call; with the default of 5 ms, 1,700 connections took 30 s."""
@@ -95,6 +102,12 @@ class _Notes:
                 _log.warning("%s", note)
 
 
+def _ping(host: Host) -> None:
+    """Tell the service manager that all is well, unless the events have stopped."""
+    if not host.blind:
+        notify("WATCHDOG=1")
+
+
 class DaemonCommand:
     """Follow all processes with large page tables, and serve metrics for Prometheus.
 
@@ -106,41 +119,8 @@ class DaemonCommand:
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         add_choice(parser)
-        metrics = parser.add_argument_group("metrics")
-        metrics.add_argument(
-            "--listen", type=address, default=_LISTEN, metavar="HOST:PORT",
-            help=f"serve the live page, /metrics and /healthz here (default: {_LISTEN})",
-        )  # fmt: skip
-        metrics.add_argument(
-            "--top", type=natural, default=20, metavar="N",
-            help="serve separate metrics for the N largest processes and cgroups (default: 20)",
-        )  # fmt: skip
-        traces = parser.add_argument_group("traces")
-        traces.add_argument(
-            "--record-dir", type=Path, metavar="DIR", help="write traces to this folder"
-        )
-        traces.add_argument(
-            "--record-size", type=size, default=256 << 20, metavar="SIZE",
-            help="start a new trace once one reaches this size (default: 256M)",
-        )  # fmt: skip
-        traces.add_argument(
-            "--record-keep", type=natural, default=8, metavar="N",
-            help="keep N traces, including the current one (default: 8)",
-        )  # fmt: skip
-        end = parser.add_argument_group("end")
-        end.add_argument(
-            "-d", "--duration", type=seconds, metavar="SECONDS", help="stop after this time"
-        )
-        end.add_argument(
-            "--json", action="store_true",
-            help="audit all processes at the end, and print them as JSON (schema 1)",
-        )  # fmt: skip
-        service = parser.add_argument_group("service")
-        service.add_argument(
-            "--print", choices=SERVICE_FILES,
-            help="print a file for running ptescope as a service, and exit: unit (systemd), "
-            "rules (Prometheus alerts) or dashboard (Grafana)",
-        )  # fmt: skip
+        add_daemon_options(parser)
+        self._config = ConfigFile(parser, NOT_IN_CONFIG)
 
     def run(self, args: Namespace) -> int:
         """Run the command; returns the exit status.
@@ -148,10 +128,12 @@ class DaemonCommand:
         Raises:
             PtescopeError: see the exit statuses of the output contract.
         """
-        if args.print:
-            say(service_file(args.print))
+        if "print" in args:
+            say(self._config.template() if args.print == CONFIG else service_file(args.print))
             return 0
-        log_to_stderr(logging.INFO)
+        path = getattr(args, "config", CONFIG_FILE if CONFIG_FILE.exists() else None)
+        args = self._config.complete(args, path)
+        log_to(args.log_file, logging.INFO)
         selection, limits = selection_of(args)
         keep_heap_small()
         sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -165,11 +147,13 @@ class DaemonCommand:
             stop.listen()
             probes, reader = undo.enter_context(open_tracing(kernel, backend=args.backend))
             # Only now, as it may compile: following is allowed.
-            prepare(kernel.geometry, lean=True)
+            prepare(kernel.geometry)
             host = Host(probes, kernel, reader, selection=selection, limits=limits, traces=traces)
             undo.callback(host.close)
             broker = ViewBroker(lambda pid: host.view(slots_of=pid, kinds=True))
-            server = MetricsServer(broker.ask, *args.listen, top=args.top, look=broker.ask)
+            server = MetricsServer(
+                broker.ask, *args.listen, top=args.top, look=broker.ask, socket_path=args.socket
+            )
             undo.callback(server.stop)
             undo.callback(broker.close, PtescopeError("ptescope is shutting down"))
             give_back()
@@ -179,9 +163,9 @@ class DaemonCommand:
             server.start()
             notify("READY=1")
             _log.info(
-                "following the host; metrics on http://%s:%s/metrics", args.listen[0], server.port
-            )
-            _log.info("live page on http://%s:%s/", args.listen[0], server.port)
+                "ptescope %s follows the host; live page on %s, metrics on %smetrics",
+                VERSION, url := server_url(args.listen[0], server.port), url,
+            )  # fmt: skip
             self._watch(host, broker, server, stop, args.duration)
             notify("STOPPING=1")
             if args.json:
@@ -206,5 +190,6 @@ class DaemonCommand:
         notes = _Notes(host)
         tasks = [Task(_CHECK_NOTES_EVERY, notes.log, at_once=True)]
         if watchdog := watchdog_seconds():
-            tasks.append(Task(watchdog / 2, lambda: notify("WATCHDOG=1"), at_once=True))
+            # Four times, since a busy host may delay a test event.
+            tasks.append(Task(watchdog / 4, lambda: _ping(host), at_once=True))
         follow_host(host, broker, over, duration=duration, tasks=tasks)

@@ -5,9 +5,9 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 
-from shadow.errors import PtescopeError
+from shadow.errors import PtescopeError, UnsupportedHostError
 from tracer.bpf.btf import member_offsets
-from tracer.bpf.compiler import import_bcc
+from tracer.bpf.compiler import import_bcc, uapi_folders
 from tracer.census import ExactReader
 from tracer.commands.options import add_backend
 from tracer.kernel import kernel_facts
@@ -16,13 +16,21 @@ from tracer.probes.sources import Backend
 from tracer.probes.stream import Probes
 from tracer.process.pagemap import read_runs
 from tracer.process.target import Target
+from tracer.stacks.libdw import libdw
 from tracer.terminal import say
 
 __all__ = ("DoctorCommand",)
 
 
 def _bcc() -> str:
-    return f"{import_bcc().__version__}"
+    """bcc, the headers with which it compiles, and libdw, which is optional."""
+    bcc, headers = import_bcc(), uapi_folders()[0]
+    try:
+        libdw()
+        stacks = "libdw is there, for --stacks"
+    except UnsupportedHostError as error:
+        stacks = str(error)
+    return f"{bcc.__version__}, headers in {headers}\n{'':17} {stacks}"
 
 
 def _btf() -> str:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from shadow.private_file import NewFile, check_place
+from shadow.version import VERSION
 
 if TYPE_CHECKING:
     from shadow.report.page.data import PageProcess, Source
@@ -66,12 +67,11 @@ class HtmlPage:
             return
         # Only a page needs these; a command without one starts earlier.
         from datetime import UTC, datetime
-        from importlib.metadata import version
 
         from shadow.report.page.render import report_page
 
         made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        page = report_page(document, processes, sources, version=version("ptescope"), made=made)
+        page = report_page(document, processes, sources, version=VERSION, made=made)
         if self._file is None:
             self.make()
         assert self._file

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`ptescope top`: show the host on a terminal, sorted by wasted page tables."""
 
+import os
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
+from pathlib import Path
 
 from shadow.errors import PtescopeError, UsageError
 from shadow.precompile import prepare
@@ -13,7 +15,9 @@ from tracer.capabilities import drop_capabilities
 from tracer.commands.argument_types import seconds
 from tracer.commands.daemon import add_choice, selection_of
 from tracer.daemon.host import Host
+from tracer.daemon.listeners import SOCKET
 from tracer.daemon.view_broker import ViewBroker
+from tracer.daemon.view_client import DaemonViews
 from tracer.daemon.watch import follow_host
 from tracer.follow.open_tracing import open_tracing
 from tracer.kernel import kernel_facts
@@ -46,6 +50,14 @@ class _Watcher(threading.Thread):
         self.join()
 
 
+def _show(app: TopApp) -> int:
+    """Run the screens; returns the exit status."""
+    app.run()
+    if app.problem:
+        raise app.problem
+    return app.return_code or 0
+
+
 class TopCommand:
     """Show the processes of the host on a terminal, sorted by wasted page tables.
 
@@ -58,9 +70,15 @@ class TopCommand:
     def prepare_parser(self, parser: ArgumentParser) -> None:
         """Declare the command's arguments."""
         add_choice(parser)
-        parser.add_argument_group("screen").add_argument(
+        screen = parser.add_argument_group("screen")
+        screen.add_argument(
             "-i", "--interval", type=seconds, default=2.0, metavar="SECONDS",
             help="refresh every SECONDS (default: 2)",
+        )  # fmt: skip
+        screen.add_argument(
+            "--socket", type=Path, metavar="PATH",
+            help="show what the daemon behind this socket follows, with its options "
+            f"(default: follow; without root: {SOCKET})",
         )  # fmt: skip
 
     def run(self, args: Namespace) -> int:
@@ -73,6 +91,13 @@ class TopCommand:
             raise UsageError(
                 "top needs a terminal; 'ptescope daemon' serves the same data as metrics."
             )
+        path = args.socket
+        if path is None and os.geteuid() != 0 and os.path.isdir(SOCKET.parent):  # noqa: PTH112
+            path = SOCKET  # Path.is_dir would raise where this account may not look
+        if path:
+            views = DaemonViews(path)
+            views.ask()  # fail before the screen opens
+            return _show(TopApp(views.ask, args.interval))
         kernel = kernel_facts()
         selection, limits = selection_of(args)
         with ExitStack() as undo:
@@ -84,8 +109,4 @@ class TopCommand:
             watcher = _Watcher(host)
             watcher.start()
             undo.callback(watcher.stop)
-            app = TopApp(watcher.broker.ask, args.interval)
-            app.run()
-        if app.problem:
-            raise app.problem
-        return app.return_code or 0
+            return _show(TopApp(watcher.broker.ask, args.interval))

@@ -99,6 +99,11 @@ class Host:
         """Sessions of the followed processes, by pid."""
         return {pid: followed.session for pid, followed in self._followed.items()}
 
+    @property
+    def blind(self) -> bool:
+        """Whether the last test event did not come back."""
+        return self._heartbeat.missed
+
     def resting(self, pid: int) -> bool:
         """Whether this process is sampled and paused now."""
         return self._sampling.resting(pid)
@@ -357,7 +362,7 @@ class Host:
     def notes(self) -> list[str]:
         """Sentences on the limits of this view of the host."""
         notes = self._refusals.notes() + self._enforcement.notes()
-        if self._heartbeat.missed:
+        if self.blind:
             notes.append(
                 "The last test event did not come back: the probes may be detached; "
                 "restart ptescope."

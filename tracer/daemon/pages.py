@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from shadow.errors import PtescopeError
 from shadow.host_view import HostView
+from shadow.version import VERSION
 from tracer.daemon.answers import Answer, Request, text_answer
 
 __all__ = ("LivePages",)
@@ -166,10 +167,8 @@ def _safe(answer: Answer) -> Answer:
 @cache
 def _rendered(zipped: bool) -> tuple[bytes, str]:
     """The page and its Content-Security-Policy."""
-    from importlib.metadata import version  # these take memory; only when somebody looks
-
-    from shadow.report.page.assets import assets
+    from shadow.report.page.assets import assets  # these take memory; only when somebody looks
     from shadow.report.page.render import live_page
 
-    page = live_page(version("ptescope")).encode()
+    page = live_page(VERSION).encode()
     return gzip.compress(page, 6) if zipped else page, assets().policy(connect=True)

@@ -9,41 +9,33 @@ silent for the longest time.
 import asyncio
 import logging
 import resource
-import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import h11
 
-from shadow.errors import PtescopeError, UsageError
+from shadow.errors import PtescopeError
 from shadow.host_view import HostView
 from tracer.daemon.answers import Answer, Request, text_answer
+from tracer.daemon.listeners import BACKLOG, listen, listen_on_path
 from tracer.daemon.metrics_page import MetricsPage
 from tracer.daemon.pages import LivePages, Look
+from tracer.daemon.view_page import ViewPage
 
 __all__ = ("MetricsServer",)
 
 _REQUEST_SECONDS, _SEND_SECONDS = 5.0, 10.0
 _MOST_CONNECTIONS = 1024
-_BACKLOG = 4096
-"""Connections that may wait in the kernel (at most net.core.somaxconn)."""
 _REQUEST_BYTES = 8192
 _PART = 1 << 16
+_Pages = Sequence[MetricsPage | LivePages | ViewPage]
 _log = logging.getLogger("ptescope")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"Metrics cannot be served on {host}:{port} ({error}); choose another --listen address."
-        ) from error
 
 
 class MetricsServer:
@@ -55,13 +47,14 @@ class MetricsServer:
         port: the port; 0: any free port.
         top: number of processes and of cgroups with their own metrics.
         look: like `view`, with the slots of the process with this pid; None: pages have no maps.
+        socket_path: where to serve views to `ptescope top`; None: nowhere.
 
     Attributes:
         port: the port in use.
         problem: why it ended without `stop`; None: it did not.
 
     Raises:
-        UsageError: the server cannot listen on this address.
+        UsageError: the server cannot listen on this address, or on this path.
     """
 
     def __init__(
@@ -72,12 +65,16 @@ class MetricsServer:
         *,
         top: int,
         look: Look | None = None,
+        socket_path: Path | None = None,
     ) -> None:
-        self._socket = _listen(host, port)
+        self._socket = listen(host, port)
+        self._top_socket = listen_on_path(socket_path) if socket_path else None
         self.port: int = self._socket.getsockname()[1]
         self.problem: BaseException | None = None
         self._metrics = MetricsPage(view, top)
-        self._pages = LivePages(look or (lambda _: view()), host)
+        look = look or (lambda _: view())
+        self._pages = LivePages(look, host)
+        self._views = ViewPage(look)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._note)
         self._stopped = asyncio.Event()
@@ -98,9 +95,11 @@ class MetricsServer:
             with suppress(RuntimeError):  # the loop has already ended
                 self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
-        self._metrics.close()
-        self._pages.close()
+        for page in (self._metrics, self._pages, self._views):
+            page.close()
         self._socket.close()
+        if self._top_socket:
+            self._top_socket.close()
         self._loop.close()
 
     def _run(self) -> None:
@@ -110,13 +109,22 @@ class MetricsServer:
             self.problem = error
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(
-            self._connected, sock=self._socket, limit=_REQUEST_BYTES, backlog=_BACKLOG
-        )
+        public = partial(self._connected, (self._metrics, self._pages))
+        servers = [
+            await asyncio.start_server(
+                public, sock=self._socket, limit=_REQUEST_BYTES, backlog=BACKLOG
+            )
+        ]
+        if self._top_socket:
+            to_top = partial(self._connected, (self._views,))
+            servers.append(
+                await asyncio.start_unix_server(to_top, sock=self._top_socket, limit=_REQUEST_BYTES)
+            )
         try:
             await self._stopped.wait()
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             for task in self._open:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
@@ -128,7 +136,9 @@ class MetricsServer:
             error = context.get("exception")
             _log.warning("ptescope: metrics: %s (%s)", context["message"], error)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(
+        self, pages: _Pages, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         if task is None or not self._make_room():
             writer.transport.abort()
@@ -136,7 +146,7 @@ class MetricsServer:
         self._open.add(task)
         self._waiting[task] = None
         try:
-            await self._talk(task, reader, writer)
+            await self._talk(task, pages, reader, writer)
         except (TimeoutError, OSError, asyncio.CancelledError):
             writer.transport.abort()  # the client caused it, or room was made
         finally:
@@ -156,7 +166,11 @@ class MetricsServer:
         return True
 
     async def _talk(
-        self, task: "asyncio.Task[None]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        task: "asyncio.Task[None]",
+        pages: _Pages,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_REQUEST_BYTES)
         request = None
@@ -166,7 +180,7 @@ class MetricsServer:
             if request is None:
                 return
             self._waiting.pop(task, None)
-            answer = await self._answer(request)
+            answer = await _answer(pages, request)
         except (TimeoutError, OSError):
             raise
         except (h11.RemoteProtocolError, ValueError):
@@ -179,14 +193,15 @@ class MetricsServer:
         async with asyncio.timeout(_SEND_SECONDS):
             await _send(connection, writer, answer, body=not request or request.method != "HEAD")
 
-    async def _answer(self, request: Request) -> Answer:
-        path = urlsplit(request.target).path
-        served = [page for page in (self._metrics, self._pages) if page.serves(path)]
-        if not served:
-            return text_answer(404, "Not found: use /, /process/PID, /metrics or /healthz.")
-        if request.method not in ("GET", "HEAD"):
-            return text_answer(405, "Not supported: use GET or HEAD.", ("Allow", "GET, HEAD"))
-        return await served[0].answer(request)
+
+async def _answer(pages: _Pages, request: Request) -> Answer:
+    path = urlsplit(request.target).path
+    served = [page for page in pages if page.serves(path)]
+    if not served:
+        return text_answer(404, "Not found: use /, /process/PID, /metrics or /healthz.")
+    if request.method not in ("GET", "HEAD"):
+        return text_answer(405, "Not supported: use GET or HEAD.", ("Allow", "GET, HEAD"))
+    return await served[0].answer(request)
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:

@@ -262,7 +262,7 @@ class Probes:
     def poll(self) -> list[int]:
         """Empty the ring; returns the processes with unread events."""
         for _ in range(_READS_PER_POLL):
-            self._sort(self.ring.read())
+            self._take_ring()
         return [pid for pid, waiting in self._waiting.items() if waiting]
 
     def read(self, pid: int) -> EventBatch:
@@ -273,7 +273,7 @@ class Probes:
         Returns:
             (n,) of `EVENT`; empty if there is nothing new.
         """
-        self._sort(self.ring.read())
+        self._take_ring()
         if pid in self._ended:
             return _NO_EVENTS
         batches, self._waiting[pid] = self._waiting[pid], []
@@ -286,14 +286,22 @@ class Probes:
             events = events[:end]
         return events
 
-    def _sort(self, events: EventBatch) -> None:
-        """Append new events to the unread events of their processes."""
-        if len(events) == 0:
-            return
+    def _take_ring(self) -> None:
+        """Append the events of the ring to the unread events of their processes.
+
+        A LOSS event of the kernel has the number of all events lost so far.
+        """
+        events = self.ring.read()
         for at in np.flatnonzero(events["kind"] == Kind.LOSS):
             tgid, total = int(events["tgid"][at]), int(events["length"][at])
             events["length"][at] = total - self._lost.get(tgid, 0)
             self._lost[tgid] = total
+        self._sort(events)
+
+    def _sort(self, events: EventBatch) -> None:
+        """Append new events to the unread events of their processes."""
+        if len(events) == 0:
+            return
         if self._following:
             self._expect_children(events)
         if (events["tgid"] == _EVERYBODY).any():

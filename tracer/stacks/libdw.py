@@ -11,6 +11,7 @@ from functools import cache
 import llvmlite.binding
 
 from shadow.errors import UnsupportedHostError
+from tracer.system_packages import how_to_install
 
 __all__ = ("DwflCallbacks", "FIND_ELF", "Symbol", "ThreadCallbacks", "libdw")
 
@@ -97,7 +98,6 @@ def libdw() -> CDLL:
     except (OSError, RuntimeError, AttributeError) as error:
         raise UnsupportedHostError(
             f"Stacks need {_LIBRARY} of elfutils, which cannot be loaded ({error}). Install it "
-            "(Debian and Ubuntu: apt-get install libdw1; Fedora: elfutils-libs), or leave out "
-            "--stacks."
+            f"({how_to_install('libdw')}), or leave out --stacks."
         ) from error
     return library

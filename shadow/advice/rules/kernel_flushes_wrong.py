@@ -16,7 +16,7 @@ def kernel_flushes_wrong(evidence: Evidence) -> Finding | None:
     """Judge by the release number; a distribution may have the fix under an affected number."""
     release = evidence.snapshot.kernel.release
     match = _RELEASE.match(release)
-    if match is None or evidence.snapshot.kernel.policy != "pt_reclaim":
+    if match is None or not evidence.kernel_frees:
         return None
     if not _FIRST <= tuple(int(part or 0) for part in match.groups()) < _FIXED:
         return None

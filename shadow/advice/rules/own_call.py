@@ -15,7 +15,7 @@ def own_call(evidence: Evidence) -> Finding | None:
     slots = evidence.slots
     if slots is None or not slots.whole or evidence.ended:
         return None
-    if evidence.snapshot.kernel.policy != "pt_reclaim":
+    if not evidence.kernel_frees:
         return None
     known = [] if evidence.redacted else slots.whole
     calls = dontneed_calls([(slot, evidence.geometry.slot) for slot in known])

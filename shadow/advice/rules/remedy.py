@@ -65,10 +65,12 @@ def _effect(evidence: Evidence, whole: int) -> Effect:
         "tenth"
     )
     others = {one.serves for one in evidence.snapshot.process.other_allocators}
-    sure = evidence.snapshot.kernel.policy == "pt_reclaim" and others <= {"not malloc"}
+    sure = evidence.kernel_frees and others <= {"not malloc"}
     apart = _RUNS_DIFFER * evidence.snapshot.now.pte_pages
-    least = max(_GONE * whole - apart, 0) if sure else 0
-    return Effect(round(least), round(whole + apart), basis)
+    least, most = round(_GONE * whole - apart), round(whole + apart)
+    if not sure or most > 2 * least:  # what other runs differ by is as much as what is saved
+        least = 0
+    return Effect(least, most, basis)
 
 
 def remedy(evidence: Evidence) -> Finding | None:
@@ -76,7 +78,7 @@ def remedy(evidence: Evidence) -> Finding | None:
     slots, now = evidence.slots, evidence.snapshot.now
     if slots is None or not _fits(evidence) or len(slots.whole) < evidence.enough(FEW):
         return None
-    remap = evidence.snapshot.kernel.policy != "pt_reclaim"
+    remap = not evidence.kernel_frees
     return Finding(
         rule="remedy",
         title="jemalloc can free these PTE pages itself: extent hooks, loaded by you",

@@ -25,7 +25,7 @@ def shared_emptied(evidence: Evidence) -> Finding | None:
     slots = evidence.slots
     if slots is None or not slots.shared or evidence.ended:
         return None
-    if evidence.snapshot.kernel.policy != "pt_reclaim":
+    if not evidence.kernel_frees:
         return None
     found, size = slots.shared, evidence.geometry.slot
     known = [] if evidence.redacted else found

@@ -66,7 +66,7 @@ def _audited(audit: Audit) -> str:
 
 
 _POLICIES = TextTable(
-    left("  policy", 14),
+    left("  policy", 16),
     right("PTE pages", 10),
     right("empty", 8),
     right("freed", 8),

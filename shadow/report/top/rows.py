@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from shadow.escape import reporter
 from shadow.family import grouped
 from shadow.host_view import HostProcess
+from shadow.policy import POLICIES, Policy
 from shadow.report.format import share, size
 from shadow.snapshot import Snapshot
 
@@ -14,7 +15,7 @@ __all__ = ("COLUMNS", "ORDERS", "by_name", "cells", "group_cells", "matches")
 
 COLUMNS = (
     "pid", "name", "VmPTE", "empty", "of all", "lazyfree", "grows/min", "events/s",
-    "saved by pt_reclaim", "by pte_ref", "watched", "allocator", "cgroup",
+    "saved by pt_reclaim", "by dontneed_zero", "by pte_ref", "watched", "allocator", "cgroup",
 )  # fmt: skip
 
 ORDERS: dict[str, Callable[[HostProcess], float]] = {
@@ -26,11 +27,12 @@ ORDERS: dict[str, Callable[[HostProcess], float]] = {
 """Sort keys, largest first. Processes that are not followed come last, except by size."""
 
 _UNKNOWN = "-"
+_SAVING = tuple(policy.label for policy in POLICIES[1:])
 
 
 def _saved(snapshot: Snapshot, policy: str) -> int:
     """Bytes of the PTE pages that exist now under `none` but not under this policy."""
-    fewer = snapshot.policies["none"].pte_pages - snapshot.policies[policy].pte_pages
+    fewer = snapshot.policies[Policy.NONE.label].pte_pages - snapshot.policies[policy].pte_pages
     return fewer * snapshot.kernel.page_size
 
 
@@ -68,8 +70,7 @@ def cells(process: HostProcess) -> tuple[str, ...]:
         size(_lazy(process.snapshot)),
         f"{process.pte_pages_per_second * 60:+,.0f}",
         f"{process.events_per_second:,.0f}",
-        size(_saved(process.snapshot, "pt_reclaim")),
-        size(_saved(process.snapshot, "pte_ref")),
+        *(size(_saved(process.snapshot, policy)) for policy in _SAVING),
         _watched(process),
         allocator.name if allocator else _UNKNOWN,
         process.cgroup,
@@ -100,8 +101,7 @@ def group_cells(name: str, members: list[HostProcess]) -> tuple[str, ...]:
         size(sum(map(_lazy, followed))),
         f"{sum(process.pte_pages_per_second for process in members) * 60:+,.0f}",
         f"{sum(process.events_per_second for process in members):,.0f}",
-        size(sum(_saved(snapshot, "pt_reclaim") for snapshot in followed)),
-        size(sum(_saved(snapshot, "pte_ref") for snapshot in followed)),
+        *(size(sum(_saved(each, policy) for each in followed)) for policy in _SAVING),
         watched,
         _UNKNOWN,
         _UNKNOWN,

@@ -5,10 +5,11 @@ import pytest
 
 from shadow.pte_ref.errors import KernelBugError
 from shadow.pte_ref.interleave import Thread, Wait, explore
+from shadow.pte_ref.look_races import LOOK_RACES
 from shadow.pte_ref.races import RACES, Race, outcome
 
 
-@pytest.mark.parametrize("race", RACES, ids=lambda race: race.name)
+@pytest.mark.parametrize("race", RACES + LOOK_RACES, ids=lambda race: race.name)
 def test_orders_break_exactly_where_the_text_says(race: Race) -> None:
     orders, broken = outcome(race)
     assert orders > 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.shadow.trace.traces import END_NS, followed
 from tools.page_libraries import FOLDER, altered, libraries
 
 _SLOT = 2 << 20
+_STATIC = Path(columns.__file__).parent / "static"
 
 
 def _unpacked(text: str, kind: str) -> np.ndarray[Any, Any]:
@@ -99,10 +101,27 @@ def test_moments_that_do_not_fit_are_left_out_but_never_the_last(
 
 
 def test_the_states_have_the_policies_in_order() -> None:
-    assert [policy.value for policy in POLICIES] == [0, 1, 2]
-    cells = replace(_cells({1: 5}), states=np.array([5 | 1 << ENTRY_BITS + 2], np.uint32))
+    script = (_STATIC / "js" / "cells.js").read_text()
+    listed = re.search(r"POLICIES = \[(.*)\]", script)
+    assert listed
+    assert [f'"{policy.label}"' for policy in POLICIES] == listed[1].split(", ")
+    assert [policy.value for policy in POLICIES] == list(range(len(POLICIES)))
+    cells = replace(
+        _cells({1: 5}), states=np.array([5 | 1 << ENTRY_BITS + Policy.PTE_REF], np.uint32)
+    )
     assert cells.entries_by_slot(Policy.PTE_REF) == {_SLOT: 5}
     assert cells.entries_by_slot(Policy.NONE) == {}
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.label)
+def test_each_policy_has_a_meaning_a_line_and_a_colour(policy: Policy) -> None:
+    meanings = (_STATIC / "js" / "policies.js").read_text()
+    assert re.search(rf'^  {policy.label}: "', meanings, re.MULTILINE)
+    dashes = re.search(r"DASHES = {(.*?)};", (_STATIC / "js" / "timechart.js").read_text())
+    assert dashes
+    assert f" {policy.label}: [" in dashes[1]
+    colours = (_STATIC / "css" / "1-colours.css").read_text()
+    assert f"--policy-{policy.label.replace('_', '-')}: light-dark(" in colours
 
 
 def _page() -> str:

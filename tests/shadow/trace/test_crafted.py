@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from shadow import whatif
 from shadow.events import MAP_FLAGS_SHIFT, PARTLY, Kind
 from shadow.precompile import prepare
 from shadow.replay import Question, replay_one
@@ -60,7 +59,6 @@ def _status(data: bytes, path: Path, capsys: pytest.CaptureFixture[str]) -> int:
 def _compiled() -> None:
     """What is bounded is a command, not its compiler."""
     prepare()
-    whatif.prepare()
 
 
 @pytest.mark.parametrize("path", list(_paths(plain_facts())), ids=".".join)

@@ -5,15 +5,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadow.whatif.free_runs import (
-    divide,
-    end_of_run,
-    first_of_run,
-    new_free_runs,
-    newest,
-    set_freed,
-)
+from shadow.whatif import free_runs
+from shadow.whatif.free_runs import new_free_runs
+from tests.shadow.dispatched import dispatched
 from tests.x86_64 import PAGE
+
+divide, newest = dispatched(free_runs.divide), dispatched(free_runs.newest)
+first_of_run, end_of_run = dispatched(free_runs.first_of_run), dispatched(free_runs.end_of_run)
+set_freed = dispatched(free_runs.set_freed)
 
 _STEPS = st.lists(st.tuples(st.integers(0, 4200), st.integers(-1, 3)), max_size=120)
 

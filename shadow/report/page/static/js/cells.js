@@ -5,8 +5,8 @@ import { unpacked } from "./columns.js";
 
 export const ENTRIES = 0x3fff;
 const LIVE_SHIFT = 14;
-const LAZYFREE = 1 << 17;
-export const POLICIES = ["none", "pt_reclaim", "pte_ref"];
+export const POLICIES = ["none", "pt_reclaim", "dontneed_zero", "pte_ref"];
+const LAZYFREE = 1 << (LIVE_SHIFT + POLICIES.length);
 
 /** What a cell shows: nothing, or a PTE page with a number of entries. */
 export const ABSENT = -1;

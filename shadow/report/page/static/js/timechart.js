@@ -7,7 +7,7 @@ import { axisSeconds, count, seconds } from "./format.js";
 import { colour, onColours } from "./theme.js";
 
 const HEIGHT = 190;
-const DASHES = { none: [2, 4], pt_reclaim: [], pte_ref: [8, 4] };
+const DASHES = { none: [2, 4], pt_reclaim: [], dontneed_zero: [6, 2, 2, 2], pte_ref: [8, 4] };
 
 /** Two charts with one time axis. */
 export class TimeChart {
@@ -115,7 +115,7 @@ export class TimeChart {
     const running = policy === this.running;
     return {
       label: running ? `${policy} (this kernel)` : policy,
-      stroke: () => colour(`--policy-${policy.replace("_", "-")}`),
+      stroke: () => colour(`--policy-${policy.replaceAll("_", "-")}`),
       width: running ? 2.5 : 1.5,
       dash: running ? [] : DASHES[policy].length ? DASHES[policy] : [4, 4],
       points: { show: false },

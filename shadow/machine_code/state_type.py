@@ -25,7 +25,7 @@ from numba.core.imputils import lower_getattr_generic
 from numba.core.types import Type
 from numba.core.typing.templates import AttributeTemplate
 from numba.core.typing.typeof import typeof_impl
-from numba.extending import NativeValue, infer_getattr, unbox
+from numba.extending import infer_getattr
 
 from shadow.geometry import MODELLED
 from shadow.table.state import SHAPE, HugePages, State, new_state
@@ -93,14 +93,6 @@ class _StateModel(models.PrimitiveModel):
 
     def __init__(self, manager: object, type_: _StateType) -> None:
         super().__init__(manager, type_, ir.IntType(8).as_pointer())
-
-
-@unbox(_StateType)
-def _unbox(_type: _StateType, state: Any, c: Any) -> NativeValue:
-    pointer = c.pyapi.object_getattr_string(state, "pointer")
-    value = c.pyapi.long_as_voidptr(pointer)
-    c.pyapi.decref(pointer)
-    return NativeValue(value, is_error=c.pyapi.c_api_error())
 
 
 @infer_getattr
