@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from shadow.errors import UnsupportedHostError
 from shadow.policy import Policy
 from shadow.snapshot import document
 from shadow.table.page_set import Pages
@@ -191,11 +190,7 @@ def _back_ends() -> None:
     """Print the results for a deterministic program, with each back end."""
     for backend in Backend:
         begin = time.monotonic()
-        try:
-            known = what_is_known(backend)
-        except UnsupportedHostError as error:
-            say("no back end", name=backend, why=str(error))
-            continue
+        known = what_is_known(backend)
         events = known.document["window"]["events"]
         seen = {kind: events.pop(kind, 0) for kind in FUNCTIONS_ONLY}
         seconds = round(time.monotonic() - begin, 1)
@@ -235,12 +230,7 @@ def main() -> None:
     begin = time.monotonic()
     _THP.write_text("madvise")
     kernel = kernel_facts()
-    say(
-        "kernel",
-        release=kernel.release,
-        geometry=kernel.geometry.name,
-        policy=kernel.policy.label,
-    )
+    say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
     kcore = Kcore(kernel.geometry)
     with watching() as attach:
         _probes(attach.probes)

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from shadow.geometry import X86_64, X86_64_5, Geometry, find_geometry
 from shadow.policy import Policy
 from shadow.precompile import prepare
 from shadow.replay import Replay, open_trace
@@ -24,9 +23,6 @@ from tests.vm.guest import AREA, in_area
 from tests.vm.outcomes import PINNED
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
-from tools.vm_guests.machines import AMD64, MACHINES
-from tracer.arch import ARCHITECTURES, Architecture
-from tracer.arch.arm64 import ARM64
 from tracer.probes.sources import SOURCES, Backend
 
 _ROOT = Path(__file__).parents[2]
@@ -35,41 +31,24 @@ _TIMEOUT = 1500.0
 
 _NOT_YET = {"PTE page freed by RCU", "mseal", "map_shadow_stack", "direct I/O", "io_uring"}
 """Sources that 6.1 lacks: pte_free_defer came with v6.6, the calls and tracepoints later."""
-_NOT_ON_ARM64 = {"open", "creat", "32-bit calls", "PTE page freed"}
-"""Calls that arm64 never had, and a function that is inlined there."""
-_NO_FENTRY = {"6.1-arm64"}
-"""arm64 has trampolines for fentry since v6.4."""
 _NOT_PROVOKED = {"direct I/O", "io_uring", "32-bit calls"}
 _AT_RAW_TRACEPOINTS = {"direct I/O", "io_uring", "fork", "exec", "exit"}
 
 
 @dataclass(frozen=True)
 class _Machine:
-    """A kernel to boot, and its known policy and page tables."""
+    """A kernel to boot, and its known policy."""
 
     series: str
+    levels: int
     policy: Policy
-    geometry: Geometry = X86_64
-    flavour: str = AMD64.flavour
-
-    @property
-    def name(self) -> str:
-        return self.series if self.flavour == AMD64.flavour else f"{self.series}-{self.flavour}"
-
-    @property
-    def arch(self) -> Architecture:
-        return next(each for each in ARCHITECTURES.values() if each.name == self.geometry.arch)
 
 
-_ARM64, _ARM64_16K = find_geometry("arm64", 1 << 12, 4), find_geometry("arm64", 1 << 14, 4)
 _MACHINES = (
-    _Machine("6.1", Policy.NONE),
-    _Machine("6.18", Policy.PT_RECLAIM, X86_64_5),
-    _Machine("6.12", Policy.NONE),
-    _Machine("7.x", Policy.PT_RECLAIM),
-    _Machine("6.12", Policy.NONE, _ARM64, "arm64"),
-    _Machine("6.1", Policy.NONE, _ARM64, "arm64"),
-    _Machine("6.18", Policy.NONE, _ARM64, "arm64"),
+    _Machine("6.1", 4, Policy.NONE),
+    _Machine("6.18", 5, Policy.PT_RECLAIM),
+    _Machine("6.12", 4, Policy.NONE),
+    _Machine("7.x", 4, Policy.PT_RECLAIM),
 )
 _ON_EVERY_RUN = 2
 
@@ -87,15 +66,12 @@ class _GuestRun:
 
 
 def _run(machine: _Machine, folder: Path) -> _GuestRun:
-    emulated = MACHINES[machine.flavour]
     guest = Guest(
-        get_kernel(machine.series, emulated),
-        machine=emulated,
-        levels=machine.geometry.levels,
+        get_kernel(machine.series),
+        levels=machine.levels,
         share=folder,
     )
-    python = str(emulated.python or sys.executable)
-    command = [python, "-m", "tests.vm.guest", str(folder)]
+    command = [sys.executable, "-m", "tests.vm.guest", str(folder)]
     outcome = guest.run(command, _ROOT, timeout=_TIMEOUT)
     assert outcome.status == 0, f"{machine.series}: {outcome.err}"
     checks: dict[str, list[dict[str, Any]]] = {}
@@ -113,7 +89,7 @@ def runs(
     prepare()
     with ThreadPoolExecutor(2) as pool:
         yield {
-            machine.name: pool.submit(_run, machine, tmp_path_factory.mktemp(machine.name))
+            machine.series: pool.submit(_run, machine, tmp_path_factory.mktemp(machine.series))
             for machine in _machines(request.config)
         }
 
@@ -124,17 +100,12 @@ def _machines(config: pytest.Config) -> tuple[_Machine, ...]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "machine" in metafunc.fixturenames:
-        metafunc.parametrize("machine", _machines(metafunc.config), ids=lambda m: m.name)
+        metafunc.parametrize("machine", _machines(metafunc.config), ids=lambda m: m.series)
 
 
 @pytest.fixture
 def run(runs: dict[str, Future[_GuestRun]], machine: _Machine) -> _GuestRun:
-    return runs[machine.name].result()
-
-
-def _absent(machine: _Machine) -> set[str]:
-    """Sources that the architecture does not have."""
-    return _NOT_ON_ARM64 | machine.arch.optional_calls if machine.arch is ARM64 else set()
+    return runs[machine.series].result()
 
 
 def _replayed(run: _GuestRun) -> Replay:
@@ -148,7 +119,7 @@ def _replayed(run: _GuestRun) -> Replay:
 def test_the_guest_runs_the_requested_kernel(machine: _Machine, run: _GuestRun) -> None:
     kernel = run.one("kernel")
     assert kernel["release"].startswith(machine.series.removesuffix("x"))
-    assert kernel["geometry"] == machine.geometry.name
+    assert kernel["levels"] == machine.levels
     assert kernel["policy"] == machine.policy.label
 
 
@@ -194,42 +165,35 @@ def test_every_source_is_attached_and_none_is_silent(machine: _Machine, run: _Gu
     """The kernel refuses only sources that it lacks: pte_free_defer came with v6.6."""
     probes = run.one("probes")
     attached = {name for names in probes["by"].values() for name in names}
-    sources = [source for source in SOURCES if source.name not in _absent(machine)]
-    missing = {source.name for source in sources} - attached
+    missing = {source.name for source in SOURCES} - attached
     assert probes["silent"] == []
     assert missing <= _NOT_YET if machine.series == "6.1" else not missing
     assert set(probes["by"]["raw_tracepoint"]) == _AT_RAW_TRACEPOINTS - missing
-    best = "kprobe" if machine.name in _NO_FENTRY else "fentry"
-    others = {name for way in set(probes["by"]) - {best, "raw_tracepoint"}
+    others = {name for way in set(probes["by"]) - {"fentry", "raw_tracepoint"}
               for name in probes["by"][way]}  # fmt: skip
     assert others <= {"32-bit calls"}
     # process_madvise supports advice that gives memory back since v6.13.
     new = machine.policy is Policy.PT_RECLAIM
-    needed = {source.name for source in sources if source.needed}
+    needed = {source.name for source in SOURCES if source.needed}
     assert needed & set(probes["untried"]) == (set() if new else {"process_madvise"})
     assert attached - set(probes["seen"]) - set(probes["untried"]) <= _NOT_PROVOKED
 
 
-def test_each_back_end_gives_the_same_snapshot(machine: _Machine, run: _GuestRun) -> None:
+def test_each_back_end_gives_the_same_snapshot(run: _GuestRun) -> None:
     found = {backend["name"]: backend for backend in run.checks["back end"]}
-    refused = {backend["name"] for backend in run.checks.get("no back end", [])}
-    assert refused == ({Backend.FENTRY} if machine.name in _NO_FENTRY else set())
-    assert {*found, *refused} == set(Backend)
+    assert list(found) == list(Backend)
     for name, backend in found.items():
-        assert backend["known"] == found[Backend.KPROBE]["known"], name
+        assert backend["known"] == found[Backend.FENTRY]["known"], name
         assert backend["known"]["window"]["lost"] == 0
         assert backend["known"]["audit"]["refs_diff"] == 0
 
 
-def test_a_forced_back_end_has_all_sources_that_it_supports(
-    machine: _Machine, run: _GuestRun
-) -> None:
+def test_a_forced_back_end_has_all_sources_that_it_supports(run: _GuestRun) -> None:
     """Tracepoints and raw tracepoints have the others: faults, fork, exec and exit."""
     for backend in run.checks["back end"]:
         name, taken = backend["name"], backend["taken"]
         able = {s.name for s in SOURCES for way in s.methods if way.backend == name}
-        beyond = _NOT_YET | {"32-bit calls"} | _absent(machine)
-        assert able - set(taken[name]) <= beyond, name
+        assert able - set(taken[name]) <= _NOT_YET | {"32-bit calls"}, name
         assert set(taken) <= {name, "raw_tracepoint"}
 
 
@@ -240,12 +204,10 @@ def test_functions_show_how_faults_end_and_which_pages_are_pinned(run: _GuestRun
     assert outcomes["audit"]["refs_diff"] == 0
 
 
-def test_functions_show_the_number_of_pte_pages(machine: _Machine, run: _GuestRun) -> None:
+def test_functions_show_the_number_of_pte_pages(run: _GuestRun) -> None:
     """PTE pages made and freed since the first reading, and those of the shadow at the end."""
     for backend in run.checks["back end"]:
-        if "PTE page freed" in _absent(machine):
-            assert not backend["seen"]["pte_free"]
-        elif backend["name"] in (Backend.FENTRY, Backend.KPROBE):
+        if backend["name"] in (Backend.FENTRY, Backend.KPROBE):
             more = backend["seen"]["pte_alloc"] - backend["seen"]["pte_free"]
             assert backend["known"]["now"]["pte_pages"] == backend["before"] + more
         else:
