@@ -26,14 +26,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all-kernels", action="store_true", help="boot all four kernels of tests/vm, not two"
     )
     parser.addoption(
+        "--package", action="store_true", help="build the Debian package, and run it under systemd"
+    )
+    parser.addoption(
         "--zero-kernel", action="store_true", help="build two kernels and run tests/vm on them too"
     )
 
 
+_ON_REQUEST = {"test_zero_kernel.py": "--zero-kernel", "test_service.py": "--package"}
+"""Files of tests/vm that take long, and the option that asks for each."""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the tests on built kernels out, unless they are asked for: a build takes long."""
-    asked = config.getoption("--zero-kernel")
-    return True if collection_path.name == "test_zero_kernel.py" and not asked else None
+    """Leave out the tests that take long, unless they are asked for."""
+    option = _ON_REQUEST.get(collection_path.name)
+    if option is None or collection_path.parent.name != "vm" or config.getoption(option):
+        return None
+    return True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

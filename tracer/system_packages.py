@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The packages of distributions that have what Python packages cannot bring.
-
-Checked in the package indexes of Debian 12 and 13, Ubuntu 24.04, Fedora and Arch.
-"""
+"""The packages of distributions that have what Python packages cannot bring."""
 
 import platform
 

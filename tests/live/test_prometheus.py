@@ -11,6 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.shadow.hosts import host_view
@@ -48,6 +51,29 @@ def test_the_alert_rules_are_valid_and_fire_as_expected(check: list[str]) -> Non
     path = _RULES if check[0] == "check" else _RULES_TEST
     done = subprocess.run(["promtool", *check, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_is_one_for_grafana() -> None:
+    """Grafana's own models of its schema know every key, and give the same dashboard back."""
+    plugins.register_default_plugins()
+    plain = json.loads((_SERVICE / "ptescope.dashboard.json").read_text())
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(plain)))
+    assert len(known["panels"]) == 14
+    assert _lost(plain, known) == []
+    plain["panels"][0]["target"] = []
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(plain)))
+    assert _lost(plain, known) == ["/panels/0/target"]
+
+
+def _lost(plain: object, known: object, at: str = "") -> list[str]:
+    """Where `known` lacks or changes what `plain` has."""
+    if isinstance(plain, dict) and isinstance(known, dict):
+        keys = [(key, plain[key], known.get(key)) for key in plain]
+    elif isinstance(plain, list) and isinstance(known, list) and len(plain) == len(known):
+        keys = [(str(n), *pair) for n, pair in enumerate(zip(plain, known, strict=True))]
+    else:
+        return [] if plain == known else [at]
+    return [place for key, old, new in keys for place in _lost(old, new, f"{at}/{key}")]
 
 
 def test_rules_and_dashboard_use_existing_metrics() -> None:

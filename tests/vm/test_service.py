@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The Debian package under a real systemd: a guest whose first process it is.
+
+This takes a quarter of an hour, because it builds the package in a bare root, installs it in
+another, and starts the daemon four times in an emulated machine. So it runs only with --package;
+`./tools/test --package` passes that on.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shadow.version import VERSION
+from tools.vm_guests.guest import Guest
+from tools.vm_guests.kernels import get_kernel
+
+_ROOT = Path(__file__).parents[2]
+_TIMEOUT = 3000.0
+_NEEDED = "systemd systemd-sysv redis-server libjemalloc2 libdw1"
+_LOWEST_EXPOSURE = 3.0
+Said = dict[str, list[dict[str, Any]]]
+_INSTALL = f"""
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qq -y --no-install-recommends {_NEEDED}
+outside() {{ find / -xdev -path /root -prune -o -path /mnt -prune -o -path '/var/lib/apt*' -prune \
+    -o -path '/var/lib/dpkg*' -prune -o -path '/var/log/*' -prune -o -path /tmp -prune \
+    -o -path '/var/cache/apt*' -prune -o -path '*/__pycache__*' -prune -o -print | sort; }}
+apt-get install -qq -y --no-install-recommends $(dpkg-deb -f /mnt/ptescope_*~debian12_amd64.deb \
+    Depends | tr , '\\n' | sed 's/[(|].*//')
+outside >/root/before
+apt-get install -qq -y --no-install-recommends /mnt/ptescope_*~debian12_amd64.deb
+ptescope --version
+stat -c '%n %U:%G %a' /var/cache/ptescope /var/lib/ptescope /var/log/ptescope
+echo 'min-vmpte = "2M"' >>/etc/ptescope/daemon.toml
+su -s /bin/sh nobody -c 'cd /; HOME=/nonexistent /usr/lib/ptescope/bin/python -I -c "
+from shadow.geometry import X86_64
+from shadow.precompile import Preparation
+print(\\"compiled:\\", Preparation(X86_64).done())"'
+rm -rf /var/tmp/ptescope-*
+dpkg -i /mnt/ptescope_*~debian12_amd64.deb
+tail -n 1 /etc/ptescope/daemon.toml
+apt-get purge -qq -y ptescope
+outside >/root/after
+diff /root/before /root/after && echo purged
+getent group ptescope || echo no group
+apt-get install -qq -y --no-install-recommends /mnt/ptescope_*~debian12_amd64.deb
+cp tests/vm/service_guest.py /root/service_guest.py
+"""
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[tuple[Path, list[str]]]:
+    """A root with the package, and what its installation printed."""
+    subprocess.run([_ROOT / "tools/build-deb", "bookworm"], check=True)
+    assert list((_ROOT / "dist").glob(f"ptescope_{VERSION}~debian12_amd64.deb"))
+    words = ("tools/bare-root", "bookworm", "--keep", "--share", "dist", "--", "sh", "-c", _INSTALL)
+    done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=False)
+    (kept,) = [line for line in done.stderr.splitlines() if line.startswith("== kept: ")]
+    root = Path(kept.removeprefix("== kept: "))
+    try:
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        yield root, done.stdout.splitlines()
+    finally:
+        shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def said(installed: tuple[Path, list[str]]) -> Said:
+    """What the guest printed, by check."""
+    guest = Guest(get_kernel("6.1"), memory="3G", root=installed[0], systemd=True)
+    command = ["/usr/bin/python3", "/root/service_guest.py"]
+    outcome = guest.run(command, Path("/root"), timeout=_TIMEOUT)
+    assert outcome.status == 0, outcome.err
+    checks: Said = {}
+    for line in outcome.out.splitlines():
+        each = json.loads(line)
+        checks.setdefault(each.pop("check"), []).append(each)
+    return checks
+
+
+def test_the_package_installs_upgrades_and_leaves_nothing(
+    installed: tuple[Path, list[str]],
+) -> None:
+    lines = installed[1]
+    for line in (
+        f"ptescope {VERSION}",
+        "/var/cache/ptescope root:root 755",
+        "/var/lib/ptescope root:ptescope 700",
+        "/var/log/ptescope root:ptescope 750",
+        "compiled: True",
+        'min-vmpte = "2M"',
+        "purged",
+        "no group",
+    ):
+        assert line in lines, line
+
+
+def test_the_service_is_off_until_it_is_enabled_and_names_a_wasteful_redis(said: Said) -> None:
+    assert said["before"] == [{"enabled": "disabled", "active": "inactive"}]
+    assert said["enabled"][0]["state"] == "active"
+    assert said["enabled"][0]["health"] >= 0
+    assert said["redis"][0]["empty"] > 10
+
+
+def test_the_journal_has_one_line_of_the_start_and_no_traceback(said: Said) -> None:
+    (line,) = said["journal"][0]["lines"]
+    assert line.startswith(f"ptescope {VERSION} follows the host; live page on http://127.0.0.1:")
+    assert said["end"] == [{"traceback": False}]
+
+
+def test_the_unit_is_hardened_and_limits_memory_and_cpu(said: Said) -> None:
+    (limits,) = said["limits"]
+    assert limits["security"] <= _LOWEST_EXPOSURE
+    assert int(limits["memory.peak"]) <= int(limits["memory.max"]) == 1 << 30
+    assert limits["cpu.max"].split() == ["100000", "100000"]
+    assert int(limits["pids.peak"]) <= int(limits["pids.max"]) == 64
+
+
+def test_it_comes_back_after_a_kill_and_stops_at_once(said: Said) -> None:
+    assert said["killed"][0]["seconds"] >= 0
+    assert said["killed"][0]["restarts"] == "1"
+    (stopped,) = said["stopped"]
+    assert stopped["seconds"] <= 2
+    assert (stopped["result"], stopped["state"]) == ("success", "inactive")
+
+
+def test_it_works_without_tracefs_and_restarts_when_its_probes_are_gone(said: Said) -> None:
+    assert said["without tracefs"][0]["mounted"] is False
+    assert said["without tracefs"][0]["health"] >= 0
+    (watchdog,) = said["watchdog"]
+    assert watchdog["seconds"] >= 0
+    assert watchdog["health"] >= 0
+    assert any("Watchdog timeout" in line for line in watchdog["said"])
+
+
+def test_top_is_for_root_and_the_group(said: Said) -> None:
+    assert said["socket"] == [{"mode": "0o660", "group": "ptescope"}]
+    member, stranger = said["top"]
+    assert (member["shows"], member["status"]) == (True, os.EX_OK)
+    assert (stranger["shows"], stranger["status"]) == (False, 4)
+    assert "Join the group" in stranger["last"]
