@@ -114,7 +114,7 @@ def truth(pid: int) -> Truth:
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             start, end = (int(part, 16) for part in line.split()[0].split("-"))
-            if start >= 1 << 47:
+            if start >= 1 << 56:  # vsyscall
                 continue
             pagemap.seek(start // _PAGE * 8)
             raw = pagemap.read((end - start) // _PAGE * 8)

@@ -41,6 +41,11 @@ class _Kernel:
         header = struct.pack("<I", EVENT.itemsize)
         os.pwrite(self.fd, header, 2 * mmap.PAGESIZE + number * RECORD.itemsize)
 
+    def fill(self, number: int, address: int) -> None:
+        """Write the address of the record with this number, in the first lap only."""
+        at = 2 * mmap.PAGESIZE + number * RECORD.itemsize + 8 + EVENT["time"].itemsize
+        os.pwrite(self.fd, struct.pack("<Q", address), at)
+
     def consumed(self) -> int:
         """The consumer's position, which the reader writes."""
         (position,) = struct.unpack("<Q", os.pread(self.fd, 8, 0))
@@ -88,3 +93,32 @@ def test_records_that_wrap_are_whole(kernel: _Kernel) -> None:
             seen += ring.read()["address"].tolist()
     seen += ring.read()["address"].tolist()
     assert seen == list(range(500))
+
+
+def test_a_fence_stands_between_the_loads_and_before_the_store(
+    kernel: _Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another processor does up to a fence, the loads after it see."""
+    ring = Ring(kernel.fd, _SIZE)
+    kernel.submit(1)
+    kernel.submit(0, _BUSY)
+    kernel.submit(0, _BUSY)
+    steps = []
+    fence = ring._fence
+
+    def fence_at() -> None:
+        fence()
+        steps.append(kernel.consumed())
+        if len(steps) == 1:  # the position is known, and no header
+            kernel.commit(1)
+            kernel.submit(4)
+        elif len(steps) == 2:  # the headers are known, and no data
+            kernel.commit(2)
+            kernel.fill(1, 7)
+
+    monkeypatch.setattr(ring, "_fence", fence_at)
+    assert ring.read()["address"].tolist() == [1, 7]
+    assert steps == [0, 0, 0]
+    assert kernel.consumed() == 2 * RECORD.itemsize
+    monkeypatch.undo()
+    assert ring.read()["address"].tolist() == [0, 4]

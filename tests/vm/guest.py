@@ -231,7 +231,7 @@ def main() -> None:
     _THP.write_text("madvise")
     kernel = kernel_facts()
     say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
-    kcore = Kcore(kernel.levels)
+    kcore = Kcore(kernel.geometry)
     with watching() as attach:
         _probes(attach.probes)
         steps(Path(sys.argv[1]), kcore, attach)

@@ -1,41 +1,54 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Page tables read without BPF, through /proc/kcore, which guests have.
 
-This module finds the task in the kernel's task list and walks its page tables from the pgd down
-in the direct map. It shares only the BTF offsets with the census that it checks.
+This module finds the task in the kernel's task list, which it enters by the note of /proc/kcore
+that has the task of its reader. It walks the page tables from the pgd down, at the physical
+addresses that the headers of /proc/kcore have. It shares only the BTF offsets with
+the census that it checks.
 """
 
 import os
-import re
 import struct
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from shadow.geometry import Geometry
 from tracer.bpf.btf import member_offsets
 
 __all__ = ("Kcore",)
 
-_PT_LOAD = 1
+_PT_LOAD, _PT_NOTE = 1, 4
+_NOTE = struct.Struct("<III")
+_NT_TASKSTRUCT = 4
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_PRESENT, _LEAF = 1, 1 << 7
-_FRAME = 0x000F_FFFF_FFFF_F000
-_USER_HALF = 256
-_PGD_SHIFT = {4: 39, 5: 48}
+_TABLE = {"x86-64": (1 | 1 << 7, 1), "arm64": (3, 3)}
+"""By architecture: an entry with these bits of a mask points to a table."""
+_ADDRESS_BITS = {"x86-64": 52, "arm64": 48}
+_NOT_PHYSICAL = (1 << 64) - 1
 _MEMBERS = ("task_struct.tasks", "task_struct.pid", "task_struct.mm", "mm_struct.pgd")
-_SYMBOLS = re.compile(r"^([0-9a-f]+) \w (init_task|page_offset_base)$", re.M)
+
+
+def _notes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The types and contents of notes; names and contents are padded to 4 bytes."""
+    at = 0
+    while at < len(data):
+        name, size, kind = _NOTE.unpack_from(data, at)
+        at += _NOTE.size + (name + 3 & -4)
+        yield kind, data[at : at + size]
+        at += size + 3 & -4
 
 
 class Kcore:
     """Reads the kernel's memory through /proc/kcore.
 
     Args:
-        levels: number of page-table levels.
+        geometry: the shape of the page tables.
     """
 
-    def __init__(self, levels: int) -> None:
-        self._levels = levels
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
         self._file = os.open("/proc/kcore", os.O_RDONLY)
         (first,) = struct.unpack("<Q", os.pread(self._file, 8, 32))
         (count,) = struct.unpack("<H", os.pread(self._file, 2, 56))
@@ -43,14 +56,16 @@ class Kcore:
         headers = [_PROGRAM_HEADER.unpack_from(raw, i * 56) for i in range(count)]
         self._parts = [(at, at + size, offset) for kind, _, offset, at, _, size, _, _ in headers
                        if kind == _PT_LOAD]  # fmt: skip
+        self._memory = [(at, at + size, offset) for kind, _, offset, _, at, size, _, _ in headers
+                        if kind == _PT_LOAD and at != _NOT_PHYSICAL]  # fmt: skip
         self._offsets = member_offsets(list(_MEMBERS))
-        found = _SYMBOLS.findall(Path("/proc/kallsyms").read_text())
-        symbols = {name: int(address, 16) for address, name in found}
-        self._init_task = symbols["init_task"]
-        self._direct_map = self._word(symbols["page_offset_base"])
+        notes = [os.pread(self._file, size, offset) for kind, _, offset, _, _, size, _, _ in headers
+                 if kind == _PT_NOTE]  # fmt: skip
+        (task,) = (data for kind, data in _notes(b"".join(notes)) if kind == _NT_TASKSTRUCT)
+        self._next: int = struct.unpack_from("<Q", task, self._offsets["task_struct.tasks"])[0]
 
-    def _read(self, address: int, length: int) -> bytes:
-        for start, end, offset in self._parts:
+    def _read(self, address: int, length: int, *, physical: bool = False) -> bytes:
+        for start, end, offset in self._memory if physical else self._parts:
             if start <= address and address + length <= end:
                 return os.pread(self._file, length, offset + address - start)
         raise LookupError(f"{address:#x} is not in /proc/kcore")
@@ -60,32 +75,34 @@ class Kcore:
         return int(word)
 
     def _task(self, pid: int) -> int:
-        task = self._init_task
+        task = first = self._next - self._offsets["task_struct.tasks"]
         while True:
             (found,) = struct.unpack("<i", self._read(task + self._offsets["task_struct.pid"], 4))
             if found == pid:
                 return task
             task = self._word(task + self._offsets["task_struct.tasks"])
             task -= self._offsets["task_struct.tasks"]
-            if task == self._init_task:
+            if task == first:
                 raise LookupError(f"no task {pid}")
 
     def _table(self, entry: int) -> npt.NDArray[np.uint64]:
-        return np.frombuffer(self._read(self._direct_map + (entry & _FRAME), 4096), np.uint64)
+        page = self._geometry.page
+        frame = entry & ((1 << _ADDRESS_BITS[self._geometry.arch]) - page)
+        return np.frombuffer(self._read(frame, page, physical=True), np.uint64)
 
     def pte_pages(self, pid: int) -> dict[int, int]:
         """Number of entries that are not none in each PTE page, by its first address."""
         mm = self._word(self._task(pid) + self._offsets["task_struct.mm"])
         pgd = self._word(mm + self._offsets["mm_struct.pgd"])
-        top = np.frombuffer(self._read(pgd, 4096), np.uint64)[:_USER_HALF]
-        above = [(0, top)]
-        for shift in range(_PGD_SHIFT[self._levels], 12, -9):
+        geometry, (mask, table_bits) = self._geometry, _TABLE[self._geometry.arch]
+        entries = geometry.user_bytes // geometry.span(geometry.levels)
+        above = [(0, np.frombuffer(self._read(pgd, 8 * entries), np.uint64))]
+        for level in range(geometry.levels, 1, -1):
             below = []
             for base, table in above:
-                for index in np.flatnonzero(table & np.uint64(_PRESENT)).tolist():
-                    entry = int(table[index])
-                    if not entry & _LEAF:
-                        below.append((base + (index << shift), self._table(entry)))
+                for index in np.flatnonzero(table & np.uint64(mask) == table_bits).tolist():
+                    start = base + index * geometry.span(level)
+                    below.append((start, self._table(int(table[index]))))
             above = below
         return {base: int(np.count_nonzero(table)) for base, table in above}
 

@@ -161,7 +161,7 @@ def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     kernel = kernel_facts()
     say("kernel", release=kernel.release, policy=kernel.policy.label)
-    kcore = Kcore(kernel.levels)
+    kcore = Kcore(kernel.geometry)
     with watching() as attach:
         steps(folder, kcore, attach)
         experiments(attach)

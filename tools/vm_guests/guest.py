@@ -164,10 +164,19 @@ class Guest:
         mounts = {"share": (self.share, "cache=none")} if self.share else {}
         if self.machine.root:
             mounts["checkout"] = _CHECKOUT, "ro,cache=loose"
+            mounts["cache"] = self._cache(), "cache=none"
         return mounts
+
+    def _cache(self) -> Path:
+        """A folder of the host for compiled code, which guests of one architecture share."""
+        cache = KERNELS / f"cache-{self.machine.debian}"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cache.resolve()
 
     def _stage(self, command: list[str], folder: Path) -> str:
         variables = {"HOME": str(Path.home()), "LANG": "C.UTF-8", "TERM": "dumb"}
+        if self.machine.root:
+            variables |= {"PYTHONPATH": str(_CHECKOUT), "PTESCOPE_CACHE": str(self._cache())}
         variables |= dict(self.machine.environment) | dict(self.environment)
         mounts = "".join(
             _MOUNT.format(tag=tag, path=shlex.quote(str(path)), options=options)

@@ -62,6 +62,7 @@ ARM64 = Architecture(
     call_prefix="__arm64_sys_",
     compat_prefix=None,
     calls=MappingProxyType(_CALLS),
+    optional_calls=frozenset({"pkey_mprotect"}),  # with FEAT_S1POE only, since v6.12
     fault_tracepoints=None,
     compat_member="thread_info.flags",
     offsets=MappingProxyType({"pt_regs.orig_x0": 272, "pt_regs.syscallno": 280}),

@@ -18,6 +18,7 @@ class Architecture:
         call_prefix: what the names of the kernel's functions for system calls begin with.
         compat_prefix: likewise for 32-bit calls of 64-bit programs; None: it has none.
         calls: the numbers of the system calls that ptescope traces or makes, by name.
+        optional_calls: those that a kernel may lack although others change the same things.
         fault_tracepoints: the raw tracepoints of page faults, user and kernel mode; none: it
             has none.
         compat_member: the member of a task's thread_info that shows a 32-bit call or program.
@@ -32,6 +33,7 @@ class Architecture:
     call_prefix: str
     compat_prefix: str | None
     calls: Mapping[str, int]
+    optional_calls: frozenset[str]
     fault_tracepoints: tuple[str, str] | None
     compat_member: str
     offsets: Mapping[str, int]

@@ -63,6 +63,7 @@ X86_64 = Architecture(
     call_prefix="__x64_sys_",
     compat_prefix="__ia32_sys_",
     calls=MappingProxyType(_CALLS),
+    optional_calls=frozenset(),
     fault_tracepoints=("page_fault_user", "page_fault_kernel"),
     compat_member="thread_info.status",
     offsets=MappingProxyType({}),

@@ -7,12 +7,15 @@ an 8-byte header (length with BUSY in bit 31 and DISCARD in bit 30, page offset)
 padded to 8 bytes. Positions only grow. Here, all records of a ring have one size, so the data area
 is an array of fixed stride. Records are in the kernel's order of reservation.
 
-The kernel clears BUSY when a filled record is submitted. x86 does not reorder loads, so a header
-that is read before the data and is not BUSY proves that the data is complete.
+The kernel clears BUSY when a filled record is submitted, so a header that is read before the data
+and is not BUSY proves that the data is complete. Some processors, such as those of arm64, reorder
+loads, so a fence stands between the loads of the producer's position, of the headers and of the
+data, and before the store of the consumer's position. It takes 0.1 us, so x86-64 has it too.
 """
 
 import mmap
 import struct
+import threading
 from contextlib import suppress
 
 import numpy as np
@@ -54,11 +57,22 @@ class Ring:
         )
         self._data = np.frombuffer(self._producer, np.uint8, offset=page)
         (self._position,) = _POSITION.unpack_from(self._consumer)
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     def backlog(self) -> int:
         """Bytes that are written but not yet read."""
         (produced,) = _POSITION.unpack_from(self._producer)
         return int(produced - self._position)
+
+    def _fence(self) -> None:
+        """Order all loads before this call before all accesses after it.
+
+        The release orders the earlier loads before its store. The acquisition reads that store,
+        and later accesses come after it.
+        """
+        self._lock.release()
+        self._lock.acquire()
 
     def read(self, most: int | None = None) -> npt.NDArray[np.void]:
         """Read the submitted items in order, at most half a ring.
@@ -72,6 +86,7 @@ class Ring:
         stride = self._record.itemsize
         count = min(self.backlog(), self.size // 2) // stride
         count = count if most is None else min(count, most)
+        self._fence()
         start = self._position & (self.size - 1)
         records = self._data[start : start + count * stride].view(self._record)
         headers = records["header"]
@@ -80,10 +95,12 @@ class Ring:
             count = int(busy[0])
             records = records[:count]
         discarded = records["header"] & np.uint32(_DISCARD) != 0
+        self._fence()
         if discarded.any():
             records = records[~discarded]
         items: npt.NDArray[np.void] = records["item"].copy()
         self._position += count * stride
+        self._fence()
         _POSITION.pack_into(self._consumer, 0, self._position)
         return items
 

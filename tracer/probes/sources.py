@@ -112,7 +112,8 @@ def _call(name: str) -> Source:
             (*raw, Hook(AttachType.RAW_TRACEPOINT, "sys_exit", "call_end_raw")),
         ),
     )
-    return Source(name, methods, call=_ARCH.calls[name])
+    needed = name not in _ARCH.optional_calls
+    return Source(name, methods, needed=needed, call=_ARCH.calls[name])
 
 
 def _rare(name: str, stem: str, macros: tuple[str, ...] = ()) -> Source:

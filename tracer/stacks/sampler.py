@@ -26,6 +26,7 @@ from shadow.stacks import (
     Stack,
     StackTotals,
 )
+from tracer.arch import running
 from tracer.probes.stack_sampling import StackSampling
 from tracer.stacks.libdw import libdw
 from tracer.stacks.messages import Batch, MessageBuffer, Order, Work, packed
@@ -75,11 +76,16 @@ class StackSampler:
         direct_map: see `StackSampling.start`.
 
     Raises:
-        UnsupportedHostError: libdw is missing, or the unwinder does not start.
+        UnsupportedHostError: libdw is missing, the unwinder does not start, or ptescope does not
+            unwind stacks of this architecture.
     """
 
     def __init__(self, sampling: StackSampling, rate: int, direct_map: int | None) -> None:
-        libdw()  # fail before anything is started
+        if not running().stacks:  # fail before anything is started
+            raise UnsupportedHostError(
+                f"ptescope does not unwind stacks on {running().name}; run without --stacks."
+            )
+        libdw()
         self._sampling, self.rate = sampling, rate
         self.problem: str | None = None
         """Why there are no more stacks."""

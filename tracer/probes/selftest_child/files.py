@@ -5,6 +5,7 @@ import ctypes
 import os
 from collections.abc import Callable
 
+from tracer.arch import running
 from tracer.probes.selftest_child.calls import PAGE, Seen, call, shared_file, words
 
 __all__ = ("FILE_ACTS",)
@@ -40,7 +41,7 @@ def _copied(file: int) -> None:
     call("copy_file_range", source, 0, file, 0, 1, 0)
 
 
-FILE_ACTS: dict[str, Callable[[int], Seen]] = {
+_ACTS: dict[str, Callable[[int], Seen]] = {
     "ftruncate": _cut(lambda file: os.ftruncate(file, PAGE), PAGE),
     "truncate": _cut(lambda file: os.truncate(f"/proc/self/fd/{file}", PAGE)),
     "fallocate": _cut(lambda file: call("fallocate", file, _PUNCH_HOLE, PAGE, PAGE), PAGE),
@@ -50,4 +51,5 @@ FILE_ACTS: dict[str, Callable[[int], Seen]] = {
     "creat": _cut(_opened("creat", -1, 0)),
     "copy_file_range": _cut(_copied),
 }
+FILE_ACTS = {name: act for name, act in _ACTS.items() if name in running().calls}
 """Actions that provoke the events of each source, each in its own memory area."""
