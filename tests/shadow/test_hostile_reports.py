@@ -105,7 +105,7 @@ _OF_THE_PAGE = {
 """These make JSON inside a page, whose scripts escape it: tests/page tries them in a browser."""
 _OF_REPORTERS = {
     "common_line", "compared_lines", "mapping_lines", "mapping_name", "origin_lines",
-    "origins_lines", "stack_lines",
+    "origins_lines", "stack_lines", "view_from_bytes", "view_to_bytes",
 }  # fmt: skip
 """Parts that reporters above are made of."""
 

@@ -169,7 +169,7 @@ def _many(*rows: tuple[int, ...], times: int) -> bytes:
 
 
 def _five() -> dict[str, Any]:
-    found: dict[str, Any] = plain_facts()["kernel"] | {"levels": 5}
+    found: dict[str, Any] = plain_facts()["kernel"] | {"levels": 5, "user_address_bits": 56}
     return found
 
 

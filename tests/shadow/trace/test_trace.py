@@ -3,6 +3,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,7 @@ import pytest
 
 from shadow.errors import UsageError
 from shadow.events import EVENT, Kind
-from shadow.records import Events, Record
+from shadow.records import Events, Facts, Record
 from shadow.replay import Question, replay_one
 from shadow.snapshot import document
 from shadow.trace import Row, TraceFile
@@ -54,7 +55,14 @@ def test_a_replay_ends_with_the_document_of_who_was_there(trace: Path) -> None:
 def test_traces_of_every_version_can_be_read(version: int) -> None:
     """Golden files stay as their version wrote them with `write_trace`."""
     found = read_all(_GOLDEN / f"v{version}.arrows")
-    _assert_same(found, [(1, record) for record in records(7)])
+    _assert_same(found, [(1, _without_geometry(record)) for record in records(7)])
+
+
+def _without_geometry(record: Record) -> Record:
+    """As versions wrote it that knew x86-64 only."""
+    if isinstance(record, Facts):
+        return replace(record, kernel=replace(record.kernel, user_address_bits=None))
+    return record
 
 
 def test_others_read_the_events_as_they_are(trace: Path) -> None:
