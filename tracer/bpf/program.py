@@ -182,21 +182,25 @@ class BpfProgram:
         """Free the maps and detach everything.
 
         The kernel waits for a grace period at each detachment, one after the other, 1.5 s in all.
-        So a process that ends at once gets the file descriptors, and its end waits.
+        So another process gets the file descriptors, too, and ends once this one has closed them:
+        then its end waits.
         """
+        waits, ends = os.pipe()
         if self._links:
             with suppress(OSError):  # without setsid, this process waits
                 subprocess.run(
-                    ["setsid", "--fork", "true"],
+                    ["setsid", "--fork", "cat"],
                     cwd="/",
-                    stdin=subprocess.DEVNULL,
+                    stdin=waits,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=self._links,
                     check=False,
                 )
+        os.close(waits)
         for descriptor in (*self._links, *self._loaded, *self._maps.values()):
             os.close(descriptor)
+        os.close(ends)  # only now
         self._links.clear()
         self._loaded.clear()
         self._maps.clear()
