@@ -23,7 +23,7 @@ from shadow.errors import UnsupportedHostError
 from shadow.geometry import X86_64, Geometry, geometry_of
 from shadow.isolated_python import isolated_python
 from shadow.machine_code.image import Image, ImageError, loaded
-from shadow.machine_code.place import cache_place, digest, image_name
+from shadow.machine_code.place import SHIPPED, cache_place, digest, image_name
 
 __all__ = ("Preparation", "machine_code", "prepare")
 
@@ -93,7 +93,7 @@ class Preparation:
     def __init__(self, geometry: Geometry) -> None:
         self._entries = entries = geometry.entries
         self._compiler: subprocess.Popen[bytes] | None = None
-        if entries in _images or _load_shared(entries):
+        if entries in _images or _load(SHIPPED / digest(), entries) or _load_shared(entries):
             return
         folder, _ = cache_place()
         if folder and _load(folder, entries):

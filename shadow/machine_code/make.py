@@ -2,6 +2,7 @@
 """The process that compiles: it writes the image to a file that the caller opened, and keeps it."""
 
 import fcntl
+import mmap
 import os
 import re
 import shutil
@@ -15,17 +16,17 @@ import numpy as np
 
 from shadow.cache_folder import VARIABLE
 from shadow.events import EVENT, Kind
-from shadow.geometry import Geometry, geometry_of
+from shadow.geometry import Geometry, entries_of_page, geometry_of
 from shadow.machine_code.compiler import compile_image
 from shadow.machine_code.image import ImageError, loaded
-from shadow.machine_code.place import cache_place, image_name
+from shadow.machine_code.place import cache_place, digest, image_name
 from shadow.table.jit import Sample, sampled
 from shadow.table.state import VMA
 from shadow.table.table import Table
 from shadow.whatif.delayed_purge import delayed_purge
 from shadow.whatif.munmap_for_purge import munmap_for_purge
 
-__all__ = ("main", "samples")
+__all__ = ("main", "samples", "ship")
 
 _SECONDS_UNUSED = 14 * 86400
 """Age at which the machine code of other versions is removed, counted from its last use."""
@@ -103,13 +104,25 @@ def _remove_unused(folder: Path, now: float) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
+def _image(geometry: Geometry) -> bytes:
+    folder, _ = cache_place()
+    return compile_image(samples(geometry)) if folder is None else _made(folder, geometry)
+
+
+def ship(folder: str) -> None:
+    """Put machine code for the pages of this machine into a folder, for a wheel."""
+    geometry = geometry_of(entries_of_page(mmap.PAGESIZE))
+    place = Path(folder) / digest()
+    place.mkdir()
+    (place / image_name(geometry.entries)).write_bytes(_image(geometry))
+
+
 def main() -> None:
     """Compile, and write the image to an open file.
 
     The arguments are the number of entries of a PTE page, and the number of the file.
     """
     geometry, file = geometry_of(int(sys.argv[-2])), int(sys.argv[-1])
-    folder, _ = cache_place()
-    image = compile_image(samples(geometry)) if folder is None else _made(folder, geometry)
+    image = _image(geometry)
     with open(file, "wb") as result:
         result.write(image)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shadow.cache_folder import cache_folder
 
-__all__ = ("SOURCES", "cache_place", "digest", "image_name", "processor")
+__all__ = ("SHIPPED", "SOURCES", "cache_place", "digest", "image_name", "processor")
 
 _SHADOW = Path(__file__).parents[1]
 _CONSTANTS = ("events.py", "geometry.py", "policy.py", "memory_limit.py", "uapi.py")
@@ -24,6 +24,9 @@ SOURCES = (
     *(_SHADOW / name for name in _CONSTANTS),
 )
 """All compiled modules, the modules with constants that they use, and the compiler."""
+
+SHIPPED = _SHADOW / "machine_code" / "images"
+"""The machine code that a wheel has, in a folder as in the cache."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _SECOND_LEVEL = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}

@@ -2,10 +2,11 @@
 """The wheel, built from the sdist and installed by pip or uv: every command works without a clone.
 
 The environment sees the packages that ptescope depends on, but not the clone, so nothing is
-downloaded. It takes the machine code of the clone, whose sources are the same.
+downloaded. The wheel has machine code, so nothing is compiled.
 """
 
 import json
+import mmap
 import os
 import pty
 import select
@@ -19,8 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from shadow.machine_code.place import cache_place
-from shadow.precompile import prepare
+from shadow.machine_code.place import digest, image_name
 from shadow.version import VERSION
 from tests.live.actor import SLOT, Actor
 from tracer.cli import _COMMANDS
@@ -84,17 +84,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("elsewhere")
 
 
-@pytest.fixture(scope="module")
-def cache(python: Path, folder: Path) -> Path:
-    """The machine code of the clone, whose sources are the same."""
-    prepare()
-    made, _ = cache_place()
-    assert made
-    code = "from shadow.machine_code.place import digest; print(digest())"
-    assert _checked(python, "-c", code, cwd=folder).strip() == made.name
-    return made.parent
-
-
 def _site(python: Path, folder: Path) -> Path:
     """The folder in which Python finds ptescope."""
     code = "import tracer; print(tracer.__file__)"
@@ -123,6 +112,7 @@ def test_the_wheel_has_no_tests_and_what_belongs_beside_the_code(built: Path) ->
     }
     for needed in ("tracer/py.typed", "tracer/daemon/service/ptescope.service"):
         assert needed in names
+    assert f"shadow/machine_code/images/{digest()}/{image_name(mmap.PAGESIZE // 8)}" in names
 
 
 def test_it_runs_from_its_own_place(python: Path, folder: Path) -> None:
@@ -153,8 +143,8 @@ def actor() -> Iterator[Actor]:
     actor.close()
 
 
-def test_every_command_works(python: Path, folder: Path, cache: Path, actor: Actor) -> None:
-    program, environment = python.parent / "ptescope", {"PTESCOPE_CACHE": str(cache)}
+def test_every_command_works(python: Path, folder: Path, tmp_path: Path, actor: Actor) -> None:
+    program, environment = python.parent / "ptescope", {"PTESCOPE_CACHE": str(tmp_path)}
 
     def run(*words: str | int) -> str:
         ran.add(str(words[0]))
@@ -181,7 +171,7 @@ def test_every_command_works(python: Path, folder: Path, cache: Path, actor: Act
     ran.add("top")
     assert actor_name(actor) in _screen([str(program), "top", "--min-vmpte", "64K"], environment)
     assert ran == set(_COMMANDS)
-    assert not [*cache.glob("*/lock")], "nothing was compiled"
+    assert not [*tmp_path.glob("*/lock"), *tmp_path.glob("*/*.image")], "nothing was compiled"
 
 
 def actor_name(actor: Actor) -> str:
