@@ -379,7 +379,7 @@ def test_zombies_many_clients_and_odd_variables_do_not_end_the_daemon(tmp_path: 
                 assert daemon.poll() is None
                 assert time.monotonic() < deadline, said
                 time.sleep(0.05)
-            address = re.findall(r"http://\S+", said)[0]
+            (address,) = re.findall(r"http://\S+/metrics", said)
             port = int(address.split(":")[2].split("/")[0])
             for _ in range(300):
                 clients.enter_context(socket.create_connection(("127.0.0.1", port)))
