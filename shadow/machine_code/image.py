@@ -155,7 +155,8 @@ def loaded(file: int) -> Image:
         ImageError: the file is damaged.
         OSError: it cannot be mapped.
     """
-    layout, start = _parsed(os.pread(file, _MOST_BYTES, 0))
+    content = os.pread(file, _MOST_BYTES, 0)
+    layout, start = _parsed(content)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
@@ -172,8 +173,16 @@ def loaded(file: int) -> Image:
     anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     access = mmap.PROT_READ | mmap.PROT_WRITE
     base = mapped(None, code_bytes + ALIGNMENT, access, anonymous, -1, 0)
-    executable = mmap.PROT_READ | mmap.PROT_EXEC
-    mapped(base, layout.size, executable, mmap.MAP_PRIVATE | _MAP_FIXED, file, start)
+    code = layout.size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | _MAP_FIXED
+    try:
+        mapped(base, *code, file, start)
+    except PermissionError:  # the file system is mounted noexec
+        copy = os.memfd_create("ptescope machine code")
+        try:
+            os.write(copy, content)
+            mapped(base, *code, copy, start)
+        finally:
+            os.close(copy)
     addresses = (ctypes.c_void_p * len(layout.externals)).from_address(base + code_bytes)
     for place, name in enumerate(layout.externals):
         addresses[place] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value

@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -117,6 +118,27 @@ def test_the_code_is_not_writable_and_the_addresses_behind_it_neither(image: byt
     assert "image" in code[0]
     assert not [line for line in made if re.search(" .wx. ", line)]
     assert [line for line in made if " r--p " in line]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_cache_on_a_file_system_without_programs_serves_all_the_same(tmp_path: Path) -> None:
+    machine_code(X86_64.entries)
+    folder, _ = cache_place()
+    assert folder
+    code = (
+        "from shadow.geometry import X86_64; from shadow.precompile import Preparation\n"
+        "with Preparation(X86_64) as preparation: print(preparation.done())"
+    )
+    mount = f"mount -t tmpfs -o noexec tmpfs {tmp_path} && cp -r {folder} {tmp_path} && exec "
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount + shlex.join([sys.executable, "-c", code])],
+        cwd=_ROOT,
+        env=os.environ | {"PTESCOPE_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.999])
