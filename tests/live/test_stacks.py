@@ -216,6 +216,7 @@ def test_a_debug_file_names_the_functions_of_a_stripped_program(tmp_path: Path) 
 _HOSTILE = "\x1b[2Jevil;name\u202e" + "x" * 5000
 
 
+@pytest.mark.alone
 def test_generated_code_has_the_names_of_the_perf_map() -> None:
     code, other = 0x200000000000, 0x210000000000
     with _followed() as (program, session):

@@ -86,6 +86,7 @@ def test_threads_that_come_and_go() -> None:
     assert session.audits.pte_pages_diff == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("collector", ["G1", "Z"])
 def test_a_jvm(collector: str, tmp_path: Path) -> None:
     script = tmp_path / "churn.bsh"

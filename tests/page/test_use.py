@@ -179,7 +179,7 @@ def test_nothing_is_wider_than_the_window(
 def test_it_prints(small: Path, open_page: Open) -> None:
     page = open_page(small, color_scheme="dark")
     legend = page.locator(".legend canvas").count()  # the charts are lines, not images
-    for _ in range(20):  # a busy machine paints late
+    for _ in range(60):  # a busy machine paints late
         pdf = page.pdf()
         if pdf.count(b"/Subtype /Image") > legend:
             break

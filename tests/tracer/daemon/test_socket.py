@@ -98,8 +98,8 @@ def test_only_the_group_may_ask(path: Path, member: bool) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     os.chown(path, 0, 54321)
     code = (
-        f"import os; os.setgroups([{54321 if member else 54322}]); os.setuid(65534)\n"
-        "from pathlib import Path; from tracer.daemon.view_client import DaemonViews\n"
+        "import os; from pathlib import Path; from tracer.daemon.view_client import DaemonViews\n"
+        f"os.setgroups([{54321 if member else 54322}]); os.setuid(65534)\n"
         f"print(DaemonViews(Path({str(path)!r})).ask().hostname)"
     )
     done = subprocess.run(
