@@ -22,7 +22,8 @@ import os
 from pathlib import Path
 import shadow.precompile
 from shadow.machine_code.place import digest
-digest()  # another account may be unable to read the clone
+digest()  # another account may be unable to read the clone, and to run its Python
+shadow.precompile.isolated_python = lambda _code: ["sleep", "60"]
 os.setgroups([]); os.setuid({user})
 shadow.precompile.SHARED = Path({shared!r})
 with shadow.precompile.Preparation(shadow.geometry.X86_64) as preparation:
