@@ -74,8 +74,10 @@ def test_99_percent_of_the_stacks_of_redis_are_complete_and_a_replay_is_equal(
     assert totals["complete"] >= 0.99 * totals["unwound"]
     assert totals["unwind_ns"] > 0
     whole = [stack for stack in found["stacks"] if stack["complete"]]
-    outermost = {found["frames"][stack["frames"][-1]]["function"] for stack in whole}
-    assert outermost <= _FIRST_FUNCTIONS
+    outermost = [found["frames"][stack["frames"][-1]] for stack in whole]
+    # Without libc6-dbg, nothing names the first function of a thread.
+    names = {frame["function"] or Path(frame["module"]).name for frame in outermost}
+    assert names <= _FIRST_FUNCTIONS | {"libc.so.6"}
     pages = [group for group in found["pages"] if group["emptied_stack"] is not None]
     empty = _process(text)["now"]["empty"]
     assert sum(group["pte_pages"] for group in found["pages"]) == empty
