@@ -75,6 +75,18 @@ def test_help_and_version_import_no_command() -> None:
         assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+@pytest.mark.parametrize("place", sorted({place for place, _ in cli._COMMANDS.values()}))
+def test_a_command_imports_no_compiler(place: str) -> None:
+    """bcc, numba and LLVM take a third of a second and 100 MiB; other processes use them."""
+    module = place.partition(":")[0]
+    code = (
+        f"import sys, tracer.commands.{module}\n"
+        "print([name for name in sys.modules if name in ('numba', 'llvmlite', 'bcc')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_the_version_has_one_source_and_needs_no_look_up() -> None:
     """The package metadata has the same version, but no start reads it."""
     code = (

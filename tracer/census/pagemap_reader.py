@@ -15,6 +15,7 @@ from shadow.geometry import Geometry
 from shadow.mappings import Tables
 from shadow.table.page_set import Pages, Ranges
 from shadow.table.state import HUGE_ANON, HUGE_FILE
+from shadow.table.table import Table
 from tracer.census.result import Census
 from tracer.process.pagemap import read_runs
 from tracer.process.target import Target
@@ -59,8 +60,6 @@ class CountedReader:
     ) -> Pages:
         """The PTE pages that have entries, in all ranges; see `Reader`."""
         runs = read_runs(target.pid, vmas, self._geometry.user_bytes, between)
-        from shadow.table.table import Table  # imports numba, which exact readings do not need
-
         pages = Table.of_runs(runs.start, runs.end, runs.huge, self._geometry).pages(exact=False)
         return pages.restricted(within) if within else pages
 

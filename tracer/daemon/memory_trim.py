@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Give back memory that only the start needs, because a daemon runs for months.
 
-The compilers (libclang, libLLVM, llvmlite) leave about 130 MiB of text and constants resident,
-and free heap.
+Libraries that only the start uses leave text and constants resident, and free heap.
 """
 
 import ctypes

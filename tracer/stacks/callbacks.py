@@ -8,10 +8,11 @@ resolves libdw's functions in them by name.
 from dataclasses import dataclass
 from typing import Any
 
+import llvmlite.binding
 import numba
 from numba.core.types import ExternalFunction
 
-from tracer.stacks.libdw import libdw
+from tracer.stacks.libdw import LIBRARY, libdw
 from tracer.stacks.scratch import (
     ACTIVATION,
     AT,
@@ -60,6 +61,7 @@ def compile_callbacks() -> Callbacks:
         UnsupportedHostError: libdw is not installed.
     """
     libdw()
+    llvmlite.binding.load_library_permanently(LIBRARY)
     compiler: Any = numba
     types, carray = compiler.types, compiler.carray
     word, pointer = types.int64, types.CPointer(types.int64)

@@ -8,14 +8,13 @@ import ctypes
 from ctypes import CDLL, CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_uint64, c_void_p
 from functools import cache
 
-import llvmlite.binding
-
 from shadow.errors import UnsupportedHostError
 from tracer.system_packages import how_to_install
 
-__all__ = ("DwflCallbacks", "FIND_ELF", "Symbol", "ThreadCallbacks", "libdw")
+__all__ = ("DwflCallbacks", "FIND_ELF", "LIBRARY", "Symbol", "ThreadCallbacks", "libdw")
 
-_LIBRARY = "libdw.so.1"
+LIBRARY = "libdw.so.1"
+"""The name of the shared object."""
 
 FIND_ELF = CFUNCTYPE(
     c_int, c_void_p, POINTER(c_void_p), c_char_p, c_uint64, POINTER(c_void_p), POINTER(c_void_p)
@@ -84,20 +83,19 @@ _FUNCTIONS = {
 
 @cache
 def libdw() -> CDLL:
-    """The library, with the types of its functions; numba's code finds it too.
+    """The library, with the types of its functions.
 
     Raises:
         UnsupportedHostError: it is not installed.
     """
     try:
-        library = CDLL(_LIBRARY)
-        llvmlite.binding.load_library_permanently(_LIBRARY)
+        library = CDLL(LIBRARY)
         for name, (result, arguments) in _FUNCTIONS.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (OSError, AttributeError) as error:
         raise UnsupportedHostError(
-            f"Stacks need {_LIBRARY} of elfutils, which cannot be loaded ({error}). Install it "
+            f"Stacks need {LIBRARY} of elfutils, which cannot be loaded ({error}). Install it "
             f"({how_to_install('libdw')}), or leave out --stacks."
         ) from error
     return library

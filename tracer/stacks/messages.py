@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from shadow.stacks import Frame, Stack
 
-__all__ = ("Batch", "MessageBuffer", "Order", "Work", "packed")
+__all__ = ("Batch", "MessageBuffer", "Order", "SAMPLE_ROW", "Work", "packed")
 
+SAMPLE_ROW = np.dtype([("time", "<u8"), ("owner", "<u4"), ("tid", "<u4"), ("stack", "<u4")])
+"""A sample in a `Batch`."""
 _LENGTH = struct.Struct("<I")
 _LONGEST = 64 << 20
 

@@ -29,8 +29,7 @@ from shadow.stacks import (
 from tracer.arch import running
 from tracer.probes.stack_sampling import StackSampling
 from tracer.stacks.libdw import libdw
-from tracer.stacks.messages import Batch, MessageBuffer, Order, Work, packed
-from tracer.stacks.worker import SAMPLE_ROW
+from tracer.stacks.messages import SAMPLE_ROW, Batch, MessageBuffer, Order, Work, packed
 
 __all__ = ("StackSampler",)
 

@@ -19,14 +19,12 @@ from tracer.capabilities import drop_capabilities
 from tracer.probes.ring import Ring
 from tracer.probes.stack_sampling import NEW_CODE, SAMPLE
 from tracer.stacks.callbacks import compile_callbacks
-from tracer.stacks.messages import Batch, MessageBuffer, Order, Work, packed
+from tracer.stacks.messages import SAMPLE_ROW, Batch, MessageBuffer, Order, Work, packed
 from tracer.stacks.naming import demangler
 from tracer.stacks.process_stacks import ProcessStacks
 
-__all__ = ("SAMPLE_ROW", "main")
+__all__ = ("main",)
 
-SAMPLE_ROW = np.dtype([("time", "<u8"), ("owner", "<u4"), ("tid", "<u4"), ("stack", "<u4")])
-"""A sample in a `Batch`."""
 _AT_ONCE = 64
 _IDLE_MS = 20
 _MOST_PROCESSES = 256

@@ -39,7 +39,7 @@ def test_without_libdw_a_message_names_the_package(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     library.libdw.cache_clear()
-    monkeypatch.setattr(library, "_LIBRARY", "libno-such-dw.so.1")
+    monkeypatch.setattr(library, "LIBRARY", "libno-such-dw.so.1")
     try:
         status = main([command, "-p", str(os.getpid()), "--stacks"])
     finally:
