@@ -26,6 +26,7 @@ __all__ = (
     "entries_of_page",
     "find_geometry",
     "geometry_of",
+    "geometry_of_page",
 )
 
 ENTRY_BYTES = 8
@@ -185,6 +186,11 @@ GEOMETRIES = (
 def geometry_of(entries: int) -> Geometry:
     """The first geometry of `MODELLED` whose PTE pages have so many entries."""
     return next(each for each in MODELLED if each.entries == entries)
+
+
+def geometry_of_page(page: int) -> Geometry:
+    """The first geometry of `MODELLED` with pages of this size; machine code serves all of them."""
+    return geometry_of(entries_of_page(page))
 
 
 def find_geometry(

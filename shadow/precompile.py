@@ -173,12 +173,17 @@ def prepare(geometry: Geometry = X86_64) -> None:
         preparation.finish()
 
 
-def machine_code(entries: int) -> Image:
+def machine_code(entries: int | None) -> Image:
     """The machine code for PTE pages of so many entries, made now if nothing has prepared it.
+
+    Args:
+        entries: None: any machine code serves.
 
     Raises:
         UnsupportedHostError: the functions cannot be compiled here.
     """
+    if entries is None:
+        entries = next(iter(_images), X86_64.entries)
     if entries not in _images:
         prepare(geometry_of(entries))
     return _images[entries]

@@ -7,10 +7,12 @@ compiles it into `SHARED`, as root, so that no account compiles at its first sta
 (`shadow.precompile`).
 """
 
+import mmap
 import os
 import sys
 
 from shadow.cache_folder import SHARED, VARIABLE
+from shadow.geometry import geometry_of_page
 from shadow.machine_code.place import cache_place
 from shadow.precompile import prepare
 
@@ -22,7 +24,7 @@ def _compile_for_all() -> None:
     os.umask(0o022)
     SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.environ[VARIABLE] = str(SHARED)
-    prepare()
+    prepare(geometry_of_page(mmap.PAGESIZE))
     folder, refused = cache_place()
     if folder is None or folder.parent != SHARED:
         sys.exit(f"ptescope: {SHARED} cannot be used: {'; '.join(refused)}.")

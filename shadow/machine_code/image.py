@@ -17,14 +17,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ("ALIGNMENT", "Function", "Image", "ImageError", "Layout", "loaded", "written")
+__all__ = (
+    "ALIGNMENT",
+    "Function",
+    "Image",
+    "ImageError",
+    "Layout",
+    "aligned",
+    "loaded",
+    "parsed",
+    "written",
+)
 
 MAGIC = b"ptescope machine code 1\n"
 ALIGNMENT = 1 << 16
 """The largest page size of a supported architecture: a file can be mapped from there."""
 _DIGEST_BYTES = 32
 _LENGTH_BYTES = 8
-_WORD = 8
 _MAP_FIXED = 0x10
 _MOST_BYTES = 64 << 20
 _RETURNED = (0, -2)
@@ -126,7 +135,7 @@ class Image:
         return result.value
 
 
-def _parsed(content: bytes) -> tuple[Layout, int]:
+def parsed(content: bytes) -> tuple[Layout, int]:
     """The header, and the offset of the code in the file.
 
     Raises:
@@ -156,7 +165,7 @@ def loaded(file: int) -> Image:
         OSError: it cannot be mapped.
     """
     content = os.pread(file, _MOST_BYTES, 0)
-    layout, start = _parsed(content)
+    layout, start = parsed(content)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)

@@ -16,9 +16,9 @@ import numpy as np
 
 from shadow.cache_folder import VARIABLE
 from shadow.events import EVENT, Kind
-from shadow.geometry import Geometry, entries_of_page, geometry_of
+from shadow.geometry import Geometry, geometry_of, geometry_of_page
 from shadow.machine_code.compiler import compile_image
-from shadow.machine_code.image import ImageError, loaded
+from shadow.machine_code.image import ImageError, parsed
 from shadow.machine_code.place import cache_place, digest, image_name
 from shadow.table.jit import Sample, sampled
 from shadow.table.state import VMA
@@ -52,9 +52,10 @@ def samples(geometry: Geometry) -> dict[str, Sample]:
 
 def _kept(path: Path) -> bytes | None:
     """The image of a command that compiled meanwhile."""
-    with suppress(OSError, ImageError), open(path, "rb") as file:
-        loaded(file.fileno())
-        return file.read()
+    with suppress(OSError, ImageError):
+        image = path.read_bytes()
+        parsed(image)
+        return image
     return None
 
 
@@ -111,7 +112,7 @@ def _image(geometry: Geometry) -> bytes:
 
 def ship(folder: str) -> None:
     """Put machine code for the pages of this machine into a folder, for a wheel."""
-    geometry = geometry_of(entries_of_page(mmap.PAGESIZE))
+    geometry = geometry_of_page(mmap.PAGESIZE)
     place = Path(folder) / digest()
     place.mkdir()
     (place / image_name(geometry.entries)).write_bytes(_image(geometry))

@@ -65,23 +65,10 @@ def _dontneed(slot: _Slot, index: int) -> Thread:
         found.freed = True
 
 
-def _fault(slot: _Slot, index: int) -> Thread:
-    """A fault: pte_alloc, then pte_offset_map_lock, which checks the PMD entry again."""
+def _set(slot: _Slot, index: int, first: str, *, checks: bool) -> Thread:
+    """Allocate the PTE page in the step `first`, if needed, and set an entry under its lock."""
     while True:
-        yield "pte_alloc"
-        if slot.pmd is None:
-            slot.pmd = PtePage()
-        page = slot.pmd
-        yield "pte lock"
-        if slot.pmd is page:
-            _lands(slot, page, index)
-            return
-
-
-def _mremap(slot: _Slot, index: int, *, checks: bool) -> Thread:
-    """move_ptes with its target in the slot, of another VMA than that of MADV_DONTNEED."""
-    while True:
-        yield "alloc_new_pmd, pte_alloc"
+        yield first
         if slot.pmd is None:
             slot.pmd = PtePage()
         page = slot.pmd
@@ -89,6 +76,16 @@ def _mremap(slot: _Slot, index: int, *, checks: bool) -> Thread:
         if not checks or slot.pmd is page:
             _lands(slot, page, index)
             return
+
+
+def _fault(slot: _Slot, index: int) -> Thread:
+    """A fault: pte_alloc, then pte_offset_map_lock, which checks the PMD entry again."""
+    return _set(slot, index, "pte_alloc", checks=True)
+
+
+def _mremap(slot: _Slot, index: int, *, checks: bool) -> Thread:
+    """move_ptes with its target in the slot, of another VMA than that of MADV_DONTNEED."""
+    return _set(slot, index, "alloc_new_pmd, pte_alloc", checks=checks)
 
 
 def _filled() -> _Slot:

@@ -13,7 +13,6 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from shadow.geometry import X86_64
 from shadow.precompile import machine_code
 from shadow.table.state import State
 
@@ -105,9 +104,9 @@ def _take(argument: Any, kinds: list[str], words: list[int]) -> None:
         words.append(int(argument))
 
 
-def _entries(arguments: tuple[Any, ...]) -> int:
-    """The entries of the PTE pages of a `State`; without one, machine code of any serves."""
-    return next((each.entries for each in arguments if isinstance(each, State)), X86_64.entries)
+def _entries(arguments: tuple[Any, ...]) -> int | None:
+    """The entries of the PTE pages of a `State`; None: there is none."""
+    return next((each.entries for each in arguments if isinstance(each, State)), None)
 
 
 class Entry(Generic[_Arguments, _Result]):
@@ -129,7 +128,7 @@ class Entry(Generic[_Arguments, _Result]):
         """Call it.
 
         Raises:
-            CompileError: there is no machine code, and it cannot be made.
+            UnsupportedHostError: there is no machine code, and it cannot be made.
             TypeError: the arguments have other types.
             ValueError: an array is not contiguous.
         """

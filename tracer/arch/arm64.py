@@ -3,7 +3,7 @@
 
 from types import MappingProxyType
 
-from tracer.arch.description import Architecture
+from tracer.arch.description import NEW_CALLS, Architecture
 
 __all__ = ("ARM64",)
 
@@ -41,17 +41,6 @@ _CALLS = {
     "mlock2": 284,
     "copy_file_range": 285,
     "pkey_mprotect": 288,
-    "io_uring_setup": 425,
-    "io_uring_register": 427,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "pidfd_open": 434,
-    "openat2": 437,
-    "process_madvise": 440,
-    "set_mempolicy_home_node": 450,
-    "map_shadow_stack": 453,
-    "mseal": 462,
 }
 """Those of asm-generic/unistd.h; arm64 never had open and creat."""
 
@@ -61,7 +50,7 @@ ARM64 = Architecture(
     probes="arm64",
     call_prefix="__arm64_sys_",
     compat_prefix=None,
-    calls=MappingProxyType(_CALLS),
+    calls=MappingProxyType(_CALLS | NEW_CALLS),
     optional_calls=frozenset({"pkey_mprotect"}),  # with FEAT_S1POE only, since v6.12
     fault_tracepoints=None,
     compat_member="thread_info.flags",

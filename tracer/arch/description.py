@@ -4,7 +4,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ("Architecture",)
+__all__ = ("Architecture", "NEW_CALLS")
+
+NEW_CALLS = {
+    "io_uring_setup": 425,
+    "io_uring_register": 427,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "pidfd_open": 434,
+    "openat2": 437,
+    "process_madvise": 440,
+    "set_mempolicy_home_node": 450,
+    "map_shadow_stack": 453,
+    "mseal": 462,
+}
+"""Calls since v5.1, which all architectures number alike."""
 
 
 @dataclass(frozen=True)

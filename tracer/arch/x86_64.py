@@ -3,7 +3,7 @@
 
 from types import MappingProxyType
 
-from tracer.arch.description import Architecture
+from tracer.arch.description import NEW_CALLS, Architecture
 
 __all__ = ("X86_64",)
 
@@ -16,7 +16,9 @@ _CALLS = {
     "ioctl": 16,
     "mremap": 25,
     "madvise": 28,
+    "shmget": 29,
     "shmat": 30,
+    "shmctl": 31,
     "shmdt": 67,
     "truncate": 76,
     "ftruncate": 77,
@@ -37,23 +39,10 @@ _CALLS = {
     "process_vm_readv": 310,
     "process_vm_writev": 311,
     "bpf": 321,
+    "userfaultfd": 323,
     "mlock2": 325,
     "copy_file_range": 326,
     "pkey_mprotect": 329,
-    "pidfd_open": 434,
-    "io_uring_register": 427,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "openat2": 437,
-    "process_madvise": 440,
-    "set_mempolicy_home_node": 450,
-    "map_shadow_stack": 453,
-    "mseal": 462,
-    "shmget": 29,
-    "shmctl": 31,
-    "userfaultfd": 323,
-    "io_uring_setup": 425,
 }
 
 X86_64 = Architecture(
@@ -62,7 +51,7 @@ X86_64 = Architecture(
     probes="x86_64",
     call_prefix="__x64_sys_",
     compat_prefix="__ia32_sys_",
-    calls=MappingProxyType(_CALLS),
+    calls=MappingProxyType(_CALLS | NEW_CALLS),
     optional_calls=frozenset(),
     fault_tracepoints=("page_fault_user", "page_fault_kernel"),
     compat_member="thread_info.status",

@@ -12,7 +12,7 @@ __all__ = ("CONFIG", "CONFIG_FILE", "NOT_IN_CONFIG", "add_daemon_options")
 CONFIG_FILE = Path("/etc/ptescope/daemon.toml")
 """The configuration file, if it exists and no other is named."""
 CONFIG = "config"
-"""What `--print` prints besides `SERVICE_FILES`."""
+"""`--print` takes this name in addition to those of `SERVICE_FILES`."""
 NOT_IN_CONFIG = ("config", "print")
 """Options that a configuration file may not set."""
 _LISTEN = "127.0.0.1:9467"
