@@ -22,7 +22,7 @@ from shadow.machine_code.image import Function, Layout, written
 from shadow.machine_code.linker import link
 from shadow.machine_code.move_elements import move_elements
 from shadow.machine_code.place import processor
-from shadow.table.jit import Sample, functions
+from shadow.table.compiled import Sample, functions
 from shadow.table.move import move
 
 __all__ = ("compile_image", "dispatchers")

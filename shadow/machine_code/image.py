@@ -50,7 +50,7 @@ class Function:
 
     Attributes:
         offset: of its first instruction in the code, bytes.
-        arguments: the kinds of its arguments, see `shadow.table.jit.Entry`.
+        arguments: the kinds of its arguments, see `shadow.table.compiled.Entry`.
         words: how many words they take.
     """
 

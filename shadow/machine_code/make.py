@@ -20,7 +20,7 @@ from shadow.geometry import Geometry, geometry_of, geometry_of_page
 from shadow.machine_code.compiler import compile_image
 from shadow.machine_code.image import ImageError, parsed
 from shadow.machine_code.place import cache_place, digest, image_name
-from shadow.table.jit import Sample, sampled
+from shadow.table.compiled import Sample, sampled
 from shadow.table.state import VMA
 from shadow.table.table import Table
 from shadow.whatif.delayed_purge import delayed_purge

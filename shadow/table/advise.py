@@ -4,8 +4,8 @@
 Source: mm/madvise.c (madvise_vma_behavior).
 """
 
+from shadow.table.compiled import compiled
 from shadow.table.guard_calls import guard
-from shadow.table.jit import compiled
 from shadow.table.labels import NOT_MERGEABLE, change_flags
 from shadow.table.radix import find, next_slot
 from shadow.table.reclaim import collapse, page_out

@@ -7,7 +7,7 @@ A map is one row of 8 words of 64 bits; entry i is bit i % 64 of word i // 64.
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.jit import compiled, inlined, signed
+from shadow.table.compiled import compiled, inlined, signed
 
 __all__ = ("clear_range", "copy_range", "is_set", "set_bit", "set_range", "count_range")
 

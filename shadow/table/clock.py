@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.policy import POLICIES
-from shadow.table.jit import entry, inlined
+from shadow.table.compiled import entry, inlined
 from shadow.table.state import Counter, State
 
 __all__ = ("advance", "advance_clock", "area_until")

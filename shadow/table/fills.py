@@ -11,7 +11,7 @@ call is damaged.
 """
 
 from shadow.events import UNFILLED, Kind
-from shadow.table.jit import compiled, entry
+from shadow.table.compiled import compiled, entry
 from shadow.table.lock import lock_fills
 from shadow.table.map import populates
 from shadow.table.state import Counter, Pending, State, VmaFlag

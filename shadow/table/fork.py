@@ -9,8 +9,8 @@ Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 
 from shadow.events import Kind
 from shadow.policy import POLICIES
+from shadow.table.compiled import compiled, entry
 from shadow.table.guard_ranges import add_guard
-from shadow.table.jit import compiled, entry
 from shadow.table.origin import note_call
 from shadow.table.pte_pages import allocate, copy_entries, has, make_huge
 from shadow.table.radix import (

@@ -6,9 +6,9 @@ since v6.13.
 """
 
 from shadow.table.bits import count_range
+from shadow.table.compiled import compiled
 from shadow.table.fault import ALL_POLICIES, table_for
 from shadow.table.guard_ranges import add_guard, clear_guards, drop_guards, end_of_guard, next_guard
-from shadow.table.jit import compiled
 from shadow.table.pte_pages import set_entries
 from shadow.table.radix import find, next_slot
 from shadow.table.state import Counter, State, VmaFlag

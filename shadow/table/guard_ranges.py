@@ -11,7 +11,7 @@ Sources: mm/madvise.c (madvise_guard_install, is_valid_guard_vma), mm/memory.c
 """
 
 from shadow.table.bits import clear_range, count_range
-from shadow.table.jit import compiled
+from shadow.table.compiled import compiled
 from shadow.table.pte_pages import clear_entries
 from shadow.table.state import Counter, State
 

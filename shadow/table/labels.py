@@ -10,7 +10,7 @@ madvise_set_anon_name), mm/mempolicy.c (mbind_range), mm/mseal.c, mm/userfaultfd
 """
 
 from shadow.events import LABEL_BITS, Label
-from shadow.table.jit import compiled, inlined
+from shadow.table.compiled import compiled, inlined
 from shadow.table.state import UFFD_FLAGS, Counter, LabelPart, State, VmaFlag
 from shadow.table.vmas import cut, first_overlap, merge_around
 

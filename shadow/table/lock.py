@@ -5,8 +5,8 @@ Source: mm/mlock.c.
 """
 
 from shadow.events import PARTLY, UNFILLED
+from shadow.table.compiled import compiled
 from shadow.table.fault import populate
-from shadow.table.jit import compiled
 from shadow.table.labels import change_flags
 from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.vmas import first_hole

@@ -10,9 +10,9 @@ happened, so the loop applies the munmap first.
 from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
 from shadow.table.advise import advise
 from shadow.table.clock import advance_clock
+from shadow.table.compiled import compiled, entry, inlined, signed
 from shadow.table.fault import fault, fill, populate
 from shadow.table.fills import charge, fills_of, may_fill, pending_of
-from shadow.table.jit import compiled, entry, inlined, signed
 from shadow.table.labels import label
 from shadow.table.lock import lock, lock_all, unlock
 from shadow.table.map import map_range

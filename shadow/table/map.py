@@ -5,8 +5,8 @@ Source: mm/mmap.c (do_mmap).
 """
 
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, SPECIAL, UNFILLED
+from shadow.table.compiled import compiled
 from shadow.table.fault import populate
-from shadow.table.jit import compiled
 from shadow.table.labels import DROPPABLE, NOT_MERGEABLE
 from shadow.table.state import Counter, State, VmaFlag
 from shadow.table.unmap import unmap

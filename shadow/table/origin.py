@@ -7,7 +7,7 @@ reading has no event; its changes have the code `READING`.
 """
 
 from shadow.events import Kind
-from shadow.table.jit import compiled, entry, inlined
+from shadow.table.compiled import compiled, entry, inlined
 from shadow.table.origin_codes import GUARD_INSTALL, KIND_BITS, LOCKED, PAGEOUT, READING
 from shadow.table.state import Counter, State
 from shadow.uapi import MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_PAGEOUT

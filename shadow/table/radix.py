@@ -6,7 +6,7 @@ the address, 9 with 4 KiB pages; the PGD may use fewer. `next_slot` skips absent
 level, so the cost of a range depends on its populated slots, not on its length.
 """
 
-from shadow.table.jit import compiled, inlined
+from shadow.table.compiled import compiled, inlined
 from shadow.table.pte_pages import drop_all_policies, forget_entries
 from shadow.table.state import Counter, State
 

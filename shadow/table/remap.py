@@ -10,9 +10,9 @@ mm/mmap.c (brk).
 """
 
 from shadow.table.bits import is_set, set_range
+from shadow.table.compiled import compiled
 from shadow.table.fault import populate, table_for
 from shadow.table.guard_ranges import move_guards
-from shadow.table.jit import compiled
 from shadow.table.pte_pages import clear_entries, has, set_entries
 from shadow.table.radix import (
     PMD_LEVEL,

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
+from shadow.table.compiled import compiled, entry
 from shadow.table.guard_ranges import add_guard, drop_guards
-from shadow.table.jit import compiled, entry
 from shadow.table.pte_pages import (
     allocate,
     forget_entries,

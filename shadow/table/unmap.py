@@ -8,8 +8,8 @@ span lies between the end of the previous VMA (floor) and the start of the next 
 Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
 
+from shadow.table.compiled import compiled, inlined
 from shadow.table.guard_ranges import drop_guards
-from shadow.table.jit import compiled, inlined
 from shadow.table.pte_pages import clear_entries, has
 from shadow.table.radix import (
     PMD_LEVEL,

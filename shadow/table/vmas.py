@@ -8,7 +8,7 @@ different anon_vmas (mm/vma.c, is_mergeable_vma and can_vma_merge_before/after; 
 anon_vma_prepare).
 """
 
-from shadow.table.jit import compiled, inlined
+from shadow.table.compiled import compiled, inlined
 from shadow.table.move import move
 from shadow.table.pte_pages import give_all_policies, set_entries
 from shadow.table.radix import find, free_record

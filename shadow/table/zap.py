@@ -13,8 +13,8 @@ tools/vm_guests/dontneed-zero.patch; for pte_ref patches 14 and 15 of the RFC.
 from shadow.events import FILE_TRUNCATED
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
+from shadow.table.compiled import compiled, inlined
 from shadow.table.guard_ranges import clear_but_guards, unmark_guards
-from shadow.table.jit import compiled, inlined
 from shadow.table.pte_pages import clear_entries, has, release
 from shadow.table.radix import find, free_record, next_slot
 from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag

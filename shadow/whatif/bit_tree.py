@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.jit import compiled, inlined
+from shadow.table.compiled import compiled, inlined
 
 __all__ = ("BitTree", "add", "first_from", "full_bit_tree", "last_until", "remove")
 

@@ -22,7 +22,7 @@ import numpy as np
 from shadow.events import EventBatch, Kind
 from shadow.geometry import X86_64, Geometry
 from shadow.memory_limit import NoRoomError
-from shadow.table.jit import compiled, entry, inlined, signed
+from shadow.table.compiled import compiled, entry, inlined, signed
 from shadow.whatif.free_runs import divide
 from shadow.whatif.purge_index import number_of, purged_by
 from shadow.whatif.waiting import At, Curve, Waiting, free, nothing_waits, take_oldest, use

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.jit import compiled, inlined, signed
+from shadow.table.compiled import compiled, inlined, signed
 from shadow.whatif.bit_tree import BitTree, add, first_from, full_bit_tree, last_until, remove
 from shadow.whatif.purge_index import Numbers
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import X86_64, Geometry
-from shadow.table.jit import entry, signed
+from shadow.table.compiled import entry, signed
 from shadow.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from shadow.whatif.purge_index import Numbers, number_of, purged_by
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
-from shadow.table.jit import compiled, signed
+from shadow.table.compiled import compiled, signed
 
 __all__ = ("Purged", "number_of", "purged_by")
 

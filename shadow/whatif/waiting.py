@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.table.jit import inlined
+from shadow.table.compiled import inlined
 from shadow.uapi import MADV_DONTNEED
 from shadow.whatif.free_runs import (
     FreeRuns,

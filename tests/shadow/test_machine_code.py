@@ -25,7 +25,7 @@ from shadow.machine_code.image import Image, ImageError, loaded
 from shadow.machine_code.place import SOURCES, cache_place, image_name
 from shadow.policy import Policy
 from shadow.precompile import Preparation, machine_code
-from shadow.table.jit import Entry
+from shadow.table.compiled import Entry
 from shadow.table.loop import run
 from shadow.table.state import Counter, HugePages, new_state
 from shadow.table.table import Table
@@ -39,7 +39,7 @@ _NOT_COMPILED = {"cache_folder", "errors", "isolated_python", "precompile"}
 def test_the_digest_has_all_that_is_compiled_and_all_that_this_imports() -> None:
     files = {path.relative_to(_ROOT).as_posix() for path in SOURCES}
     for path in _ROOT.glob("shadow/**/*.py"):
-        if re.search(r"shadow.table.jit import .*(compiled|entry|inlined)", path.read_text()):
+        if re.search(r"shadow.table.compiled import .*(compiled|entry|inlined)", path.read_text()):
             assert path.relative_to(_ROOT).as_posix() in files
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
