@@ -215,7 +215,7 @@ _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}
 
 def kinds_of(events: EventBatch) -> set[int]:
     """The kinds that occur in a batch; this is faster than a search for one of them."""
-    return set(np.flatnonzero(np.bincount(events["kind"])).tolist())
+    return set(np.bincount(events["kind"]).nonzero()[0].tolist())
 
 
 def births(events: EventBatch) -> EventBatch:

@@ -10,11 +10,11 @@ it uses them. A trace with events outside user space does not come from a record
 import numpy as np
 import numpy.typing as npt
 
-from shadow.events import EventBatch, Kind
+from shadow.events import EventBatch, Kind, kinds_of
 
 __all__ = ("clipped", "outside")
 
-_LOCKS = (Kind.LOCK, Kind.UNLOCK)
+_LOCKS = {Kind.LOCK, Kind.UNLOCK}
 
 
 def outside(events: EventBatch, limit: int) -> npt.NDArray[np.bool_]:
@@ -30,19 +30,17 @@ def _idle_locks(events: EventBatch) -> npt.NDArray[np.bool_]:
     At address 0, such an event is an mlockall or munlockall.
     """
     empty: npt.NDArray[np.bool_] = (events["length"] == 0) & (events["address"] != 0)
-    return empty & np.isin(events["kind"], _LOCKS)
+    return empty & np.isin(events["kind"], list(_LOCKS))
 
 
 def clipped(events: EventBatch, limit: int) -> EventBatch:
-    """Clamp events to the address space below `limit`.
-
-    Returns the batch itself if no event changes.
-    """
+    """Clamp events to the address space below `limit`."""
     beyond = outside(events, limit)
     if beyond.any():
         inside = events["address"] < np.uint64(limit)
         events = events.copy()
         events["length"][beyond & inside] = np.uint64(limit) - events["address"][beyond & inside]
         events = events[inside | ~beyond]
-    idle = _idle_locks(events)
-    return events[~idle] if idle.any() else events
+    if kinds_of(events) & _LOCKS:
+        events = events[~_idle_locks(events)]
+    return events

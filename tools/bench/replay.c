@@ -25,7 +25,11 @@ struct record {
 	uint64_t present[8], lazy[8];
 	int64_t slot, emptied;
 	int16_t refs, lazies;
-	uint8_t live, atomic, huge, padding;
+	uint8_t live, atomic, huge, made_call;
+	int64_t made;
+	int32_t made_by, emptied_by;
+	uint32_t emptied_pages;
+	uint8_t emptied_call, padding[3];
 };
 
 struct upper {
@@ -36,6 +40,9 @@ struct upper {
 struct vma {
 	int64_t start, end, flags, file, pgoff, anon;
 };
+
+_Static_assert(sizeof(struct record) == RECORD_BYTES && sizeof(struct vma) == VMA_BYTES,
+	       "shadow/table/state.py has other layouts");
 
 struct state {
 	struct upper *upper;
@@ -114,11 +121,41 @@ static void count_empty(struct state *s, struct record *r, int change)
 			C(EMPTY + p) += change;
 }
 
+static void note_call(struct state *s, const struct event *e)
+{
+	C(CALL) = e->kind;
+	C(CALL_TID) = e->tid;
+	if (e->kind == K_FAULT)
+		return;
+	if (e->kind == K_DONTNEED && e->aux == MADV_DONTNEED_LOCKED)
+		C(CALL) |= LOCKED << KIND_BITS;
+	C(CALL_LENGTH) = e->length;
+}
+
+static void note_made(struct state *s, struct record *r)
+{
+	r->made = C(NOW);
+	r->made_by = C(CALL_TID);
+	r->made_call = C(CALL);
+}
+
+static void note_emptied(struct state *s, struct record *r)
+{
+	int64_t pages = C(CALL_LENGTH) >> PAGE_SHIFT;
+
+	r->emptied = C(NOW);
+	r->emptied_by = C(CALL_TID);
+	r->emptied_call = C(CALL);
+	r->emptied_pages = pages < UINT32_MAX ? pages : UINT32_MAX;
+}
+
 static void allocate(struct state *s, struct record *r, int policy)
 {
 	int64_t pages = ++C(TABLES + policy);
 
 	r->live |= 1 << policy;
+	if (policy == C(RUNNING))
+		note_made(s, r);
 	if (pages > C(PEAK + policy))
 		C(PEAK + policy) = pages;
 	if (r->refs == 0)
@@ -155,7 +192,7 @@ static void clear_entries(struct state *s, struct record *r, int low, int high)
 	r->refs -= removed;
 	C(REFS) -= removed;
 	if (r->refs == 0) {
-		r->emptied = C(NOW);
+		note_emptied(s, r);
 		count_empty(s, r, 1);
 	}
 }
@@ -400,7 +437,7 @@ static void zap(struct state *s, const struct event *e)
 
 		if (e->kind == K_FREE && (vma->file || vma->flags & (F_SHARED | F_HUGETLB | F_LOCKED)))
 			return;
-		if (e->kind == K_DONTNEED && vma->flags & F_LOCKED && e->aux != 24)
+		if (e->kind == K_DONTNEED && vma->flags & F_LOCKED && e->aux != MADV_DONTNEED_LOCKED)
 			return;
 		if (vma->flags & F_HUGETLB)
 			continue;
@@ -431,6 +468,7 @@ int64_t run(struct state *s, const struct event *events, int64_t first, int64_t 
 			C(NOW) = time;
 		}
 		C(EVENTS + e->kind)++;
+		note_call(s, e);
 		if (e->kind == K_FAULT)
 			fault(s, e->address, e->aux);
 		else

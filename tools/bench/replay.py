@@ -20,10 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from shadow.events import EventBatch, Kind
+from shadow.geometry import X86_64
 from shadow.policy import Policy
 from shadow.precompile import prepare
-from shadow.table.state import Counter, VmaFlag
+from shadow.table.origin_codes import KIND_BITS, LOCKED
+from shadow.table.state import VMA, Counter, VmaFlag, record_type
 from shadow.table.table import Table
+from shadow.uapi import MADV_DONTNEED_LOCKED
 from tools.bench.streams import Stream, many_slots, redis, synthetic
 
 _ARRAYS = ("upper", "upper_pool", "records", "record_pool", "vmas", "counters", "area")
@@ -45,7 +48,15 @@ def _macros() -> list[str]:
     flags["F_ACCESS"] = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
     kinds = {f"K_{kind.name}": kind.value for kind in (Kind.FAULT, Kind.DONTNEED, Kind.FREE)}
     policies = {policy.name: policy.value for policy in Policy} | {"POLICIES": len(Policy)}
-    return [f"-D{name}={value}" for name, value in (counters | flags | kinds | policies).items()]
+    others = {
+        "MADV_DONTNEED_LOCKED": MADV_DONTNEED_LOCKED,
+        "LOCKED": LOCKED,
+        "KIND_BITS": KIND_BITS,
+        "RECORD_BYTES": record_type(X86_64.entries).itemsize,
+        "VMA_BYTES": VMA.itemsize,
+    }
+    macros = counters | flags | kinds | policies | others
+    return [f"-D{name}={value}" for name, value in macros.items()]
 
 
 class CLoop:
@@ -81,7 +92,8 @@ def _seconds(feed: Callable[[Table, EventBatch], None], stream: Stream) -> tuple
     return time.perf_counter() - begin, table
 
 
-def _assert_equal(one: Table, other: Table) -> None:
+def assert_equal(one: Table, other: Table) -> None:
+    """Exit if two tables differ."""
     for name in ("records", "vmas", "counters", "area"):
         mine, others = getattr(one.state, name), getattr(other.state, name)
         common = min(len(mine), len(others))
@@ -97,7 +109,7 @@ def _compare(stream: Stream, c_loop: CLoop, rounds: int) -> float:
         ours.append(seconds)
         seconds, other = _seconds(c_loop.feed, stream)
         theirs.append(seconds)
-        _assert_equal(table, other)
+        assert_equal(table, other)
     ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
     rate = len(stream.events) / statistics.median(ours)
     pages = table.counter(Counter.RECORDS_USED) - 1

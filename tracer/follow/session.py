@@ -43,6 +43,8 @@ _OLD_NS = 1_000_000_000
 """Age at which a reading no longer shows what the process does without events."""
 _MOST_HELD = 256 << 20
 """Bytes of the events that may wait for the compiler."""
+_OF_MEMORY = frozenset(range(Kind.FAULT, Kind.FORK))
+"""The kinds of nearly all events: faults and calls that change only the page tables."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """Errors of a reading during which the process ends."""
 _USERFAULTFD_NOTE = (
@@ -306,10 +308,13 @@ class Session:
             return
         self.engine.apply(Events(events))
         self._auditor.note(events)
+        kinds = kinds_of(events)
+        if kinds <= _OF_MEMORY:
+            return
         if uses_userfaultfd(events):
             self._note_userfaultfd()
         self.children += children_of(events)
-        if Kind.EXIT in kinds_of(events):
+        if Kind.EXIT in kinds:
             self.process_ended()
 
     def _note_userfaultfd(self) -> None:

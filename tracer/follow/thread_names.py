@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind, kinds_of
 
@@ -28,6 +29,12 @@ def _name_in(event: np.void) -> str:
     """The name that an ending thread leaves in its event."""
     name = struct.pack("<2Q", event["address"], event["length"])
     return name.split(b"\0")[0].decode(errors="replace")
+
+
+def _distinct(tids: npt.NDArray[np.uint32]) -> set[int]:
+    """The distinct threads; a thread usually has many events in a row."""
+    ends = np.append(tids[1:] != tids[:-1], True)[: len(tids)]
+    return set(tids[ends].tolist())
 
 
 class ThreadNames:
@@ -66,7 +73,7 @@ class ThreadNames:
             names = events["kind"] == Kind.THREAD
             ended = {int(event["tid"]): _name_in(event) for event in events[names]}
             events = events[~names]
-        new = set(np.unique(events["tid"]).tolist()) - self._running - ended.keys() - {0}
+        new = _distinct(events["tid"]) - self._running - ended.keys() - {0}
         for tid in new:
             self._running.add(tid)
             self._look_up(tid)

@@ -26,6 +26,9 @@ from shadow.events import EVENT
 __all__ = ("RECORD", "Ring")
 
 
+_WORD = np.dtype("<u8")
+
+
 def _record(item: np.dtype[np.void]) -> np.dtype[np.void]:
     return np.dtype([("header", "<u4"), ("page", "<u4"), ("item", item)])
 
@@ -44,13 +47,13 @@ class Ring:
     Args:
         fd: file descriptor of the map.
         size: bytes of its data area, a power of two.
-        item: the type of its items.
+        item: the type of its items, a multiple of 8 bytes.
     """
 
     def __init__(self, fd: int, size: int, item: np.dtype[np.void] = EVENT) -> None:
         page = mmap.PAGESIZE
         self.size = size
-        self._record = _record(item)
+        self._item, self._record = item, _record(item)
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED)
         self._producer = mmap.mmap(
             fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
@@ -98,7 +101,9 @@ class Ring:
         self._fence()
         if discarded.any():
             records = records[~discarded]
-        items: npt.NDArray[np.void] = records["item"].copy()
+        # numpy copies rows of words three times as fast as records.
+        words = records.view(_WORD).reshape(len(records), stride // _WORD.itemsize)
+        items: npt.NDArray[np.void] = np.ascontiguousarray(words[:, 1:]).view(self._item)[:, 0]
         self._position += count * stride
         self._fence()
         _POSITION.pack_into(self._consumer, 0, self._position)
