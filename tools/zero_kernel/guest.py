@@ -2,7 +2,8 @@
 """Follow each workload in a guest: python -m tools.zero_kernel.guest FOLDER [NAME].
 
 Prints a line of JSON for each, and writes its trace to FOLDER. `real` are readings of the page
-tables, `policies` the numbers of the shadow, `audit` how far the two ever differed.
+tables, `policies` the numbers of the shadow, `audit` how far the two ever differed, `wrong_slots`
+the PTE pages that only one of them had at the end, before the last audit.
 """
 
 import json
@@ -41,13 +42,17 @@ def _quiet(session: Session) -> None:
         _quiet(session)
 
 
+def _both(session: Session) -> tuple[dict[int, int], dict[int, int]]:
+    """Entries of each PTE page: as read, and in the shadow."""
+    real = session.reader.pages(session.target, session.target.vmas())
+    return real.entries_by_slot(), session.table.pages().entries_by_slot()
+
+
 def _fields(report: Snapshot, session: Session) -> dict[str, object]:
-    real = session.reader.pages(session.target, session.target.vmas()).entries_by_slot()
-    shadow = session.table.pages().entries_by_slot()
+    real, _ = _both(session)
     return {
         "policies": {label: asdict(outcome) for label, outcome in report.policies.items()},
         "real": {"pte_pages": len(real), "empty": sum(not n for n in real.values())},
-        "equal": real == shadow,
         "vm_pte_kib": report.now.vm_pte_kib,
         "predicted_kib": report.now.vm_pte_predicted_kib,
         "audit": asdict(report.audit),
@@ -75,8 +80,10 @@ def _follow(
                 session.audit()
                 last = time.monotonic()
         _quiet(session)
+        real, shadow = _both(session)
         session.audit()
         found = _fields(session.snapshot(), session)
+        found["wrong_slots"] = sorted(map(hex, real.keys() ^ shadow.keys()))
         session.stop()
         writer.close()
         return found

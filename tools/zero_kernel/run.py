@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.vm_guests.guest import Guest, GuestError
 from tools.vm_guests.own_kernels import built_kernel
-from tools.zero_kernel.workloads import build_programs
+from tools.zero_kernel.programs import prepare_programs
 
 __all__ = ("Cost", "Outcome", "costs_of", "outcomes_of")
 
@@ -30,7 +30,7 @@ class Cost:
 
 def _share(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    build_programs(folder)
+    prepare_programs(folder)
     return folder
 
 

@@ -56,7 +56,10 @@ def _agreement(plain: Outcome, zero: Outcome) -> str:
                     f"{real['empty']:,}",
                     f"{shadow['empty']:,}",
                     audit["runs"],
-                    audit["pte_pages_diff"] + audit["empty_missing"] + audit["empty_extra"],
+                    max(
+                        audit["pte_pages_diff"] + audit["empty_missing"] + audit["empty_extra"],
+                        len(said["wrong_slots"]),
+                    ),
                     audit["refs_diff"],
                 )
             )
