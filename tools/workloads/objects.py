@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A Python program that makes many objects of mixed sizes and drops most of them, in rounds.
+"""A Python program that makes many objects, drops most of them, and rests, in rounds.
 
     python -m tools.workloads.objects ROUNDS [trim]
 
@@ -12,16 +12,18 @@ and waits for another line.
 import ctypes
 import random
 import sys
+import time
 
 _OBJECTS, _SMALLEST, _LARGEST = 150_000, 16, 480
-_KEPT = 400
-"""Of so many neighbours, one survives its round."""
+_KEPT = 20
+"""The first of so many parts of the objects survives its round."""
+_REST = 3.0
 
 
 def _round(chance: random.Random) -> list[bytes]:
     """Make objects; returns the few that stay."""
     made = [bytes(chance.randint(_SMALLEST, _LARGEST)) for _ in range(_OBJECTS)]
-    return made[::_KEPT]
+    return made[: _OBJECTS // _KEPT]
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
         kept.append(_round(chance))
         if trims:
             libc.malloc_trim(0)
+        time.sleep(_REST)
     print("done", flush=True)
     sys.stdin.readline()
 

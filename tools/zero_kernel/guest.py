@@ -15,6 +15,7 @@ from pathlib import Path
 from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceWriter
+from tools.zero_kernel.programs import await_idle
 from tools.zero_kernel.workloads import WORKLOADS, Workload, in_thread
 from tracer.census import Reader, open_reader
 from tracer.follow.session import Session
@@ -66,7 +67,7 @@ def _follow(
     workload: Workload, folder: Path, probes: Probes, kernel: KernelFacts, reader: Reader
 ) -> dict[str, object]:
     with workload.start(folder) as (pid, load):
-        time.sleep(1)  # until it is loaded and linked
+        await_idle(pid)
         writer = TraceWriter(folder / trace_name(workload.name), force=True)
         probes.add(pid)
         session = Session(open_target(pid), probes, kernel, reader, writer.tee())

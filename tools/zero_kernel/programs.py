@@ -21,6 +21,7 @@ from tools.fetch import fetch
 __all__ = (
     "Load",
     "Start",
+    "await_idle",
     "churn",
     "database",
     "frames",
@@ -36,6 +37,9 @@ _THREADS, _ROUNDS = 2, 60
 _CGROUP = Path("/sys/fs/cgroup")
 _QUIET_SECONDS, _MOST_SECONDS, _POLL_SECONDS = 5.0, 90.0, 0.5
 _LITTLE = 256 << 10
+_BUSY = 0.2
+"""A process that uses less of a processor is idle."""
+_PIECE = "32M"
 
 Load = Callable[[], None]
 """The load: returns when it is over."""
@@ -64,6 +68,15 @@ def prepare_programs(folder: Path) -> None:
         raise UnsupportedHostError(
             f"pip cannot fetch {package}. The guests need it to run polars; check the network."
         ) from error
+
+
+def await_idle(pid: int) -> None:
+    """Wait until a program has loaded and waits for its load."""
+    process = psutil.Process(pid)
+    used, before = sum(process.cpu_times()[:2]), -_BUSY
+    while used - before >= _BUSY:
+        time.sleep(1)
+        used, before = sum(process.cpu_times()[:2]), used
 
 
 def settle(pid: int) -> None:
@@ -167,9 +180,10 @@ def reclaimed(start: Start) -> Start:
 
             def load() -> None:
                 work()
-                with suppress(OSError):  # there is less to reclaim than it holds
-                    held = (group / "memory.current").read_text()
-                    (group / "memory.reclaim").write_text(held)
+                with suppress(OSError):  # until the kernel finds no more
+                    while True:
+                        (group / "memory.reclaim").write_text(_PIECE)
+                        time.sleep(_POLL_SECONDS)  # for ptescope, on the same processor
                 settle(pid)
 
             yield pid, load

@@ -14,7 +14,7 @@ from tools.zero_kernel.programs import prepare_programs
 __all__ = ("Cost", "Outcome", "costs_of", "outcomes_of")
 
 _ROOT = Path(__file__).parents[2]
-_TIMEOUT = 2400.0
+_TIMEOUT = 3600.0
 _ROUNDS = 300
 Outcome = dict[str, dict[str, Any]]
 """What `tools.zero_kernel.guest` said of each workload, and of the kernel."""
