@@ -26,6 +26,8 @@ from tracer.process.target import open_target
 __all__ = ("trace_name",)
 
 _AUDIT_SECONDS = 5.0
+_RING = 64 << 20
+"""Room for all events of a program: ptescope shares its only processor, and may come late."""
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -102,7 +104,7 @@ def main() -> None:
     for workload in WORKLOADS:
         if wanted not in workload.name:
             continue
-        probes = Probes(geometry=kernel.geometry)
+        probes = Probes(geometry=kernel.geometry, ring_bytes=_RING)
         try:
             found = _follow(workload, folder, probes, kernel, reader)
         finally:
