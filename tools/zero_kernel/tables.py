@@ -50,7 +50,7 @@ def _agreement(plain: Outcome, zero: Outcome) -> str:
                     name,
                     outcome["kernel"]["policy"],
                     f"{sum(said['events'].values()):,}",
-                    said["lost"],
+                    f"{said['lost']:,}",
                     f"{real['pte_pages']:,}",
                     f"{shadow['pte_pages']:,}",
                     f"{real['empty']:,}",
@@ -60,7 +60,7 @@ def _agreement(plain: Outcome, zero: Outcome) -> str:
                         audit["pte_pages_diff"] + audit["empty_missing"] + audit["empty_extra"],
                         len(said["wrong_slots"]),
                     ),
-                    audit["refs_diff"],
+                    f"{audit['refs_diff']:,}",
                 )
             )
     return _table(heading, rows)
