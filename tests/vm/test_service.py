@@ -9,8 +9,6 @@ another, and starts the daemon four times in an emulated machine. So it runs onl
 import json
 import os
 import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,16 @@ from typing import Any
 import pytest
 
 from shadow.version import VERSION
+from tests.install.package import kept_root, package
 from tests.vm.service_guest import FILES
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
 
-_ROOT = Path(__file__).parents[2]
 _TIMEOUT = 3000.0
 _NEEDED = "systemd systemd-sysv redis-server libjemalloc2 libdw1"
 _LOWEST_EXPOSURE = 3.0
 Said = dict[str, list[dict[str, Any]]]
 _INSTALL = f"""
-set -e
 export DEBIAN_FRONTEND=noninteractive
 package=$(echo /mnt/ptescope_*~debian12_amd64.deb)
 outside() {{ {shlex.join(FILES)} | sort; }}
@@ -65,17 +62,9 @@ cp tests/vm/service_guest.py /root/service_guest.py
 @pytest.fixture(scope="module")
 def installed() -> Iterator[tuple[Path, list[str]]]:
     """A root with the package, and what its installation printed."""
-    subprocess.run([_ROOT / "tools/build-deb", "bookworm"], check=True)
-    assert list((_ROOT / "dist").glob(f"ptescope_{VERSION}~debian12_amd64.deb"))
-    words = ("tools/bare-root", "bookworm", "--keep", "--share", "dist", "--", "sh", "-c", _INSTALL)
-    done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=False)
-    (kept,) = [line for line in done.stderr.splitlines() if line.startswith("== kept: ")]
-    root = Path(kept.removeprefix("== kept: "))
-    try:
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        yield root, done.stdout.splitlines()
-    finally:
-        shutil.rmtree(root)
+    package("bookworm")
+    with kept_root("bookworm", _INSTALL) as (root, printed):
+        yield root, printed.splitlines()
 
 
 @pytest.fixture(scope="module")
