@@ -60,6 +60,7 @@ def test_the_section_on_virtual_environments_holds(suite: str) -> None:
     script = f"""
 {_QUIETLY}
 apt-get install systemd
+export SYSTEMD_OFFLINE=1 # systemctl enables, but starts nothing
 {packages}
 # For uv, and for what Python and Debian's tools write when they first run.
 python3 -m venv /root/uv; /root/uv/bin/pip install -q uv; PATH=$PATH:/root/uv/bin
