@@ -59,13 +59,12 @@ def test_the_section_on_virtual_environments_holds(suite: str) -> None:
     packages, venv, pip, doctor = install.splitlines()
     script = f"""
 {_QUIETLY}
-apt-get install systemd
-export SYSTEMD_OFFLINE=1 # systemctl enables, but starts nothing
+systemctl() {{ echo "systemctl $*"; }} # a root has no systemd; tests/vm/test_service.py has
 {packages}
 # For uv, and for what Python and Debian's tools write when they first run.
 python3 -m venv /root/uv; /root/uv/bin/pip install -q uv; PATH=$PATH:/root/uv/bin
 [ -z "${{PIP_INDEX_URL:-}}" ] || export UV_DEFAULT_INDEX=$PIP_INDEX_URL
-mkdir -p /usr/local/share/man/man1 /etc/bash_completion.d
+mkdir -p /usr/local/share/man/man1 /etc/bash_completion.d /etc/systemd/system
 {_FILES} >/root/before
 {venv}
 {pip}
@@ -92,5 +91,10 @@ diff /root/before /root/after && echo removed
         assert f"\nptescope {VERSION}.1\n" in said
         assert "complete -F" in said or "complete -o" in said
         assert '"schema"' in said
+        assert re.findall(r"^systemctl ([\w-]+)", said, re.M) == [
+            "enable",
+            "try-restart",
+            "disable",
+        ]
         assert "\nremoved\n" in said
         assert "looking at multiple versions" not in said, "pip tries one version after another"

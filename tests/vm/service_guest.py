@@ -24,7 +24,7 @@ _ADDRESS = "http://127.0.0.1:9467"
 _MEMBER, _STRANGER = "member", "stranger"
 _OTHERS = (
     *("/root", "/mnt", "/tmp", "/run", "/var/log/apt*", "/var/log/dpkg.log", "/var/lib/apt*"),
-    *("/var/lib/dpkg*", "/var/cache/apt*", "/usr/lib/python3*__pycache__*"),
+    *("/var/lib/dpkg*", "/var/cache/apt*", "/usr/*/python3*__pycache__*"),
 )
 _ALTERNATIVES = [word for path in _OTHERS for word in ("-o", "-path", path)][1:]
 FILES = ["find", "/", "-xdev", "(", *_ALTERNATIVES, ")", "-prune", "-o", "-print"]
