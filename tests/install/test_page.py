@@ -59,7 +59,7 @@ def test_the_section_on_virtual_environments_holds(suite: str) -> None:
     packages, venv, pip, doctor = install.splitlines()
     script = f"""
 {_QUIETLY}
-systemctl() {{ echo "systemctl $*"; }} # a root has no systemd; tests/vm/test_service.py has
+systemctl() {{ echo "ran: systemctl $*"; }} # a root has no systemd; tests/vm/test_service.py has
 {packages}
 # For uv, and for what Python and Debian's tools write when they first run.
 python3 -m venv /root/uv; /root/uv/bin/pip install -q uv; PATH=$PATH:/root/uv/bin
