@@ -24,11 +24,12 @@ _ADDRESS = "http://127.0.0.1:9467"
 _MEMBER, _STRANGER = "member", "stranger"
 _OTHERS = (
     *("/root", "/mnt", "/tmp", "/run", "/var/log/apt*", "/var/log/dpkg.log", "/var/lib/apt*"),
-    *("/var/lib/dpkg*", "/var/cache/apt*", "/usr/*/python3*__pycache__*"),
+    *("/var/lib/dpkg*", "/var/cache/apt*", "/usr/*/python3*__pycache__*", "/etc/sub?id*"),
+    *("/var/log/journal*", "/var/tmp/systemd-private*", "/var/lib/redis*"),
 )
 _ALTERNATIVES = [word for path in _OTHERS for word in ("-o", "-path", path)][1:]
 FILES = ["find", "/", "-xdev", "(", *_ALTERNATIVES, ")", "-prune", "-o", "-print"]
-"""Lists all files but those of the package manager, of Python itself, and of other folders."""
+"""Lists all files but those of the package manager, of other services, and of other folders."""
 _PATIENCE = 900.0
 """Longest wait in seconds; the guest is emulated, and ten times slower than a machine."""
 
@@ -197,7 +198,18 @@ def _check_watchdog() -> None:
     _say("watchdog", seconds=seconds, health=health, said=re.findall(r".*atchdog.*", said))
 
 
+def _files() -> set[str]:
+    return set(_run(*FILES).splitlines())
+
+
+def _listed(name: str) -> set[str]:
+    """The lines of a file that the installation left in /root."""
+    return set(Path("/root", name).read_text().splitlines())
+
+
 def _check_upgrade() -> None:
+    Path("/sys/kernel/debug/kprobes/enabled").write_text("1")
+    _configure(min_vmpte="128K")
     before, config = _main_pid(), _CONFIG.read_text()
     done = subprocess.run(
         ["dpkg", "--force-confold,unsafe-io", "-i", "/root/later.deb"],
@@ -218,28 +230,32 @@ def _check_upgrade() -> None:
     )
 
 
-def _check_purge() -> None:
-    """What is left of the package and of the service, where the machine has nothing else new."""
+def _check_purge(booted: set[str]) -> None:
+    """What a purge leaves of the package and of its service, which ran.
+
+    Args:
+        booted: the files when the machine had booted.
+    """
     done = subprocess.run(
         ["dpkg", "--purge", "ptescope"], capture_output=True, text=True, check=False
     )
     _run("rm", "-r", str(_DROP_INS))
     for user in (_MEMBER, _STRANGER):
         _run("userdel", "--remove", user)
-    before = set(Path("/root/before").read_text().splitlines())
-    found = _run(*FILES).splitlines()
-    accounts = set(Path("/root/accounts").read_text().splitlines())
+    others = _listed("before") | (booted - _listed("installed"))
+    accounts = set(_run("cat", "/etc/passwd", "/etc/group").splitlines())
     _say(
         "purged",
         status=done.returncode,
         said=done.stdout + done.stderr,
-        left=sorted(set(found) - before),
-        accounts=sorted(set(_run("cat", "/etc/passwd", "/etc/group").splitlines()) - accounts),
+        left=sorted(_files() - others),
+        accounts=sorted(accounts - _listed("accounts")),
     )
 
 
 def main() -> None:
     """Run all checks."""
+    booted = _files()
     _drop_in({"WatchdogSec": "20s", "TimeoutStartSec": "15min"})
     _configure(min_vmpte="128K")
     _waste()
@@ -250,7 +266,7 @@ def main() -> None:
     _check_watchdog()
     _check_groups()
     _check_upgrade()
-    _check_purge()
+    _check_purge(booted)
     _say("end", traceback="Traceback" in _run("journalctl", "-q", "-u", _UNIT, "-o", "cat"))
 
 

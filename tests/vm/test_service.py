@@ -47,6 +47,7 @@ outside >/root/after
 diff /root/before /root/after && echo purged
 cat /etc/passwd /etc/group | diff /root/accounts - && echo no account
 apt-get install -qq -y --no-install-recommends $package
+outside >/root/installed
 
 # Another version: with another configuration, and without a file that this one has.
 dpkg-deb -R $package /root/new
