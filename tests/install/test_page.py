@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""docs/how-to/install.md, followed as printed in fresh roots of Debian 12 and 13.
+"""docs/how-to/install.md, followed as printed in fresh roots of Debian 12 and 13, and Ubuntu 24.04.
 
 This builds packages and downloads Python libraries, so it runs only with --package.
 """
@@ -50,7 +50,7 @@ def test_the_section_on_the_package_holds(suite: str) -> None:
         assert f"\nptescope {VERSION}\n" in said
 
 
-@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+@pytest.mark.parametrize("suite", ["bookworm", "trixie", "noble"])
 def test_the_section_on_virtual_environments_holds(suite: str) -> None:
     install, by_uv, links, compiled, upgrade, remove = _blocks(
         "install.md", "## Virtual environment"
