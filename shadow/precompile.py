@@ -31,6 +31,9 @@ _log = logging.getLogger("ptescope")
 _COMPILE = """
 import ctypes
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: end with the caller
+import llvmlite.binding
+# numba does not start where memory that was written cannot be executed. Nothing is, here.
+llvmlite.binding.check_jit_execution = lambda: None
 from shadow.machine_code.make import main
 main()
 """

@@ -25,24 +25,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-kernels", action="store_true", help="boot all four kernels of tests/vm, not two"
     )
-    parser.addoption(
-        "--package", action="store_true", help="build the Debian package, and run it under systemd"
-    )
+    parser.addoption("--package", action="store_true", help="build and install Debian packages")
     parser.addoption(
         "--zero-kernel", action="store_true", help="build two kernels and run tests/vm on them too"
     )
 
 
-_ON_REQUEST = {"test_zero_kernel.py": "--zero-kernel", "test_service.py": "--package"}
-"""Files of tests/vm that take long, and the option that asks for each."""
+_ON_REQUEST = {
+    "vm/test_zero_kernel.py": "--zero-kernel",
+    "vm/test_service.py": "--package",
+    "install/test_page.py": "--package",
+}
+"""Files of tests that take long, and the option that asks for each."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the tests that take long, unless they are asked for."""
-    option = _ON_REQUEST.get(collection_path.name)
-    if option is None or collection_path.parent.name != "vm" or config.getoption(option):
-        return None
-    return True
+    option = _ON_REQUEST.get("/".join(collection_path.parts[-2:]))
+    return None if option is None or config.getoption(option) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

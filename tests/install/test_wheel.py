@@ -135,6 +135,54 @@ def test_it_runs_from_its_own_place(python: Path, folder: Path) -> None:
         assert (share / name).read_text() == (_ROOT / "scripts/share" / name).read_text()
 
 
+def _older(wheel: Path, folder: Path) -> Path:
+    """The wheel as version 0.1.9, with a module that the newer one lacks."""
+    folder.mkdir()
+    old, new = (f"ptescope-{version}." for version in ("0.1.9", VERSION))
+    path = folder / wheel.name.replace(VERSION, "0.1.9")
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(path, "w") as target:
+        names = [name.replace(new, old) for name in source.namelist()]
+        for name in source.namelist():
+            content = source.read(name).replace(
+                f"\nVersion: {VERSION}".encode(), b"\nVersion: 0.1.9"
+            )
+            if not name.endswith("/RECORD"):
+                target.writestr(name.replace(new, old), content)
+        target.writestr("shadow/gone.py", "")
+        target.writestr(
+            f"{old}dist-info/RECORD",
+            "".join(f"{name},,\n" for name in [*names, "shadow/gone.py"]),
+        )
+    return path
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_a_newer_wheel_replaces_an_older_one_and_leaves_nothing(
+    built: Path, tmp_path: Path, installer: str
+) -> None:
+    (wheel,) = built.glob("*.whl")
+    python = _environment(tmp_path / "venv", _older(wheel, tmp_path / "old"), installer)
+    program = python.parent / "ptescope"
+    gone = [*tmp_path.glob("venv/lib/python3*/site-packages/shadow/gone.py")]
+    listed = "import importlib.metadata as m; print(m.version('ptescope'))"
+    assert _checked(python, "-c", listed, cwd=tmp_path) == "0.1.9\n"
+    assert len(gone) == 1
+    uv = (sys.executable, "-m", "uv", "pip")
+    if installer == "uv":
+        _checked(*uv, "install", "--no-deps", "--offline", "--python", python, wheel)
+    else:
+        _checked(python, *_PIP, "install", "--no-deps", wheel)
+    assert _checked(python, "-c", listed, cwd=tmp_path) == f"{VERSION}\n"
+    assert _checked(program, "--version", cwd=tmp_path) == f"ptescope {VERSION}\n"
+    assert not gone[0].exists()
+    if installer == "uv":
+        _checked(*uv, "uninstall", "--python", python, "ptescope")
+    else:
+        _checked(python, *_PIP, "uninstall", "-y", "ptescope")
+    ours = ("ptescope*", "_ptescope", "shadow", "tracer")
+    assert not [path for pattern in ours for path in (tmp_path / "venv").rglob(pattern)]
+
+
 @pytest.fixture
 def actor() -> Iterator[Actor]:
     """A process with empty PTE pages."""

@@ -20,6 +20,7 @@ from shadow import precompile
 from shadow.errors import UnsupportedHostError
 from shadow.events import EVENT
 from shadow.geometry import X86_64
+from shadow.isolated_python import isolated_python
 from shadow.machine_code import make
 from shadow.machine_code.image import Image, ImageError, loaded
 from shadow.machine_code.place import SOURCES, cache_place, image_name
@@ -138,6 +139,39 @@ def test_a_cache_on_a_file_system_without_programs_serves_all_the_same(tmp_path:
         text=True,
         check=False,
     )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+_MDWE = """
+import ctypes
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE: what was writable is never executable
+    raise SystemExit("unsupported")
+"""
+_COMPILE_ONE = """
+import os
+from shadow.geometry import X86_64
+from shadow.machine_code.compiler import compile_image
+from shadow.machine_code.image import loaded
+from shadow.machine_code.make import samples
+name, sample = min(samples(X86_64).items(), key=lambda each: len(each[1].function.__code__.co_code))
+file = os.memfd_create("image")
+os.write(file, compile_image({name: sample}))
+print(loaded(file).names() == {name})
+"""
+
+
+def test_it_compiles_and_loads_where_memory_that_was_written_cannot_be_executed() -> None:
+    """So the service works with MemoryDenyWriteExecute, at its first start as well."""
+    compiling = precompile._COMPILE.replace("main()", _COMPILE_ONE)
+    done = subprocess.run(
+        isolated_python(_MDWE + compiling),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=_ROOT,
+    )
+    if done.stderr == "unsupported\n":
+        pytest.skip("needs Linux 6.3")
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 

@@ -19,8 +19,17 @@ from pathlib import Path
 
 _UNIT = "ptescope"
 _CONFIG = Path("/etc/ptescope/daemon.toml")
+_DROP_INS = Path(f"/etc/systemd/system/{_UNIT}.service.d")
 _ADDRESS = "http://127.0.0.1:9467"
 _MEMBER, _STRANGER = "member", "stranger"
+_OTHERS = (
+    *("/root", "/mnt", "/tmp", "/run", "/var/log/apt*", "/var/log/dpkg.log", "/var/lib/apt*"),
+    *("/var/lib/dpkg*", "/var/cache/apt*", "/usr/*/python3*__pycache__*", "/etc/sub?id*"),
+    *("/var/log/journal*", "/var/tmp/systemd-private*", "/var/lib/redis*"),
+)
+_ALTERNATIVES = [word for path in _OTHERS for word in ("-o", "-path", path)][1:]
+FILES = ["find", "/", "-xdev", "(", *_ALTERNATIVES, ")", "-prune", "-o", "-print"]
+"""Lists all files but those of the package manager, of other services, and of other folders."""
 _PATIENCE = 900.0
 """Longest wait in seconds; the guest is emulated, and ten times slower than a machine."""
 
@@ -72,10 +81,9 @@ def _configure(**options: str) -> None:
 
 
 def _drop_in(settings: Mapping[str, str]) -> None:
-    folder = Path(f"/etc/systemd/system/{_UNIT}.service.d")
-    folder.mkdir(exist_ok=True)
+    _DROP_INS.mkdir(exist_ok=True)
     lines = [f"{name}={value}" for name, value in settings.items()]
-    (folder / "test.conf").write_text("\n".join(["[Service]", *lines]) + "\n")
+    (_DROP_INS / "test.conf").write_text("\n".join(["[Service]", *lines]) + "\n")
     _run("systemctl", "daemon-reload")
 
 
@@ -140,11 +148,12 @@ def _check_start() -> None:
 
 def _check_limits() -> None:
     group = Path("/sys/fs/cgroup") / _unit("ControlGroup").lstrip("/")
-    names = ("memory.max", "memory.peak", "cpu.max", "pids.max", "pids.peak", "cpu.stat")
+    names = ("memory.max", "memory.peak", "memory.events", "cpu.max", "pids.max", "pids.peak")
     found = {name: (group / name).read_text() for name in names if (group / name).exists()}
     security = _run("systemd-analyze", "security", f"{_UNIT}.service", "--no-pager")
     score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", security)
-    _say("limits", security=score and float(score[1]), **found)
+    refused = _unit("MemoryDenyWriteExecute")
+    _say("limits", security=score and float(score[1]), **found, **{"writes code": refused})
 
 
 def _check_groups() -> None:
@@ -189,8 +198,64 @@ def _check_watchdog() -> None:
     _say("watchdog", seconds=seconds, health=health, said=re.findall(r".*atchdog.*", said))
 
 
+def _files() -> set[str]:
+    return set(_run(*FILES).splitlines())
+
+
+def _listed(name: str) -> set[str]:
+    """The lines of a file that the installation left in /root."""
+    return set(Path("/root", name).read_text().splitlines())
+
+
+def _check_upgrade() -> None:
+    Path("/sys/kernel/debug/kprobes/enabled").write_text("1")
+    _configure(min_vmpte="128K")
+    before, config = _main_pid(), _CONFIG.read_text()
+    done = subprocess.run(
+        ["dpkg", "--force-confold,unsafe-io", "-i", "/root/later.deb"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+    )
+    _say(
+        "upgraded",
+        status=done.returncode,
+        said=done.stdout + done.stderr,
+        version=_run("dpkg-query", "-W", "-f", "${Version}", "ptescope"),
+        kept=_CONFIG.read_text() == config,
+        gone=not Path("/usr/share/ptescope/ptescope.rules.yml").exists(),
+        restarted=_wait(lambda: _main_pid() not in (0, before)),
+        health=_wait(_healthy),
+    )
+
+
+def _check_purge(booted: set[str]) -> None:
+    """What a purge leaves of the package and of its service, which ran.
+
+    Args:
+        booted: the files when the machine had booted.
+    """
+    done = subprocess.run(
+        ["dpkg", "--purge", "ptescope"], capture_output=True, text=True, check=False
+    )
+    _run("rm", "-r", str(_DROP_INS))
+    for user in (_MEMBER, _STRANGER):
+        _run("userdel", "--remove", user)
+    others = _listed("before") | (booted - _listed("installed"))
+    accounts = set(_run("cat", "/etc/passwd", "/etc/group").splitlines())
+    _say(
+        "purged",
+        status=done.returncode,
+        said=done.stdout + done.stderr,
+        left=sorted(_files() - others),
+        accounts=sorted(accounts - _listed("accounts")),
+    )
+
+
 def main() -> None:
     """Run all checks."""
+    booted = _files()
     _drop_in({"WatchdogSec": "20s", "TimeoutStartSec": "15min"})
     _configure(min_vmpte="128K")
     _waste()
@@ -200,6 +265,8 @@ def main() -> None:
     _check_stop()
     _check_watchdog()
     _check_groups()
+    _check_upgrade()
+    _check_purge(booted)
     _say("end", traceback="Traceback" in _run("journalctl", "-q", "-u", _UNIT, "-o", "cat"))
 
 
