@@ -29,12 +29,16 @@ from tests.vm.kcore import Kcore
 from tools.workloads.redis import private_redis
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
+from tracer.page_size import PAGE
 from tracer.probes.selftest import check
-from tracer.probes.sources import Backend
+from tracer.probes.sources import SOURCES, Backend
 from tracer.probes.stream import Probes
 
 _Read = TypeVar("_Read")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+_ALWAYS = "1"
+"""With pages of 16 KiB, the areas are larger than the memory of the guest."""
 _DONTNEED, _FREE, _NOHUGEPAGE = 4, 8, 15
 AREA = 128
 """Number of PTE pages that the first process makes and empties."""
@@ -72,7 +76,7 @@ def _purge(actor: Actor, piece: int, advice: int, slots: int = AREA) -> None:
 
 
 def _fill(actor: Actor) -> None:
-    actor.touch(BASE, AREA * SLOT, 16 * 4096)
+    actor.touch(BASE, AREA * SLOT, 16 * PAGE)
 
 
 def _compare(name: str, session: Session, kcore: Kcore) -> None:
@@ -154,6 +158,10 @@ def _probes(probes: Probes) -> None:
     say(
         "probes",
         by=probes.attachments.by_backend(),
+        sources={
+            source.name: {"needed": source.needed, "methods": [m.backend for m in source.methods]}
+            for source in SOURCES
+        },
         refused={
             name: attachment.refused for name, attachment in probes.attachments.by_source.items()
         },
@@ -229,8 +237,15 @@ def main() -> None:
     """Run all checks."""
     begin = time.monotonic()
     _THP.write_text("madvise")
+    _OVERCOMMIT.write_text(_ALWAYS)
     kernel = kernel_facts()
-    say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
+    say(
+        "kernel",
+        release=kernel.release,
+        levels=kernel.levels,
+        policy=kernel.policy.label,
+        geometry=kernel.geometry.name,
+    )
     kcore = Kcore(kernel.geometry)
     with watching() as attach:
         _probes(attach.probes)
