@@ -7,7 +7,6 @@ The import infers earlier VMAs from the touched pages that no mmap in the text h
 until then.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ import numpy as np
 from shadow.call_rules import CallEvent, advised_vectors
 from shadow.errors import UsageError
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import X86_64
 from shadow.perf_import.calls import ARGUMENTS, entered, returned, sized
 from shadow.perf_import.inferred import inferred, purges
 from shadow.perf_import.page_tables import PageTables, assumed
@@ -37,6 +35,7 @@ from shadow.perf_import.said import (
 )
 from shadow.perf_import.tasks import nobody, processes_of
 from shadow.policy import Policy
+from shadow.pt_reclaim import release_reclaims
 from shadow.records import Events, Facts, Mappings, Record
 from shadow.snapshot import Kernel, Process
 from shadow.table.state import HugePages
@@ -44,9 +43,6 @@ from shadow.user_space import clipped
 
 __all__ = ("Format", "Recording")
 
-_RECLAIMS_SINCE = {X86_64.arch: (6, 14)}
-_OTHERS_RECLAIM_SINCE = (7, 0)
-"""Linux kernel commit "mm: make PT_RECLAIM depends on MMU_GATHER_RCU_TABLE_FREE" (in v7.0)."""
 _MOST_LOST = 1 << 40
 _MOST_NS = 1 << 62
 
@@ -142,10 +138,9 @@ class Recording:
 
     def _policy_by_release(self) -> Policy:
         """The policy by the release alone: newer ones can free, if configured to."""
-        first = _RECLAIMS_SINCE.get(self._geometry.arch, _OTHERS_RECLAIM_SINCE)
-        release = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", self._form.header.get("os release", ""))
-        since = release is not None and (int(release[1]), int(release[2])) >= first
-        return Policy.PT_RECLAIM if since else Policy.NONE
+        release = self._form.header.get("os release", "")
+        can = release_reclaims(release, self._geometry.arch)
+        return Policy.PT_RECLAIM if can else Policy.NONE
 
     def _take(self, said: Said, process_of: dict[int, int]) -> None:
         tid = said.tid or self._alone
