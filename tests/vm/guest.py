@@ -26,6 +26,7 @@ from tests.live.attached import Attacher, quiet_truth, watching
 from tests.live.semantics_rows import BASE, FAR, ROWS, SLOTS
 from tests.live.steps import FUNCTIONS_ONLY, what_is_known
 from tests.vm.kcore import Kcore
+from tests.vm.say import say
 from tools.workloads.redis import private_redis
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
@@ -43,11 +44,6 @@ _DONTNEED, _FREE, _NOHUGEPAGE = 4, 8, 15
 AREA = 128
 """Number of PTE pages that the first process makes and empties."""
 _END = BASE + AREA * SLOT
-
-
-def say(check: str, **facts: object) -> None:
-    """Print the result of a check as a line of JSON."""
-    print(json.dumps({"check": check, **facts}), flush=True)
 
 
 def in_area(slots: list[int]) -> list[int]:
@@ -152,6 +148,12 @@ def experiments(attach: Attacher) -> None:
     actor.close()
 
 
+def _doctor() -> None:
+    command = [sys.executable, "-m", "tracer", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    say("doctor", status=done.returncode, out=done.stdout + done.stderr)
+
+
 def _probes(probes: Probes) -> None:
     """Print the back end of each source, and whether its events arrive."""
     first = check(probes)
@@ -254,6 +256,7 @@ def main() -> None:
         _redis(attach)
         _outcomes(attach)
     kcore.close()
+    _doctor()
     _back_ends()
     say("end", seconds=round(time.monotonic() - begin, 1))
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shadow.geometry import entries_of_page
+from shadow.geometry import X86_64, entries_of_page
 from shadow.machine_code.place import digest, image_name
 from tools.vm_guests.machines import Machine
 
@@ -26,17 +26,23 @@ ship(sys.argv[1], sys.argv[2], int(sys.argv[3]))
 def put_machine_code(cache: Path, machine: Machine) -> None:
     """Put it where ptescope in the guest looks for it, if it is not there yet.
 
+    It is for the pages of the guest and, to replay their traces there, for those of x86-64.
+
     Args:
         cache: the folder that PTESCOPE_CACHE names in the guest.
         machine: the architecture of the guest.
     """
-    place = Path(digest()) / image_name(entries_of_page(machine.page), machine.uname)
     with open(cache / "machine-code.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (cache / place).exists():
-            return
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".") as made:
-            command = [sys.executable, "-c", _SHIP, made, machine.uname, str(machine.page)]
-            subprocess.run(command, check=True)
-            (cache / place).parent.mkdir(mode=0o700, exist_ok=True)
-            (Path(made) / place).rename(cache / place)
+        for page in {machine.page, X86_64.page}:
+            place = Path(digest()) / image_name(entries_of_page(page), machine.uname)
+            if not (cache / place).exists():
+                _make(cache, place, machine, page)
+
+
+def _make(cache: Path, place: Path, machine: Machine, page: int) -> None:
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".") as made:
+        command = [sys.executable, "-c", _SHIP, made, machine.uname, str(page)]
+        subprocess.run(command, check=True)
+        (cache / place).parent.mkdir(mode=0o700, exist_ok=True)
+        (Path(made) / place).rename(cache / place)
