@@ -103,7 +103,7 @@ class StackTotals:
         repeats: the part of them that the unwinder recognised.
         unwind_ns: the CPU time to unwind them.
         names_ns: the CPU time to name their frames, each once, and to read symbols for that.
-        problem: why there are no more stacks; None: nothing has failed.
+        problem: why there are no more stacks, or none of faults; None: nothing has failed.
     """
 
     rate: int

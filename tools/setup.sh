@@ -75,7 +75,7 @@ setup() {
     fi
     # Without an extra, ptescope itself compiles while it follows.
     if [ -n "$2" ]; then
-        step "load the shadow table (compiled the first time, about a minute)" \
+        step "load the shadow table (compiled the first time, about 20 seconds)" \
             .venv/bin/python -c 'from shadow.precompile import prepare; prepare()'
     fi
 }

@@ -4,7 +4,7 @@
 from statistics import median
 
 from shadow.advice.evidence import Evidence
-from shadow.advice.finding import Change, Effect, Finding
+from shadow.advice.finding import Change, Finding, after_a_restart
 from shadow.family import Family
 
 __all__ = ("many_processes",)
@@ -60,11 +60,12 @@ def many_processes(family: Family, members: list[Evidence]) -> Finding | None:
             "Run fewer of them: threads in place of processes, more work for each, or a pool in "
             "front of them. Where they share memory, huge pages do as much and keep their number."
         ),
-        effect=Effect(
+        effect=after_a_restart(
             sum(pages[:half]),
             sum(pages[len(pages) - half :]),
             f"counted, for {half:,} processes fewer: the half with the least PTE pages, and that "
-            "with the most; those that stay may grow by what they take over",
+            "with the most; another run differs by a tenth, and those that stay may grow by what "
+            "they take over",
         ),
         risks=["Fewer processes do less at a time, and a crash of one concerns more work."],
         verify="ptescope census -n NAME: VmPTE of all together.",

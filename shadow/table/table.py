@@ -21,7 +21,7 @@ from shadow.table.origin_codes import READING
 from shadow.table.page_set import Pages, Ranges, in_slots
 from shadow.table.seed import set_runs
 from shadow.table.state import Counter, HugePages, State, grown, new_state
-from shadow.table.vma_readings import merges_wrong, seed_vmas, vmas_wrong
+from shadow.table.vma_readings import DescribedVma, merges_wrong, seed_vmas, wrong_vmas
 
 __all__ = ("Table",)
 
@@ -164,14 +164,14 @@ class Table(GrowingState):
         """
         seed_vmas(self, vmas, brk)
 
-    def vmas_wrong(self, real: npt.NDArray[np.void]) -> int:
-        """How many VMAs differ from the real ones in boundaries or flags.
+    def wrong_vmas(self, real: npt.NDArray[np.void]) -> set[DescribedVma]:
+        """The VMAs that only the shadow or only the reading has.
 
         Args:
             real: (n,) of `VMA`; those without a set `anon` come from /proc, which shows no
                 flags except the access.
         """
-        return vmas_wrong(self.vmas(), real)
+        return wrong_vmas(self.vmas(), real)
 
     def merges_wrong(self, real: npt.NDArray[np.void]) -> bool:
         """Whether the shadow's VMAs, equal to the real ones, would merge differently."""

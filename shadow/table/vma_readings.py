@@ -18,13 +18,15 @@ from shadow.table.state import (
     VmaFlag,
 )
 
-__all__ = ("merges_wrong", "seed_vmas", "vmas_wrong")
+__all__ = ("DescribedVma", "merges_wrong", "seed_vmas", "wrong_vmas")
 
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _NOT_READ = VmaFlag.SPECIAL | VmaFlag.UFFD_MINOR
 """Flags that a reading shows only partly: SPECIAL covers more than VM_SPECIAL."""
 
 _Vmas = npt.NDArray[np.void]
+DescribedVma = tuple[int, int, int]
+"""A VMA: first address, end, and the flags that are compared."""
 
 
 def seed_vmas(space: GrowingState, vmas: _Vmas, brk: int) -> None:
@@ -80,18 +82,18 @@ def _anon_vmas_before(space: GrowingState, vmas: _Vmas) -> npt.NDArray[np.int64]
     return anon
 
 
-def _described(vmas: npt.NDArray[Any], flags: int) -> set[tuple[int, int, int]]:
+def _described(vmas: npt.NDArray[Any], flags: int) -> set[DescribedVma]:
     """VMAs as tuples of boundaries and the given flags."""
     columns = (vmas["start"].tolist(), vmas["end"].tolist(), (vmas["flags"] & flags).tolist())
     return set(zip(*columns, strict=True))
 
 
-def vmas_wrong(known: _Vmas, real: _Vmas) -> int:
-    """How many VMAs differ in boundaries or flags; see `Table.vmas_wrong`."""
+def wrong_vmas(known: _Vmas, real: _Vmas) -> set[DescribedVma]:
+    """The VMAs that differ in boundaries or flags; see `Table.wrong_vmas`."""
     compared = _ACCESS | VmaFlag.SHARED
     if real["anon"].all():
         compared = ALL_FLAGS & ~(NOT_COMPARED | _NOT_READ)
-    return len(_described(known, compared) ^ _described(real, compared))
+    return _described(known, compared) ^ _described(real, compared)
 
 
 def merges_wrong(known: _Vmas, real: _Vmas) -> bool:

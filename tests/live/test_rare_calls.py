@@ -418,7 +418,7 @@ def _differences(session: Session) -> dict[str, int]:
     return {
         "PTE pages": len(here.keys() ^ there.keys()),
         "entries": int(np.bitwise_count(maps[0] ^ maps[1]).sum()),
-        "VMAs": session.table.vmas_wrong(vmas),
+        "VMAs": len(session.table.wrong_vmas(vmas)),
     }
 
 

@@ -103,7 +103,7 @@ def _same(session: Session) -> bool:
         pass
     vmas = session.reader.vmas(session.target)
     real, shadow = session.reader.pages(session.target, vmas), session.table.pages()
-    assert session.table.vmas_wrong(vmas) == 0
+    assert session.table.wrong_vmas(vmas) == set()
     assert not session.table.merges_wrong(vmas)
     return real.entries_by_slot() == shadow.entries_by_slot()
 

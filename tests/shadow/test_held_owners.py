@@ -115,6 +115,9 @@ def test_advice_on_backends_of_postgres_names_its_settings() -> None:
     fewer = found["many_processes"]
     assert fewer.change
     assert "max_connections = NUMBER" in fewer.change.how
+    assert fewer.effect
+    three_of_seven = 3 / 7 * int(fewer.numbers["pte_pages"])
+    assert fewer.effect.least < three_of_seven < fewer.effect.most < 1.2 * three_of_seven
     assert "nothing_to_do" not in found
 
 

@@ -39,7 +39,7 @@ def test_each_type_of_entry_is_recognised() -> None:
         29 << 59 | 0x1000,  # migration, device-private or poison
         31 << 59 | 1 << 14,  # a marker
     )
-    (kinds,) = entry_kinds(words, _ZERO_PAGE, _X86)
+    (kinds,) = entry_kinds(words, present_maps(words), _ZERO_PAGE, _X86)
     assert dict(zip(ENTRY_KINDS, kinds.tolist(), strict=True)) == {
         "present": 3,
         "swap": 1,
@@ -120,7 +120,7 @@ def test_entries_of_arm64_are_recognised(
         swap(31, 4),  # a guard
     )
     form = _arm64(page, inaccessible)
-    (kinds,) = entry_kinds(words, zero_page, form)
+    (kinds,) = entry_kinds(words, present_maps(words), zero_page, form)
     assert dict(zip(ENTRY_KINDS, kinds.tolist(), strict=True)) == {
         "present": 4,
         "swap": 2,

@@ -15,8 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shadow.advice import Evidence, Finding, advise
+from shadow.advice import Evidence, Finding, advise, judge
 from shadow.advice.collect import evidence_of
+from shadow.advice.family import JudgedProcess, advise_family
 from shadow.history import HistoryStore
 from shadow.precompile import prepare
 from tools.prove_advice.cases import CASES, Case
@@ -55,9 +56,13 @@ class _Tables:
     empty: int
 
 
-def _measure(reader: Reader, pid: int) -> _Tables:
-    census = reader.census(open_target(pid))
-    return _Tables(census.pte_pages, int(census.occupancy[0]))
+def _measure(case: Case, program: Program, reader: Reader) -> _Tables:
+    pids = program.family() if case.family else [program.pid]
+    found = [reader.census(open_target(pid)) for pid in pids]
+    return _Tables(
+        sum(census.pte_pages for census in found),
+        sum(int(census.occupancy[0]) for census in found),
+    )
 
 
 def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) -> Evidence:
@@ -77,6 +82,32 @@ def _watch(case: Case, program: Program, kernel: KernelFacts, reader: Reader) ->
         probes.close()
 
 
+def _judged(program: Program, kernel: KernelFacts, reader: Reader) -> list[JudgedProcess]:
+    """The processes of a family that is idle."""
+    judged, pids = list[JudgedProcess](), program.family()
+    probes = Probes(geometry=kernel.geometry)
+    try:
+        for pid in pids:
+            probes.add(pid)
+            session = Session(open_target(pid), probes, kernel, reader)
+            session.seed()
+            session.stop()
+            evidence = evidence_of(session.engine, time.monotonic_ns(), None, len(pids))
+            judged.append(JudgedProcess(evidence, judge(evidence)))
+    finally:
+        probes.close()
+    return judged
+
+
+def _findings(case: Case, program: Program, kernel: KernelFacts, reader: Reader) -> list[Finding]:
+    """The advice on a program after its work."""
+    if not case.family:
+        return advise(_watch(case, program, kernel, reader))
+    program.begin()
+    program.done.wait()
+    return advise_family(case.name, _judged(program, kernel, reader)).findings
+
+
 def _changed(case: Case, finding: Finding, reader: Reader) -> tuple[str, _Tables]:
     """Run the program under the change; returns the change and the result."""
     how = finding.change.how if finding.change else []
@@ -89,21 +120,21 @@ def _changed(case: Case, finding: Finding, reader: Reader) -> tuple[str, _Tables
         if case.obey:
             case.obey(program, finding)
             time.sleep(_SETTLED)
-        return " ".join(f"{k}={v}" for k, v in settings.items()), _measure(reader, program.pid)
+        return " ".join(f"{k}={v}" for k, v in settings.items()), _measure(case, program, reader)
 
 
 def _prove(case: Case, kernel: KernelFacts, reader: Reader) -> str:
     with case.start(case.settings) as program:
-        evidence = _watch(case, program, kernel, reader)
-        before = _measure(reader, program.pid)
-        finding = next((f for f in advise(evidence) if f.rule == case.rule), None)
+        findings = _findings(case, program, kernel, reader)
+        before = _measure(case, program, reader)
+        finding = next((f for f in findings if f.rule == case.rule), None)
         if finding is None or finding.effect is None:
             said = "nothing" if finding is None else "no prediction"
             return _row(case, "-", before, None, said, "-", "-")
         if case.in_place and case.obey:
             case.obey(program, finding)
             time.sleep(_SETTLED)
-            change, after = "its own call", _measure(reader, program.pid)
+            change, after = "its own call", _measure(case, program, reader)
     if not case.in_place:
         change, after = _changed(case, finding, reader)
     saved, effect = before.pte_pages - after.pte_pages, finding.effect

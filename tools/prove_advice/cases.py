@@ -13,6 +13,7 @@ from tools.prove_advice.programs import (
     phase,
     polars,
     postgres,
+    prefork,
     redis,
     shared,
 )
@@ -39,6 +40,7 @@ class Case:
         obey: applies a finding inside the program, after its work.
         in_place: whether `obey` works in the followed program, without a second run.
         beside: settings that the advice leaves to the author of the program.
+        family: whether the advice is on the program and all that it forks.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Case:
     obey: Callable[[Program, Finding], None] | None = None
     in_place: bool = False
     beside: dict[str, str] = field(default_factory=dict)
+    family: bool = False
 
 
 def _jemalloc(options: str) -> dict[str, str]:
@@ -187,5 +190,23 @@ CASES = (
         {"huge_pages": "off"},
         rest=1.0,
         beside={"huge_pages": "on"},
+    ),
+    Case(
+        "prefork server, 8 workers, 128 MiB shared",
+        "shared_memory",
+        prefork(128),
+        {"WORKERS": "8"},
+        rest=1.0,
+        beside={"HUGETLB": "1"},
+        family=True,
+    ),
+    Case(
+        "prefork server, 8 workers, 128 MiB shared",
+        "many_processes",
+        prefork(128),
+        {"WORKERS": "8"},
+        rest=1.0,
+        beside={"WORKERS": "4"},
+        family=True,
     ),
 )

@@ -13,7 +13,18 @@ from pathlib import Path
 from tools.workloads.postgres import private_postgres
 from tools.workloads.redis import Redis, private_redis
 
-__all__ = ("Program", "Start", "churn", "cover", "phase", "polars", "postgres", "redis", "shared")
+__all__ = (
+    "Program",
+    "Start",
+    "churn",
+    "cover",
+    "phase",
+    "polars",
+    "postgres",
+    "prefork",
+    "redis",
+    "shared",
+)
 
 _RESERVED = Path("/proc/sys/vm/nr_hugepages")
 _WORKLOADS = Path(__file__).parent.parent / "workloads"
@@ -37,6 +48,11 @@ class Program:
         send: Callable[[str], None],
     ) -> None:
         self.pid, self.begin, self.done, self.send = pid, begin, done, send
+
+    def family(self) -> list[int]:
+        """The process and those that it has forked."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
 
 
 Start = Callable[[dict[str, str]], AbstractContextManager[Program]]
@@ -130,17 +146,27 @@ def _huge_pages(number: int) -> Iterator[None]:
         _RESERVED.write_text(str(before))
 
 
-def shared(mib: int, how: str) -> Start:
-    """A user of a memfd; HUGETLB=1 in the environment gives it huge pages."""
+def _sharing(module: str, mib: int, *arguments: str) -> Start:
+    """A user of shared memory; HUGETLB=1 in the environment gives it huge pages."""
 
     @contextmanager
     def start(environment: dict[str, str]) -> Iterator[Program]:
         pages = mib // 2 if environment.get("HUGETLB") == "1" else 0
-        plain = _python("shared", [str(mib), how], gated=True)
+        plain = _python(module, [str(mib), *arguments], gated=True)
         with _huge_pages(pages), plain(environment) as program:
             yield program
 
     return start
+
+
+def shared(mib: int, how: str) -> Start:
+    """A user of a memfd: see tools/workloads/shared.py."""
+    return _sharing("shared", mib, how)
+
+
+def prefork(mib: int) -> Start:
+    """A prefork server; WORKERS in the environment is their number."""
+    return _sharing("prefork", mib)
 
 
 def postgres(mib: int) -> Start:

@@ -10,6 +10,7 @@ import errno
 import os
 from contextlib import suppress
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 from shadow.errors import NotPermittedError, UnsupportedHostError
@@ -144,10 +145,14 @@ class _TestRun(ctypes.Structure):
     )
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _bpf(command: int, attr: ctypes.Structure) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
     number = running().calls["bpf"]
-    result: int = libc.syscall(number, command, ctypes.byref(attr), ctypes.sizeof(attr))
+    result: int = _libc().syscall(number, command, ctypes.byref(attr), ctypes.sizeof(attr))
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, "not supported" if error == _ENOTSUPP else os.strerror(error))

@@ -87,16 +87,30 @@ FORMATS: Mapping[str, type[X86Entries] | type[Arm64Entries]] = MappingProxyType(
 """By the architecture, as in `shadow.geometry`; created with the size of a page."""
 
 
-def present_maps(words: Words) -> npt.NDArray[np.uint64]:
+def _maps(entries: npt.NDArray[np.bool_]) -> Words:
+    """Bitmaps of entries: (n, entries) to (n, entries / 64)."""
+    return np.packbits(entries, axis=1, bitorder="little").view(np.uint64)
+
+
+def _counts(maps: Words) -> npt.NDArray[np.int64]:
+    """(n,) the entries in each bitmap; numpy counts bits faster than truth values."""
+    counts: npt.NDArray[np.int64] = np.bitwise_count(maps).sum(axis=1, dtype=np.int64)
+    return counts
+
+
+def present_maps(words: Words) -> Words:
     """Bitmaps of the entries that are not none: (n, entries) words to (n, entries / 64)."""
-    return np.packbits(words != 0, axis=1, bitorder="little").view(np.uint64)
+    return _maps(words != 0)
 
 
-def entry_kinds(words: Words, zero_page: int, form: EntryFormat) -> npt.NDArray[np.int16]:
+def entry_kinds(
+    words: Words, present: Words, zero_page: int, form: EntryFormat
+) -> npt.NDArray[np.int16]:
     """Count the entries of each of `ENTRY_KINDS` in every PTE page.
 
     Args:
         words: (n, entries).
+        present: (n, entries / 64) their `present_maps`.
         zero_page: physical address of the zero page; 0: unknown.
         form: the encoding of entries.
 
@@ -105,11 +119,12 @@ def entry_kinds(words: Words, zero_page: int, form: EntryFormat) -> npt.NDArray[
     """
     kinds = np.zeros((len(words), len(ENTRY_KINDS)), np.int16)
     mapped = form.maps_a_page(words)
-    kinds[:, 0] = np.count_nonzero(mapped, axis=1)
+    maps = _maps(mapped)
+    kinds[:, 0] = _counts(maps)
     if zero_page:
-        kinds[:, 4] = np.count_nonzero(form.frames(words) == np.uint64(zero_page), axis=1)
+        kinds[:, 4] = _counts(_maps(form.frames(words) == np.uint64(zero_page)))
     # Few PTE pages have other entries, and the search for them is what takes time.
-    mixed = np.flatnonzero(np.count_nonzero(words, axis=1) != kinds[:, 0])
+    mixed = np.flatnonzero((present != maps).any(axis=1))
     if len(mixed):
         rows, columns = np.nonzero(~mapped[mixed] & (words[mixed] != 0))
         types = form.swap_types(words[mixed[rows], columns])

@@ -50,6 +50,8 @@ class WalkedPages:
 
 def _latest(parts: list[WalkedPages], standing: Addresses, slot: int) -> WalkedPages:
     """The last reading of each slot that still has its PTE page."""
+    if len(parts) == 1 and np.array_equal(parts[0].slots, standing):
+        return parts[0]
     slots = np.concatenate([part.slots for part in parts])[::-1]
     present = np.concatenate([part.present for part in parts])[::-1]
     kinds = np.concatenate([part.kinds for part in parts])[::-1]
@@ -192,10 +194,11 @@ class Walk:
         guards = [tables.bases[:0]]
         for first in range(0, len(tables.at), BATCH):
             words, good = self._memory.read(tables.part(first).at)
-            readable[first : first + len(words)] = good
-            present[first : first + len(words)] = present_maps(words)
-            kinds[first : first + len(words)] = entry_kinds(words, self._zero_page, self._form)
-            (marked,) = np.nonzero(kinds[first : first + len(words), _MARKERS])
+            part = slice(first, first + len(words))
+            readable[part] = good
+            present[part] = present_maps(words)
+            kinds[part] = entry_kinds(words, present[part], self._zero_page, self._form)
+            (marked,) = np.nonzero(kinds[part, _MARKERS])
             rows, columns = np.nonzero(guard_maps(words[marked], self._form))
             guards.append(
                 tables.bases[first + marked[rows]] + (columns << self._geometry.page_shift)

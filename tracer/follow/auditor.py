@@ -226,7 +226,7 @@ class Auditor:
         """
         if outcome.vmas is None:
             return None
-        wrong = self._table.vmas_wrong(outcome.vmas)
+        wrong = len(self._table.wrong_vmas(outcome.vmas))
         if not wrong:
             return outcome.vmas if self._table.merges_wrong(outcome.vmas) else None
         total = self._engine.facts.audit

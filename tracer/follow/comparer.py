@@ -23,6 +23,7 @@ from tracer.follow.causes import Causes
 from tracer.follow.compare import Difference, Mask, Slots, candidates, compare
 from tracer.follow.coverage import READINGS, Coverage
 from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion
+from tracer.follow.vma_strikes import VmaStrikes
 from tracer.process.target import Target
 
 __all__ = ("Comparer", "Comparison")
@@ -40,7 +41,8 @@ class Comparison:
         coverage: which slots were compared.
         upper: a complete reading during which no mapping changed, for its upper levels; None:
             there was none, or mappings have changed since.
-        vmas: (n,) of `VMA`: the mappings during that reading; None: as for `upper`.
+        vmas: (n,) of `VMA`: the mappings during the last such reading; None: as for `upper`, or
+            it is not certain that they differ.
     """
 
     found: Difference
@@ -116,6 +118,7 @@ class Comparer:
         coverage, readings = Coverage(), 0
         upper: tuple[int, Pages | None] = 0, None
         vmas: tuple[int, _Vmas | None] = 0, None
+        strikes = VmaStrikes()
         while True:
             read = self._read(within)
             if self._count(Kind.EXEC) != execs:
@@ -123,10 +126,11 @@ class Comparer:
             certain = coverage.add(read.slots, read.pte_pages, read.moving, read.differs)
             if not self._motion.mappings_moving(read.begin):
                 vmas = self._mapping_events(), read.vmas
+                strikes.add(self._following.table.wrong_vmas(read.vmas))
                 if read.real.pmd_bases is not None:
                     upper = self._mapping_events(), read.real
             readings += 1
-            if coverage.suffices(COMPARED_ENOUGH):
+            if coverage.suffices(COMPARED_ENOUGH) and strikes.settled:
                 break
             if readings >= READINGS and time.monotonic_ns() >= deadline:
                 break
@@ -140,7 +144,7 @@ class Comparer:
             real=read.real.restricted((found.slots, found.slots + read.real.slot_bytes)),
             coverage=coverage,
             upper=upper[1] if upper[0] == now else None,
-            vmas=vmas[1] if vmas[0] == now else None,
+            vmas=vmas[1] if vmas[0] == now and strikes.settled else None,
         )
 
     def _named(self, read: _Reading, certain: Mask) -> Difference:

@@ -3,17 +3,20 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from shadow.errors import NoSuchTargetError, UnsupportedHostError
 from tracer.bpf.btf import kernel_btf
 from tracer.census import Reader, open_reader
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
-from tracer.probes.selftest import verify_or_fall_back
+from tracer.probes.selftest import verify_or_fall_back, waiting_child
 from tracer.probes.sources import Backend
 from tracer.probes.stream import DEFAULT_RING, Probes
-from tracer.stacks.sampler import StackSampler
+
+if TYPE_CHECKING:
+    from tracer.stacks.sampler import StackSampler
 
 __all__ = ("open_stacks", "open_tracing", "refuse_unread")
 
@@ -41,26 +44,26 @@ def open_tracing(
         NotPermittedError: the kernel refuses BPF programs for lack of rights.
         UnsupportedHostError: this host lacks something that the probes need.
     """
-    probes = Probes(
-        geometry=kernel.geometry,
-        ring_bytes=ring_bytes,
-        backend=backend,
-        stack_ring_bytes=stack_ring_bytes,
-    )
-    try:
-        verify_or_fall_back(probes)
+    with ExitStack() as undo:
+        with waiting_child() as child:
+            probes = Probes(
+                geometry=kernel.geometry,
+                ring_bytes=ring_bytes,
+                backend=backend,
+                stack_ring_bytes=stack_ring_bytes,
+            )
+            undo.callback(probes.close)
+            verify_or_fall_back(probes, child)
         reader = open_reader(kernel.geometry)
+        undo.callback(reader.close)
         kernel_btf.cache_clear()
-        try:
-            yield probes, reader
-        finally:
-            reader.close()
-    finally:
-        probes.close()
+        yield probes, reader
 
 
 @contextmanager
-def open_stacks(probes: Probes, reader: Reader, rate: int | None) -> Iterator[StackSampler | None]:
+def open_stacks(
+    probes: Probes, reader: Reader, rate: int | None
+) -> Iterator["StackSampler | None"]:
     """Start to take stacks, if probes were opened with a ring for them.
 
     Args:
@@ -74,6 +77,8 @@ def open_stacks(probes: Probes, reader: Reader, rate: int | None) -> Iterator[St
     if rate is None:
         yield None
         return
+    from tracer.stacks.sampler import StackSampler  # with what only stacks need
+
     assert probes.stacks
     sampler = StackSampler(probes.stacks, rate, reader.direct_map)
     try:

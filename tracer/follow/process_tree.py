@@ -3,6 +3,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from shadow.engine import Tee
 from shadow.errors import NoSuchTargetError, PtescopeError
@@ -11,7 +12,9 @@ from tracer.follow.session import LAST_PATIENCE_NS, Session, children_of
 from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target, open_target
-from tracer.stacks.sampler import StackSampler
+
+if TYPE_CHECKING:
+    from tracer.stacks.sampler import StackSampler
 
 __all__ = ("ProcessTree",)
 
@@ -36,7 +39,7 @@ class ProcessTree:
         *,
         forks: bool,
         tee: Callable[[], Tee] | None = None,
-        stacks: StackSampler | None = None,
+        stacks: "StackSampler | None" = None,
     ) -> None:
         self._probes, self._kernel, self._reader, self._forks = probes, kernel, reader, forks
         self._tee, self._stacks = tee, stacks

@@ -4,7 +4,7 @@
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
 from tracer.probes.stream import Probes
 from tracer.process.target import Target
-from tracer.stacks.sampler import StackSampler
+
+if TYPE_CHECKING:
+    from tracer.stacks.sampler import StackSampler
 
 __all__ = ("LAST_PATIENCE_NS", "Session", "children_of")
 
@@ -82,7 +84,7 @@ class Session:
         tee: Tee | None = None,
         drift_every: float = 0.5,
         budget: ReadingBudget | None = None,
-        stacks: StackSampler | None = None,
+        stacks: "StackSampler | None" = None,
     ) -> None:
         self.target = target
         self.children: list[int] = []

@@ -2,9 +2,12 @@
 """Hands the stacks of one process from the unwinder to the engine, a few times a second."""
 
 import time
+from typing import TYPE_CHECKING
 
 from shadow.engine import Engine
-from tracer.stacks.sampler import StackSampler
+
+if TYPE_CHECKING:
+    from tracer.stacks.sampler import StackSampler
 
 __all__ = ("StackFeed",)
 
@@ -20,7 +23,7 @@ class StackFeed:
         engine: receives the records.
     """
 
-    def __init__(self, sampler: StackSampler | None, engine: Engine) -> None:
+    def __init__(self, sampler: "StackSampler | None", engine: Engine) -> None:
         self._sampler, self._engine = sampler, engine
         self._pid = engine.facts.process.pid
         self._next = 0
@@ -41,7 +44,7 @@ class StackFeed:
             self._apply(self._sampler)
             self._sampler.forget(self._pid)
 
-    def _apply(self, sampler: StackSampler) -> None:
+    def _apply(self, sampler: "StackSampler") -> None:
         now = time.monotonic_ns()
         self._next = now + _EVERY_NS
         record = sampler.take(self._pid, now)

@@ -11,7 +11,7 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,11 +20,14 @@ from shadow.events import EventBatch, Kind, kinds_of
 from shadow.isolated_python import isolated_python
 from tracer.probes.stream import Probes
 
-__all__ = ("SelfTest", "check", "verify_or_fall_back")
+__all__ = ("Child", "SelfTest", "check", "verify_or_fall_back", "waiting_child")
 
 _PROGRAM = "from tracer.probes.selftest_child.__main__ import main; main()"
 _SECONDS = 60.0
 _log = logging.getLogger(__name__)
+
+Child = subprocess.Popen[str]
+"""The process of the test."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class _NotCheckedError(Exception):
 
 
 @contextmanager
-def _child() -> Iterator[subprocess.Popen[str]]:
+def waiting_child() -> Iterator[Child]:
+    """Start the child, which waits until a test needs it; it can start while probes are loaded."""
     child = subprocess.Popen(
         isolated_python(_PROGRAM, "-S"),  # without `site`, which would import much more
         stdin=subprocess.PIPE,
@@ -62,9 +66,9 @@ def _child() -> Iterator[subprocess.Popen[str]]:
         child.communicate()
 
 
-def _provoke(probes: Probes) -> tuple[EventBatch, str]:
+def _provoke(probes: Probes, waiting: Child | None) -> tuple[EventBatch, str]:
     """The events of the child, and its output."""
-    with _child() as child:
+    with nullcontext(waiting) if waiting else waiting_child() as child:
         assert child.stdout is not None
         child.stdout.readline()
         probes.add(child.pid)
@@ -86,8 +90,8 @@ def _provoke(probes: Probes) -> tuple[EventBatch, str]:
     return events, said
 
 
-def _check(probes: Probes) -> SelfTest:
-    events, said = _provoke(probes)
+def _check(probes: Probes, waiting: Child | None) -> SelfTest:
+    events, said = _provoke(probes, waiting)
     report = json.loads(said)
     came = {row[:known] for row in events[["kind", "address", "aux"]].tolist() for known in (2, 3)}
     seen = {
@@ -105,26 +109,35 @@ def _check(probes: Probes) -> SelfTest:
     )
 
 
-def check(probes: Probes) -> SelfTest:
+def check(probes: Probes, waiting: Child | None = None) -> SelfTest:
     """Let a child provoke an event of each source, and check which events arrive.
 
     If the test itself fails, this logs a warning with the reason and regards no source as silent.
+
+    Args:
+        probes: attached probes.
+        waiting: a `waiting_child`, which this uses up; None: start one.
     """
     try:
-        return _check(probes)
+        return _check(probes, waiting)
     except _NotCheckedError as error:
         _log.warning("ptescope: The self-test of the probes failed: %s", error)
         return SelfTest()
 
 
-def verify_or_fall_back(probes: Probes) -> SelfTest:
+def verify_or_fall_back(probes: Probes, waiting: Child | None = None) -> SelfTest:
     """Test the sources, and replace the methods of silent ones until none is silent.
+
+    Args:
+        probes: attached probes.
+        waiting: see `check`.
 
     Raises:
         UnsupportedHostError: a required source is silent with every method.
     """
     while True:
-        outcome = check(probes)
+        outcome = check(probes, waiting)
+        waiting = None
         if not outcome.silent:
             return outcome
         for name in sorted(outcome.silent):

@@ -94,13 +94,13 @@ class StackSampling:
     def __init__(self, program: BpfProgram, attachments: Attachments, ring_bytes: int) -> None:
         self._program, self.ring_bytes = program, ring_bytes
         self.without_faults: str | None = None
-        """Why faults have no stacks; None: they have."""
+        """A sentence on why faults have no stacks; None: they have."""
         if attachments.by_source["page fault"].backend is not Backend.RAW_TRACEPOINT:
             try:
                 for hook in _FAULT_HOOKS:
                     program.attach(hook)
             except (NotPermittedError, UnsupportedHostError) as error:
-                self.without_faults = str(error)
+                self.without_faults = f"Faults have no stacks. {error}"
 
     @property
     def ring_fd(self) -> int:

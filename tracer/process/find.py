@@ -5,8 +5,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
 from tracer.process.target import open_target
 from tracer.procfs import read_living
@@ -41,6 +39,8 @@ def find_all_by_name(name: str) -> list[int]:
         NoSuchTargetError: there is none.
         UsageError: the name is empty.
     """
+    import psutil  # only a search by name needs it
+
     if not name:  # all kernel threads would match: they have no executable
         raise UsageError("A process name cannot be empty: give -n NAME or -p PID.")
     found: list[int] = [

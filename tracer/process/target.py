@@ -17,8 +17,6 @@ import numpy.typing as npt
 from shadow.errors import NoSuchTargetError, NotPermittedError, UsageError
 from shadow.mapping_names import MappingNames
 from shadow.snapshot import Process
-from tracer.allocator import find_allocators
-from tracer.allocator.remedy import find_remedy
 from tracer.capabilities import missing_capabilities
 from tracer.process.mapped_names import mapping_names
 from tracer.process.vmas import vma_rows
@@ -90,6 +88,10 @@ class Target:
         Raises:
             OSError: it has ended.
         """
+        # What reads images is large, and following can begin without it.
+        from tracer.allocator import find_allocators
+        from tracer.allocator.remedy import find_remedy
+
         allocators = read_living(self.pid, lambda task: find_allocators(int(task.name)))
         return replace(
             self.identify(),

@@ -253,7 +253,7 @@ class StackSampler:
             repeats=work.repeats,
             unwind_ns=work.unwind_ns,
             names_ns=work.names_ns,
-            problem=self.problem,
+            problem=self.problem or self._sampling.without_faults,
         )
 
     def flush(self) -> None:
