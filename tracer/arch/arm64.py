@@ -71,6 +71,7 @@ ARM64 = Architecture(
     # ARM64_MEMSTART_ALIGN is 1 GiB with pages of 4 and 16 KiB, and 512 MiB with 64 KiB
     # (arch/arm64/include/asm/kernel-pgtable.h).
     direct_map_step=1 << 29,
+    key_bits=3,
     elf_machine="EM_AARCH64",
     returned_number=_returned_number,
     stacks=False,

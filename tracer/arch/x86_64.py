@@ -67,6 +67,7 @@ X86_64 = Architecture(
     compat_member="thread_info.status",
     offsets=MappingProxyType({}),
     direct_map_step=1 << 30,  # arch/x86/mm/kaslr.c
+    key_bits=4,
     elf_machine="EM_X86_64",
     returned_number=_returned_number,
     stacks=True,
