@@ -26,7 +26,7 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         return None
     if evidence.geometry.slot > _ALIGNED:
         return None
-    if evidence.empty_bytes < evidence.enough(_BYTES):
+    if evidence.empty_bytes < _BYTES / evidence.alike:
         return None
     preloaded = (allocator.linked or "").startswith("preloaded")
     return Finding(

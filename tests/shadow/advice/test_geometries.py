@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from shadow.advice import Evidence, Finding
+from shadow.advice import Evidence, Finding, advise
 from shadow.advice.rules import RULES
 from shadow.geometry import ARM64, MODELLED, X86_64, Geometry
 from shadow.mappings import MappingUse
@@ -115,3 +115,27 @@ def test_releases_by_architecture() -> None:
     assert release_reclaims("7.0", "arm64")
     assert not release_reclaims("", "x86-64")
     assert not release_reclaims("unknown", "x86-64")
+
+
+def test_what_is_little_is_a_number_of_bytes() -> None:
+    """16 empty PTE pages of 64 KiB are as much as 256 of 4 KiB."""
+    (pages_of_64_kib,) = (each for each in ARM64 if each.page == 1 << 16)
+    history = pieces(20)
+    for name, number in (("split_slots", 20), ("huge_pages_blocked", 20)):
+        rule = next(function for function in RULES if function.__name__ == name)
+        few = evidence(jemalloc(), history, known=slots(number, number, number // 2))
+        assert (few.enough(16), _on(pages_of_64_kib, few).enough(16)) == (16, 1)
+        assert rule(_on(pages_of_64_kib, few)) is not None
+    little = replace(few, slots=slots(0, 3, 3))
+    rule = next(function for function in RULES if function.__name__ == "huge_pages_blocked")
+    assert rule(little) is None
+    assert rule(_on(pages_of_64_kib, little)) is not None
+
+
+def test_a_saving_is_worth_a_restart_by_its_bytes() -> None:
+    (pages_of_64_kib,) = (each for each in ARM64 if each.page == 1 << 16)
+    found = evidence(jemalloc(), pieces(5), known=slots(5, 0, 5), policy=Policy.NONE)
+    small = {finding.rule for finding in advise(found) if finding.effect}
+    large = {finding.rule for finding in advise(_on(pages_of_64_kib, found)) if finding.effect}
+    assert not small
+    assert large
