@@ -2,6 +2,7 @@
 """The page of a process of another architecture has the sizes of its page tables."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def test_a_page_has_the_sizes_of_its_geometry(
     page.focus(".map-frame")
     page.keyboard.press("e")
     assert geometry.slot_text in page.inner_text("#tip")
+
+
+@pytest.mark.parametrize(("page_size", "verdict"), [(1 << 12, "little"), (1 << 16, "much")])
+def test_how_bad_it_is_depends_on_bytes(
+    page_size: int, verdict: str, page_with: Callable[..., Path], open_page: Open
+) -> None:
+    kernel = document_of(open_page(page_with()))["processes"][0]["kernel"]
+    now = document_of(open_page(page_with()))["processes"][0]["now"]
+    made = page_with(
+        kernel=kernel | {"page_size": page_size}, now=now | {"empty": 60, "pte_pages": 100}
+    )
+    assert verdict in str(open_page(made).get_attribute("#finding", "class"))
