@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shadow.report.text import render
+from shadow.table.page_set import Pages
 from shadow.table.state import Counter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
@@ -158,49 +161,41 @@ def test_after_losses_the_tables_are_read_again() -> None:
     assert session.audits.repaired == before.repaired
 
 
-def test_pages_that_always_change_count_as_not_compared() -> None:
-    """The process touches and discards sixteen slots without a pause; the others are idle.
+def _never_at_rest(session: Session, change: Callable[[], object]) -> None:
+    """Let the process change pages during each reading, however busy the host is."""
+    read = session.reader.pages
 
-    Its low nice value keeps it on a processor while the census reads: a process that waits for one
-    is at rest, and its PTE pages are compared.
-    """
-    busy = subprocess.Popen(
-        ["nice", "-n", "-20", sys.executable, "-c", _NEVER_AT_REST, str(_BASE), str(16 * SLOT)],
-        stdout=subprocess.PIPE,
-    )
+    def pages(*args: Any, **kwargs: Any) -> Pages:
+        change()
+        return read(*args, **kwargs)
+
+    session.reader.pages = pages  # type: ignore[method-assign]
+
+
+def test_pages_that_always_change_count_as_not_compared() -> None:
+    """The process touches and discards pages of sixteen slots; the others are idle."""
+    actor = Actor()
     try:
-        assert busy.stdout
-        assert busy.stdout.readline() == b"busy\n"
-        with attached(busy.pid) as session:
-            _pump(session, 0.5)
+        actor.map(_BASE, 16 * SLOT)
+        actor.advise(_BASE, 16 * SLOT, mmap.MADV_NOHUGEPAGE)
+
+        def change() -> None:
+            actor.advise(_BASE, 16 * SLOT, mmap.MADV_DONTNEED)
+            actor.touch(_BASE, 16 * SLOT, SLOT)
+
+        change()
+        with attached(actor.pid) as session:
+            _never_at_rest(session, change)
             session.stop()
             report = session.snapshot()
     finally:
-        busy.kill()
-        busy.communicate()
+        actor.close()
     audit = report.audit
     assert audit.runs == audit.incomplete_runs == 1
-    assert audit.not_compared >= 8
-    assert audit.compared >= report.now.pte_pages - 16
+    assert audit.not_compared == 16
+    assert audit.compared == report.now.pte_pages - 16
     assert not audit.complete
     assert "NOT CHECKED" in render(report)
-
-
-_NEVER_AT_REST = """
-import ctypes, mmap, sys
-start, length = map(int, sys.argv[1:])
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-args = ctypes.c_void_p(start), ctypes.c_size_t(length)
-assert libc.mmap(*args, 3, 0x100022, -1, ctypes.c_long(0)) == start
-libc.madvise(*args, mmap.MADV_NOHUGEPAGE)
-print("busy", flush=True)
-while True:
-    for page in range(start, start + length, 1 << 20):
-        ctypes.memset(page, 1, 1)
-    for page in range(start, start + length, 1 << 20):
-        libc.madvise(ctypes.c_void_p(page), ctypes.c_size_t(1 << 20), mmap.MADV_DONTNEED)
-"""
 
 
 def test_an_idle_process_is_compared_completely() -> None:
