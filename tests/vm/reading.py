@@ -14,14 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from shadow.errors import NoSuchTargetError
-from shadow.geometry import X86_64, Geometry
+from shadow.geometry import Geometry
 from tests.vm.kcore import Kcore
 from tests.vm.replayed import HELD, digest_of
 from tests.vm.say import say
 from tracer.allocator.image_scan import scan_image
 from tracer.census.bpf_reader import ExactReader
 from tracer.kernel import kernel_facts
-from tracer.page_size import PAGE
 from tracer.process.target import open_target
 
 __all__ = ("INACCESSIBLE", "PAGES")
@@ -74,13 +73,9 @@ def _libraries() -> None:
 
 
 def _replays() -> None:
-    """Replay traces of both architectures, and print a digest of each document.
-
-    There is machine code for pages of 4 KiB and for those of this kernel.
-    """
-    for path, page in HELD.items():
-        if page in (X86_64.page, PAGE):
-            say("replay", trace=path.name, digest=digest_of(path))
+    """Replay traces of both architectures, and print a digest of each document."""
+    for path in HELD:
+        say("replay", trace=path.name, digest=digest_of(path))
 
 
 def main() -> None:

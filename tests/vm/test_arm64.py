@@ -78,9 +78,5 @@ def test_page_tables_are_read_and_traces_replayed_to_the_byte(kernel: _Kernel) -
         assert process["oracle_equal"], process
     builds = {library["name"]: library["builds"] for library in said["library"]}
     assert builds == {"libjemalloc.so.2": ["jemalloc"], "libc.so.6": ["glibc"]}
-    paths = {path.name: path for path in HELD}
-    names = [replay["trace"] for replay in said["replay"]]
-    assert {"redis.arrows", "postgres.arrows", "arm64-4k.arrows"} <= set(names)
-    assert ("arm64-16k.arrows" in names) is (kernel.page == 1 << 14)
-    for replay in said["replay"]:
-        assert replay["digest"] == digest_of(paths[replay["trace"]]), replay["trace"]
+    digests = {replay["trace"]: replay["digest"] for replay in said["replay"]}
+    assert digests == {path.name: digest_of(path) for path in HELD}
