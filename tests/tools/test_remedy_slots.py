@@ -24,7 +24,7 @@ int main(void) {
 def test_a_slot_is_that_of_the_page_size(page: int, tmp_path: Path) -> None:
     source, program = tmp_path / "main.c", tmp_path / "main"
     source.write_text("#include <unistd.h>" + _MAIN.replace("{page}", str(page)))
-    command = ["gcc", f"-I{_REMEDY}", "-o", program, source, _REMEDY / "kernel.c"]
+    command = ["gcc", f"-I{_REMEDY}", "-o", str(program), str(source), str(_REMEDY / "kernel.c")]
     subprocess.run(command, check=True)
     said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     slots = {each.slot for each in MODELLED if each.page == page}
