@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A trace that an arm64 kernel recorded, replayed on any machine.
+"""Traces that arm64 kernels recorded, replayed on any machine.
 
-The checks of tests/vm/guest.py record it: a process that fills and empties 128 PTE pages in eight
-steps, on Linux 6.12. Beside the trace is the document of its last snapshot as the guest printed it.
+The checks of tests/vm/guest.py record them: a process that fills and empties 128 PTE pages in eight
+steps, on Linux 6.12 with pages of 4 and of 16 KiB. Beside each trace is the document of its last
+snapshot as the guest printed it.
 """
 
 import json
@@ -16,7 +17,7 @@ from shadow.report.text import render
 from shadow.snapshot import Snapshot, document
 
 _HELD = Path(__file__).with_name("held")
-_TRACES = pytest.mark.parametrize(("kib", "levels"), [(4, 4)])
+_TRACES = pytest.mark.parametrize(("kib", "levels"), [(4, 4), (16, 3)])
 
 
 def _snapshot(kib: int) -> Snapshot:
@@ -57,4 +58,4 @@ def test_the_report_has_the_sizes_of_its_kernel(kib: int, levels: int) -> None:
     text = render(_snapshot(kib))
     assert f"arm64 with pages of {kib} KiB, {levels} levels" in text
     empty = next(line for line in text.splitlines() if line.strip().startswith("empty "))
-    assert f"{64 * kib} KiB" in empty
+    assert {4: "256 KiB", 16: "1.0 MiB"}[kib] in empty
