@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from shadow.errors import PtescopeError
 from shadow.geometry import X86_64
@@ -44,6 +45,15 @@ def _lines(svg: str) -> list[str]:
     ]
 
 
+async def _settled(app: TopApp, pilot: Pilot[None]) -> list[str]:
+    """The screen once it no longer changes: on a busy host, the layout takes a moment."""
+    before: list[str] = []
+    while (now := _lines(app.export_screenshot())) != before:
+        before = now
+        await pilot.pause(0.2)
+    return now
+
+
 async def _screen(size: tuple[int, int], keys: Sequence[str]) -> tuple[TopApp, list[str]]:
     app = TopApp(_view, every=3600.0)
     async with app.run_test(size=size) as pilot:
@@ -52,7 +62,7 @@ async def _screen(size: tuple[int, int], keys: Sequence[str]) -> tuple[TopApp, l
             await pilot.press(key)
             await app.workers.wait_for_complete()
         await pilot.pause()
-        return app, _lines(app.export_screenshot())
+        return app, await _settled(app, pilot)
 
 
 def _pressed(*keys: str, size: tuple[int, int] = (120, 24)) -> list[str]:

@@ -60,8 +60,8 @@ Start = Callable[[dict[str, str]], AbstractContextManager[Program]]
 
 
 @contextmanager
-def _piped(command: list[str], environment: dict[str, str], *, gated: bool) -> Iterator[Program]:
-    """A program that prints "done"; if `gated`, it waits for a line before it starts its work."""
+def _piped(command: list[str], environment: dict[str, str]) -> Iterator[Program]:
+    """A program that waits for a line, works, and prints "done"."""
     process = subprocess.Popen(
         command,
         env=os.environ | environment,
@@ -85,7 +85,7 @@ def _piped(command: list[str], environment: dict[str, str], *, gated: bool) -> I
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
-        yield Program(process.pid, (lambda: send("begin")) if gated else (lambda: None), done, send)
+        yield Program(process.pid, lambda: send("begin"), done, send)
     finally:
         process.kill()
         process.wait()
@@ -93,40 +93,38 @@ def _piped(command: list[str], environment: dict[str, str], *, gated: bool) -> I
 
 
 @contextmanager
-def _compiled(
-    source: str, arguments: list[str], env: dict[str, str], gated: bool
-) -> Iterator[Program]:
+def _compiled(source: str, arguments: list[str], env: dict[str, str]) -> Iterator[Program]:
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/{source}"
         code = _WORKLOADS / f"{source}.c"
         subprocess.run(["gcc", "-O1", "-pthread", "-o", program, code], check=True)
-        with _piped([program, *arguments], env, gated=gated) as running:
+        with _piped([program, *arguments], env) as running:
             yield running
 
 
 def phase(*arguments: object) -> Start:
     """Threads that fill memory and free it: see tools/workloads/phase.c."""
-    return lambda env: _compiled("phase", [str(word) for word in arguments], env, gated=True)
+    return lambda env: _compiled("phase", [str(word) for word in arguments], env)
 
 
 def churn(threads: int, rounds: int) -> Start:
     """Threads that constantly allocate and free: see tools/workloads/churn.c."""
-    return lambda env: _compiled("churn", [str(threads), "0", str(rounds)], env, gated=True)
+    return lambda env: _compiled("churn", [str(threads), "0", str(rounds)], env)
 
 
-def _python(module: str, arguments: list[str], *, gated: bool) -> Start:
+def _python(module: str, arguments: list[str]) -> Start:
     command = [sys.executable, "-m", f"tools.workloads.{module}", *arguments]
-    return lambda env: _piped(command, env, gated=gated)
+    return lambda env: _piped(command, env)
 
 
 def polars(rows: int, rounds: int) -> Start:
     """Joins, groups and sorts: see tools/workloads/frames.py."""
-    return _python("frames", ["600", str(rows), str(rounds)], gated=False)
+    return _python("frames", ["600", str(rows), str(rounds)])
 
 
 def cover(gib: int) -> Start:
     """The RFC's own example; PURGE_KIB in the environment is the size of its calls."""
-    return lambda env: _python("cover", [str(gib), env["PURGE_KIB"]], gated=True)(env)
+    return lambda env: _python("cover", [str(gib), env["PURGE_KIB"]])(env)
 
 
 @contextmanager
@@ -152,7 +150,7 @@ def _sharing(module: str, mib: int, *arguments: str) -> Start:
     @contextmanager
     def start(environment: dict[str, str]) -> Iterator[Program]:
         pages = mib // 2 if environment.get("HUGETLB") == "1" else 0
-        plain = _python(module, [str(mib), *arguments], gated=True)
+        plain = _python(module, [str(mib), *arguments])
         with _huge_pages(pages), plain(environment) as program:
             yield program
 

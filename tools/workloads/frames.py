@@ -3,8 +3,8 @@
 
     python -m tools.workloads.frames SECONDS [ROWS ROUNDS]
 
-polars brings its own jemalloc, linked into its extension. Prints "done" when
-the time or the rounds are over, then waits for a line on stdin.
+polars brings its own jemalloc, linked into its extension. With ROUNDS, it waits for a line on
+stdin before it starts. Prints "done" when the time or the rounds are over, then waits for a line.
 """
 
 import sys
@@ -26,6 +26,8 @@ def _round(rows: int, seed: int) -> int:
 
 def main() -> None:
     """Run the load, print "done", and wait."""
+    if sys.argv[2:]:
+        sys.stdin.readline()
     deadline = time.monotonic() + float(sys.argv[1])
     rows, rounds = map(int, sys.argv[2:] or (1_000_000, sys.maxsize))
     seed = 0

@@ -2,7 +2,8 @@
 """Follow each workload in a guest: python -m tools.zero_kernel.guest FOLDER [NAME].
 
 Prints a line of JSON for each, and writes its trace to FOLDER. `real` are readings of the page
-tables, `policies` the numbers of the shadow, `audit` how far the two ever differed.
+tables, `policies` the numbers of the shadow, `audit` how far the two ever differed, `wrong_slots`
+the PTE pages that only one of them had at the end, before the last audit.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
 from shadow.trace import TraceWriter
+from tools.zero_kernel.programs import await_idle
 from tools.zero_kernel.workloads import WORKLOADS, Workload, in_thread
 from tracer.census import Reader, open_reader
 from tracer.follow.session import Session
@@ -24,6 +26,8 @@ from tracer.process.target import open_target
 __all__ = ("trace_name",)
 
 _AUDIT_SECONDS = 5.0
+_RING = 64 << 20
+"""Room for all events of a program: ptescope shares its only processor, and may come late."""
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -41,13 +45,17 @@ def _quiet(session: Session) -> None:
         _quiet(session)
 
 
+def _both(session: Session) -> tuple[dict[int, int], dict[int, int]]:
+    """Entries of each PTE page: as read, and in the shadow."""
+    real = session.reader.pages(session.target, session.target.vmas())
+    return real.entries_by_slot(), session.table.pages().entries_by_slot()
+
+
 def _fields(report: Snapshot, session: Session) -> dict[str, object]:
-    real = session.reader.pages(session.target, session.target.vmas()).entries_by_slot()
-    shadow = session.table.pages().entries_by_slot()
+    real, _ = _both(session)
     return {
         "policies": {label: asdict(outcome) for label, outcome in report.policies.items()},
         "real": {"pte_pages": len(real), "empty": sum(not n for n in real.values())},
-        "equal": real == shadow,
         "vm_pte_kib": report.now.vm_pte_kib,
         "predicted_kib": report.now.vm_pte_predicted_kib,
         "audit": asdict(report.audit),
@@ -61,7 +69,7 @@ def _follow(
     workload: Workload, folder: Path, probes: Probes, kernel: KernelFacts, reader: Reader
 ) -> dict[str, object]:
     with workload.start(folder) as (pid, load):
-        time.sleep(1)  # until it is loaded and linked
+        await_idle(pid)
         writer = TraceWriter(folder / trace_name(workload.name), force=True)
         probes.add(pid)
         session = Session(open_target(pid), probes, kernel, reader, writer.tee())
@@ -75,8 +83,10 @@ def _follow(
                 session.audit()
                 last = time.monotonic()
         _quiet(session)
+        real, shadow = _both(session)
         session.audit()
         found = _fields(session.snapshot(), session)
+        found["wrong_slots"] = sorted(map(hex, real.keys() ^ shadow.keys()))
         session.stop()
         writer.close()
         return found
@@ -94,7 +104,7 @@ def main() -> None:
     for workload in WORKLOADS:
         if wanted not in workload.name:
             continue
-        probes = Probes(geometry=kernel.geometry)
+        probes = Probes(geometry=kernel.geometry, ring_bytes=_RING)
         try:
             found = _follow(workload, folder, probes, kernel, reader)
         finally:

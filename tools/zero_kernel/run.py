@@ -9,12 +9,12 @@ from typing import Any
 
 from tools.vm_guests.guest import Guest, GuestError
 from tools.vm_guests.own_kernels import built_kernel
-from tools.zero_kernel.workloads import build_programs
+from tools.zero_kernel.programs import prepare_programs
 
 __all__ = ("Cost", "Outcome", "costs_of", "outcomes_of")
 
 _ROOT = Path(__file__).parents[2]
-_TIMEOUT = 2400.0
+_TIMEOUT = 3600.0
 _ROUNDS = 300
 Outcome = dict[str, dict[str, Any]]
 """What `tools.zero_kernel.guest` said of each workload, and of the kernel."""
@@ -30,7 +30,7 @@ class Cost:
 
 def _share(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    build_programs(folder)
+    prepare_programs(folder)
     return folder
 
 

@@ -50,14 +50,17 @@ def _agreement(plain: Outcome, zero: Outcome) -> str:
                     name,
                     outcome["kernel"]["policy"],
                     f"{sum(said['events'].values()):,}",
-                    said["lost"],
+                    f"{said['lost']:,}",
                     f"{real['pte_pages']:,}",
                     f"{shadow['pte_pages']:,}",
                     f"{real['empty']:,}",
                     f"{shadow['empty']:,}",
                     audit["runs"],
-                    audit["pte_pages_diff"] + audit["empty_missing"] + audit["empty_extra"],
-                    audit["refs_diff"],
+                    max(
+                        audit["pte_pages_diff"] + audit["empty_missing"] + audit["empty_extra"],
+                        len(said["wrong_slots"]),
+                    ),
+                    f"{audit['refs_diff']:,}",
                 )
             )
     return _table(heading, rows)

@@ -1,34 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The programs that run on both kernels: the same work each time, however long it takes."""
 
-import os
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from ctypes.util import find_library
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shadow.errors import UnsupportedHostError
 from tools.workloads.redis import Redis, private_redis
+from tools.zero_kernel.programs import (
+    Load,
+    Start,
+    churn,
+    database,
+    frames,
+    objects,
+    reclaimed,
+    settle,
+)
 
-__all__ = ("WORKLOADS", "Workload", "build_programs")
-
-_CHURN = Path(__file__).parent.parent / "workloads" / "churn.c"
-_LOOK = Path(__file__).parent / "look.c"
-_THREADS, _ROUNDS = 2, 60
-_DECAY = 0.5
-"""jemalloc returns dirty pages over this time, seconds."""
-_REST = 10.0
-"""Seconds until it has returned them, in a guest that shares a slow processor with ptescope."""
-_CGROUP = Path("/sys/fs/cgroup")
-
-Load = Callable[[], None]
-"""The load: returns when it is over."""
-Start = Callable[[Path], AbstractContextManager[tuple[int, Load]]]
-"""Starts a program, given the folder of built ones; gives its pid and its load."""
+__all__ = ("WORKLOADS", "Workload", "in_thread")
 
 
 @dataclass(frozen=True)
@@ -44,28 +35,24 @@ class Workload:
     start: Start
 
 
-def build_programs(folder: Path) -> None:
-    """Build the programs in C, on the host, because a guest would take long."""
-    for source in (_CHURN, _LOOK):
-        command = ["gcc", "-O1", "-pthread", "-o", str(folder / source.stem), str(source)]
-        subprocess.run(command, check=True)
-
-
-def _rest() -> None:
-    """Wait until jemalloc has returned what it holds back."""
-    time.sleep(_REST)
-
-
 def _fill_and_flush(redis: Redis) -> None:
     redis.fill(200_000, 400)
-    _rest()
+    settle(redis.pid)
     redis.flush()
-    _rest()
+    settle(redis.pid)
     redis.fill(40_000, 1500, "second")
     redis.delete_most(40_000, 50, "second")
-    _rest()
+    settle(redis.pid)
     redis.fill(20_000, 300, "third")
-    _rest()
+    redis.flush()
+    settle(redis.pid)
+
+
+def _fill_and_delete(redis: Redis) -> None:
+    """Without FLUSHALL, after which Redis has jemalloc purge all arenas with MADV_DONTNEED."""
+    redis.fill(200_000, 400)
+    redis.delete_most(200_000, 2000)
+    settle(redis.pid)
 
 
 def _redis(work: Callable[[Redis], None], settings: str) -> Start:
@@ -77,69 +64,20 @@ def _redis(work: Callable[[Redis], None], settings: str) -> Start:
     return start
 
 
-def _free_then_reclaim(redis: Redis) -> None:
-    """FLUSHALL with MADV_FREE; then the kernel reclaims what the cgroup of the server holds."""
-    group = _CGROUP / f"redis-{redis.pid}"
-    (_CGROUP / "cgroup.subtree_control").write_text("+memory")
-    group.mkdir()
-    (group / "cgroup.procs").write_text(str(redis.pid))
-    redis.fill(200_000, 400)
-    redis.flush()
-    _rest()
-    with suppress(OSError):  # there may be less to reclaim
-        (group / "memory.reclaim").write_text("400M")
-    _rest()
-
-
-@contextmanager
-def _lines(command: list[str], **environment: str) -> Iterator[tuple[int, Load]]:
-    """A program that waits for a line, works, prints "done", and waits for another line."""
-    program = subprocess.Popen(
-        command,
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdin
-    assert program.stdout
-
-    def load() -> None:
-        assert program.stdin
-        assert program.stdout
-        program.stdin.write("\n")
-        program.stdin.flush()
-        program.stdout.readline()
-        time.sleep(_REST)
-
-    try:
-        yield program.pid, load
-    finally:
-        program.kill()
-        program.wait()
-
-
-def _churn(allocator: str = "", **environment: str) -> Start:
-    def start(folder: Path) -> AbstractContextManager[tuple[int, Load]]:
-        command = [str(folder / "churn"), str(_THREADS), "0", str(_ROUNDS)]
-        if allocator:
-            found = find_library(allocator)
-            if found is None:  # the dynamic linker ignores a library to preload that is missing
-                raise UnsupportedHostError(f"lib{allocator} is missing; install its package.")
-            environment["LD_PRELOAD"] = found
-        return _lines(command, **environment)
-
-    return start
-
-
-_JEMALLOC = f"dirty_decay_ms:{_DECAY * 1000:.0f}"
+_JEMALLOC = "dirty_decay_ms:500"
+"""jemalloc returns unused pages over this time."""
+_MUZZY = f"{_JEMALLOC},muzzy_decay_ms:-1"
+"""It does so with MADV_FREE, and never calls MADV_DONTNEED for them."""
 WORKLOADS = (
     Workload("Redis, fill and flush", _redis(_fill_and_flush, _JEMALLOC)),
-    Workload("C churn on jemalloc", _churn("jemalloc", MALLOC_CONF=_JEMALLOC)),
-    Workload("C churn on glibc", _churn()),
-    Workload(
-        "Redis, FREE then reclaim", _redis(_free_then_reclaim, f"{_JEMALLOC},muzzy_decay_ms:-1")
-    ),
+    Workload("C churn on jemalloc", churn("jemalloc", MALLOC_CONF=_JEMALLOC)),
+    Workload("polars", frames(100_000, 6)),
+    Workload("C churn on glibc", churn()),
+    Workload("Python on glibc, malloc_trim", objects(6, "trim", PYTHONMALLOC="malloc")),
+    Workload("Python, its own arenas", objects(6)),
+    Workload("Redis, FREE then reclaim", reclaimed(_redis(_fill_and_delete, _MUZZY))),
+    Workload("C churn, FREE then reclaim", reclaimed(churn("jemalloc", MALLOC_CONF=_MUZZY))),
+    Workload("SQLite, VACUUM of a mapped file", database(2)),
 )
 
 
