@@ -66,9 +66,9 @@ def _area(geometry: Geometry) -> tuple[mmap.mmap, int]:
 
 def _libraries() -> None:
     """Print the allocators in libraries of this architecture."""
-    folder = Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH"))
-    for name in ("libjemalloc.so.2", "libc.so.6"):
-        facts = scan_image(str(folder / name), name)
+    triplet = str(sysconfig.get_config_var("MULTIARCH"))
+    for folder, name in (("/usr/lib", "libjemalloc.so.2"), ("/lib", "libc.so.6")):
+        facts = scan_image(str(Path(folder) / triplet / name), name)
         say("library", name=name, builds=[build.name for build in facts.builds])
 
 
