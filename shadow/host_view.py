@@ -98,6 +98,7 @@ class HostView:
         hostname: the name of the host.
         release: its kernel release.
         policy: the policy by which its kernel frees PTE pages.
+        page_size: bytes of a page.
         processes: its processes, unordered.
         cost: the cost of ptescope itself.
         notes: sentences on limits that affect this view.
@@ -111,6 +112,7 @@ class HostView:
     hostname: str
     release: str
     policy: str
+    page_size: int
     processes: list[HostProcess]
     cost: Cost
     notes: list[str] = field(default_factory=list)

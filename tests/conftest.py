@@ -23,7 +23,7 @@ _LIVE = tuple(Path(__file__).parent / name for name in ("live", "vm"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """More than a usual run does."""
     parser.addoption(
-        "--all-kernels", action="store_true", help="boot all four kernels of tests/vm, not two"
+        "--all-kernels", action="store_true", help="boot all kernels of tests/vm, not three"
     )
     parser.addoption("--package", action="store_true", help="build and install Debian packages")
     parser.addoption(

@@ -126,7 +126,7 @@ def _commands() -> str:
 
 def _no_host() -> HostView:
     nothing = dict.fromkeys((field.name for field in fields(Cost)), 0)
-    return HostView(0, "", "", "", [], Cost(**nothing))  # type: ignore[arg-type]
+    return HostView(0, "", "", "", 0, [], Cost(**nothing))  # type: ignore[arg-type]
 
 
 def _metrics() -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from shadow.advice.audience import addressed
 from shadow.advice.evidence import (
-    FEW,
+    FEW_BYTES,
     Evidence,
     HostFacts,
     Purges,
@@ -75,7 +75,7 @@ def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Find
         judged: the result of `judge` for this evidence, if it is known already.
     """
     found = judge(evidence) if judged is None else judged
-    found = [one for one in found if one.effect is None or one.effect.tables >= FEW]
+    found = [one for one in found if one.effect is None or one.effect.bytes >= FEW_BYTES]
     found.sort(key=lambda finding: finding.weight, reverse=True)
     little = little_to_do(evidence, found)
     return [little, *found] if little else found

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from shadow.advice.programs import Program, program_of
 from shadow.events import EventBatch, Kind
-from shadow.geometry import Geometry
+from shadow.geometry import X86_64, Geometry
 from shadow.mapping_names import MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse
@@ -23,10 +23,20 @@ from shadow.snapshot import Allocator, Snapshot
 from shadow.table.state import Counter, VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
 
-__all__ = ("FEW", "Evidence", "HostFacts", "Purges", "Slots", "classify_slots", "measure_purges")
+__all__ = (
+    "FEW",
+    "FEW_BYTES",
+    "Evidence",
+    "HostFacts",
+    "Purges",
+    "Slots",
+    "classify_slots",
+    "measure_purges",
+)
 
 FEW = 16
-"""A change that saves fewer PTE pages, 64 KiB on x86-64, is not worth a restart."""
+"""A change that saves less than so many PTE pages of 4 KiB is not worth a restart."""
+FEW_BYTES = FEW * X86_64.page
 _CREDIBLE = 0.9
 """A replayed history is credible if it ends with at least this share of the real PTE pages."""
 
@@ -187,8 +197,12 @@ class Evidence:
         return self.snapshot.kernel.geometry
 
     def enough(self, together: int) -> float:
-        """What each has to have for all that are judged together to have so much."""
-        return together / self.alike
+        """The PTE pages that each has to have, for all that are judged together to have enough.
+
+        Args:
+            together: what is enough, in PTE pages of 4 KiB. Larger ones waste as much in fewer.
+        """
+        return together * X86_64.page / self.geometry.page / self.alike
 
     @property
     def allocator(self) -> Allocator | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 
-from shadow.advice.evidence import FEW, Evidence
+from shadow.advice.evidence import FEW_BYTES, Evidence
 from shadow.advice.finding import Effect, Finding
 from shadow.advice.limits import limits
 from shadow.advice.many_processes import many_processes
@@ -126,7 +126,7 @@ def advise_family(name: str, members: list[JudgedProcess]) -> FamilyAdvice:
     family = family_of("name", name, [each.snapshot for each in evidence])
     if together := many_processes(family, evidence):
         found.append(together)
-    found = [one for one in found if one.effect is None or one.effect.tables >= FEW]
+    found = [one for one in found if one.effect is None or one.effect.bytes >= FEW_BYTES]
     found.sort(key=lambda finding: finding.weight, reverse=True)
     little = little_to_do(_as_one(evidence), found)
     said = dict.fromkeys(sentence for each in evidence for sentence in limits(each))

@@ -44,13 +44,18 @@ class Effect:
         """The most page tables of all levels that it saves."""
         return self.most + self.upper
 
+    @property
+    def bytes(self) -> int:
+        """The size of these tables."""
+        return self.tables * self.page_size
+
     def as_json(self) -> dict[str, Any]:
         """Ranges of pages and bytes; those of upper levels only where a rule judges them."""
         upper = {"upper_pages": [0, self.upper]} if self.upper else {}
         return {
             "pte_pages": [self.least, self.most],
             **upper,
-            "bytes": [self.least * self.page_size, self.tables * self.page_size],
+            "bytes": [self.least * self.page_size, self.bytes],
             "basis": self.basis,
         }
 

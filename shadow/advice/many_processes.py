@@ -6,10 +6,12 @@ from statistics import median
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, after_a_restart
 from shadow.family import Family
+from shadow.geometry import X86_64
 
 __all__ = ("many_processes",)
 
 _PROCESSES, _PAGES = 4, 256
+"""At least so many processes, and together PTE pages of 4 KiB or as much in larger ones."""
 _ALIKE = 0.75
 """Share of the processes that have between half and twice the PTE pages of the middle one."""
 
@@ -32,8 +34,9 @@ def many_processes(family: Family, members: list[Evidence]) -> Finding | None:
         family: the processes as one.
         members: what is known of each.
     """
+    small = X86_64.page / members[0].geometry.page if members else 1
     pages = sorted(member.snapshot.now.pte_pages for member in members)
-    if len(pages) < _PROCESSES or sum(pages) < _PAGES or not _alike(pages):
+    if len(pages) < _PROCESSES or sum(pages) < small * _PAGES or not _alike(pages):
         return None
     if 2 * family.empty > family.pte_pages:  # then there are better remedies
         return None

@@ -25,9 +25,7 @@ def little_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None
     if not evidence.seeded or any(one.urgent for one in found):
         return None
     idle = _idle(evidence)
-    saved = max(
-        (one.effect.tables * one.effect.page_size for one in found if one.effect), default=0
-    )
+    saved = max((one.effect.bytes for one in found if one.effect), default=0)
     if max(idle, saved) >= max(_SMALL, _SHARE * evidence.host.resident):
         return None
     return _little(evidence, idle, saved) if found else _nothing(evidence, idle)

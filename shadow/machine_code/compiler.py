@@ -21,7 +21,7 @@ import shadow.machine_code.state_type  # noqa: F401 - registers numba's type of 
 from shadow.machine_code.image import Function, Layout, written
 from shadow.machine_code.linker import link
 from shadow.machine_code.move_elements import move_elements
-from shadow.machine_code.place import processor
+from shadow.machine_code.place import MACHINE, processor
 from shadow.table.compiled import Sample, functions
 from shadow.table.move import move
 
@@ -116,11 +116,23 @@ def _module(samples: dict[str, Sample]) -> tuple[Any, dict[str, Function]]:
     return module, dict(called.values())
 
 
-def compile_image(samples: dict[str, Sample]) -> bytes:
+def _target(machine: str) -> Any:
+    """LLVM's target; it has those of other machines too."""
+    if machine == MACHINE:
+        return llvm.Target.from_default_triple()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(f"{machine}-unknown-linux-gnu")
+
+
+def compile_image(samples: dict[str, Sample], machine: str = MACHINE) -> bytes:
     """Compile all functions that Python calls.
+
+    numba's translation is the same for all 64-bit machines; only LLVM asks for which one it is.
 
     Args:
         samples: arguments of the types that it passes, by name.
+        machine: what the code is for, as uname names it.
 
     Returns:
         The content of a file for `shadow.machine_code.image`.
@@ -129,13 +141,15 @@ def compile_image(samples: dict[str, Sample]) -> bytes:
         ValueError: the code needs something that cannot be linked.
     """
     module, called = _module(samples)
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=processor(), opt=_OPTIMISATION, reloc="pic", codemodel="small"
+    target = _target(machine)
+    emitter = target.create_target_machine(
+        cpu=processor(machine), opt=_OPTIMISATION, reloc="pic", codemodel="small"
     )
+    module.triple, module.data_layout = target.triple, str(emitter.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=_OPTIMISATION)
-    builder = llvm.create_pass_builder(machine, options)
+    builder = llvm.create_pass_builder(emitter, options)
     builder.getModulePassManager().run(module, builder)
-    linked = link(machine.emit_object(module))
+    linked = link(emitter.emit_object(module))
     placed = {
         name: Function(linked.symbols[name], function.arguments, function.words)
         for name, function in called.items()

@@ -19,7 +19,7 @@ from shadow.events import EVENT, Kind
 from shadow.geometry import Geometry, geometry_of, geometry_of_page
 from shadow.machine_code.compiler import compile_image
 from shadow.machine_code.image import ImageError, parsed
-from shadow.machine_code.place import cache_place, digest, image_name
+from shadow.machine_code.place import MACHINE, cache_place, digest, image_name
 from shadow.table.compiled import Sample, sampled
 from shadow.table.state import VMA
 from shadow.table.table import Table
@@ -110,12 +110,20 @@ def _image(geometry: Geometry) -> bytes:
     return compile_image(samples(geometry)) if folder is None else _made(folder, geometry)
 
 
-def ship(folder: str) -> None:
-    """Put machine code for the pages of this machine into a folder, for a wheel."""
-    geometry = geometry_of_page(mmap.PAGESIZE)
+def ship(folder: str, machine: str = MACHINE, page: int = mmap.PAGESIZE) -> None:
+    """Put machine code into a folder, for a wheel or for a guest.
+
+    Args:
+        folder: an empty one.
+        machine: what the code is for, as uname names it.
+        page: bytes of its pages.
+    """
+    geometry = geometry_of_page(page)
     place = Path(folder) / digest()
     place.mkdir()
-    (place / image_name(geometry.entries)).write_bytes(_image(geometry))
+    foreign = machine != MACHINE
+    image = compile_image(samples(geometry), machine) if foreign else _image(geometry)
+    (place / image_name(geometry.entries, machine)).write_bytes(image)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shadow.cache_folder import cache_folder
 
-__all__ = ("SHIPPED", "SOURCES", "cache_place", "digest", "image_name", "processor")
+__all__ = ("MACHINE", "SHIPPED", "SOURCES", "cache_place", "digest", "image_name", "processor")
 
 _SHADOW = Path(__file__).parents[1]
 _CONSTANTS = ("events.py", "geometry.py", "policy.py", "memory_limit.py", "uapi.py")
@@ -27,6 +27,9 @@ SOURCES = (
 
 SHIPPED = _SHADOW / "machine_code" / "images"
 """The machine code that a wheel has, in a folder as in the cache."""
+
+MACHINE = platform.machine()
+"""The name that uname has for this machine."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _SECOND_LEVEL = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}
@@ -43,22 +46,24 @@ def digest() -> str:
 
 
 @cache
-def processor() -> str:
+def processor(machine: str = MACHINE) -> str:
     """LLVM's name of the processors that the code is made for.
 
     It is a level, not the processor of this machine: with the instructions of newer levels the
     loop is no faster, and one file serves a fleet.
+
+    Args:
+        machine: the name that uname has for them.
     """
-    machine = platform.machine()
     if machine != "x86_64":
         return "generic"
     flags = next(line for line in _CPUINFO.read_text().splitlines() if line.startswith("flags"))
     return "x86-64-v2" if set(flags.split()) >= _SECOND_LEVEL else "x86-64"
 
 
-def image_name(entries: int) -> str:
-    """The name of the file for page tables with so many entries."""
-    return f"{platform.machine()}-{processor()}-{entries}.image"
+def image_name(entries: int, machine: str = MACHINE) -> str:
+    """The name of the file for page tables with so many entries, on a machine."""
+    return f"{machine}-{processor(machine)}-{entries}.image"
 
 
 @cache

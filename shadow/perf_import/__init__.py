@@ -10,6 +10,7 @@ from itertools import chain, islice
 
 from shadow.errors import UsageError
 from shadow.perf_import.ftrace import Ftrace
+from shadow.perf_import.page_tables import PageTables
 from shadow.perf_import.perf_trace import PerfTrace
 from shadow.perf_import.recording import Format, Recording
 from shadow.perf_import.said import LONGEST_LINE
@@ -17,7 +18,7 @@ from shadow.perf_import.script import PerfLines
 from shadow.perf_import.strace import Strace
 from shadow.policy import Policy
 
-__all__ = ("PerfScript", "Recording", "read_recording")
+__all__ = ("PageTables", "PerfScript", "Recording", "read_recording")
 
 _LOOKED_AT = 2000
 _FORMATS = (PerfLines, Ftrace, PerfTrace, Strace)
@@ -50,16 +51,19 @@ def _format_of(lines: list[str]) -> Format:
     return form()
 
 
-def read_recording(lines: Iterable[str], policy: Policy | None = None) -> Recording:
+def read_recording(
+    lines: Iterable[str], policy: Policy | None = None, page_tables: PageTables | None = None
+) -> Recording:
     """Read a text in any of the formats.
 
     Args:
         lines: the lines of the text.
         policy: see `Recording`.
+        page_tables: see `Recording`.
 
     Raises:
         UsageError: no format fits, or the text has no page fault and no system call.
     """
     lines = iter(lines)
     first = list(islice(lines, _LOOKED_AT))
-    return Recording(chain(first, lines), _format_of(first), policy)
+    return Recording(chain(first, lines), _format_of(first), policy, page_tables)

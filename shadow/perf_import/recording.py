@@ -7,7 +7,6 @@ The import infers earlier VMAs from the touched pages that no mmap in the text h
 until then.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ import numpy as np
 from shadow.call_rules import CallEvent, advised_vectors
 from shadow.errors import UsageError
 from shadow.events import EVENT, EventBatch, Kind
-from shadow.geometry import X86_64, X86_64_5, Geometry, find_geometry
 from shadow.perf_import.calls import ARGUMENTS, entered, returned, sized
 from shadow.perf_import.inferred import inferred, purges
+from shadow.perf_import.page_tables import PageTables, assumed
 from shadow.perf_import.said import (
     LONGEST_LINE,
     Called,
@@ -36,18 +35,16 @@ from shadow.perf_import.said import (
 )
 from shadow.perf_import.tasks import nobody, processes_of
 from shadow.policy import Policy
+from shadow.pt_reclaim import release_reclaims
 from shadow.records import Events, Facts, Mappings, Record
 from shadow.snapshot import Kernel, Process
 from shadow.table.state import HugePages
-from shadow.user_space import clipped, outside
+from shadow.user_space import clipped
 
 __all__ = ("Format", "Recording")
 
-_RECLAIMS_SINCE = (6, 14)
 _MOST_LOST = 1 << 40
 _MOST_NS = 1 << 62
-_GEOMETRIES = {"aarch64": find_geometry("arm64", 4096, 4)}
-"""The page tables by the architecture in the text, if it is not x86-64."""
 
 
 class Format(Protocol):
@@ -91,12 +88,19 @@ class Recording:
         form: the parser of the format.
         policy: the policy of the recorded kernel; None: derive it from the kernel release, if
             the text has one.
+        page_tables: those of the recorded kernel, as far as the user knows them.
 
     Raises:
-        UsageError: the text has no page fault and no system call.
+        UsageError: the text has no page fault and no system call, or no such page tables exist.
     """
 
-    def __init__(self, lines: Iterable[str], form: Format, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        lines: Iterable[str],
+        form: Format,
+        policy: Policy | None = None,
+        page_tables: PageTables | None = None,
+    ) -> None:
         self._form = form
         self._processes: dict[int, _RecordedProcess] = {}
         self.lines = self.strange = 0
@@ -104,7 +108,7 @@ class Recording:
         self._without_ranges = 0
         """process_madvise calls whose ranges are not in the text."""
         said = list(self._understood(lines))
-        self._geometry = _GEOMETRIES.get(form.header.get("arch", ""), X86_64)
+        self._assumed = assumed(form.header, said, page_tables or PageTables())
         self._alone = nobody(said)
         process_of = processes_of(said, self._alone)
         for each in said:
@@ -114,6 +118,10 @@ class Recording:
                 f"The input has no page fault and no system call, read as {form.name}. Make it "
                 f"with: {form.made_by}"
             )
+        self._batches = {
+            pid: np.array(process.rows, EVENT) for pid, process in self._processes.items()
+        }
+        self._geometry = self._assumed.fitting(list(self._batches.values()))
         self._policy = self._policy_by_release() if policy is None else policy
 
     def _understood(self, lines: Iterable[str]) -> Iterator[Said]:
@@ -129,10 +137,10 @@ class Recording:
             yield from found
 
     def _policy_by_release(self) -> Policy:
-        """The policy by the release alone: 6.14 and later can free, if configured to."""
-        release = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", self._form.header.get("os release", ""))
-        since = release is not None and (int(release[1]), int(release[2])) >= _RECLAIMS_SINCE
-        return Policy.PT_RECLAIM if since else Policy.NONE
+        """The policy by the release alone: newer ones can free, if configured to."""
+        release = self._form.header.get("os release", "")
+        can = release_reclaims(release, self._geometry.arch)
+        return Policy.PT_RECLAIM if can else Policy.NONE
 
     def _take(self, said: Said, process_of: dict[int, int]) -> None:
         tid = said.tid or self._alone
@@ -149,7 +157,7 @@ class Recording:
             process.rows.append((said.time, address, length, pid, tid, kind, said.cpu, aux))
 
     def _events(self, process: _RecordedProcess, tid: int, said: Said) -> list[CallEvent]:
-        page = self._geometry.page
+        page = self._assumed.page
         match said.what:
             case Touched(address, error):
                 return [(Kind.FAULT, address, 0, error)]
@@ -176,10 +184,8 @@ class Recording:
                 return [(Kind.LOSS, 0, min(count, _MOST_LOST), 0)]
         return []
 
-    def _facts(
-        self, pid: int, process: _RecordedProcess, events: EventBatch, geometry: Geometry
-    ) -> Facts:
-        header, wall_ns = self._form.header, 0
+    def _facts(self, pid: int, comm: str, events: EventBatch) -> Facts:
+        header, geometry, wall_ns = self._form.header, self._geometry, 0
         with suppress(ValueError, OverflowError):
             when = datetime.strptime(header.get("captured on", ""), "%a %b %d %H:%M:%S %Y")
             wall_ns = int(when.timestamp()) * 10**9
@@ -188,6 +194,7 @@ class Recording:
             "inferred from touched pages, and huge pages are assumed to be off.",
             f"The policy of this kernel, {self._policy.label}, comes from its release or from an "
             "option of the import.",
+            *filter(None, [self._assumed.note(geometry)]),
             *self._form.limits,
             *purges(events, geometry),
         ]
@@ -199,7 +206,7 @@ class Recording:
         if self.strange:
             notes.append(f"{self.strange:,} lines of {self._form.name} could not be parsed.")
         return Facts(
-            process=Process(pid, process.comm or f"pid {pid}", 0, None, None),
+            process=Process(pid, comm or f"pid {pid}", 0, None, None),
             kernel=Kernel(
                 header.get("os release", "unknown"),
                 self._policy.label,
@@ -207,6 +214,7 @@ class Recording:
                 geometry.page,
                 "none",
                 arch=geometry.arch,
+                user_address_bits=geometry.user_address_bits,
             ),
             huge=HugePages(),
             host=header.get("hostname", ""),
@@ -224,29 +232,17 @@ class Recording:
         """
         number = 0
         for pid, process in self._processes.items():
-            events, geometry = self._in_user_space(np.array(process.rows, EVENT))
+            events = clipped(self._batches[pid], self._geometry.user_bytes)
             if not len(events):
                 continue
             number += 1
-            yield number, pid, self._facts(pid, process, events, geometry)
+            yield number, pid, self._facts(pid, process.comm, events)
             cuts = np.flatnonzero(events["kind"] == Kind.EXEC) + 1
             for part in np.split(events, cuts):
                 if len(part):
                     yield (
                         number,
                         pid,
-                        Mappings(int(part["time"][0]), vmas=inferred(part, geometry.page)),
+                        Mappings(int(part["time"][0]), vmas=inferred(part, self._geometry.page)),
                     )
                     yield number, pid, Events(part)
-
-    def _in_user_space(self, events: EventBatch) -> tuple[EventBatch, Geometry]:
-        """Clamp events to user space; return them and the shape of the page tables.
-
-        If the process had memory above the limit of four levels of x86-64, there were five.
-        """
-        geometry = self._geometry
-        if geometry == X86_64:
-            placed = events[np.isin(events["kind"], (Kind.FAULT, Kind.MAP))]
-            high = outside(placed, X86_64.user_bytes) & ~outside(placed, X86_64_5.user_bytes)
-            geometry = X86_64_5 if high.any() else X86_64
-        return clipped(events, geometry.user_bytes), geometry

@@ -2,25 +2,45 @@
 """Parser for the output of `perf script`.
 
 Each line must have process and thread, CPU, time, event and fields:
-perf script --ns --header --show-lost-events -F comm,pid,tid,cpu,time,event,trace.
+perf script --ns --header --show-lost-events -F comm,pid,tid,cpu,time,event,trace. For the software
+event page-faults, `addr` follows in the list of fields.
 """
 
 import re
 from collections.abc import Iterator
 
 from shadow.perf_import.numbers import nanoseconds
-from shadow.perf_import.said import Lost, OddLineError, Said, What, line_of
+from shadow.perf_import.said import Lost, OddLineError, Said, Touched, What, line_of
 from shadow.perf_import.tracepoints import of_tracepoint
 
 __all__ = ("PerfLines",)
 
 _LINE = re.compile(
     r"(?a)\s*(?P<comm>.{0,64}?)\s+(?P<pid>-?\d{1,8})/(?P<tid>-?\d{1,8})\s+\[(?P<cpu>\d{1,5})\]\s+"
-    r"(?P<seconds>\d{1,12}\.\d{1,30}):\s+(?P<event>\w{1,80}(:\w{1,80})?):?(?:\s(?P<fields>.*))?$"
+    r"(?P<seconds>\d{1,12}\.\d{1,30}):\s+(?P<event>[\w-]{1,80}(:\w{1,80})?):?(?:\s(?P<fields>.*))?$"
 )
 _LOST = re.compile(r"(?a)lost\s+(\d{1,18})")
-_HEADER = re.compile(r"(?a)# (hostname|os release|captured on)\s*: (.{0,256})")
+_HEADER = re.compile(r"(?a)# (hostname|os release|arch|captured on)\s*: (.{0,256})")
+_FAULTS = re.compile(r"(?a)page-faults(:[a-zA-Z]{1,8})?")
+"""The software event, which every architecture has; its address is behind it."""
+_ADDRESS = re.compile(r"(?a)\s*([0-9a-f]{1,16})(?=\s|$)")
+_KERNEL_ADDRESSES = 1 << 63
+_READ = 4
+"""The event does not say whether the thread wrote; the probe counts it as a read too."""
 _GROUPS = ("exceptions", "syscalls", "sched", "task")
+
+
+def _touched(fields: str) -> Iterator[What]:
+    """The page fault of the software event.
+
+    Raises:
+        OddLineError: perf did not record addresses.
+    """
+    address = _ADDRESS.match(fields)
+    if address is None:
+        raise OddLineError("a page fault without its address")
+    if int(address[1], 16) < _KERNEL_ADDRESSES:
+        yield Touched(int(address[1], 16), _READ)
 
 
 class PerfLines:
@@ -70,6 +90,8 @@ class PerfLines:
         if name == "PERF_RECORD_LOST":
             lost = _LOST.search(fields)
             whats = iter([Lost(int(lost[1]))] if lost else [])
+        elif _FAULTS.fullmatch(match["event"]):
+            whats = _touched(fields)
         elif group in _GROUPS:
             whats = of_tracepoint(name, fields)
         for what in whats:

@@ -249,6 +249,11 @@ class HostCollector(Collector):
         )  # fmt: skip
         kernel.add_metric([printable(view.release), view.policy], 1)
         yield kernel
+        yield GaugeMetricFamily(
+            "ptescope_page_size_bytes",
+            "The size of a page, and of each PTE page.",
+            value=view.page_size,
+        )
         yield from _self(view.cost)
 
     def describe(self) -> Iterable[Metric]:

@@ -18,14 +18,16 @@ from functools import partial
 from pathlib import Path
 
 from shadow.call_rules import CALLS
+from shadow.geometry import geometry_of_page
 from tests.live.rare_calls import RARE_CALLS
 from tests.live.safe_touch import SAFE_TOUCHES
 from tracer.arch import running
+from tracer.page_size import PAGE
 
 __all__ = ("SLOT", "Actor")
 
-SLOT = 2 << 20
-_PAGE = 4096
+SLOT = geometry_of_page(PAGE).slot
+"""The size of a slot here."""
 _MAP_FIXED = 0x10
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -113,7 +115,7 @@ class Actor:
             text=True,
         )
         self.pid = self._process.pid
-        self.do("munmap", _PAGE, 0)  # an answer shows that it is ready
+        self.do("munmap", PAGE, 0)  # an answer shows that it is ready
 
     def begin(self, name: str, *numbers: int) -> None:
         """Start an action that gives no answer."""
@@ -140,11 +142,11 @@ class Actor:
         flags |= mmap.MAP_ANONYMOUS | (_MAP_FIXED if fixed else 0)
         return self.do("mmap", address, length, prot, flags, 2**64 - 1, 0)
 
-    def touch(self, address: int, length: int, step: int = _PAGE) -> None:
+    def touch(self, address: int, length: int, step: int = PAGE) -> None:
         """Write one byte per `step`."""
         self.do("touch", address, length, step)
 
-    def read(self, address: int, length: int, step: int = _PAGE) -> None:
+    def read(self, address: int, length: int, step: int = PAGE) -> None:
         """Read one byte per `step`."""
         self.do("read", address, length, step)
 

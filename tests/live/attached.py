@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from shadow.engine import Tee
+from shadow.geometry import geometry_of_page
 from shadow.precompile import prepare
 from shadow.snapshot import Snapshot
 from tracer.census import CountedReader, Reader, open_reader
 from tracer.follow.open_tracing import open_stacks
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts, kernel_facts
+from tracer.page_size import PAGE, PAGE_KIB
 from tracer.probes.sources import Backend
 from tracer.probes.stack_sampling import STACK_RING
 from tracer.probes.stream import DEFAULT_RING, Probes
@@ -24,7 +26,6 @@ from tracer.stacks.sampler import StackSampler
 
 __all__ = ("Attacher", "Truth", "attached", "hardly_any_lost", "quiet_truth", "truth", "watching")
 
-_PAGE, _SLOT, _GIB, _PUD = 1 << 12, 1 << 21, 1 << 30, 1 << 39
 _NOT_NONE = np.uint64(3 << 62)  # present or swapped
 
 
@@ -70,8 +71,8 @@ def watching(
     stack_ring_bytes: int = STACK_RING,
 ) -> Iterator[Attacher]:
     """Attached probes, and a function that makes a seeded session of a pid."""
-    prepare()
     kernel = kernel_facts()
+    prepare(kernel.geometry)
     probes = Probes(
         geometry=kernel.geometry,
         ring_bytes=ring_bytes,
@@ -109,6 +110,7 @@ def truth(pid: int) -> Truth:
     This reads /proc entry by entry and, on purpose, shares no code with the shadow that it
     checks. It derives the upper levels from the entries, and expects no huge pages.
     """
+    shape = geometry_of_page(PAGE)
     slots: set[int] = set()
     entries = 0
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
@@ -116,16 +118,16 @@ def truth(pid: int) -> Truth:
             start, end = (int(part, 16) for part in line.split()[0].split("-"))
             if start >= 1 << 56:  # vsyscall
                 continue
-            pagemap.seek(start // _PAGE * 8)
-            raw = pagemap.read((end - start) // _PAGE * 8)
+            pagemap.seek(start // PAGE * 8)
+            raw = pagemap.read((end - start) // PAGE * 8)
             mapped = np.flatnonzero(np.frombuffer(raw, "<u8") & _NOT_NONE)
             entries += len(mapped)
-            slots |= set(((start + mapped * _PAGE) // _SLOT).tolist())
+            slots |= set(((start + mapped * PAGE) // shape.slot).tolist())
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmPTE"))
-    pages = int(line.split()[1]) // 4
-    pages -= len({slot * _SLOT // _GIB for slot in slots})
-    pages -= len({slot * _SLOT // _PUD for slot in slots})
+    pages = int(line.split()[1]) // PAGE_KIB
+    for span in (shape.pmd_span, shape.pud_span)[: 1 + shape.has_puds]:
+        pages -= len({slot * shape.slot // span for slot in slots})
     return Truth(pages, pages - len(slots), entries)
 
 

@@ -8,12 +8,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tracer.arch import running
+
 __all__ = ("RARE_CALLS",)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_READ, _IOCTL, _PRCTL, _IO_SETUP, _MBIND = 0, 16, 157, 206, 237
-_VMSPLICE, _USERFAULTFD, _IO_URING_SETUP, _IO_URING_ENTER = 278, 323, 425, 426
+_libc.read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+_IOCTL, _PRCTL, _IO_SETUP, _MBIND, _VMSPLICE, _USERFAULTFD, _IO_URING_SETUP = (
+    running().calls[name]
+    for name in ("ioctl", "prctl", "io_setup", "mbind", "vmsplice", "userfaultfd", "io_uring_setup")
+)
+_IO_URING_ENTER = 426
 _PR_SET_VMA = 0x53564D41
 _UFFD_API, _UFFDIO_REGISTER = 0xC018AA3F, 0xC020AA00
 _USER_MODE_ONLY = 1
@@ -76,7 +82,7 @@ def _direct_read(address: int, length: int) -> int:
         file.write(b"x" * length)
         file.flush()
         fd = os.open(file.name, os.O_RDONLY | os.O_DIRECT)
-        result = _call(_READ, fd, address, length)
+        result: int = _libc.read(fd, address, length)
         os.close(fd)
     return result
 
@@ -128,8 +134,8 @@ def _uring_madvise(address: int, length: int, advice: int) -> int:
     fd = _call(_IO_URING_SETUP, 4, ctypes.addressof(parameters))
     if fd < 0:
         return fd
-    ring = mmap.mmap(fd, 4096, offset=0)
-    entries = mmap.mmap(fd, 4096, offset=0x10000000)
+    ring = mmap.mmap(fd, mmap.PAGESIZE, offset=0)
+    entries = mmap.mmap(fd, mmap.PAGESIZE, offset=0x10000000)
     entry = bytearray(64)
     entry[0] = 25
     entry[16:24], entry[24:28] = address.to_bytes(8, "little"), length.to_bytes(4, "little")

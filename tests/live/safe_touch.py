@@ -7,9 +7,11 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 
+from tracer.page_size import PAGE
+
 __all__ = ("SAFE_TOUCHES",)
 
-_PAGE, _DONTNEED = 4096, 4
+_DONTNEED = 4
 _ROUNDS = 6
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
@@ -26,18 +28,18 @@ def _touch(start: int, length: int, step: int) -> int:
 
 def _race(start: int, length: int, threads: int, seed: int) -> int:
     """Threads that touch and release their own part of the range, in pieces of random sizes."""
-    pages = length // _PAGE // threads
+    pages = length // PAGE // threads
 
     def work(part: int) -> None:
         chance = random.Random(seed + part)
-        first = start + part * pages * _PAGE
+        first = start + part * pages * PAGE
         for _ in range(_ROUNDS):
             at, size = chance.randrange(pages), chance.choice((1, 9, 256))
             size = min(size, pages - at)
-            _touch(first + at * _PAGE, size * _PAGE, chance.choice((_PAGE, 4 * _PAGE)))
-            _libc.madvise(first + at * _PAGE, size * _PAGE, _DONTNEED)
+            _touch(first + at * PAGE, size * PAGE, chance.choice((PAGE, 4 * PAGE)))
+            _libc.madvise(first + at * PAGE, size * PAGE, _DONTNEED)
         if chance.random() < 0.5:
-            _libc.madvise(first, pages * _PAGE, _DONTNEED)
+            _libc.madvise(first, pages * PAGE, _DONTNEED)
 
     workers = [threading.Thread(target=work, args=(part,)) for part in range(threads)]
     for worker in workers:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.live.actor import SLOT, Actor
+from tracer.page_size import PAGE
 
 __all__ = ("BASE", "FAR", "FORKS", "ROWS", "SLOTS", "SemanticsRow")
 
@@ -27,14 +28,13 @@ BASE = 0x10_0000_0000
 SLOTS = 16
 FAR = 64
 """The first slot of the destination of moves, counted from BASE."""
-_PAGE = 4096
 _HALF = SLOT // 2
 _DONTNEED, _FREE, _REMOVE, _HUGEPAGE = 4, 8, 9, 14
 _PAGEOUT, _POPULATE_READ, _DONTNEED_LOCKED, _COLLAPSE = 21, 22, 24, 25
 _MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4
 _GUARD_INSTALL, _GUARD_REMOVE = 102, 103
 _NONE, _READ, _RW = 0, 1, 3
-_FULL = 512
+_FULL = SLOT // PAGE
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SemanticsRow:
     """One experiment.
 
     Attributes:
-        number: its number in the reference.
+        number: its number in the reference, which has the sizes of x86-64.
         act: the action of the process; slots are counted from BASE.
         kernel: entries of each PTE page that remains on Linux 6.14 and later, by slot.
         pte_ref: slots with a PTE page under pte_ref.
@@ -98,12 +98,12 @@ def _first_page_of_each(actor: Actor) -> None:
 
 
 def _but_the_last_page(actor: Actor) -> Actor:
-    page = _PAGE / SLOT
+    page = PAGE / SLOT
     return _purge(_filled(actor, 1), 0, 1 - page)
 
 
 def _then_the_last_page(actor: Actor) -> Actor:
-    return _purge(_but_the_last_page(actor), 1 - _PAGE / SLOT, 1)
+    return _purge(_but_the_last_page(actor), 1 - PAGE / SLOT, 1)
 
 
 def _shifted_by_half(actor: Actor) -> None:
@@ -115,7 +115,7 @@ def _over_empty_ones(actor: Actor) -> None:
 
 
 def _shifted_by_a_page(actor: Actor) -> None:
-    page = _PAGE / SLOT
+    page = PAGE / SLOT
     _purge(_purge(_purge(_filled(actor, 8), page, 8 - page), 0, page), 8 - page, 8)
 
 
@@ -125,7 +125,7 @@ def _split_by_protection(actor: Actor) -> None:
 
 
 def _guard_page(actor: Actor) -> None:
-    _filled(actor, 1).do("mprotect", _at(1) - _PAGE, _PAGE, _NONE)
+    _filled(actor, 1).do("mprotect", _at(1) - PAGE, PAGE, _NONE)
     _purge(actor, 0, 1)
 
 
@@ -208,7 +208,7 @@ def _huge(actor: Actor, slots: int = 1) -> Actor:
 def _fault_where_an_empty_one_is(actor: Actor) -> None:
     _halves(_filled(actor, 1), 0)
     actor.advise(BASE, SLOT, _HUGEPAGE)
-    actor.touch(BASE, _PAGE)
+    actor.touch(BASE, PAGE)
 
 
 def _collapse(actor: Actor) -> None:
@@ -235,12 +235,12 @@ ROWS = (
     SemanticsRow("6", lambda a: _purge(_then_the_last_page(a), 0, 1)),
     SemanticsRow("7", _shifted_by_half, {0: 0, 1: 0}),
     SemanticsRow("8", _over_empty_ones),
-    SemanticsRow("9, 4K", _in_pieces(4 << 10), _EMPTY_4),
-    SemanticsRow("9, 64K", _in_pieces(64 << 10), _EMPTY_4),
-    SemanticsRow("9, 256K", _in_pieces(256 << 10), _EMPTY_4),
-    SemanticsRow("9, 1M", _in_pieces(1 << 20), _EMPTY_4),
-    SemanticsRow("9, 2044K", _in_pieces(2044 << 10), _EMPTY_4),
-    SemanticsRow("9, 2048K", _in_pieces(2048 << 10)),
+    SemanticsRow("9, 4K", _in_pieces(PAGE), _EMPTY_4),
+    SemanticsRow("9, 64K", _in_pieces(SLOT // 32), _EMPTY_4),
+    SemanticsRow("9, 256K", _in_pieces(SLOT // 8), _EMPTY_4),
+    SemanticsRow("9, 1M", _in_pieces(SLOT // 2), _EMPTY_4),
+    SemanticsRow("9, 2044K", _in_pieces(SLOT - PAGE), _EMPTY_4),
+    SemanticsRow("9, 2048K", _in_pieces(SLOT)),
     SemanticsRow("10", _shifted_by_a_page, {0: 0, 7: 0}),
     SemanticsRow("11", lambda a: _purge(_filled(a, 1.5), 0, 1.5), {1: 0}),
     SemanticsRow("12", _split_by_protection, {0: 0}),
@@ -258,14 +258,14 @@ ROWS = (
         "21", lambda a: _purge(_purge(_filled(a, 4), 0, 4, _FREE), 0, 4, _PAGEOUT), _EMPTY_4
     ),
     SemanticsRow(
-        "26a", lambda a: _filled(a, 3).do("munmap", _at(1), SLOT), {0: 512, 2: 512}, {0, 2}
+        "26a", lambda a: _filled(a, 3).do("munmap", _at(1), SLOT), {0: _FULL, 2: _FULL}, {0, 2}
     ),
-    SemanticsRow("26b", lambda a: _filled(a, 1).do("munmap", BASE, SLOT - _PAGE), {0: 1}, {0}),
+    SemanticsRow("26b", lambda a: _filled(a, 1).do("munmap", BASE, SLOT - PAGE), {0: 1}, {0}),
     SemanticsRow("27", lambda a: _filled(a, 0.5, 0.5).do("munmap", _at(0.5), _HALF), {0: 0}, {0}),
     SemanticsRow("42a", lambda a: _filled(a, 1).map(BASE, SLOT, _NONE)),
-    SemanticsRow("42b", lambda a: _filled(a, 1).map(BASE, _HALF, _NONE), {0: 256}, {0}),
+    SemanticsRow("42b", lambda a: _filled(a, 1).map(BASE, _HALF, _NONE), {0: _FULL // 2}, {0}),
     SemanticsRow(
-        "65", lambda a: _filled(a, 4).do("mremap", BASE, 4 * SLOT, _PAGE, 0, 0), {0: 1}, {0}
+        "65", lambda a: _filled(a, 4).do("mremap", BASE, 4 * SLOT, PAGE, 0, 0), {0: 1}, {0}
     ),
     SemanticsRow("33, 64", _move_with_an_empty_one, {FAR: _FULL, FAR + 1: 0}, {FAR}),
     SemanticsRow("34, 35", _move_in_pieces, {FAR: _FULL}, {FAR}),
@@ -275,12 +275,14 @@ ROWS = (
     SemanticsRow(
         "37",
         lambda a: _moved(_filled(a, 1), 0, SLOT, FAR + 0.5, _DONTUNMAP),
-        {0: 0, FAR: 256, FAR + 1: 256},
+        {0: 0, FAR: _FULL // 2, FAR + 1: _FULL // 2},
         {0, FAR, FAR + 1},
     ),
     # The reference has no empty PTE page at the destination; move_page_tables makes
     # one for every PTE page of the source, empty or not (mm/mremap.c).
-    SemanticsRow("63", _move_off_the_grid, {FAR: 256, FAR + 1: 256, FAR + 2: 0}, {FAR, FAR + 1}),
+    SemanticsRow(
+        "63", _move_off_the_grid, {FAR: _FULL // 2, FAR + 1: _FULL // 2, FAR + 2: 0}, {FAR, FAR + 1}
+    ),
     SemanticsRow(
         "30, 31",
         lambda a: _purge(_mapped(a), 0, 4, _POPULATE_READ),
@@ -294,20 +296,23 @@ ROWS = (
     SemanticsRow("43a", _guarded, {0: _FULL}, {0}),
     SemanticsRow("43b", lambda a: _purge(_guarded(a), 0, 1), {0: _FULL}, {0}),
     SemanticsRow(
-        "43c", lambda a: _purge(_purge(_filled(a, 1), 0, 0.25, _GUARD_INSTALL), 0, 1), {0: 128}, {0}
+        "43c",
+        lambda a: _purge(_purge(_filled(a, 1), 0, 0.25, _GUARD_INSTALL), 0, 1),
+        {0: _FULL // 4},
+        {0},
     ),
     SemanticsRow("44", lambda a: _purge(_guarded(a), 0, 1, _GUARD_REMOVE), {0: 0}, {0}),
     SemanticsRow("90", _private_file, _all(2, _FULL), {0, 1}),
     SemanticsRow("67", lambda a: _purge(_private_file(a), 0, 2)),
     SemanticsRow("50", lambda a: _huge(a, 4), huge={0, 1, 2, 3}),
-    SemanticsRow("51", lambda a: _purge(_huge(a), 0, _PAGE / SLOT), {0: 511}, {0}),
+    SemanticsRow("51", lambda a: _purge(_huge(a), 0, PAGE / SLOT), {0: _FULL - 1}, {0}),
     SemanticsRow("52", lambda a: _purge(_huge(a), 0, 1)),
     SemanticsRow("53", lambda a: _halves(_huge(a), 0), {0: 0}),
     SemanticsRow("54a", lambda a: _purge(_huge(a), 0, 1, _FREE), huge={0}),
-    SemanticsRow("54b", lambda a: _purge(_huge(a), 0, _PAGE / SLOT, _FREE), {0: 512}, {0}),
+    SemanticsRow("54b", lambda a: _purge(_huge(a), 0, PAGE / SLOT, _FREE), {0: _FULL}, {0}),
     SemanticsRow("55", _fault_where_an_empty_one_is, {0: 1}, {0}),
-    SemanticsRow("56", lambda a: _huge(a).do("munmap", _at(0.5), _HALF), {0: 256}, {0}),
-    SemanticsRow("57", lambda a: _huge(a).do("mprotect", _at(0.5), _HALF, _READ), {0: 512}, {0}),
+    SemanticsRow("56", lambda a: _huge(a).do("munmap", _at(0.5), _HALF), {0: _FULL // 2}, {0}),
+    SemanticsRow("57", lambda a: _huge(a).do("mprotect", _at(0.5), _HALF, _READ), {0: _FULL}, {0}),
     SemanticsRow("59", _collapse, huge={0}),
     SemanticsRow("60", _collapse_an_empty_one, huge={0}),
 )

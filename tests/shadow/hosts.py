@@ -60,6 +60,7 @@ def host_view(*, sees_events: bool = True) -> HostView:
         hostname="there",
         release=_RELEASE,
         policy=_POLICY.label,
+        page_size=4096,
         processes=[_process(number, followed=number < 4) for number in range(6)],
         cost=Cost(
             cpu_seconds=3.5,

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tools.vm_guests import own_kernels
+from shadow.machine_code.place import digest
+from tools.vm_guests import machine_code, own_kernels
 from tools.vm_guests.apt import KernelError
 from tools.vm_guests.initramfs import build
 from tools.vm_guests.kernels import get_kernel, newest
+from tools.vm_guests.machines import MACHINES
 
 _NAMES = [
     "linux-image-6.1.0-49-amd64",
@@ -116,3 +118,24 @@ def test_patches_are_exchanged_in_the_source(
         own_kernels._set_patched(tree, tuple(patches[at] for at in wanted), log)
         texts = [(tree / name).read_text() for name in ("one", "two")]
         assert texts == ["new\n" if at in wanted else "old\n" for at in range(2)]
+
+
+def test_the_host_makes_the_machine_code_of_a_guest_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ship(command: list[str], *, check: bool) -> None:
+        assert check
+        *_, folder, machine, page = command
+        asked.append((machine, int(page)))
+        place = Path(folder) / digest()
+        place.mkdir()
+        (place / f"{machine}-generic-{int(page) // 8}.image").write_bytes(b"code")
+
+    monkeypatch.setattr(subprocess, "run", ship)
+    for flavour in ("arm64", "arm64-16k", "arm64"):
+        machine_code.put_machine_code(tmp_path, MACHINES[flavour])
+    assert asked == [("aarch64", 1 << 12), ("aarch64", 1 << 14)]
+    made = {path.name for path in (tmp_path / digest()).iterdir()}
+    assert made == {"aarch64-generic-512.image", "aarch64-generic-2048.image"}

@@ -57,3 +57,26 @@ def test_every_modelled_architecture_is_described(arch: Architecture) -> None:
 def test_the_running_architecture_makes_system_calls_by_its_numbers() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.syscall(running().calls["munlockall"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arch", "code", "number"),
+    [
+        (X86_64, "b8d1000000c3", 209),
+        (X86_64, "f30f1efab8d1000000c3", 209),
+        (X86_64, "b8d100000090", None),
+        (ARM64, "201a8052c0035fd6", 209),  # mi_version of libmimalloc.so.2 in Debian 12
+        (ARM64, "5f2403d5201a8052c0035fd61f2003d5", 209),
+        (ARM64, "e0ff9f52c0035fd6", 65535),
+        (ARM64, "211a8052c0035fd6", None),  # mov w1
+        (ARM64, "201a80d2c0035fd6", None),  # mov x0
+        (ARM64, "201a80521f2003d5", None),
+        (ARM64, "201a8052", None),
+        (ARM64, "5f2403d5", None),
+        (ARM64, "20", None),
+        (ARM64, "", None),
+        (X86_64, "", None),
+    ],
+)
+def test_the_number_that_a_function_returns(arch: Architecture, code: str, number: int) -> None:
+    assert arch.returned_number(bytes.fromhex(code)) == number

@@ -26,24 +26,24 @@ from tests.live.attached import Attacher, quiet_truth, watching
 from tests.live.semantics_rows import BASE, FAR, ROWS, SLOTS
 from tests.live.steps import FUNCTIONS_ONLY, what_is_known
 from tests.vm.kcore import Kcore
+from tests.vm.say import say
 from tools.workloads.redis import private_redis
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
+from tracer.page_size import PAGE
 from tracer.probes.selftest import check
-from tracer.probes.sources import Backend
+from tracer.probes.sources import SOURCES, Backend
 from tracer.probes.stream import Probes
 
 _Read = TypeVar("_Read")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+_ALWAYS = "1"
+"""With pages of 16 KiB, the areas are larger than the memory of the guest."""
 _DONTNEED, _FREE, _NOHUGEPAGE = 4, 8, 15
 AREA = 128
 """Number of PTE pages that the first process makes and empties."""
 _END = BASE + AREA * SLOT
-
-
-def say(check: str, **facts: object) -> None:
-    """Print the result of a check as a line of JSON."""
-    print(json.dumps({"check": check, **facts}), flush=True)
 
 
 def in_area(slots: list[int]) -> list[int]:
@@ -72,7 +72,7 @@ def _purge(actor: Actor, piece: int, advice: int, slots: int = AREA) -> None:
 
 
 def _fill(actor: Actor) -> None:
-    actor.touch(BASE, AREA * SLOT, 16 * 4096)
+    actor.touch(BASE, AREA * SLOT, 16 * PAGE)
 
 
 def _compare(name: str, session: Session, kcore: Kcore) -> None:
@@ -148,12 +148,22 @@ def experiments(attach: Attacher) -> None:
     actor.close()
 
 
+def _doctor() -> None:
+    command = [sys.executable, "-m", "tracer", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    say("doctor", status=done.returncode, out=done.stdout + done.stderr)
+
+
 def _probes(probes: Probes) -> None:
     """Print the back end of each source, and whether its events arrive."""
     first = check(probes)
     say(
         "probes",
         by=probes.attachments.by_backend(),
+        sources={
+            source.name: {"needed": source.needed, "methods": [m.backend for m in source.methods]}
+            for source in SOURCES
+        },
         refused={
             name: attachment.refused for name, attachment in probes.attachments.by_source.items()
         },
@@ -229,8 +239,15 @@ def main() -> None:
     """Run all checks."""
     begin = time.monotonic()
     _THP.write_text("madvise")
+    _OVERCOMMIT.write_text(_ALWAYS)
     kernel = kernel_facts()
-    say("kernel", release=kernel.release, levels=kernel.levels, policy=kernel.policy.label)
+    say(
+        "kernel",
+        release=kernel.release,
+        levels=kernel.levels,
+        policy=kernel.policy.label,
+        geometry=kernel.geometry.name,
+    )
     kcore = Kcore(kernel.geometry)
     with watching() as attach:
         _probes(attach.probes)
@@ -239,6 +256,7 @@ def main() -> None:
         _redis(attach)
         _outcomes(attach)
     kcore.close()
+    _doctor()
     _back_ends()
     say("end", seconds=round(time.monotonic() - begin, 1))
 

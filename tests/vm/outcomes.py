@@ -11,8 +11,11 @@ import os
 import sys
 import tempfile
 
+from shadow.geometry import geometry_of_page
+
 PINNED = 8
-_PAGE, _SLOT, _NOHUGEPAGE = 4096, 2 << 20, 15
+_PAGE, _NOHUGEPAGE = mmap.PAGESIZE, 15
+_SLOT = geometry_of_page(_PAGE).slot
 
 
 def _address(area: mmap.mmap) -> int:

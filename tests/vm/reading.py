@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Readings in a guest: python -m tests.vm.reading; prints a line of JSON for each.
 
-It compares the census of every process, its VmPTE and a walk without BPF. Nothing here needs
-compiled tables, which an emulated processor takes many minutes to make.
+It compares the census of every process, its VmPTE and a walk without BPF. It finds the allocators
+of libraries of its own architecture, and replays traces of both.
 """
 
 import ctypes
-import json
 import mmap
 import os
+import sysconfig
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,9 @@ from pathlib import Path
 from shadow.errors import NoSuchTargetError
 from shadow.geometry import Geometry
 from tests.vm.kcore import Kcore
+from tests.vm.replayed import HELD, digest_of
+from tests.vm.say import say
+from tracer.allocator.image_scan import scan_image
 from tracer.census.bpf_reader import ExactReader
 from tracer.kernel import kernel_facts
 from tracer.process.target import open_target
@@ -27,10 +30,6 @@ PAGES, INACCESSIBLE = 24, 8
 _ONE_BY_ONE = 3
 """Slots that get one page each, of which the first is emptied again."""
 _TRIES = 5
-
-
-def _say(check: str, **facts: object) -> None:
-    print(json.dumps({"check": check, **facts}), flush=True)
 
 
 def _processes() -> list[int]:
@@ -65,11 +64,25 @@ def _area(geometry: Geometry) -> tuple[mmap.mmap, int]:
     return area, start + first
 
 
+def _libraries() -> None:
+    """Print the allocators in libraries of this architecture."""
+    triplet = str(sysconfig.get_config_var("MULTIARCH"))
+    for folder, name in (("/usr/lib", "libjemalloc.so.2"), ("/lib", "libc.so.6")):
+        facts = scan_image(str(Path(folder) / triplet / name), name)
+        say("library", name=name, builds=[build.name for build in facts.builds])
+
+
+def _replays() -> None:
+    """Replay traces of both architectures, and print a digest of each document."""
+    for path in HELD:
+        say("replay", trace=path.name, digest=digest_of(path))
+
+
 def main() -> None:
     """Read everything, and print what was found."""
     kernel = kernel_facts()
     geometry = kernel.geometry
-    _say(
+    say(
         "kernel",
         release=kernel.release,
         geometry=geometry.name,
@@ -81,7 +94,7 @@ def main() -> None:
     me = open_target(os.getpid())
     entries = reader.pages(me, me.vmas()).entries_by_slot()
     census = reader.census(me)
-    _say(
+    say(
         "own",
         slots=[entries.get(first + slot * geometry.slot) for slot in range(_ONE_BY_ONE + 2)],
         entries=asdict(census.entries),
@@ -95,7 +108,7 @@ def main() -> None:
                 real = reader.pages(target, target.vmas()).entries_by_slot()
                 if oracle == real:
                     break
-            _say(
+            say(
                 "process",
                 pid=pid,
                 sum_kib=found.sum_kib,
@@ -106,6 +119,8 @@ def main() -> None:
     area.close()
     kcore.close()
     reader.close()
+    _libraries()
+    _replays()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """arm64 kernels: page tables are read to the byte, and the policy is found by trying.
 
-One kernel by default, and with --all-kernels those of 4 and 16 KiB pages and both policies. The
-guests run no compiled table: see `tests.vm.reading`. Debian has no kernel with pages of 64 KiB, so
-their page tables are tested on made ones (tests/tracer/test_walk.py).
+One kernel by default, and with --all-kernels those of 4 and 16 KiB pages and both policies. Traces
+of both architectures replay to the same byte here and there. Debian has no kernel with pages of
+64 KiB, so their page tables are tested on made ones (tests/tracer/test_walk.py).
 """
 
 import json
@@ -16,6 +16,7 @@ import pytest
 from shadow.geometry import find_geometry
 from shadow.policy import Policy
 from tests.vm.reading import INACCESSIBLE, PAGES
+from tests.vm.replayed import HELD, digest_of
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
 from tools.vm_guests.machines import MACHINES
@@ -50,7 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("kernel", kernels, ids=lambda each: f"{each.flavour}-{each.series}")
 
 
-def test_page_tables_are_read_to_the_byte(kernel: _Kernel) -> None:
+def test_page_tables_are_read_and_traces_replayed_to_the_byte(kernel: _Kernel) -> None:
     machine = MACHINES[kernel.flavour]
     guest = Guest(get_kernel(kernel.series, machine), machine=machine)
     assert machine.python
@@ -75,3 +76,7 @@ def test_page_tables_are_read_to_the_byte(kernel: _Kernel) -> None:
     for process in said["process"]:
         assert process["sum_kib"] == process["vm_pte_kib"], process
         assert process["oracle_equal"], process
+    builds = {library["name"]: library["builds"] for library in said["library"]}
+    assert builds == {"libjemalloc.so.2": ["jemalloc"], "libc.so.6": ["glibc"]}
+    digests = {replay["trace"]: replay["digest"] for replay in said["replay"]}
+    assert digests == {path.name: digest_of(path) for path in HELD}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Checks on every kernel: census, shadow, a reading without BPF, and traces between kernels.
 
-6.1 and 6.18 by default, 6.12 and the newest 7 as well with --all-kernels. A kernel that
-cannot be fetched or does not boot is a failure that names it.
+6.1 and 6.18 by default; with --all-kernels 6.12 and the newest 7 as well, and the same on arm64,
+there also with pages of 16 KiB. A kernel that cannot be fetched or does not boot is a failure that
+names it.
 """
 
 import json
@@ -15,42 +16,25 @@ from typing import Any
 
 import pytest
 
+from shadow.geometry import find_geometry
 from shadow.policy import Policy
 from shadow.precompile import prepare
 from shadow.replay import Replay, open_trace
 from shadow.snapshot import document
 from tests.vm.guest import AREA, in_area
+from tests.vm.matrix import MATRIX, NOT_YET, ON_EVERY_RUN, Machine
 from tests.vm.outcomes import PINNED
 from tools.vm_guests.guest import Guest
 from tools.vm_guests.kernels import get_kernel
-from tracer.probes.sources import SOURCES, Backend
+from tools.vm_guests.machines import MACHINES
+from tracer.probes.sources import Backend
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT = 1500.0
 """For a guest that hangs. One takes 100 s, and several times that beside other tests."""
 
-_NOT_YET = {"PTE page freed by RCU", "mseal", "map_shadow_stack", "direct I/O", "io_uring"}
-"""Sources that 6.1 lacks: pte_free_defer came with v6.6, the calls and tracepoints later."""
 _NOT_PROVOKED = {"direct I/O", "io_uring", "32-bit calls"}
 _AT_RAW_TRACEPOINTS = {"direct I/O", "io_uring", "fork", "exec", "exit"}
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """A kernel to boot, and its known policy."""
-
-    series: str
-    levels: int
-    policy: Policy
-
-
-_MACHINES = (
-    _Machine("6.1", 4, Policy.NONE),
-    _Machine("6.18", 5, Policy.PT_RECLAIM),
-    _Machine("6.12", 4, Policy.NONE),
-    _Machine("7.x", 4, Policy.PT_RECLAIM),
-)
-_ON_EVERY_RUN = 2
 
 
 @dataclass(frozen=True)
@@ -65,15 +49,18 @@ class _GuestRun:
         return found
 
 
-def _run(machine: _Machine, folder: Path) -> _GuestRun:
+def _run(machine: Machine, folder: Path) -> _GuestRun:
+    emulated = MACHINES[machine.flavour]
     guest = Guest(
-        get_kernel(machine.series),
+        get_kernel(machine.series, emulated),
+        machine=emulated,
         levels=machine.levels,
         share=folder,
     )
-    command = [sys.executable, "-m", "tests.vm.guest", str(folder)]
+    command = [str(emulated.python or sys.executable), "-m", "tests.vm.guest", str(folder)]
     outcome = guest.run(command, _ROOT, timeout=_TIMEOUT)
-    assert outcome.status == 0, f"{machine.series}: {outcome.err}"
+    (folder / "said.jsonl").write_text(outcome.out)
+    assert outcome.status == 0, f"{machine.name}: {outcome.err}"
     checks: dict[str, list[dict[str, Any]]] = {}
     for line in outcome.out.splitlines():
         said = json.loads(line)
@@ -81,31 +68,53 @@ def _run(machine: _Machine, folder: Path) -> _GuestRun:
     return _GuestRun(folder, checks)
 
 
+class _Runs:
+    """The runs of the machines, two at a time, by name; each begins when it is first asked for."""
+
+    def __init__(self, pool: ThreadPoolExecutor, folders: pytest.TempPathFactory) -> None:
+        self._pool, self._folders = pool, folders
+        self._futures: dict[str, Future[_GuestRun]] = {}
+
+    def begin(self, machine: Machine) -> Future[_GuestRun]:
+        """Begin a run, if it has not begun."""
+        if machine.name not in self._futures:
+            folder = self._folders.mktemp(machine.name)
+            self._futures[machine.name] = self._pool.submit(_run, machine, folder)
+        return self._futures[machine.name]
+
+    def __getitem__(self, name: str) -> _GuestRun:
+        machine = next(machine for machine in MATRIX if machine.name == name)
+        return self.begin(machine).result()
+
+
 @pytest.fixture(scope="session")
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[_GuestRun]]]:
-    """Run all machines, two at a time, by series; first compile the table, which they share."""
+) -> Iterator[_Runs]:
+    """The runs; those of all selected tests begin. First compile the table, which they share."""
     prepare()
     with ThreadPoolExecutor(2) as pool:
-        yield {
-            machine.series: pool.submit(_run, machine, tmp_path_factory.mktemp(machine.series))
-            for machine in _machines(request.config)
-        }
+        found = _Runs(pool, tmp_path_factory)
+        for item in request.session.items:
+            parameters = getattr(item, "callspec", None)
+            machine = parameters.params.get("machine") if parameters else None
+            if isinstance(machine, Machine):
+                found.begin(machine)
+        yield found
 
 
-def _machines(config: pytest.Config) -> tuple[_Machine, ...]:
-    return _MACHINES if config.getoption("--all-kernels") else _MACHINES[:_ON_EVERY_RUN]
+def _machines(config: pytest.Config) -> tuple[Machine, ...]:
+    return MATRIX if config.getoption("--all-kernels") else MATRIX[:ON_EVERY_RUN]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "machine" in metafunc.fixturenames:
-        metafunc.parametrize("machine", _machines(metafunc.config), ids=lambda m: m.series)
+        metafunc.parametrize("machine", _machines(metafunc.config), ids=lambda m: m.name)
 
 
 @pytest.fixture
-def run(runs: dict[str, Future[_GuestRun]], machine: _Machine) -> _GuestRun:
-    return runs[machine.series].result()
+def run(runs: _Runs, machine: Machine) -> _GuestRun:
+    return runs[machine.name]
 
 
 def _replayed(run: _GuestRun) -> Replay:
@@ -116,16 +125,23 @@ def _replayed(run: _GuestRun) -> Replay:
     return replay
 
 
-def test_the_guest_runs_the_requested_kernel(machine: _Machine, run: _GuestRun) -> None:
+def test_the_guest_runs_the_requested_kernel(machine: Machine, run: _GuestRun) -> None:
     kernel = run.one("kernel")
     assert kernel["release"].startswith(machine.series.removesuffix("x"))
     assert kernel["levels"] == machine.levels
     assert kernel["policy"] == machine.policy.label
+    arch = "arm64" if machine.is_arm64 else "x86-64"
+    page = MACHINES[machine.flavour].page
+    assert kernel["geometry"] == find_geometry(arch, page, machine.levels).name
 
 
-def test_census_and_shadow_and_oracle_agree_at_every_step(
-    machine: _Machine, run: _GuestRun
-) -> None:
+def test_doctor_finds_nothing_wrong(run: _GuestRun) -> None:
+    doctor = run.one("doctor")
+    assert doctor["status"] == 0, doctor["out"]
+    assert run.one("kernel")["policy"] in doctor["out"]
+
+
+def test_census_and_shadow_and_oracle_agree_at_every_step(machine: Machine, run: _GuestRun) -> None:
     for step in run.checks["step"]:
         assert step["sum_kib"] == step["vm_pte_kib"], step
         assert step["oracle_equal"], step
@@ -134,7 +150,7 @@ def test_census_and_shadow_and_oracle_agree_at_every_step(
         assert step["pte_pages"] == step["predicted"][machine.policy.label], step
 
 
-def test_the_kernel_frees_what_its_policy_says(machine: _Machine, run: _GuestRun) -> None:
+def test_the_kernel_frees_what_its_policy_says(machine: Machine, run: _GuestRun) -> None:
     found = {step["name"]: (step["pte_pages"], step["empty"]) for step in run.checks["step"]}
     reclaims = machine.policy is Policy.PT_RECLAIM
     assert found["filled"] == (AREA, 0)
@@ -161,39 +177,46 @@ def test_redis_is_followed_to_the_page(run: _GuestRun) -> None:
     assert redis["events"] > 10_000
 
 
-def test_every_source_is_attached_and_none_is_silent(machine: _Machine, run: _GuestRun) -> None:
+def test_every_source_is_attached_and_none_is_silent(machine: Machine, run: _GuestRun) -> None:
     """The kernel refuses only sources that it lacks: pte_free_defer came with v6.6."""
     probes = run.one("probes")
     attached = {name for names in probes["by"].values() for name in names}
-    missing = {source.name for source in SOURCES} - attached
+    missing = set(probes["sources"]) - attached
     assert probes["silent"] == []
-    assert missing <= _NOT_YET if machine.series == "6.1" else not missing
+    assert missing <= machine.missing
     assert set(probes["by"]["raw_tracepoint"]) == _AT_RAW_TRACEPOINTS - missing
-    others = {name for way in set(probes["by"]) - {"fentry", "raw_tracepoint"}
+    others = {name for way in set(probes["by"]) - {machine.best, "raw_tracepoint"}
               for name in probes["by"][way]}  # fmt: skip
     assert others <= {"32-bit calls"}
     # process_madvise supports advice that gives memory back since v6.13.
-    new = machine.policy is Policy.PT_RECLAIM
-    needed = {source.name for source in SOURCES if source.needed}
+    new = machine.series not in ("6.1", "6.12")
+    needed = {name for name, source in probes["sources"].items() if source["needed"]}
     assert needed & set(probes["untried"]) == (set() if new else {"process_madvise"})
     assert attached - set(probes["seen"]) - set(probes["untried"]) <= _NOT_PROVOKED
 
 
-def test_each_back_end_gives_the_same_snapshot(run: _GuestRun) -> None:
+def test_each_back_end_gives_the_same_snapshot(machine: Machine, run: _GuestRun) -> None:
     found = {backend["name"]: backend for backend in run.checks["back end"]}
     assert list(found) == list(Backend)
     for name, backend in found.items():
-        assert backend["known"] == found[Backend.FENTRY]["known"], name
+        assert backend["known"] == found[machine.best]["known"], name
         assert backend["known"]["window"]["lost"] == 0
         assert backend["known"]["audit"]["refs_diff"] == 0
 
 
-def test_a_forced_back_end_has_all_sources_that_it_supports(run: _GuestRun) -> None:
+def test_a_forced_back_end_has_all_sources_that_it_supports(
+    machine: Machine, run: _GuestRun
+) -> None:
     """Tracepoints and raw tracepoints have the others: faults, fork, exec and exit."""
+    sources = run.one("probes")["sources"]
+    lacks = NOT_YET | machine.missing | {"32-bit calls"}
     for backend in run.checks["back end"]:
         name, taken = backend["name"], backend["taken"]
-        able = {s.name for s in SOURCES for way in s.methods if way.backend == name}
-        assert able - set(taken[name]) <= _NOT_YET | {"32-bit calls"}, name
+        if name == Backend.FENTRY != machine.best:
+            assert name not in taken
+            continue
+        able = {source for source, each in sources.items() if name in each["methods"]}
+        assert able - set(taken[name]) <= lacks, name
         assert set(taken) <= {name, "raw_tracepoint"}
 
 
@@ -204,12 +227,16 @@ def test_functions_show_how_faults_end_and_which_pages_are_pinned(run: _GuestRun
     assert outcomes["audit"]["refs_diff"] == 0
 
 
-def test_functions_show_the_number_of_pte_pages(run: _GuestRun) -> None:
-    """PTE pages made and freed since the first reading, and those of the shadow at the end."""
+def test_functions_show_the_number_of_pte_pages(machine: Machine, run: _GuestRun) -> None:
+    """PTE pages made and freed since the first reading, and those of the shadow at the end.
+
+    arm64 shows only those that were made.
+    """
     for backend in run.checks["back end"]:
         if backend["name"] in (Backend.FENTRY, Backend.KPROBE):
-            more = backend["seen"]["pte_alloc"] - backend["seen"]["pte_free"]
-            assert backend["known"]["now"]["pte_pages"] == backend["before"] + more
+            now, seen = backend["known"]["now"]["pte_pages"], backend["seen"]
+            made = backend["before"] + seen["pte_alloc"]
+            assert now < made if machine.is_arm64 else now == made - seen["pte_free"]
         else:
             assert not any(backend["seen"].values())
 
@@ -219,9 +246,9 @@ def test_a_trace_of_a_guest_replays_to_an_identical_snapshot(run: _GuestRun) -> 
     assert replayed == (run.folder / "live.json").read_text()
 
 
-def test_a_trace_of_6_1_predicts_the_pte_pages_of_6_18(runs: dict[str, Future[_GuestRun]]) -> None:
+def test_a_trace_of_6_1_predicts_the_pte_pages_of_6_18(runs: _Runs) -> None:
     """The same program, replayed under pt_reclaim, and run on 6.18."""
-    old, new = runs["6.1"].result(), runs["6.18"].result()
+    old, new = runs["6.1"], runs["6.18"]
     (engine,) = _replayed(old).engines.values()
     predicted = in_area(engine.table.slots_of(Policy.PT_RECLAIM).tolist())
     assert len(predicted) == new.checks["step"][-1]["pte_pages"] == AREA // 2

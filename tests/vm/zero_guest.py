@@ -19,8 +19,9 @@ import numpy as np
 from shadow.table.page_set import Pages
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import Attacher, watching
-from tests.vm.guest import experiments, say, steps, still
+from tests.vm.guest import experiments, steps, still
 from tests.vm.kcore import Kcore
+from tests.vm.say import say
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 

@@ -22,6 +22,9 @@
 // Dirty and muzzy extents are committed: their merges sweep nothing, so nothing is purged before
 // its decay time.
 
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
 #include "parts.h"
 
 static extent_hooks_t *defaults;
@@ -52,8 +55,8 @@ static bool commit(extent_hooks_t *ours, void *addr, size_t size, size_t offset,
 }
 
 static void sweep_inside(uintptr_t start, size_t length) {
-    uintptr_t first = (start + REMEDY_SLOT - 1) & ~(uintptr_t)(REMEDY_SLOT - 1);
-    uintptr_t end = (start + length) & ~(uintptr_t)(REMEDY_SLOT - 1);
+    uintptr_t first = (start + remedy_slot - 1) & ~(uintptr_t)(remedy_slot - 1);
+    uintptr_t end = (start + length) & ~(uintptr_t)(remedy_slot - 1);
     if (first < end)
         remedy_sweep(first, end, length);
 }
@@ -86,26 +89,27 @@ static bool merge(extent_hooks_t *ours, void *addr_a, size_t size_a, void *addr_
         return false;
     REMEDY_COUNT(merges, 1);
     uintptr_t start = (uintptr_t)addr_a, seam = (uintptr_t)addr_b, end = seam + size_b;
-    uintptr_t slot = seam & ~(uintptr_t)(REMEDY_SLOT - 1);
-    if (slot == seam || slot < start || end - slot < REMEDY_SLOT)
+    uintptr_t slot = seam & ~(uintptr_t)(remedy_slot - 1);
+    if (slot == seam || slot < start || end - slot < remedy_slot)
         return false;
     REMEDY_COUNT(completed, 1);
-    remedy_sweep(slot, slot + REMEDY_SLOT, size_a + size_b);
+    remedy_sweep(slot, slot + remedy_slot, size_a + size_b);
     return false;
 }
 
 // Makes the hooks from jemalloc's own; false: these lack something.
 bool remedy_make_hooks(extent_hooks_t *own, bool remap) {
-    static char page[4096] __attribute__((aligned(4096)));
     if (!own->alloc || !own->commit || !own->decommit || !own->purge_forced || !own->merge)
+        return false;
+    void *page = mmap(NULL, remedy_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
         return false;
     defaults = own;
     original = hooks = *own;
     remaps = remap;
     // jemalloc's decommit refuses if it overcommits; otherwise it maps this page again.
-    overcommits = own->decommit(own, page, sizeof(page), 0, sizeof(page), 0);
-    if (!overcommits)
-        own->commit(own, page, sizeof(page), 0, sizeof(page), 0);
+    overcommits = own->decommit(own, page, remedy_page, 0, remedy_page, 0);
+    munmap(page, remedy_page);
     hooks.alloc = alloc;
     hooks.commit = commit;
     hooks.decommit = decommit;

@@ -15,6 +15,13 @@
 
 enum { SLOTS = 8, TRIES = 3 };
 
+size_t remedy_page, remedy_slot;
+
+void remedy_measure_pages(void) {
+    remedy_page = (size_t)sysconf(_SC_PAGESIZE);
+    remedy_slot = remedy_page / sizeof(uint64_t) * remedy_page;  // an entry has 8 bytes
+}
+
 // VmPTE of this process, KiB; -1: it cannot be read.
 static long vm_pte_kib(void) {
     char text[4096];
@@ -31,28 +38,28 @@ static long vm_pte_kib(void) {
 // How many KiB of PTE pages calls over empty slots free.
 static long freed_kib(char *slots) {
     for (int i = 0; i < SLOTS; i++) {
-        *(volatile char *)(slots + (size_t)i * REMEDY_SLOT) = 1;
-        madvise(slots + (size_t)i * REMEDY_SLOT, 4096, MADV_DONTNEED);
+        *(volatile char *)(slots + (size_t)i * remedy_slot) = 1;
+        madvise(slots + (size_t)i * remedy_slot, remedy_page, MADV_DONTNEED);
     }
     long before = vm_pte_kib();
     for (int i = 0; i < SLOTS; i++)
-        madvise(slots + (size_t)i * REMEDY_SLOT, REMEDY_SLOT, MADV_DONTNEED);
+        madvise(slots + (size_t)i * remedy_slot, remedy_slot, MADV_DONTNEED);
     return before < 0 ? -1 : before - vm_pte_kib();
 }
 
 // If that cannot be measured, the answer is yes: a call that frees nothing does no harm.
 bool remedy_kernel_frees(void) {
-    size_t size = (size_t)(SLOTS + 1) * REMEDY_SLOT;
+    size_t size = (size_t)(SLOTS + 1) * remedy_slot;
     char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return true;
     madvise(memory, size, MADV_NOHUGEPAGE);
-    char *slots = (char *)(((uintptr_t)memory + REMEDY_SLOT - 1) & ~(uintptr_t)(REMEDY_SLOT - 1));
+    char *slots = (char *)(((uintptr_t)memory + remedy_slot - 1) & ~(uintptr_t)(remedy_slot - 1));
     bool frees = false;
     for (int i = 0; i < TRIES && !frees; i++) {  // other threads change VmPTE too
         long freed = freed_kib(slots);
-        frees = freed < 0 || freed >= SLOTS / 2 * 4;
+        frees = freed < 0 || freed >= (long)(SLOTS / 2 * remedy_page >> 10);
     }
     munmap(memory, size);
     return frees;

@@ -12,7 +12,9 @@
 #include "extent_hooks.h"
 #include "remedy.h"
 
-enum { REMEDY_SLOT = 2 << 20 };  // the memory that one PTE page serves
+// kernel.c: bytes of a page, and the memory that one PTE page serves: 2 MiB with pages of 4 KiB
+extern size_t remedy_page, remedy_slot;
+void remedy_measure_pages(void);
 
 // options.c
 struct remedy_options {
@@ -35,7 +37,7 @@ struct remedy_jemalloc {
 bool remedy_find_jemalloc(struct remedy_jemalloc *into);
 bool remedy_find_jemalloc_in(void *handle, const char *prefix, struct remedy_jemalloc *into);
 
-// kernel.c: whether one MADV_DONTNEED over an empty slot frees its PTE page
+// whether one MADV_DONTNEED over an empty slot frees its PTE page
 bool remedy_kernel_frees(void);
 // Linux 7.0 to 7.1.8 flush the wrong slot when they free a PTE page (CVE-2026-74674).
 bool remedy_kernel_is_flawed(void);

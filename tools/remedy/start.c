@@ -62,8 +62,8 @@ static enum ptescope_remedy_state judge(void) {
 static const char *problem(enum ptescope_remedy_state state) {
     switch (state) {
     case PTESCOPE_REMEDY_KERNEL_REFUSES:
-        return "this kernel frees no PTE page by MADV_DONTNEED (Linux 6.14 with PT_RECLAIM does); "
-               "PTESCOPE_REMEDY=remap maps slots again instead";
+        return "this kernel frees no PTE page by MADV_DONTNEED (Linux 6.14 with PT_RECLAIM does; on arm64 "
+               "7.0); PTESCOPE_REMEDY=remap maps slots again instead";
     case PTESCOPE_REMEDY_KERNEL_FLAWED:
         return "Linux 7.0 to 7.1.8 can corrupt memory when they free a PTE page (CVE-2026-74674); "
                "PTESCOPE_REMEDY=remap maps slots again instead";
@@ -103,6 +103,7 @@ enum ptescope_remedy_state remedy_start_with(const struct remedy_jemalloc *found
     char wrong[64];
     if (state_now() != PTESCOPE_REMEDY_UNUSED)
         return state_now();  // it has started, or has said why not
+    remedy_measure_pages();
     jemalloc = *found;
     if (!is_jemalloc_5())
         return PTESCOPE_REMEDY_UNUSED;

@@ -57,7 +57,7 @@ static bool mapped_again(void *first, size_t length) {
 // Sweep [first, end), which begins and ends on slots. `extent` is the size of the free extent
 // around it.
 void remedy_sweep(uintptr_t first, uintptr_t end, size_t extent) {
-    uint64_t slots = (end - first) / REMEDY_SLOT;
+    uint64_t slots = (end - first) / remedy_slot;
     if (extent < options.min) {
         REMEDY_COUNT(too_small, slots);
         return;
@@ -68,7 +68,7 @@ void remedy_sweep(uintptr_t first, uintptr_t end, size_t extent) {
     if (!count)
         return;
     int before = errno;
-    size_t length = count * REMEDY_SLOT;
+    size_t length = count * remedy_slot;
     bool done = options.dry_run || (remaps ? mapped_again((void *)first, length)
                                            : !madvise((void *)first, length, MADV_DONTNEED));
     if (done)

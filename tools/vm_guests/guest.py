@@ -20,6 +20,7 @@ from typing import BinaryIO
 from shadow.errors import PtescopeError, UnsupportedHostError
 from tools.vm_guests.initramfs import CONTROL, UNIT, build
 from tools.vm_guests.kernels import KERNELS, GuestKernel
+from tools.vm_guests.machine_code import put_machine_code
 from tools.vm_guests.machines import AMD64, Machine
 from tools.vm_guests.root import get_root
 
@@ -171,6 +172,7 @@ class Guest:
         """A folder of the host for compiled code, which guests of one architecture share."""
         cache = KERNELS / f"cache-{self.machine.debian}"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        put_machine_code(cache, self.machine)
         return cache.resolve()
 
     def _stage(self, command: list[str], folder: Path) -> str:

@@ -22,6 +22,8 @@ class Machine:
         console: the serial console, as the kernel names it.
         debian: the architecture of Debian's packages.
         flavour: the last part of the names of its kernels.
+        uname: the name that uname has for it.
+        page: bytes of a page.
         root: whether a guest has a root of its own; otherwise it sees the host's.
         environment: variables of every command.
     """
@@ -33,6 +35,8 @@ class Machine:
     console: str
     debian: str
     flavour: str
+    uname: str
+    page: int
     root: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,22 +53,22 @@ class Machine:
 # QEMU 7.2 emulates AVX2 wrongly: 63 of 300 sorts of indices by numpy were not sorted.
 AMD64 = Machine(
     *("qemu-system-x86_64", "qemu-system-x86", "q35", "max,avx=off,avx2=off", "ttyS0"),
-    *("amd64", "amd64"),
+    *("amd64", "amd64", "x86_64", 1 << 12),
     environment={"PATH": os.environ.get("PATH", os.defpath)},
 )
 
 
-def _arm64(flavour: str) -> Machine:
+def _arm64(flavour: str, page: int) -> Machine:
     """This CPU has pages of 4, 16 and 64 KiB; `max` also signs pointers, which TCG does slowly."""
     return Machine(
         *("qemu-system-aarch64", "qemu-system-arm", "virt", "neoverse-n1", "ttyAMA0"),
-        *("arm64", flavour),
+        *("arm64", flavour, "aarch64", page),
         root=True,
         environment={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
     )
 
 
 MACHINES: Mapping[str, Machine] = MappingProxyType(
-    {each.flavour: each for each in (AMD64, _arm64("arm64"), _arm64("arm64-16k"))}
+    {each.flavour: each for each in (AMD64, _arm64("arm64", 1 << 12), _arm64("arm64-16k", 1 << 14))}
 )
 """By the name that --arch takes."""

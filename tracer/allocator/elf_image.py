@@ -17,6 +17,7 @@ import numpy.typing as npt
 from elftools.elf.elffile import ELFFile
 
 from shadow.errors import PtescopeError
+from tracer.arch import ARCHITECTURES, Architecture
 
 __all__ = ("DamagedImageError", "Image", "Symbol")
 
@@ -37,6 +38,7 @@ _STRTAB, _STRSZ, _SYMTAB = 5, 10, 6
 _RELOCATION_TABLES = ((23, 2), (7, 8))
 """DT_JMPREL and DT_PLTRELSZ, DT_RELA and DT_RELASZ."""
 _HEADER_BYTES = {"e_phnum": ("e_phentsize", 56), "e_shnum": ("e_shentsize", 64)}
+_BY_MACHINE = {each.elf_machine: each for each in ARCHITECTURES.values()}
 _PF_X, _PF_W = 1, 2
 _CHUNK = 16 << 20
 _LONGEST = 4096
@@ -93,14 +95,14 @@ def _name_at(names: bytes, offset: int) -> bytes:
 
 
 class Image:
-    """One x86-64 ELF file, open for reading; the caller closes it.
+    """One ELF file of a known architecture, open for reading; the caller closes it.
 
     Args:
         path: the file.
         name: its name in messages; "": `path`.
 
     Raises:
-        DamagedImageError: the file is not an x86-64 ELF file, or is damaged.
+        DamagedImageError: the file is not such an ELF file, or is damaged.
         OSError: the file cannot be read.
     """
 
@@ -111,8 +113,7 @@ class Image:
             self._bytes = os.fstat(self._file.fileno()).st_size
             with _as_damage(self.name):
                 self._elf = ELFFile(self._file)
-                if self._elf.elfclass != 64 or self._elf["e_machine"] != "EM_X86_64":
-                    raise DamagedImageError(f"{self.name} is not an x86-64 ELF image.")
+                self.arch = self._architecture()
                 self._refuse_endless_headers()
                 self._segments = [
                     _Segment(s["p_type"], s["p_flags"], s["p_offset"], s["p_vaddr"], s["p_filesz"])
@@ -132,6 +133,13 @@ class Image:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _architecture(self) -> Architecture:
+        arch = _BY_MACHINE.get(self._elf["e_machine"])
+        if arch is None or self._elf.elfclass != 64 or not self._elf.little_endian:
+            known = " nor of ".join(each.name for each in ARCHITECTURES.values())
+            raise DamagedImageError(f"{self.name} is an ELF image neither of {known}.")
+        return arch
 
     def _refuse_endless_headers(self) -> None:
         """Refuse headers of size 0, which would make the parser loop for ever."""

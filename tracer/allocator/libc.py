@@ -16,7 +16,7 @@ _GLIBC_RELEASE = re.compile(rb"GNU C Library \([^)]*\) \w+ release version (\d+\
 _MUSL_ERROR = b"No error information\0"
 """The text for errno 0, which only musl has (src/errno/__strerror.h)."""
 _MUSL_VERSION = re.compile(rb"(?<=\0)\d\.\d\.\d+\0")
-_MUSL_BANNER = b"musl libc (x86_64)\n"
+_MUSL_BANNER = re.compile(rb"musl libc \(\w{1,32}\)\n")
 _TUNABLES = "GLIBC_TUNABLES"
 _MALLOC_TUNABLE = "glibc.malloc."
 _VARIABLES = {
@@ -58,7 +58,7 @@ def recognise_musl(image: Image) -> Build | None:
     if not image.says(_MUSL_ERROR):
         return None
     versions = set()
-    if image.says(_MUSL_BANNER):  # the dynamic linker contains the version
+    if next(image.find(_MUSL_BANNER), None):  # the dynamic linker contains the version
         versions = {match[0][:-1].decode() for match in image.find(_MUSL_VERSION)}
     version = versions.pop() if len(versions) == 1 else None
     unknown = () if version else ("its version: a statically linked musl does not contain it",)

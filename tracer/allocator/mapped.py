@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracer.page_size import PAGE
 from tracer.procfs import DELETED, parse_maps
 
 __all__ = ("Mapped", "mapped_images")
@@ -47,8 +48,8 @@ class Mapped:
         """
         for start, _, offset in self.spans:
             for file_offset, address in loaded:
-                if file_offset & ~0xFFF == offset:
-                    return start - (address & ~0xFFF)
+                if file_offset & -PAGE == offset:
+                    return start - (address & -PAGE)
         return None
 
 

@@ -17,8 +17,6 @@ from tracer.allocator.process_memory import View
 __all__ = ("options", "recognise")
 
 _MARK = b"mimalloc: warning: \0"
-_RETURNS_A_NUMBER = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xb8(....)\xc3", re.S)
-"""[endbr64] mov imm32, %eax; ret"""
 _NAMES = (
     "purge_delay",
     "purge_decommits",
@@ -41,10 +39,9 @@ _OPTION_NAME = re.compile(r"[a-z0-9_]{3,40}")
 def _version(image: Image) -> str | None:
     """The version is 10000 major + 100 minor + patch since 3.0; before, 100, 10 and 1."""
     symbol = image.symbol("mi_version")
-    code = _RETURNS_A_NUMBER.match(image.at(symbol.value, 16)) if symbol else None
-    if code is None:
+    number = image.arch.returned_number(image.at(symbol.value, 16)) if symbol else None
+    if number is None:
         return None
-    number = int.from_bytes(code[1], "little")
     if number >= 10000:
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
     return f"{number // 100}.{number // 10 % 10}.{number % 10}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """arm64."""
 
+import struct
 from types import MappingProxyType
 
 from tracer.arch.description import NEW_CALLS, Architecture
@@ -44,6 +45,18 @@ _CALLS = {
 }
 """Those of asm-generic/unistd.h; arm64 never had open and creat."""
 
+_BTI_C, _RET = 0xD503245F, 0xD65F03C0
+_MOVZ_W0, _IMMEDIATE = 0x52800000, 0xFFFF << 5
+
+
+def _returned_number(code: bytes) -> int | None:
+    """[bti c] mov w0, #imm16; ret."""
+    words = struct.unpack(f"<{len(code) // 4}I", code[: len(code) // 4 * 4])
+    move, *end = words[words[:1] == (_BTI_C,) :][:2] or (0,)
+    number = move & _IMMEDIATE
+    return number >> 5 if move - number == _MOVZ_W0 and end == [_RET] else None
+
+
 ARM64 = Architecture(
     name="arm64",
     machine="aarch64",
@@ -58,5 +71,8 @@ ARM64 = Architecture(
     # ARM64_MEMSTART_ALIGN is 1 GiB with pages of 4 and 16 KiB, and 512 MiB with 64 KiB
     # (arch/arm64/include/asm/kernel-pgtable.h).
     direct_map_step=1 << 29,
+    key_bits=3,
+    elf_machine="EM_AARCH64",
+    returned_number=_returned_number,
     stacks=False,
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The description of an architecture."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 __all__ = ("Architecture", "NEW_CALLS")
@@ -39,6 +39,10 @@ class Architecture:
         compat_member: the member of a task's thread_info that shows a 32-bit call or program.
         offsets: what the BPF C assumes of the kernel's structures, by member.
         direct_map_step: the kernel maps physical memory at a multiple of so many bytes.
+        key_bits: bits of a protection key in vm_flags, from bit 32 on, if the kernel has them.
+        elf_machine: the name that ELF has for it.
+        returned_number: the number that a function returns which does nothing else, by the
+            first 16 bytes of its machine code; None: it does something else.
         stacks: whether ptescope unwinds stacks of user code.
     """
 
@@ -53,4 +57,7 @@ class Architecture:
     compat_member: str
     offsets: Mapping[str, int]
     direct_map_step: int
+    key_bits: int
+    elf_machine: str
+    returned_number: Callable[[bytes], int | None]
     stacks: bool

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """x86-64."""
 
+import re
 from types import MappingProxyType
 
 from tracer.arch.description import NEW_CALLS, Architecture
@@ -45,6 +46,15 @@ _CALLS = {
     "pkey_mprotect": 329,
 }
 
+_RETURNS_A_NUMBER = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xb8(....)\xc3", re.S)
+"""[endbr64] mov imm32, %eax; ret"""
+
+
+def _returned_number(code: bytes) -> int | None:
+    match = _RETURNS_A_NUMBER.match(code)
+    return int.from_bytes(match[1], "little") if match else None
+
+
 X86_64 = Architecture(
     name="x86-64",
     machine="x86_64",
@@ -57,5 +67,8 @@ X86_64 = Architecture(
     compat_member="thread_info.status",
     offsets=MappingProxyType({}),
     direct_map_step=1 << 30,  # arch/x86/mm/kaslr.c
+    key_bits=4,
+    elf_machine="EM_X86_64",
+    returned_number=_returned_number,
     stacks=True,
 )

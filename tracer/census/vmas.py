@@ -10,15 +10,19 @@ Sources: include/linux/maple_tree.h, lib/maple_tree.c (mas_logical_pivot), since
 include/linux/mm.h (VM_*), mm/vma.c (is_mergeable_vma).
 """
 
+import ctypes
+import errno
+
 import numpy as np
 import numpy.typing as npt
 
 from shadow.table.state import NO_ANON, LabelPart, VmaFlag
+from tracer.arch import running
 from tracer.bpf.btf import kernel_btf
 from tracer.census.kernel_memory import KernelMemory, Words
 from tracer.process.object_ids import identities, name_hash, policy_hash, userfaultfd_hash
 
-__all__ = ("VmaTree",)
+__all__ = ("VmaTree", "key_mask")
 
 _NODE_WORDS = 32
 _NODE_MASK = np.uint64(255)
@@ -73,11 +77,25 @@ _FLAGS = {
 """Bits of vm_flags, the same on all kernels with a maple tree unless noted."""
 _SPECIAL = np.uint64(0x400 | 0x4000 | 0x40000 | 0x10000000)  # VM_SPECIAL
 _ACCESS = np.uint64(7)
-_KEY_SHIFT, _KEY_MASK = np.uint64(32), np.uint64(15)
+_KEY_SHIFT = np.uint64(32)
 _FROM_MAPS = (
     *(VmaFlag.READ, VmaFlag.WRITE, VmaFlag.EXEC, VmaFlag.SHARED),
     *(VmaFlag.CACHED, VmaFlag.SPECIAL),
 )
+
+
+def key_mask() -> int:
+    """A mask of the protection key in vm_flags, shifted to bit 0; 0: this kernel has no keys.
+
+    Without CONFIG_ARCH_HAS_PKEYS these bits say other things: on arm64 before v6.12, that memory
+    may have tags, which is so for all anonymous memory of processors with MTE.
+    """
+    arch = running()
+    libc = ctypes.CDLL(None, use_errno=True)
+    nothing, no_key = ctypes.c_ulong(0), ctypes.c_long(-1)
+    failed = libc.syscall(arch.calls["pkey_mprotect"], nothing, nothing, nothing, no_key)
+    lacks = failed and ctypes.get_errno() == errno.ENOSYS
+    return 0 if lacks else (1 << arch.key_bits) - 1
 
 
 class VmaTree:
@@ -96,6 +114,7 @@ class VmaTree:
         self.readable = all(member in at for member in _MEMBERS.values())
         names = {**_MEMBERS, **_OPTIONAL}
         self._at = {name: at[member] for name, member in names.items() if member in at}
+        self._key_mask = np.uint64(key_mask())
 
     def _words(self, addresses: Words, offset: int = 0, count: int = 1) -> Words:
         """(n, count) consecutive words at each address plus `offset`; 0 if unreadable."""
@@ -177,7 +196,7 @@ class VmaTree:
 
     def _labels(self, pointers: Words, flags: Words, files: Words) -> npt.NDArray[np.int64]:
         everywhere = np.ones(len(pointers), np.bool_)
-        labels = (flags >> _KEY_SHIFT & _KEY_MASK).astype(np.int64) << LabelPart.PKEY
+        labels = (flags >> _KEY_SHIFT & self._key_mask).astype(np.int64) << LabelPart.PKEY
         # In v6.1 the name shares a union with the fields of file mappings.
         names = self._pointed(pointers, "name", files == 0)
         for name in np.unique(names[names != 0]):

@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shadow.errors import UsageError
-from shadow.perf_import import read_recording
+from shadow.geometry import MODELLED
+from shadow.perf_import import PageTables, read_recording
 from shadow.plural import counted
 from shadow.policy import POLICIES, Policy
 from shadow.trace import TraceFile
+from tracer.commands.argument_types import size
 from tracer.terminal import complain
 
 __all__ = ("ImportCommand",)
@@ -40,6 +42,19 @@ class ImportCommand:
             choices=[policy.label for policy in POLICIES],
             help="the policy of the recorded kernel (default: derived from its release)",
         )
+        source.add_argument(
+            "--arch",
+            choices=sorted({each.arch for each in MODELLED}),
+            help="the architecture of the recorded kernel (default: as the header of perf script "
+            "says, else x86-64)",
+        )
+        source.add_argument(
+            "--page-size",
+            type=size,
+            metavar="SIZE",
+            help="the page size of the recorded kernel, such as 64K (default: derived from its "
+            "release and from addresses)",
+        )
         output = parser.add_argument_group("output")
         output.add_argument(
             "-o", "--output", type=Path, required=True, metavar="TRACE", help="the trace to write"
@@ -60,7 +75,7 @@ class ImportCommand:
                     lines = stack.enter_context(open(args.script, errors="replace"))
                 except OSError as error:
                     raise UsageError(f"{args.script} cannot be read: {error.strerror}.") from error
-            script = read_recording(lines, policy)
+            script = read_recording(lines, policy, PageTables(args.arch, args.page_size))
         with TraceFile(args.output, force=args.force) as file:
             processes = 0
             for number, pid, record in script.records():

@@ -314,6 +314,7 @@ class Host:
             hostname=gethostname(),
             release=self._kernel.release,
             policy=self._kernel.policy.label,
+            page_size=self._kernel.geometry.page,
             processes=processes,
             cost=self._totals.cost(
                 list(self.sessions.values()),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 __all__ = ("CpuBudget", "Limits", "memory_bytes", "shadow_cost")
 
-_BYTES_PER_PAGE = 1100
-"""Bytes per PTE page for seeding and following; 1.1 GiB for a million pages."""
+_BYTES_PER_KIB = 275
+"""Bytes for seeding and following by KiB of PTE pages: 1.1 GiB for a million pages of 4 KiB. Larger
+ones have as many more entries."""
 _FIXED_BYTES = 128 << 10
 _PAGE_SIZE = resource.getpagesize()
 
@@ -34,7 +35,7 @@ def memory_bytes() -> int:
 
 def shadow_cost(vm_pte_kib: int) -> int:
     """Estimate the bytes for seeding and following a process with this VmPTE."""
-    return _FIXED_BYTES + vm_pte_kib // 4 * _BYTES_PER_PAGE
+    return _FIXED_BYTES + vm_pte_kib * _BYTES_PER_KIB
 
 
 class CpuBudget:

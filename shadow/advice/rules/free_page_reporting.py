@@ -10,6 +10,9 @@ from shadow.advice.rules.guest_memory import guest_memory
 __all__ = ("free_page_reporting",)
 
 _MANY, _SHARE = 16, 0.1
+_BLOCK = 2 << 20
+"""Bytes that a guest with pages of 4 KiB reports at once, at least. With larger pages its blocks
+are larger, but the host does not know the pages of its guests."""
 
 
 def free_page_reporting(evidence: Evidence) -> Finding | None:
@@ -20,6 +23,8 @@ def free_page_reporting(evidence: Evidence) -> Finding | None:
     if guest.empty < max(evidence.enough(_MANY), _SHARE * guest.pte_pages):
         return None
     geometry = evidence.geometry
+    if geometry.slot > _BLOCK:
+        return None
     return Finding(
         rule="free_page_reporting",
         title="the guest gave memory back in small pieces; free page reporting takes "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The memory of a guest in 4 KiB pages."""
+"""The memory of a guest in small pages."""
 
 from math import floor
 
@@ -7,17 +7,23 @@ from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, after_a_restart
 from shadow.advice.huge_page_savings import huge_page_savings
 from shadow.advice.rules.guest_memory import guest_memory
+from shadow.geometry import Geometry
 from shadow.mapping_names import MappingKind, mapping_name
 
 __all__ = ("guest_huge_pages",)
 
 _MANY = 64
-_BACKEND = [
-    "-object memory-backend-memfd,id=mem,size=SIZE,hugetlb=on,hugetlbsize=2M",
-    "-machine memory-backend=mem",
-    "sysctl -w vm.nr_hugepages=NUMBER",
-]
 _THP = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
+
+
+def _backend(geometry: Geometry) -> list[str]:
+    """Options of QEMU, and the setting of the host that reserves the pages."""
+    return [
+        "-object memory-backend-memfd,id=mem,size=SIZE,hugetlb=on,"
+        f"hugetlbsize={geometry.slot >> 20}M",
+        "-machine memory-backend=mem",
+        "sysctl -w vm.nr_hugepages=NUMBER",
+    ]
 
 
 def guest_huge_pages(evidence: Evidence) -> Finding | None:
@@ -45,7 +51,7 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
                 else f"Transparent ones come only where {geometry.slot_text} of the guest were not "
                 "returned or split."
             ),
-            [_THP, *_BACKEND] if never else _BACKEND,
+            [_THP, *_backend(geometry)] if never else _backend(geometry),
         ),
         effect=after_a_restart(
             least,
@@ -61,5 +67,5 @@ def guest_huge_pages(evidence: Evidence) -> Finding | None:
         ],
         verify="Start the guest with it, run the same load, then ptescope census: its memory is "
         "hugetlb, without PTE pages.",
-        source="qemu-system-x86_64(1), memory-backend-memfd; libvirt, formatdomain, hugepages",
+        source="qemu(1), memory-backend-memfd; libvirt, formatdomain, hugepages",
     )

@@ -3,6 +3,7 @@
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding
+from shadow.pt_reclaim import reclaims_since
 
 __all__ = ("kernel_frees_none",)
 
@@ -14,12 +15,13 @@ def kernel_frees_none(evidence: Evidence) -> Finding | None:
     snapshot = evidence.snapshot
     if snapshot.kernel.policy != "none" or not snapshot.now.empty:
         return None
+    since = "{}.{}".format(*reclaims_since(evidence.geometry.arch))
     effect, numbers = None, {"empty": snapshot.now.empty}
     if snapshot.policies:
         freed = snapshot.policies["none"].pte_pages - snapshot.policies["pt_reclaim"].pte_pages
         if freed > 0:
             basis = (
-                "the same events under the rule of Linux 6.14, without PTE pages that were "
+                f"the same events under the rule of Linux {since}, without PTE pages that were "
                 "empty before the window"
             )
             effect = Effect(round(freed * _LOW), round(freed * _HIGH), basis)
@@ -30,7 +32,7 @@ def kernel_frees_none(evidence: Evidence) -> Finding | None:
         why=f"{snapshot.now.empty:,} of {snapshot.now.pte_pages:,} PTE pages map nothing.",
         numbers=dict(numbers),
         change=Change(
-            "Run Linux 6.14 or later, built with CONFIG_PT_RECLAIM.",
+            f"Run Linux {since} or later, built with CONFIG_PT_RECLAIM.",
             ["zgrep PT_RECLAIM /proc/config.gz || grep PT_RECLAIM /boot/config-$(uname -r)"],
         ),
         effect=effect,
@@ -39,6 +41,7 @@ def kernel_frees_none(evidence: Evidence) -> Finding | None:
             "The new kernel affects the whole machine.",
         ],
         verify="ptescope doctor reports when the kernel frees; attach shows its policy.",
-        source='Linux commit 6375e95f381e "mm: pgtable: reclaim empty PTE page in '
-        'madvise(MADV_DONTNEED)" (v6.14)',
+        source='Linux commits 6375e95f381e "mm: pgtable: reclaim empty PTE page in '
+        'madvise(MADV_DONTNEED)" (v6.14, x86-64) and "mm: make PT_RECLAIM depends on '
+        'MMU_GATHER_RCU_TABLE_FREE" (v7.0, arm64 and others)',
     )

@@ -8,6 +8,9 @@ __all__ = ("other_allocator",)
 
 _MANY, _BYTES = 0.25, 1 << 20
 """Least share and size of the empty PTE pages that justify another allocator."""
+_ALIGNED = 2 << 20
+"""What google/tcmalloc releases at once. It covers no larger slot, and how the segments of mimalloc
+lie in larger slots was not tried."""
 _SETTINGS = (
     "MIMALLOC_PURGE_DELAY=0",
     "MIMALLOC_DECOMMIT_DELAY=0  # its name before version 2.1",
@@ -21,7 +24,9 @@ def other_allocator(evidence: Evidence) -> Finding | None:
         return None
     if allocator.serves != "malloc" or now.empty < _MANY * now.pte_pages:
         return None
-    if evidence.empty_bytes < evidence.enough(_BYTES):
+    if evidence.geometry.slot > _ALIGNED:
+        return None
+    if evidence.empty_bytes < _BYTES / evidence.alike:
         return None
     preloaded = (allocator.linked or "").startswith("preloaded")
     return Finding(

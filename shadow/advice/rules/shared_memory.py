@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shared memory in 4 KiB pages: every process that maps it has PTE pages of its own for it."""
+"""Shared memory in small pages: every process that maps it has PTE pages of its own for it."""
 
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Effect, Finding, after_a_restart

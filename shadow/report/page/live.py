@@ -34,7 +34,7 @@ def host_data(view: HostView) -> dict[str, Any]:
         "processes": [_row(process) for process in ranked[:_MOST]],
         "left_out": max(len(ranked) - _MOST, 0),
         "followed": len(followed),
-        "page_size": snapshots[0].kernel.page_size if snapshots else None,
+        "page_size": view.page_size,
         "pte_pages": sum(now.pte_pages for now in followed),
         "empty": sum(now.empty for now in followed),
         "vm_pte_kib": sum(process.vm_pte_kib for process in view.processes),

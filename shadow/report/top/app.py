@@ -32,8 +32,8 @@ Look = Callable[[int | None], HostView]
 def summary(view: HostView, order: str, *, paused: bool) -> str:
     """The lines above the table."""
     followed = [p.snapshot for p in view.processes if p.snapshot]
-    pages = sum(each.now.pte_pages * each.kernel.page_size for each in followed)
-    empty = sum(each.now.empty * each.kernel.page_size for each in followed)
+    pages = sum(each.now.pte_pages for each in followed) * view.page_size
+    empty = sum(each.now.empty for each in followed) * view.page_size
     kib = sum(process.vm_pte_kib for process in view.processes)
     lines = [
         f"{view.hostname}  {view.release}, policy {view.policy}   "

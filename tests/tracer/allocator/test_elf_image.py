@@ -6,11 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from elftools.elf.enums import ENUM_E_MACHINE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracer.allocator.elf_image import Image
 from tracer.allocator.image_scan import ImageFacts, scan_image
+from tracer.arch import ARCHITECTURES
 
 _LIBRARY = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 _WHOLE = Path(_LIBRARY).read_bytes()
@@ -59,6 +61,35 @@ def test_text_is_found_across_read_boundaries(
         monkeypatch.setattr("tracer.allocator.elf_image._CHUNK", 4096)
         assert [match[0] for match in image.find(pattern)] == at_once
     assert len(at_once) > 20
+
+
+def _for_machine(path: Path, machine: int, order: int = 1) -> str:
+    """A copy of the library whose header names another machine and byte order."""
+    copy = bytearray(_WHOLE)
+    copy[5] = order
+    copy[18:20] = machine.to_bytes(2, "little" if order == 1 else "big")
+    path.write_bytes(copy)
+    return str(path)
+
+
+def test_images_of_every_architecture_are_scanned(tmp_path: Path) -> None:
+    """A host may run programs of only one; the tables have one layout on all."""
+    builds = scan_image(_LIBRARY, _LIBRARY).builds
+    assert [build.name for build in builds] == ["jemalloc"]
+    for arch in ARCHITECTURES.values():
+        path = _for_machine(tmp_path / arch.name, ENUM_E_MACHINE[arch.elf_machine])
+        with Image(path) as image:
+            assert image.arch is arch
+        assert scan_image(path, "image").builds == builds
+
+
+@pytest.mark.parametrize(("machine", "order"), [(243, 1), (183, 2)])
+def test_an_image_of_an_unknown_architecture_is_no_image(
+    tmp_path: Path, machine: int, order: int
+) -> None:
+    facts = scan_image(_for_machine(tmp_path / "image", machine, order), "image")
+    assert facts.builds == ()
+    assert facts.problem
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", _WHOLE[:100], _WHOLE[:5000]])

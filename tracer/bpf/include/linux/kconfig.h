@@ -16,7 +16,7 @@ typedef _Bool bool;
 typedef unsigned long size_t;
 typedef unsigned long uintptr_t;
 
-#define PAGE_SIZE 4096
+#define PAGE_SIZE (1UL << PAGE_SHIFT)  // PAGE_SHIFT comes from the loader
 #define true 1
 #define false 0
 

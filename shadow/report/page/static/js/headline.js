@@ -5,10 +5,10 @@ import { element, figure } from "./dom.js";
 import { bytes, callSize, count, counted, pagesSize, seconds, share } from "./format.js";
 import { mappingName } from "./model.js";
 
-const LITTLE_PAGES = 64;
+const LITTLE_BYTES = 256 * 1024;
 const LITTLE_SHARE = 0.05;
 const MUCH_SHARE = 0.25;
-const MUCH_PAGES = 4096;
+const MUCH_BYTES = 16 * 1024 * 1024;
 const CALLS = {
   MADV_DONTNEED: "gives memory back to the kernel and keeps its addresses",
   MADV_FREE: "lets the kernel take memory back when it needs some",
@@ -19,12 +19,13 @@ const CALLS = {
 export const LITTLE_RULES = ["nothing_to_do", "little_to_save"];
 
 /** How bad it is: "none", "little", "share", "some" or "much"; advice knows what is little. */
-export function severity({ now, advice }) {
+export function severity({ now, advice, kernel }) {
   if (!now.empty) return "none";
   const part = now.empty / now.pte_pages;
+  const wasted = now.empty * kernel.page_size;
   if (LITTLE_RULES.includes(advice?.[0]?.rule)) return part < MUCH_SHARE ? "little" : "share";
-  if (now.empty >= MUCH_PAGES || (part >= MUCH_SHARE && now.empty >= LITTLE_PAGES)) return "much";
-  return now.empty < LITTLE_PAGES || part < LITTLE_SHARE ? "little" : "some";
+  if (wasted >= MUCH_BYTES || (part >= MUCH_SHARE && wasted >= LITTLE_BYTES)) return "much";
+  return wasted < LITTLE_BYTES || part < LITTLE_SHARE ? "little" : "some";
 }
 
 export const VERDICTS = {

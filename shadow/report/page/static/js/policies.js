@@ -7,9 +7,10 @@ import { count } from "./format.js";
 import { table } from "./table.js";
 
 const POLICY_MEANINGS = {
-  none: "frees a PTE page only at munmap and exit (Linux before 6.14)",
-  pt_reclaim: "frees it when one MADV_DONTNEED covers all that it maps (Linux 6.14 and later)",
-  dontneed_zero: "frees it when any MADV_DONTNEED leaves it empty (a patch of 6.14 and later)",
+  none: "frees a PTE page only at munmap and exit (Linux before 6.14, on arm64 before 7.0)",
+  pt_reclaim:
+    "frees it when one MADV_DONTNEED covers all that it maps (Linux 6.14 and later, on arm64 7.0 and later)",
+  dontneed_zero: "frees it when any MADV_DONTNEED leaves it empty (a patch of these)",
   pte_ref: "frees it when its last entry is gone (the RFC)",
 };
 const POLICY_FIGURES = ["pte_pages", "empty", "peak", "mean", "freed", "reallocated", "attempts"];

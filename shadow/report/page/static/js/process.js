@@ -47,7 +47,7 @@ export class ProcessView {
         section(
           "time",
           "Over time",
-          "What this kernel kept, and what it would have kept under other policies: none (Linux before 6.14), pt_reclaim (since 6.14), dontneed_zero (a small patch), pte_ref (the RFC). Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
+          "What this kernel kept, and what it would have kept under other policies: none (older kernels), pt_reclaim (newer ones), dontneed_zero (a small patch), pte_ref (the RFC). Drag to zoom, double-click to go back; click to choose the moment that everything below shows.",
           this.chart.node,
           this.moment.node,
         ),
