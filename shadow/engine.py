@@ -25,9 +25,10 @@ from shadow.snapshot import Snapshot
 from shadow.stack_report import stack_report
 from shadow.stack_store import StackStore
 from shadow.table.contents import pte_pages
+from shadow.table.counters import Counter
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
-from shadow.table.state import KNOWN_FILE, Counter
 from shadow.table.table import Table
+from shadow.table.vma import KNOWN_FILE
 from shadow.take_snapshot import take_snapshot
 
 __all__ = ("Engine", "Tee")

@@ -9,9 +9,11 @@ from shadow.mapping_names import NO_NAMES, MappingNames
 from shadow.mapping_owners import Owners, owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
+from shadow.table.counters import Counter
 from shadow.table.radix import PMD_LEVEL, PUD_LEVEL
-from shadow.table.state import HUGE_ANON, Counter, LabelPart
+from shadow.table.state import HUGE_ANON
 from shadow.table.table import Table
+from shadow.table.vma import LabelPart
 
 __all__ = ("owners_of_slots", "shadow_owners", "shadow_uses", "unnamed")
 

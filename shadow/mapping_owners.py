@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shadow.events import NAME_BITS
 from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.sanitizers import sanitizer_ranges
-from shadow.table.state import LabelPart, VmaFlag
+from shadow.table.vma import LabelPart, VmaFlag
 
 __all__ = ("Owner", "Owners", "owners_of")
 

@@ -5,7 +5,7 @@ from shadow.events import count_kinds
 from shadow.policy import POLICIES, Policy
 from shadow.records import Facts
 from shadow.snapshot import Now, PolicyOutcome, Snapshot, Window
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.table.table import Table
 from shadow.units import NS
 

@@ -15,7 +15,7 @@ from shadow.policy import POLICIES
 from shadow.records import Facts
 from shadow.replay.span import Span
 from shadow.snapshot import Snapshot
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.take_cells import cells_of
 
 __all__ = ("POINTS", "Moment", "Point", "Timeline", "Timelines")

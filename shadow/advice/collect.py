@@ -11,7 +11,7 @@ from shadow.errors import DamagedTraceError
 from shadow.history import KEPT_EVENTS, History, HistoryStore
 from shadow.memory_limit import MAX_MEMORY
 from shadow.replay import Replay
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.timeline import Timelines
 from shadow.trace import TraceReader
 from shadow.whatif import Future

@@ -20,7 +20,8 @@ from shadow.mappings import MappingUse
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
 from shadow.snapshot import Allocator, Snapshot
-from shadow.table.state import Counter, VmaFlag
+from shadow.table.counters import Counter
+from shadow.table.vma import VmaFlag
 from shadow.whatif import Future, Outcome, Transform, simulate, unchanged
 
 __all__ = (

@@ -21,8 +21,8 @@ from shadow.machine_code.compiler import compile_image
 from shadow.machine_code.image import ImageError, parsed
 from shadow.machine_code.place import MACHINE, cache_place, digest, image_name
 from shadow.table.compiled import Sample, sampled
-from shadow.table.state import VMA
 from shadow.table.table import Table
+from shadow.table.vma import VMA
 from shadow.whatif.delayed_purge import delayed_purge
 from shadow.whatif.munmap_for_purge import munmap_for_purge
 

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from shadow.events import EventBatch, Kind
 from shadow.geometry import Geometry
-from shadow.table.state import VMA, VmaFlag
+from shadow.table.vma import VMA, VmaFlag
 
 __all__ = ("inferred", "purges")
 

@@ -15,7 +15,7 @@ from shadow.policy import Policy
 from shadow.precompile import prepare
 from shadow.records import Events, Facts, Record
 from shadow.snapshot import Snapshot
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.trace import TraceReader
 from shadow.units import NS
 

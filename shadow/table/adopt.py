@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from shadow.table.clock import advance
 from shadow.table.contents import huge_pages, pte_pages, upper_bases
+from shadow.table.counters import Counter
 from shadow.table.fills import drain
 from shadow.table.growing import FIRST_GROWTH, GrowingState
 from shadow.table.origin import note_reading
@@ -22,7 +23,6 @@ from shadow.table.seed import (
     drop_pages,
     drop_upper_tables,
 )
-from shadow.table.state import Counter
 
 __all__ = ("adopt", "adopt_upper_levels")
 

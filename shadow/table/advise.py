@@ -5,11 +5,13 @@ Source: mm/madvise.c (madvise_vma_behavior).
 """
 
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.guard_calls import guard
 from shadow.table.labels import NOT_MERGEABLE, change_flags
 from shadow.table.radix import find, next_slot
 from shadow.table.reclaim import collapse, page_out
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import first_overlap
 from shadow.uapi import (
     MADV_COLLAPSE,

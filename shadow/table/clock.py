@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from shadow.policy import POLICIES
 from shadow.table.compiled import entry, inlined
-from shadow.table.state import Counter, State
+from shadow.table.counters import Counter
+from shadow.table.state import State
 
 __all__ = ("advance", "advance_clock", "area_until")
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.state import Counter, State
+from shadow.table.counters import Counter
+from shadow.table.state import State
 
 __all__ = ("huge_pages", "pte_pages", "upper_bases")
 

@@ -11,10 +11,12 @@ and access_error and expand_stack of the architecture.
 from shadow.policy import POLICIES
 from shadow.table.bits import count_range
 from shadow.table.compiled import compiled, inlined
+from shadow.table.counters import Counter
 from shadow.table.guard_ranges import next_guard
 from shadow.table.pte_pages import allocate, has, make_huge, set_entries, set_entry
 from shadow.table.radix import find, find_or_create
-from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.state import HUGE_ANON, State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits
 

@@ -12,9 +12,11 @@ call is damaged.
 
 from shadow.events import UNFILLED, Kind
 from shadow.table.compiled import compiled, entry
+from shadow.table.counters import Counter
 from shadow.table.lock import lock_fills
 from shadow.table.map import populates
-from shadow.table.state import Counter, Pending, State, VmaFlag
+from shadow.table.state import Pending, State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import first_overlap, vma_at
 from shadow.uapi import MADV_GUARD_INSTALL
 

@@ -10,6 +10,7 @@ Sources: mm/mmap.c (dup_mmap), mm/memory.c (copy_page_range, vma_needs_copy).
 from shadow.events import Kind
 from shadow.policy import POLICIES
 from shadow.table.compiled import compiled, entry
+from shadow.table.counters import Counter
 from shadow.table.guard_ranges import add_guard
 from shadow.table.origin import note_call
 from shadow.table.pte_pages import allocate, copy_entries, has, make_huge
@@ -23,7 +24,8 @@ from shadow.table.radix import (
     table_span,
     upper_table,
 )
-from shadow.table.state import HUGE_ANON, LEFT_BEHIND, Counter, State, VmaFlag
+from shadow.table.state import HUGE_ANON, State
+from shadow.table.vma import LEFT_BEHIND, VmaFlag
 
 __all__ = ("copy_address_space",)
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.memory_limit import NoRoomError, Room
-from shadow.table.state import Counter, State, grown
+from shadow.table.counters import Counter
+from shadow.table.state import State, grown
 
 __all__ = ("FIRST_GROWTH", "GrowingState")
 

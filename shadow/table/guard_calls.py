@@ -7,11 +7,13 @@ since v6.13.
 
 from shadow.table.bits import count_range
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.fault import ALL_POLICIES, table_for
 from shadow.table.guard_ranges import add_guard, clear_guards, drop_guards, end_of_guard, next_guard
 from shadow.table.pte_pages import set_entries
 from shadow.table.radix import find, next_slot
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import first_overlap, give_anon_vma
 from shadow.table.zap import walker_visits, zap_piece
 from shadow.uapi import MADV_GUARD_INSTALL

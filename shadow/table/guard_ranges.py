@@ -12,8 +12,9 @@ Sources: mm/madvise.c (madvise_guard_install, is_valid_guard_vma), mm/memory.c
 
 from shadow.table.bits import clear_range, count_range
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.pte_pages import clear_entries
-from shadow.table.state import Counter, State
+from shadow.table.state import State
 
 __all__ = (
     "add_guard",

@@ -11,7 +11,9 @@ madvise_set_anon_name), mm/mempolicy.c (mbind_range), mm/mseal.c, mm/userfaultfd
 
 from shadow.events import LABEL_BITS, Label
 from shadow.table.compiled import compiled, inlined
-from shadow.table.state import UFFD_FLAGS, Counter, LabelPart, State, VmaFlag
+from shadow.table.counters import Counter
+from shadow.table.state import State
+from shadow.table.vma import UFFD_FLAGS, LabelPart, VmaFlag
 from shadow.table.vmas import cut, first_overlap, merge_around
 
 __all__ = ("DROPPABLE", "NOT_MERGEABLE", "change_flags", "is_droppable", "label", "set_label")

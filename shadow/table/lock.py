@@ -6,9 +6,11 @@ Source: mm/mlock.c.
 
 from shadow.events import PARTLY, UNFILLED
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.fault import populate
 from shadow.table.labels import change_flags
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import first_hole
 from shadow.uapi import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT
 

@@ -11,6 +11,7 @@ from shadow.events import DISCARDED, UNFILLED, EventBatch, Kind
 from shadow.table.advise import advise
 from shadow.table.clock import advance_clock
 from shadow.table.compiled import compiled, entry, inlined, signed
+from shadow.table.counters import Counter
 from shadow.table.fault import fault, fill, populate
 from shadow.table.fills import charge, fills_of, may_fill, pending_of
 from shadow.table.labels import label
@@ -21,8 +22,9 @@ from shadow.table.protect import protect
 from shadow.table.radix import has_room
 from shadow.table.reclaim import collapse_slot, reclaim, split_slot
 from shadow.table.remap import brk, remap
-from shadow.table.state import KNOWN_FILE, Counter, Pending, State
+from shadow.table.state import Pending, State
 from shadow.table.unmap import detach, unmap
+from shadow.table.vma import KNOWN_FILE
 from shadow.table.zap import dontneed, free_lazily, truncate
 
 __all__ = ("run",)

@@ -6,10 +6,12 @@ Source: mm/mmap.c (do_mmap).
 
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, SPECIAL, UNFILLED
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.fault import populate
 from shadow.table.labels import DROPPABLE, NOT_MERGEABLE
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import State
 from shadow.table.unmap import unmap
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import insert
 from shadow.uapi import (
     MAP_ANONYMOUS,

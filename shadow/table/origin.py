@@ -8,8 +8,9 @@ reading has no event; its changes have the code `READING`.
 
 from shadow.events import Kind
 from shadow.table.compiled import compiled, entry, inlined
+from shadow.table.counters import Counter
 from shadow.table.origin_codes import GUARD_INSTALL, KIND_BITS, LOCKED, PAGEOUT, READING
-from shadow.table.state import Counter, State
+from shadow.table.state import State
 from shadow.uapi import MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_PAGEOUT
 
 __all__ = ("note_call", "note_emptied", "note_made", "note_reading")

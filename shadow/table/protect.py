@@ -6,9 +6,11 @@ Source: mm/mprotect.c (mprotect_fixup).
 
 from shadow.events import PARTLY, PKEY_SHIFT, UNFILLED
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.fault import populate
 from shadow.table.labels import set_label
-from shadow.table.state import Counter, LabelPart, State, VmaFlag
+from shadow.table.state import State
+from shadow.table.vma import LabelPart, VmaFlag
 from shadow.table.vmas import cut, first_hole, first_overlap, merge_around
 
 __all__ = ("protect",)

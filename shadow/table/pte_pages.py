@@ -8,8 +8,9 @@ All changes of `refs`, `live` and `lazies` use these functions. So the counters 
 from shadow.policy import POLICIES
 from shadow.table.bits import Map, clear_range, copy_range, count_range, set_bit, set_range
 from shadow.table.compiled import compiled, inlined
+from shadow.table.counters import Counter
 from shadow.table.origin import note_emptied, note_made
-from shadow.table.state import HUGE_ANON, Counter, State
+from shadow.table.state import HUGE_ANON, State
 
 __all__ = (
     "allocate",

@@ -7,8 +7,9 @@ level, so the cost of a range depends on its populated slots, not on its length.
 """
 
 from shadow.table.compiled import compiled, inlined
+from shadow.table.counters import Counter
 from shadow.table.pte_pages import drop_all_policies, forget_entries
-from shadow.table.state import Counter, State
+from shadow.table.state import State
 
 __all__ = (
     "PMD_LEVEL",

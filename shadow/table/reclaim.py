@@ -8,10 +8,11 @@ Sources: mm/rmap.c (try_to_unmap_one), mm/khugepaged.c (collapse_huge_page), mm/
 from shadow.policy import Policy
 from shadow.table.bits import clear_range
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.origin_codes import KIND_BITS, LAZYFREE
 from shadow.table.pte_pages import clear_entries, has, make_huge
 from shadow.table.radix import find, next_slot
-from shadow.table.state import HUGE_ANON, Counter, State
+from shadow.table.state import HUGE_ANON, State
 from shadow.table.vmas import split_huge
 from shadow.table.zap import free_huge, walker_visits
 

@@ -11,6 +11,7 @@ mm/mmap.c (brk).
 
 from shadow.table.bits import is_set, set_range
 from shadow.table.compiled import compiled
+from shadow.table.counters import Counter
 from shadow.table.fault import populate, table_for
 from shadow.table.guard_ranges import move_guards
 from shadow.table.pte_pages import clear_entries, has, set_entries
@@ -25,8 +26,9 @@ from shadow.table.radix import (
     next_table,
     upper_table,
 )
-from shadow.table.state import LEFT_BEHIND, Counter, State, VmaFlag
+from shadow.table.state import State
 from shadow.table.unmap import unmap
+from shadow.table.vma import LEFT_BEHIND, VmaFlag
 from shadow.table.vmas import first_overlap, insert, split_huge, vma_at
 from shadow.table.zap import walker_visits
 from shadow.uapi import MREMAP_DONTUNMAP

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from shadow.policy import Policy
 from shadow.table.bits import Map, count_range
 from shadow.table.compiled import compiled, entry
+from shadow.table.counters import Counter
 from shadow.table.guard_ranges import add_guard, drop_guards
 from shadow.table.pte_pages import (
     allocate,
@@ -38,7 +39,7 @@ from shadow.table.radix import (
     has_room,
     next_slot,
 )
-from shadow.table.state import Counter, State
+from shadow.table.state import State
 from shadow.table.vmas import first_overlap
 from shadow.table.zap import attempt_pte_ref, count_freed, free_huge
 

@@ -18,28 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shadow.events import NAME_BITS, PKEY_BITS, POLICY_BITS, USERFAULT_BITS
 from shadow.geometry import ENTRY_BYTES, Geometry
-from shadow.policy import POLICIES
+from shadow.table.counters import AREA_SIZE, Counter
+from shadow.table.vma import VMA
 
 __all__ = (
-    "ALL_FLAGS",
-    "AREA_SIZE",
-    "Counter",
     "HUGE_ANON",
     "HUGE_FILE",
     "HugePages",
-    "KNOWN_FILE",
-    "LEFT_BEHIND",
-    "LabelPart",
-    "NOT_COMPARED",
-    "NO_ANON",
     "Pending",
     "SHAPE",
     "State",
-    "UFFD_FLAGS",
-    "VMA",
-    "VmaFlag",
     "grown",
     "new_state",
     "page_size_of",
@@ -51,145 +40,6 @@ HUGE_ANON = 1
 """Value of `huge`: an anonymous THP, which keeps a deposited PTE page."""
 HUGE_FILE = 2
 """Value of `huge`: a file or shmem THP, for which x86 deposits no PTE page."""
-
-_P = len(POLICIES)
-
-
-class Counter(IntEnum):
-    """Places in `State.counters` (int64)."""
-
-    TABLES_USED = 0
-    """Upper tables ever used, including table 0."""
-    TABLES_FREE = 1
-    RECORDS_USED = 2
-    RECORDS_FREE = 3
-    VMAS = 4
-    PENDING = 5
-    LEVELS = 6
-    RUNNING = 7
-    """The policy of the kernel that produced the events."""
-    THP = 8
-    """Where anonymous faults may be huge: 0 never, 1 in VM_HUGEPAGE VMAs, 2 everywhere."""
-    VMAS_KNOWN = 9
-    """0 while no VMA is known; every fault and zap then takes effect."""
-    NOW = 10
-    """Time of the newest event, ns."""
-    BRK = 11
-    ANON_VMAS = 12
-    """The highest anon_vma number in use."""
-    FILES = 13
-    """The number of identities given to file mappings."""
-    REFS = 14
-    PMD_PAGES = 15
-    PUD_PAGES = 16
-    P4D_PAGES = 17
-    DEPOSITS = 18
-    HUGE = 19
-    NO_EFFECT = 20
-    """Faults outside all VMAs or against their protection, which cause a signal and no entry."""
-    LOST = 21
-    UNMAPPED = 22
-    """PTE pages that free_pgtables freed."""
-    LOCK_FUTURE = 23
-    POSTED_SWITCH_BACK = 24
-    """1: pte_ref goes back to percpu mode after a failed attempt, as in the posted RFC."""
-    PAGES_ALWAYS = 25
-    """The sum of the sizes of multi-size THP in pages, each a power of two."""
-    PAGES_MADVISE = 26
-    """The same for sizes in VM_HUGEPAGE VMAs only."""
-    GUARDS = 27
-    FILLED = 28
-    """Slots that calls have filled lately (`shadow.table.fills`)."""
-    FILLED_AT = 29
-    """The number of events at the last update of FILLED."""
-    FILLS_MOST = 30
-    """The limit on FILLED."""
-    REFUSED = 31
-    """1: the loop stopped at an event that would exceed FILLS_MOST."""
-    TABLES = 32
-    EMPTY = TABLES + _P
-    FREED = EMPTY + _P
-    REALLOCATED = FREED + _P
-    ATTEMPTS = REALLOCATED + _P
-    PEAK = ATTEMPTS + _P
-    SWITCHES = PEAK + _P
-    MERGE_ANY = SWITCHES + 1
-    """1: KSM may merge all private memory (PR_SET_MEMORY_MERGE)."""
-    INFERRED = MERGE_ANY + 1
-    """The part of FREED inferred from readings, because no event showed what emptied the pages."""
-    CALL = INFERRED + _P
-    """The current event: its code (`shadow.table.origin_codes`), thread, and length."""
-    CALL_TID = CALL + 1
-    CALL_LENGTH = CALL + 2
-    EVENTS = CALL + 3
-    """Events by kind, 32 places."""
-    SIZE = EVENTS + 32
-
-
-AREA_SIZE = _P + 1
-"""Size of `State.area`: per policy PTE pages x ns up to NOW, and last the ns observed (float64)."""
-
-
-class VmaFlag(IntEnum):
-    """Bits of a VMA's `flags`; the first three equal PROT_READ, PROT_WRITE, PROT_EXEC."""
-
-    READ = 1
-    WRITE = 2
-    EXEC = 4
-    SHARED = 8
-    GROWSDOWN = 16
-    LOCKED = 32
-    HUGETLB = 64
-    HUGEPAGE = 128
-    NOHUGEPAGE = 256
-    DONTFORK = 512
-    WIPEONFORK = 1024
-    LOCKONFAULT = 2048
-    ACCOUNT = 4096
-    NORESERVE = 8192
-    CACHED = 16384
-    """A regular file, whose pages are likely to be in the page cache."""
-    FORKED = 32768
-    """The anon_vma comes from a fork and has parents (vma_had_uncowed_parents)."""
-    DONTDUMP = 1 << 16
-    MERGEABLE = 1 << 17
-    RANDOM = 1 << 18
-    SEQUENTIAL = 1 << 19
-    SEALED = 1 << 20
-    UFFD_MISSING = 1 << 21
-    UFFD_WP = 1 << 22
-    UFFD_MINOR = 1 << 23
-    SPECIAL = 1 << 24
-    """Device memory or SysV shared memory, which never merges."""
-
-
-UFFD_FLAGS = VmaFlag.UFFD_MISSING | VmaFlag.UFFD_WP | VmaFlag.UFFD_MINOR
-NOT_COMPARED = VmaFlag.FORKED | VmaFlag.CACHED
-"""Flags in which VMAs that merge may differ, because the kernel's flags lack them."""
-
-KNOWN_FILE = 1 << 32
-"""Bit in the `file` of a VMA that holds the identity of an open file."""
-
-NO_ANON = -1
-"""`anon` of a VMA that has no anon_vma according to a reading; 0 if the reading lacks it."""
-
-
-class LabelPart(IntEnum):
-    """First bits of the parts of a VMA's label in `flags`; each part ends where the next begins."""
-
-    PKEY = 25
-    NAME = PKEY + PKEY_BITS
-    POLICY = NAME + NAME_BITS
-    USERFAULT = POLICY + POLICY_BITS
-    END = USERFAULT + USERFAULT_BITS
-
-
-ALL_FLAGS = (1 << LabelPart.PKEY) - 1
-"""The bits of `flags` that are `VmaFlag`."""
-
-
-LEFT_BEHIND = UFFD_FLAGS | (1 << LabelPart.END) - (1 << LabelPart.USERFAULT)
-"""Bits of the userfaultfd, which a VMA loses when it is moved or forked."""
 
 
 class Pending(IntEnum):
@@ -248,19 +98,6 @@ def upper_type(entries: int) -> np.dtype[np.void]:
     still keeps an empty PTE page below them.
     """
     return np.dtype([("child", "<u4", entries), *_UPPER])
-
-
-VMA = np.dtype(
-    [
-        ("start", "<i8"),
-        ("end", "<i8"),
-        ("flags", "<i8"),  # VmaFlag, and above them the parts of LabelPart
-        ("file", "<i8"),  # 0: anonymous; else an identity
-        ("pgoff", "<i8"),  # as vm_pgoff, pages: continuous across a merge
-        ("anon", "<i8"),  # anon_vma number; 0: none yet
-    ]
-)
-"""A VMA; those of an address space are sorted and do not overlap."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,14 @@ from shadow.policy import Policy
 from shadow.table.adopt import adopt, adopt_upper_levels
 from shadow.table.clock import advance, area_until
 from shadow.table.contents import huge_pages, pte_pages, upper_bases
+from shadow.table.counters import Counter
 from shadow.table.fork import copy_address_space
 from shadow.table.growing import GrowingState
 from shadow.table.loop import run as apply_events
 from shadow.table.origin_codes import READING
 from shadow.table.page_set import Pages, Ranges, in_slots
 from shadow.table.seed import set_runs
-from shadow.table.state import Counter, HugePages, State, grown, new_state
+from shadow.table.state import HugePages, State, grown, new_state
 from shadow.table.vma_readings import DescribedVma, merges_wrong, seed_vmas, wrong_vmas
 
 __all__ = ("Table",)

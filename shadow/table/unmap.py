@@ -9,6 +9,7 @@ Sources: mm/vma.c (vms_clear_ptes), mm/memory.c (free_pgtables, free_pgd_range).
 """
 
 from shadow.table.compiled import compiled, inlined
+from shadow.table.counters import Counter
 from shadow.table.guard_ranges import drop_guards
 from shadow.table.pte_pages import clear_entries, has
 from shadow.table.radix import (
@@ -20,7 +21,8 @@ from shadow.table.radix import (
     next_table,
     table_span,
 )
-from shadow.table.state import Counter, State, VmaFlag
+from shadow.table.state import State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import cut, first_overlap, remove_range, split_huge
 from shadow.table.zap import free_huge, walker_visits
 

@@ -6,17 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shadow.table.counters import Counter
 from shadow.table.growing import FIRST_GROWTH, GrowingState
 from shadow.table.labels import DROPPABLE, NOT_MERGEABLE
 from shadow.table.seed import forget_unmapped, forget_untouched
-from shadow.table.state import (
-    ALL_FLAGS,
-    KNOWN_FILE,
-    NO_ANON,
-    NOT_COMPARED,
-    Counter,
-    VmaFlag,
-)
+from shadow.table.vma import ALL_FLAGS, KNOWN_FILE, NO_ANON, NOT_COMPARED, VmaFlag
 
 __all__ = ("DescribedVma", "merges_wrong", "seed_vmas", "wrong_vmas")
 

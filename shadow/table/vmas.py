@@ -9,10 +9,12 @@ anon_vma_prepare).
 """
 
 from shadow.table.compiled import compiled, inlined
+from shadow.table.counters import Counter
 from shadow.table.move import move
 from shadow.table.pte_pages import give_all_policies, set_entries
 from shadow.table.radix import find, free_record
-from shadow.table.state import HUGE_ANON, NOT_COMPARED, Counter, LabelPart, State, VmaFlag
+from shadow.table.state import HUGE_ANON, State
+from shadow.table.vma import NOT_COMPARED, LabelPart, VmaFlag
 
 __all__ = (
     "cut",

@@ -14,10 +14,12 @@ from shadow.events import FILE_TRUNCATED
 from shadow.policy import Policy
 from shadow.table.bits import copy_range, count_range
 from shadow.table.compiled import compiled, inlined
+from shadow.table.counters import Counter
 from shadow.table.guard_ranges import clear_but_guards, unmark_guards
 from shadow.table.pte_pages import clear_entries, has, release
 from shadow.table.radix import find, free_record, next_slot
-from shadow.table.state import HUGE_ANON, Counter, State, VmaFlag
+from shadow.table.state import HUGE_ANON, State
+from shadow.table.vma import VmaFlag
 from shadow.table.vmas import first_overlap, split_huge
 from shadow.uapi import MADV_DONTNEED_LOCKED
 

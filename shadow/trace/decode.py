@@ -17,7 +17,8 @@ from shadow.geometry import Geometry
 from shadow.mapping_names import MappingNames
 from shadow.records import Events, Mappings, Record, Repair, Seed, Stacks
 from shadow.table.page_set import Pages
-from shadow.table.state import HUGE_ANON, HUGE_FILE, NO_ANON, VMA, LabelPart
+from shadow.table.state import HUGE_ANON, HUGE_FILE
+from shadow.table.vma import NO_ANON, VMA, LabelPart
 from shadow.trace.facts import MOST, decode_facts, decode_names
 from shadow.trace.layout import COLUMNS, FILE, WHOLE, Read, Row
 from shadow.trace.stacks import decode_stacks

@@ -14,7 +14,7 @@ from shadow.events import EVENT, EventBatch
 from shadow.mapping_names import MappingNames
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed, Stacks
 from shadow.table.page_set import Pages
-from shadow.table.state import ALL_FLAGS, LabelPart
+from shadow.table.vma import ALL_FLAGS, LabelPart
 from shadow.trace.layout import COLUMNS, MOST_ROWS, SCHEMA, WHOLE, Read, Row
 from shadow.trace.stacks import encode_stacks
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.table.table import Table
 from shadow.whatif.delayed_purge import FOREVER, delayed_purge
 from shadow.whatif.dontneed_for_free import dontneed_for_free

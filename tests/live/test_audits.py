@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from shadow.report.text import render
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages
-from shadow.table.state import Counter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tracer.follow.session import Session

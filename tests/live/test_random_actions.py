@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shadow.table.state import VmaFlag
+from shadow.table.vma import VmaFlag
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tracer.follow.session import Session

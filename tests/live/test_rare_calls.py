@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import Attacher, watching
 from tracer.follow.session import Session

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from shadow.policy import Policy
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages
-from shadow.table.state import Counter
 from tests.live.actor import Actor
 from tests.live.attached import watching
 from tests.live.semantics_rows import BASE, FAR, FORKS, ROWS, SLOTS, SemanticsRow

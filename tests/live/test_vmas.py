@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shadow.table.state import VmaFlag
+from shadow.table.vma import VmaFlag
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tests.live.semantics_rows import BASE

@@ -23,7 +23,7 @@ from shadow.geometry import Geometry
 from shadow.policy import Policy
 from shadow.pte_ref.process import Hint, SpecifiedProcess
 from shadow.pte_ref.vmas import Vma
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.table.table import Table
 from tests.shadow.build import RW, EventScript
 

@@ -7,7 +7,8 @@ import pytest
 
 from shadow.events import FILE_TRUNCATED, Kind
 from shadow.policy import Policy
-from shadow.table.state import HUGE_ANON, Counter, HugePages
+from shadow.table.counters import Counter
+from shadow.table.state import HUGE_ANON, HugePages
 from shadow.table.table import Table
 from shadow.uapi import MADV_DONTNEED_LOCKED
 from tests.shadow.build import BASE, PAGE, SLOT, EventScript, pages_read

@@ -9,7 +9,7 @@ import pytest
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, UNFILLED, EventBatch, Kind
 from shadow.memory_limit import NoRoomError, Room
 from shadow.precompile import prepare
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.table.table import Table
 from tests.shadow.build import BASE, RW, SLOT, EventScript
 

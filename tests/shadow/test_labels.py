@@ -8,9 +8,11 @@ import pytest
 
 from shadow.events import MAP_FLAGS_SHIFT, NOT_CACHED, SPECIAL, Kind, Label
 from shadow.policy import Policy
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages
-from shadow.table.state import HUGE_ANON, NO_ANON, VMA, Counter, VmaFlag
+from shadow.table.state import HUGE_ANON
 from shadow.table.table import Table
+from shadow.table.vma import NO_ANON, VMA, VmaFlag
 from tests.shadow.build import BASE, PAGE, RW, SLOT, EventScript
 
 _FILE = mmap.MAP_SHARED << MAP_FLAGS_SHIFT | RW | NOT_CACHED

@@ -27,8 +27,9 @@ from shadow.machine_code.place import SOURCES, cache_place, image_name
 from shadow.policy import Policy
 from shadow.precompile import Preparation, machine_code
 from shadow.table.compiled import Entry
+from shadow.table.counters import Counter
 from shadow.table.loop import run
-from shadow.table.state import Counter, HugePages, new_state
+from shadow.table.state import HugePages, new_state
 from shadow.table.table import Table
 from tests.shadow.trace.traces import write_trace
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from shadow.mapping_names import FileName, MappingKind, MappingNames
 from shadow.mapping_owners import Owner, owners_of
-from shadow.table.state import VMA, LabelPart, VmaFlag
+from shadow.table.vma import VMA, LabelPart, VmaFlag
 from tests.x86_64 import PAGE
 
 _R, _RW, _RX = VmaFlag.READ, VmaFlag.READ | VmaFlag.WRITE, VmaFlag.READ | VmaFlag.EXEC

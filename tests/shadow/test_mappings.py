@@ -14,7 +14,7 @@ from shadow.geometry import X86_64
 from shadow.mapping_names import NO_NAMES, FileName, MappingKind, MappingNames
 from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, combined, mapping_uses
-from shadow.table.state import VMA, VmaFlag
+from shadow.table.vma import VMA, VmaFlag
 from tests.x86_64 import PAGE, PMD_SPAN, PUD_SPAN, SLOT
 
 _RW = VmaFlag.READ | VmaFlag.WRITE

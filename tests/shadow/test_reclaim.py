@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from shadow.events import DISCARDED, Kind
 from shadow.policy import Policy
-from shadow.table.state import Counter, HugePages
+from shadow.table.counters import Counter
+from shadow.table.state import HugePages
 from shadow.table.table import Table
 from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 

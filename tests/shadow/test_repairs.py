@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from shadow.policy import Policy
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages
-from shadow.table.state import VMA, Counter, VmaFlag
 from shadow.table.table import Table
+from shadow.table.vma import VMA, VmaFlag
 from tests.shadow.build import BASE, SLOT, EventScript, pages_read
 
 _SLOTS = 256

@@ -6,7 +6,8 @@ import pytest
 
 from shadow.events import EVENT, PARTLY, Kind
 from shadow.policy import Policy
-from shadow.table.state import HUGE_ANON, Counter, HugePages
+from shadow.table.counters import Counter
+from shadow.table.state import HUGE_ANON, HugePages
 from shadow.table.table import Table
 from tests.shadow.build import BASE, PAGE, SLOT, EventScript
 

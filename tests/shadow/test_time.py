@@ -11,7 +11,8 @@ from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Repair, Seed
 from shadow.snapshot import Kernel, PolicyOutcome, Process
 from shadow.table.page_set import Pages
-from shadow.table.state import VMA, HugePages, VmaFlag
+from shadow.table.state import HugePages
+from shadow.table.vma import VMA, VmaFlag
 from tests.shadow.build import BASE, SLOT, EventScript, pages_read
 
 _S = 1_000_000_000

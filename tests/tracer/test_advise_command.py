@@ -12,7 +12,7 @@ import pytest
 
 from shadow.records import Events, Facts, Seed
 from shadow.table.page_set import Pages
-from shadow.table.state import VMA, VmaFlag
+from shadow.table.vma import VMA, VmaFlag
 from shadow.trace import TraceFile
 from tests.shadow.advice.build import jemalloc, pieces
 from tests.shadow.build import BASE, SLOT

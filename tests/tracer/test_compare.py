@@ -5,8 +5,9 @@ import numpy as np
 
 from shadow.events import EVENT, Kind
 from shadow.policy import Policy
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages
-from shadow.table.state import HUGE_ANON, Counter
+from shadow.table.state import HUGE_ANON
 from shadow.table.table import Table
 from tests.shadow.build import BASE, EventScript
 from tests.x86_64 import PAGE, SLOT

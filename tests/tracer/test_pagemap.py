@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from shadow.geometry import X86_64
-from shadow.table.state import VMA, VmaFlag
+from shadow.table.vma import VMA, VmaFlag
 from tests.x86_64 import PAGE, SLOT
 from tracer.process.pagemap import Runs, read_runs
 

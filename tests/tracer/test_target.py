@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shadow.errors import NoSuchTargetError, UsageError
-from shadow.table.state import VmaFlag
+from shadow.table.vma import VmaFlag
 from tracer.process.find import find_by_name
 from tracer.process.target import open_target
 

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from shadow.policy import Policy
 from shadow.snapshot import document
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages
-from shadow.table.state import Counter
 from shadow.trace import TraceWriter
 from tests.live.actor import SLOT, Actor
 from tests.live.attached import Attacher, quiet_truth, watching

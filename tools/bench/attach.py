@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from shadow.precompile import prepare
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from tools.workloads.storm import PAGES, Storm
 from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.program import BpfProgram

@@ -12,7 +12,7 @@ import sys
 
 from shadow.policy import Policy
 from shadow.precompile import prepare
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from tracer.census import open_reader
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts

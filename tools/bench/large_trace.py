@@ -18,7 +18,8 @@ from shadow.policy import Policy
 from shadow.records import Events, Facts, Seed
 from shadow.snapshot import Allocator, Kernel, Process
 from shadow.table.page_set import Pages
-from shadow.table.state import VMA, HugePages, VmaFlag
+from shadow.table.state import HugePages
+from shadow.table.vma import VMA, VmaFlag
 from shadow.trace import TraceFile
 
 __all__ = ("write_large_trace",)

@@ -23,9 +23,11 @@ from shadow.events import EventBatch, Kind
 from shadow.geometry import X86_64
 from shadow.policy import Policy
 from shadow.precompile import prepare
+from shadow.table.counters import Counter
 from shadow.table.origin_codes import KIND_BITS, LOCKED
-from shadow.table.state import VMA, Counter, VmaFlag, record_type
+from shadow.table.state import record_type
 from shadow.table.table import Table
+from shadow.table.vma import VMA, VmaFlag
 from shadow.uapi import MADV_DONTNEED_LOCKED
 from tools.bench.streams import Stream, many_slots, redis, synthetic
 

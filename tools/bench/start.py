@@ -28,7 +28,8 @@ from shadow.precompile import prepare
 from shadow.records import Events, Facts, Seed
 from shadow.snapshot import Kernel, Process
 from shadow.table.page_set import Pages
-from shadow.table.state import VMA, HugePages, VmaFlag
+from shadow.table.state import HugePages
+from shadow.table.vma import VMA, VmaFlag
 from shadow.trace import TraceFile
 from tools.bench.peak import peak_kib
 

@@ -11,7 +11,7 @@ import numpy as np
 from shadow.events import EVENT, MAP_FLAGS_SHIFT, EventBatch, Kind
 from shadow.geometry import X86_64
 from shadow.policy import Policy
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from shadow.table.table import Table
 from tools.workloads.redis import private_redis
 from tracer.census import open_reader

@@ -11,7 +11,8 @@ from shadow.errors import NoSuchTargetError, UnsupportedHostError
 from shadow.geometry import Geometry
 from shadow.mappings import Tables
 from shadow.table.page_set import Pages, Ranges
-from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
+from shadow.table.state import HUGE_ANON, HUGE_FILE
+from shadow.table.vma import VmaFlag
 from tracer.census.address_space import AddressSpaces
 from tracer.census.entries import ENTRY_KINDS, FORMATS, Entries, EntryFormat
 from tracer.census.kernel_memory import KernelMemory

@@ -16,7 +16,7 @@ import errno
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.state import NO_ANON, LabelPart, VmaFlag
+from shadow.table.vma import NO_ANON, LabelPart, VmaFlag
 from tracer.arch import running
 from tracer.bpf.btf import kernel_btf
 from tracer.census.kernel_memory import KernelMemory, Words

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from shadow.report.text import interval_header, interval_row, live_line
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from tracer.follow.loop import Task
 from tracer.follow.process_tree import ProcessTree
 from tracer.terminal import say

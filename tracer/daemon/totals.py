@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shadow.host_view import Cost
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from tracer.daemon.limits import memory_bytes
 from tracer.follow.session import Session
 from tracer.probes.ring import Ring

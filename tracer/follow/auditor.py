@@ -16,8 +16,8 @@ from shadow.engine import Engine
 from shadow.events import EventBatch
 from shadow.records import Facts, Mappings, Repair
 from shadow.snapshot import COMPARED_ENOUGH
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages, Ranges
-from shadow.table.state import Counter
 from shadow.table.table import Table
 from tracer.census import Reader
 from tracer.follow.causes import Causes

@@ -8,9 +8,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from shadow.table.counters import Counter
 from shadow.table.page_set import Pages, overlapping
-from shadow.table.state import Counter, VmaFlag
 from shadow.table.table import Table
+from shadow.table.vma import VmaFlag
 
 __all__ = ("Difference", "candidates", "compare")
 

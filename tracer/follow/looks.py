@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from shadow.engine import Engine
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 from tracer.follow.drift import Apart, Drift, ReadingBudget
 from tracer.process.target import Target
 from tracer.procfs import MemoryStatus, memory_status

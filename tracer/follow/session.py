@@ -15,8 +15,9 @@ from shadow.mapped_tables import shadow_owners, shadow_uses
 from shadow.mappings import MappingUse
 from shadow.records import Events, Mappings
 from shadow.snapshot import Audit, Snapshot
-from shadow.table.state import UFFD_FLAGS, Counter
+from shadow.table.counters import Counter
 from shadow.table.table import Table
+from shadow.table.vma import UFFD_FLAGS
 from shadow.user_space import clipped
 from tracer.census import Reader
 from tracer.follow.auditor import Auditor

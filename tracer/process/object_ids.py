@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shadow.events import NAME_BITS, POLICY_BITS, USERFAULT_BITS
-from shadow.table.state import KNOWN_FILE
+from shadow.table.vma import KNOWN_FILE
 
 __all__ = ("SALT", "identities", "label_of", "name_hash", "policy_hash", "userfaultfd_hash")
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.state import HUGE_ANON, HUGE_FILE, VmaFlag
+from shadow.table.state import HUGE_ANON, HUGE_FILE
+from shadow.table.vma import VmaFlag
 from tracer.page_size import PAGE, PAGE_SHIFT
 from tracer.procfs import read_living
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from shadow.table.state import VMA, LabelPart, VmaFlag
+from shadow.table.vma import VMA, LabelPart, VmaFlag
 from tracer.page_size import PAGE_SHIFT
 from tracer.process.object_ids import label_of
 from tracer.procfs import MapsLine

@@ -11,8 +11,9 @@ from shadow.events import EVENT
 from shadow.policy import Policy
 from shadow.records import Facts
 from shadow.snapshot import Allocator, AllocatorOption, Kernel, Process
-from shadow.table.state import VMA, HugePages, VmaFlag
+from shadow.table.state import HugePages
 from shadow.table.table import Table
+from shadow.table.vma import VMA, VmaFlag
 from shadow.take_snapshot import take_snapshot
 from shadow.whatif import Future
 from tests.shadow.build import BASE, EventScript

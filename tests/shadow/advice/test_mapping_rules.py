@@ -20,7 +20,7 @@ from shadow.mapping_owners import owners_of
 from shadow.mappings import MappingUse, Tables, mapping_uses
 from shadow.policy import Policy
 from shadow.report.advice import render_advice
-from shadow.table.state import VMA, VmaFlag
+from shadow.table.vma import VMA, VmaFlag
 from tests.shadow.advice.build import evidence, slots, with_now
 from tests.shadow.build import BASE, PAGE, SLOT
 

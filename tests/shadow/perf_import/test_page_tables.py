@@ -9,7 +9,7 @@ from shadow.geometry import X86_64, X86_64_5
 from shadow.perf_import import PageTables, read_recording
 from shadow.policy import Policy
 from shadow.records import Facts
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 
 _KIB = 1 << 10
 _TOP = 0xFFFF_8000_0000

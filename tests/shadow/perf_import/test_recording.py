@@ -11,7 +11,7 @@ from shadow.events import MAP_FLAGS_SHIFT, PARTLY, Kind
 from shadow.perf_import import PerfScript
 from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings
-from shadow.table.state import Counter
+from shadow.table.counters import Counter
 
 _HEADER = """# ========
 # captured on    : Mon Nov 23 11:24:25 2026

@@ -116,7 +116,7 @@ def test_the_states_have_the_policies_in_order() -> None:
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.label)
 def test_each_policy_has_a_meaning_a_line_and_a_colour(policy: Policy) -> None:
     meanings = (_STATIC / "js" / "policies.js").read_text()
-    assert re.search(rf'^  {policy.label}: "', meanings, re.MULTILINE)
+    assert re.search(rf'^  {policy.label}:\s+"', meanings, re.MULTILINE)
     dashes = re.search(r"DASHES = {(.*?)};", (_STATIC / "js" / "timechart.js").read_text())
     assert dashes
     assert f" {policy.label}: [" in dashes[1]

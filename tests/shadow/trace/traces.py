@@ -12,7 +12,8 @@ from shadow.policy import Policy
 from shadow.records import Events, Facts, Mappings, Record, Repair, Seed
 from shadow.snapshot import Allocator, Audit, Kernel, Process, document
 from shadow.table.page_set import Pages
-from shadow.table.state import HUGE_ANON, VMA, HugePages, VmaFlag
+from shadow.table.state import HUGE_ANON, HugePages
+from shadow.table.vma import VMA, VmaFlag
 from shadow.trace import TraceFile, TraceReader
 from tests.shadow.build import BASE, EventScript
 

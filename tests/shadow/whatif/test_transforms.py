@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from shadow.events import EVENT, EventBatch, Kind
 from shadow.memory_limit import NoRoomError
 from shadow.policy import Policy
-from shadow.table.state import VMA, VmaFlag
 from shadow.table.table import Table
+from shadow.table.vma import VMA, VmaFlag
 from shadow.whatif import (
     Future,
     Transform,
