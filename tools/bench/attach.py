@@ -26,6 +26,7 @@ from tracer.probes.stream import Probes
 from tracer.process.target import open_target
 
 _STORM_ROUNDS = 40
+_SLOWDOWN_BAR, _RING_BAR_NS = 1.06, 120
 _HOOKS = ("page_fault_user", "sys_enter", "sys_exit")
 
 
@@ -103,12 +104,16 @@ def main() -> None:
             f"  {name:18} {statistics.median(values):7.0f} ns a fault (min {min(values):.0f}, "
             f"max {max(values):.0f}), {statistics.median(ratios):.2f} x untraced"
         )
+    pairs = zip(times["ptescope"], times["empty BPF program"], strict=True)
+    slowdown = statistics.median(a / b for a, b in pairs)
+    print(f"  slowdown           {slowdown:.2f} x an empty BPF program (bar: {_SLOWDOWN_BAR})")
     print(
         f"  taken              {statistics.median(followed.rate):,.0f} events/s, "
         f"{followed.lost} of {followed.events:,} lost"
     )
     print(
-        f"  ring to table      {statistics.median(followed.cpu_per_event):.0f} ns of CPU an event"
+        f"  ring to table      {statistics.median(followed.cpu_per_event):.0f} ns of CPU an event "
+        f"(bar: {_RING_BAR_NS})"
     )
 
 

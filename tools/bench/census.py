@@ -22,6 +22,7 @@ _PAGE = 4096
 _BUFFER = 1 << 20
 """Bytes copied at a time, the same as in the page reader."""
 _SOURCE = 1 << 30
+_BAR = 7
 
 
 def _peak_mib() -> int:
@@ -76,7 +77,10 @@ def main() -> None:
         f"  census        {statistics.median(census):.2f} s (max {max(census):.2f}), "
         f"{found.pte_pages / statistics.median(census):,.0f} PTE pages/s"
     )
-    print(f"  plain copy    {statistics.median(copy):.2f} s: the census takes {ratio:.1f} x")
+    print(
+        f"  plain copy    {statistics.median(copy):.2f} s: "
+        f"the census takes {ratio:.1f} x (bar: {_BAR})"
+    )
     print(f"  peak memory   {peak} MiB")
 
 

@@ -34,6 +34,7 @@ from tools.bench.streams import Stream, many_slots, redis, synthetic
 _ARRAYS = ("upper", "upper_pool", "records", "record_pool", "vmas", "counters", "area")
 _MANY = 10_000_000
 _FEW = 10_000
+_BAR = 0.75
 
 
 class _CState(ctypes.Structure):
@@ -144,6 +145,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         c_loop = CLoop(folder)
         _compare(redis(), c_loop, rounds)
+        print(f"  bar for Redis: {_BAR} of C")
         for stream in synthetic(count):
             _compare(stream, c_loop, rounds)
         for random in (False, True):
