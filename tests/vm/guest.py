@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from shadow.errors import UnsupportedHostError
 from shadow.policy import Policy
 from shadow.snapshot import document
 from shadow.table.counters import Counter
@@ -200,7 +201,11 @@ def _back_ends() -> None:
     """Print the results for a deterministic program, with each back end."""
     for backend in Backend:
         begin = time.monotonic()
-        known = what_is_known(backend)
+        try:
+            known = what_is_known(backend)
+        except UnsupportedHostError as error:
+            say("refused back end", name=backend, why=str(error))
+            continue
         events = known.document["window"]["events"]
         seen = {kind: events.pop(kind, 0) for kind in FUNCTIONS_ONLY}
         seconds = round(time.monotonic() - begin, 1)
