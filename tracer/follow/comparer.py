@@ -132,7 +132,9 @@ class Comparer:
             readings += 1
             if coverage.suffices(COMPARED_ENOUGH) and strikes.settled:
                 break
-            if readings >= READINGS and time.monotonic_ns() >= deadline:
+            # A reading during a change of mappings says nothing about VMAs, so they may need more.
+            enough = READINGS if strikes.settled else 2 * READINGS
+            if readings >= enough and time.monotonic_ns() >= deadline:
                 break
             again = read.slots[read.moving | read.differs]
             within = again, again + read.real.slot_bytes
