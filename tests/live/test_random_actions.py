@@ -10,6 +10,7 @@ policies, mapped and truncated files, SysV shared memory, userfaultfd, pinned pa
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tracer.follow.session import Session
 
+_SCAN_SLEEP = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
+_AN_HOUR_MS = "3600000"
 _BASE = 0x10_0000_0000
 _SLOTS = 8
 _END = _BASE + (4 << 30)
@@ -57,6 +60,16 @@ def _shadow_vmas(session: Session) -> list[tuple[int, int]]:
     vmas = session.table.vmas()
     spans = zip(vmas["start"].tolist(), vmas["end"].tolist(), strict=True)
     return [(start, end) for start, end in spans if _BASE <= start < _END]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def khugepaged_sleeps() -> Iterator[None]:
+    """Let no khugepaged collapse a slot: without kprobes, no event shows that."""
+    before = _SCAN_SLEEP.read_text()
+    _SCAN_SLEEP.write_text(_AN_HOUR_MS)  # this also begins a scan
+    time.sleep(1)
+    yield
+    _SCAN_SLEEP.write_text(before)
 
 
 class _Chance:

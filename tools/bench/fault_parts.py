@@ -20,6 +20,10 @@ from tracer.probes.ring import Ring
 
 _ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")
 _RING_BYTES = 16 << 20
+_DEFINES = {
+    "RING_PAGES": _RING_BYTES // mmap.PAGESIZE,
+    "PAGE_SHIFT": mmap.PAGESIZE.bit_length() - 1,
+}
 _RUNS = 20_000
 _PARTS = {
     "part_target": "find the process",
@@ -60,7 +64,7 @@ def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     source = Path(__file__).with_suffix(".c")
-    program = BpfProgram([source], {"RING_PAGES": _RING_BYTES // mmap.PAGESIZE})
+    program = BpfProgram([source], _DEFINES)
     program.update("targets", os.getpid(), bytes(8))
     ring = Ring(program.map_fd("ring"), _RING_BYTES)
     parts = {name: program.load(name) for name in ("part_empty", *_PARTS)}
