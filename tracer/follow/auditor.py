@@ -161,7 +161,7 @@ class Auditor:
                     total,
                     runs=total.runs + 1,
                     incomplete_runs=total.incomplete_runs + (not enough),
-                    vmas_runs=total.vmas_runs + (outcome.vmas is not None),
+                    vmas_runs=total.vmas_runs + (outcome.vmas is not None and outcome.vmas_certain),
                     compared=coverage.compared,
                     not_compared=coverage.not_compared,
                 ),
@@ -229,10 +229,11 @@ class Auditor:
         wrong = len(self._table.wrong_vmas(outcome.vmas))
         if not wrong:
             return outcome.vmas if self._table.merges_wrong(outcome.vmas) else None
-        total = self._engine.facts.audit
-        self._engine.update(
-            time.monotonic_ns(), audit=replace(total, vmas_diff=total.vmas_diff + wrong)
-        )
+        if outcome.vmas_certain:
+            total = self._engine.facts.audit
+            self._engine.update(
+                time.monotonic_ns(), audit=replace(total, vmas_diff=total.vmas_diff + wrong)
+            )
         return outcome.vmas
 
     def _take_over(self, vmas: npt.NDArray[np.void] | None, upper: Pages | None = None) -> None:

@@ -41,8 +41,8 @@ class Comparison:
         coverage: which slots were compared.
         upper: a complete reading during which no mapping changed, for its upper levels; None:
             there was none, or mappings have changed since.
-        vmas: (n,) of `VMA`: the mappings during the last such reading; None: as for `upper`, or
-            it is not certain that they differ.
+        vmas: (n,) of `VMA`: the mappings during the last such reading; None: as for `upper`.
+        vmas_certain: whether their differences, if any, lasted for several readings.
     """
 
     found: Difference
@@ -50,6 +50,7 @@ class Comparison:
     coverage: Coverage
     upper: Pages | None
     vmas: _Vmas | None
+    vmas_certain: bool
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ class Comparer:
             real=read.real.restricted((found.slots, found.slots + read.real.slot_bytes)),
             coverage=coverage,
             upper=upper[1] if upper[0] == now else None,
-            vmas=vmas[1] if vmas[0] == now and strikes.settled else None,
+            vmas=vmas[1] if vmas[0] == now else None,
+            vmas_certain=strikes.settled,
         )
 
     def _named(self, read: _Reading, certain: Mask) -> Difference:
