@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from shadow.advice.audience import addressed
 from shadow.advice.evidence import (
-    FEW_BYTES,
     Evidence,
     HostFacts,
     Purges,
@@ -19,7 +18,7 @@ from shadow.advice.evidence import (
 )
 from shadow.advice.finding import Change, Effect, Finding
 from shadow.advice.limits import limits
-from shadow.advice.nothing_to_do import little_to_do
+from shadow.advice.nothing_to_do import worth_saying
 from shadow.advice.rules import RULES
 
 __all__ = (
@@ -74,8 +73,4 @@ def advise(evidence: Evidence, judged: list[Finding] | None = None) -> list[Find
         evidence: the evidence about one process.
         judged: the result of `judge` for this evidence, if it is known already.
     """
-    found = judge(evidence) if judged is None else judged
-    found = [one for one in found if one.effect is None or one.effect.bytes >= FEW_BYTES]
-    found.sort(key=lambda finding: finding.weight, reverse=True)
-    little = little_to_do(evidence, found)
-    return [little, *found] if little else found
+    return worth_saying(evidence, judge(evidence) if judged is None else judged)

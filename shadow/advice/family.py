@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 
-from shadow.advice.evidence import FEW_BYTES, Evidence
+from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Effect, Finding
 from shadow.advice.limits import limits
 from shadow.advice.many_processes import many_processes
-from shadow.advice.nothing_to_do import little_to_do
+from shadow.advice.nothing_to_do import worth_saying
 from shadow.family import Family, family_of
 from shadow.mappings import combined
 from shadow.snapshot import Now, Snapshot
@@ -126,8 +126,5 @@ def advise_family(name: str, members: list[JudgedProcess]) -> FamilyAdvice:
     family = family_of("name", name, [each.snapshot for each in evidence])
     if together := many_processes(family, evidence):
         found.append(together)
-    found = [one for one in found if one.effect is None or one.effect.bytes >= FEW_BYTES]
-    found.sort(key=lambda finding: finding.weight, reverse=True)
-    little = little_to_do(_as_one(evidence), found)
     said = dict.fromkeys(sentence for each in evidence for sentence in limits(each))
-    return FamilyAdvice(family, [little, *found] if little else found, list(said))
+    return FamilyAdvice(family, worth_saying(_as_one(evidence), found), list(said))

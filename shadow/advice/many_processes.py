@@ -6,12 +6,11 @@ from statistics import median
 from shadow.advice.evidence import Evidence
 from shadow.advice.finding import Change, Finding, after_a_restart
 from shadow.family import Family
-from shadow.geometry import X86_64
 
 __all__ = ("many_processes",)
 
-_PROCESSES, _PAGES = 4, 256
-"""At least so many processes, and together PTE pages of 4 KiB or as much in larger ones."""
+_PROCESSES, _BYTES = 4, 1 << 20
+"""At least so many processes, with so many bytes of PTE pages together."""
 _ALIKE = 0.75
 """Share of the processes that have between half and twice the PTE pages of the middle one."""
 
@@ -34,13 +33,15 @@ def many_processes(family: Family, members: list[Evidence]) -> Finding | None:
         family: the processes as one.
         members: what is known of each.
     """
-    small = X86_64.page / members[0].geometry.page if members else 1
     pages = sorted(member.snapshot.now.pte_pages for member in members)
-    if len(pages) < _PROCESSES or sum(pages) < small * _PAGES or not _alike(pages):
+    if len(pages) < _PROCESSES:
+        return None
+    page = members[0].geometry.page
+    if sum(pages) * page < _BYTES or not _alike(pages):
         return None
     if 2 * family.empty > family.pte_pages:  # then there are better remedies
         return None
-    half, page = len(pages) // 2, members[0].geometry.page
+    half = len(pages) // 2
     shared = sum(common.pte_pages for common in family.common)
     program = members[0].program
     setting = program.fewer if program else None

@@ -3,10 +3,10 @@
 
 from collections.abc import Sequence
 
-from shadow.advice.evidence import Evidence
+from shadow.advice.evidence import FEW_BYTES, Evidence
 from shadow.advice.finding import Change, Finding
 
-__all__ = ("little_to_do",)
+__all__ = ("worth_saying",)
 
 _SMALL = 1 << 20
 _SHARE = 0.001
@@ -14,7 +14,15 @@ _FULL = 0.1
 """Tables of which fewer are empty are called full."""
 
 
-def little_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None:
+def worth_saying(evidence: Evidence, found: Sequence[Finding]) -> list[Finding]:
+    """The findings that save enough, the weightiest first; before them that little is at stake."""
+    kept = [one for one in found if one.effect is None or one.effect.bytes >= FEW_BYTES]
+    kept.sort(key=lambda finding: finding.weight, reverse=True)
+    little = _little_to_do(evidence, kept)
+    return [little, *kept] if little else kept
+
+
+def _little_to_do(evidence: Evidence, found: Sequence[Finding]) -> Finding | None:
     """What to say first where nothing is urgent and little is at stake.
 
     Little is less than 1 MiB, or less than a thousandth of what the process has resident: with

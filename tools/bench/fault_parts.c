@@ -1,17 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What a probe does at a page fault, one part more in each program, to measure the cost of each.
 
-struct event {
-    u64 time;
-    u64 address;
-    u64 length;
-    u32 tgid;
-    u32 tid;
-    u16 kind;
-    u16 cpu;
-    u32 aux;
-};
-
 BPF_HASH(targets, u32, u64, 65536);
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 

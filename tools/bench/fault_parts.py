@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.program import BpfProgram
 from tracer.bpf.syscall import run_once
 from tracer.probes.ring import Ring
@@ -63,8 +64,8 @@ def _each(program: int, ring: Ring) -> float:
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    source = Path(__file__).with_suffix(".c")
-    program = BpfProgram([source], _DEFINES)
+    sources = [BPF_FOLDER / "probes" / "event.c", Path(__file__).with_suffix(".c")]
+    program = BpfProgram(sources, _DEFINES)
     program.update("targets", os.getpid(), bytes(8))
     ring = Ring(program.map_fd("ring"), _RING_BYTES)
     parts = {name: program.load(name) for name in ("part_empty", *_PARTS)}

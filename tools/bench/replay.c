@@ -42,7 +42,7 @@ struct vma {
 };
 
 _Static_assert(sizeof(struct record) == RECORD_BYTES && sizeof(struct vma) == VMA_BYTES,
-	       "shadow/table/state.py has other layouts");
+	       "shadow/table has other layouts");
 
 struct state {
 	struct upper *upper;

@@ -30,6 +30,7 @@ DEFAULT_RING = 16 << 20
 """Size of the ring, bytes: 349,525 events."""
 
 _FILES = (
+    "event",
     running().probes,
     "task",
     "stacks",

@@ -5,21 +5,10 @@
 // makes its events, and has functions for every method that a kernel may support: functions
 // (fentry and fexit, or kprobe and kretprobe), tracepoints, raw tracepoints. The loader tries
 // the methods. The program needs no kernel headers: the loader passes struct offsets, from BTF,
-// and kinds of events as macros. Events have the layout of shadow/events.py.
+// and kinds of events as macros.
 
 #define RESERVE_TRIES 64
 #define RESERVE_TRIES_IN_LOOP 4
-
-struct event {
-    u64 time;
-    u64 address;
-    u64 length;
-    u32 tgid;
-    u32 tid;
-    u16 kind;
-    u16 cpu;
-    u32 aux;
-};
 
 // A traced process. `owner` is the process that owns its page tables: the process itself or,
 // after a call such as vfork, its parent. In the second case `mm` is the shared address space,
