@@ -2,12 +2,15 @@
 """Sources of events: chosen by trying, verified, forced, and equal with every back end."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from shadow.errors import NotPermittedError, PtescopeError, UnsupportedHostError
 from tests.live.steps import what_is_known
+from tracer.bpf import program
 from tracer.bpf.hook import AttachType, Hook
+from tracer.bpf.syscall import ProgramType, load_program
 from tracer.kernel import kernel_facts
 from tracer.probes import attachments
 from tracer.probes.selftest import check, verify_or_fall_back
@@ -35,6 +38,23 @@ def _with_methods(name: str, *methods: Method) -> tuple[Source, ...]:
 def _methods_of(name: str) -> tuple[Method, ...]:
     (source,) = (source for source in SOURCES if source.name == name)
     return source.methods
+
+
+def test_the_verifier_checks_each_function_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[tuple[bytes, ProgramType]] = []
+
+    def recorded(code: bytes, kind: ProgramType, **options: Any) -> int:
+        verified.append((code, kind))
+        return load_program(code, kind, **options)
+
+    monkeypatch.setattr(program, "load_program", recorded)
+    attached = Probes(geometry=kernel_facts().geometry, backend=Backend.TRACEPOINT)
+    try:
+        by_backend = attached.attachments.by_backend()
+    finally:
+        attached.close()
+    assert {"mmap", "munmap", "madvise"} <= set(by_backend[Backend.TRACEPOINT])
+    assert len(verified) == len(set(verified))
 
 
 def test_a_silent_source_falls_back_to_the_next_method(

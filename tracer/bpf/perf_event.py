@@ -24,7 +24,9 @@ _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
 _ONLINE = Path("/sys/devices/system/cpu/online")
 _FLAG_FD_CLOEXEC = 8
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
-_EVERY_PROCESS, _CPU, _NO_GROUP = -1, 0, -1
+_EVERY_PROCESS, _NO_GROUP = -1, -1
+_CPU = 0
+"""The programs of a tracepoint or kprobe run on every CPU, but its event has to name one."""
 
 
 class _PerfEvent(ctypes.Structure):
@@ -40,15 +42,6 @@ class _PerfEvent(ctypes.Structure):
         ("probe_offset", ctypes.c_uint64),
         ("rest", ctypes.c_uint64 * 5),
     )
-
-
-def _attach(program: int, attr: _PerfEvent) -> int:
-    """Open an event for a program, which is closed then; see `_open`."""
-    try:
-        # The programs of an event run on every CPU, but the event has to name one.
-        return _open(program, attr, _CPU)
-    finally:
-        os.close(program)
 
 
 def _open(program: int, attr: _PerfEvent, cpu: int) -> int:
@@ -92,21 +85,21 @@ def attach_tracepoint(program: int, tracepoint: int) -> int:
     """Attach a loaded tracepoint program; closing the returned file descriptor detaches it.
 
     Args:
-        program: its file descriptor, which this function closes.
+        program: its file descriptor.
         tracepoint: see `tracer.bpf.tracefs.tracepoint_id`.
 
     Raises:
         NotPermittedError: for lack of rights, or by the kernel's policy.
         UnsupportedHostError: the kernel refuses it.
     """
-    return _attach(program, _PerfEvent(type=_TYPE_TRACEPOINT, config=tracepoint))
+    return _open(program, _PerfEvent(type=_TYPE_TRACEPOINT, config=tracepoint), _CPU)
 
 
 def attach_kprobe(load: Callable[[], int], function: str, *, at_return: bool) -> int:
     """Load and attach a kprobe program; closing the returned file descriptor detaches it.
 
     Args:
-        load: loads the program; returns its file descriptor, which this function closes.
+        load: loads the program; returns its file descriptor.
         function: the kernel function.
         at_return: whether it is a kretprobe.
 
@@ -122,14 +115,14 @@ def attach_kprobe(load: Callable[[], int], function: str, *, at_return: bool) ->
     name = ctypes.create_string_buffer(function.encode())
     config = int(at_return) << bit
     attr = _PerfEvent(type=kind, config=config, kprobe_func=ctypes.addressof(name))
-    return _attach(load(), attr)
+    return _open(load(), attr, _CPU)
 
 
 def attach_page_faults(program: int) -> list[int]:
     """Attach a loaded program to the page faults of every CPU, as perf counts them.
 
     Args:
-        program: its file descriptor, which this function closes.
+        program: its file descriptor.
 
     Returns:
         File descriptors whose close detaches it, one for each CPU that is online now.
@@ -146,6 +139,4 @@ def attach_page_faults(program: int) -> list[int]:
         for event in events:
             os.close(event)
         raise
-    finally:
-        os.close(program)
     return events

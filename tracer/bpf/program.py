@@ -64,7 +64,7 @@ class BpfProgram:
         self._object = compiled(sources, {**defines, **places})
         self._maps: dict[str, int] = {}
         self._links: list[int] = []
-        self._loaded: list[int] = []
+        self._loaded: dict[tuple[str, ProgramType], int] = {}
         try:
             for name, spec in self._object.maps.items():
                 self._maps[name] = create_map(name, spec)
@@ -106,19 +106,19 @@ class BpfProgram:
 
     def _attach(self, hook: Hook, function_id: int | None) -> list[int]:
         """Attach a function; returns the file descriptors whose close detaches it."""
-        code = self._code(hook.function)
+        name = hook.function
         match hook.attach_type:
             case AttachType.RAW_TRACEPOINT:
-                program = load_program(code, ProgramType.RAW_TRACEPOINT)
+                program = self._program(name, ProgramType.RAW_TRACEPOINT)
                 return [open_raw_tracepoint(program, hook.where)]
             case AttachType.TRACEPOINT:
                 number = tracepoint_id(hook.where)
-                return [attach_tracepoint(load_program(code, ProgramType.TRACEPOINT), number)]
+                return [attach_tracepoint(self._program(name, ProgramType.TRACEPOINT), number)]
             case AttachType.SOFTWARE_EVENT:
-                return attach_page_faults(load_program(code, ProgramType.PERF_EVENT))
+                return attach_page_faults(self._program(name, ProgramType.PERF_EVENT))
             case AttachType.KPROBE | AttachType.KRETPROBE as kind:
                 link = attach_kprobe(
-                    lambda: load_program(code, ProgramType.KPROBE),
+                    lambda: self._program(name, ProgramType.KPROBE),
                     hook.where,
                     at_return=kind is AttachType.KRETPROBE,
                 )
@@ -126,8 +126,22 @@ class BpfProgram:
         if function_id is None:
             raise UnsupportedHostError("this kernel's BTF has no such function")
         at_exit = hook.attach_type is AttachType.FEXIT
-        program = load_program(code, ProgramType.TRACING, function_id=function_id, at_exit=at_exit)
-        return [open_raw_tracepoint(program, None)]
+        program = load_program(
+            self._code(name), ProgramType.TRACING, function_id=function_id, at_exit=at_exit
+        )
+        try:
+            return [open_raw_tracepoint(program, None)]
+        finally:
+            os.close(program)
+
+    def _program(self, name: str, kind: ProgramType) -> int:
+        """The file descriptor of a loaded function.
+
+        Several places share one program: the verifier takes up to 30 ms for each that it checks.
+        """
+        if (name, kind) not in self._loaded:
+            self._loaded[name, kind] = load_program(self._code(name), kind)
+        return self._loaded[name, kind]
 
     def _code(self, name: str) -> bytes:
         """The instructions of a function, with the file descriptors of its maps."""
@@ -151,8 +165,7 @@ class BpfProgram:
             NotPermittedError: for lack of rights.
             UnsupportedHostError: the kernel refuses the function.
         """
-        self._loaded.append(load_program(self._code(name), ProgramType.RAW_TRACEPOINT))
-        return self._loaded[-1]
+        return self._program(name, ProgramType.RAW_TRACEPOINT)
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map."""
@@ -198,7 +211,7 @@ class BpfProgram:
                     check=False,
                 )
         os.close(waits)
-        for descriptor in (*self._links, *self._loaded, *self._maps.values()):
+        for descriptor in (*self._links, *self._loaded.values(), *self._maps.values()):
             os.close(descriptor)
         os.close(ends)  # only now
         self._links.clear()

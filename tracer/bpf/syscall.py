@@ -267,7 +267,7 @@ def open_raw_tracepoint(program: int, name: str | None) -> int:
     """Attach a loaded program; closing the returned file descriptor detaches it.
 
     Args:
-        program: its file descriptor, which this function closes.
+        program: its file descriptor.
         name: the raw tracepoint; None: a TRACING program, which states its place.
 
     Raises:
@@ -284,8 +284,6 @@ def open_raw_tracepoint(program: int, name: str | None) -> int:
         raise UnsupportedHostError("this kernel has no such tracepoint") from error
     except OSError as error:
         raise UnsupportedHostError(f"{error.strerror}") from error
-    finally:
-        os.close(program)
 
 
 def run_once(program: int) -> None:

@@ -72,6 +72,14 @@ def _methods(source: Source, backend: Backend | None) -> list[Method]:
     return after[:1]
 
 
+def _traced_functions() -> set[str]:
+    """The kernel functions of all hooks that need the function's id in BTF."""
+    hooks = [hook for source in SOURCES for method in source.methods for hook in method.hooks]
+    return {
+        hook.where for hook in hooks if hook.attach_type in (AttachType.FENTRY, AttachType.FEXIT)
+    }
+
+
 class Attachments:
     """The attached sources.
 
@@ -92,8 +100,7 @@ class Attachments:
     def __init__(
         self, program: BpfProgram, btf: Btf, unknown: Collection[str], backend: Backend | None
     ) -> None:
-        hooks = [hook for source in SOURCES for method in source.methods for hook in method.hooks]
-        self._functions = btf.functions([hook.where for hook in hooks])
+        self._functions = btf.functions(_traced_functions())
         self._program, self._backend = program, backend
         self._raw: set[Hook] = set()
         self._sources = {source.name: source for source in SOURCES}
