@@ -20,6 +20,7 @@ from tools.workloads.storm import PAGES, Storm
 from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.program import BpfProgram
 from tracer.census import open_reader
+from tracer.follow.loop import Pace
 from tracer.follow.session import Session
 from tracer.kernel import kernel_facts
 from tracer.probes.stream import Probes
@@ -31,8 +32,8 @@ _HOOKS = ("page_fault_user", "sys_enter", "sys_exit")
 
 
 def _wait(storm: Storm, pump: Callable[[], object]) -> int:
-    """Pump until the storm answers; returns its nanoseconds."""
-    while not select.select([storm.answer], [], [], 0.002)[0]:
+    """Pump at the pace of `attach` until the storm answers; returns its nanoseconds."""
+    while not select.select([storm.answer], [], [], Pace().busy)[0]:
         pump()
     return int(storm.answer.readline())
 

@@ -14,6 +14,9 @@ from typing import Any, Self
 
 __all__ = ("Pace", "Stop", "Task", "follow")
 
+_MANY = 40_000
+"""Events of a pass after which the next follows at once: an eighth of the default ring."""
+
 
 class Stop:
     """Becomes true on SIGINT or SIGTERM, so that the run ends with its report.
@@ -76,13 +79,21 @@ class Task:
 class Pace:
     """Seconds between two passes of the loop.
 
+    A pass costs some 100 us besides its events, so fewer passes leave the target more of the CPU.
+
     Attributes:
         busy: after a pass that found events.
         idle: after a pass that found none.
     """
 
-    busy: float = 0.002
+    busy: float = 0.01
     idle: float = 0.05
+
+    def after(self, came: int) -> float:
+        """Seconds to wait after a pass that found this many events; 0 if the ring may fill."""
+        if came >= _MANY:
+            return 0
+        return self.busy if came else self.idle
 
 
 def follow(
@@ -117,7 +128,7 @@ def follow(
         now = time.monotonic()
         if now >= end:
             return
-        wait(min(pace.busy if came else pace.idle, end - now))
+        wait(min(pace.after(came), end - now))
 
 
 def _next_due(due: float, every: float) -> float:
