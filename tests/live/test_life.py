@@ -72,6 +72,19 @@ def test_a_launched_program_behaves_as_without_ptescope(tmp_path: Path) -> None:
     assert found["policies"]["pte_ref"]["empty"] <= 1
 
 
+def test_a_launched_program_has_the_environment_of_ptescope(tmp_path: Path) -> None:
+    own = {"PATH": "/usr/bin:/bin", "HOME": "/", "EMPTY": "", "EQUALS": "a=b"}
+    done = subprocess.run(
+        [_PTESCOPE, "attach", "--report", str(tmp_path / "report"), "--", "env"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=own,
+    )
+    lines = done.stdout.splitlines()
+    assert sorted(lines) == sorted(f"{name}={value}" for name, value in own.items())
+
+
 def test_the_status_of_a_program_that_cannot_be_started() -> None:
     done = subprocess.run(
         [_PTESCOPE, "attach", "--", "/no/such/program"], capture_output=True, text=True, check=False

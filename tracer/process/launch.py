@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 from shadow.errors import UsageError
 
@@ -20,6 +21,13 @@ _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
+
+
+def _environment() -> dict[bytes, bytes]:
+    """The environment with which ptescope was started; it has set variables for itself since."""
+    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    pairs = (entry.partition(b"=") for entry in entries if b"=" in entry)
+    return {name: value for name, _, value in pairs}
 
 
 def _trace_me() -> None:
@@ -38,7 +46,7 @@ class Launched:
 
     def __init__(self, command: list[str]) -> None:
         try:
-            self._process = subprocess.Popen(command, preexec_fn=_trace_me)
+            self._process = subprocess.Popen(command, preexec_fn=_trace_me, env=_environment())
         except OSError as error:
             raise UsageError(f"{command[0]} cannot be started: {error.strerror}.") from error
         self.pid = self._process.pid
