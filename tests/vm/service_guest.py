@@ -108,7 +108,7 @@ def _top(user: str) -> tuple[bool, int, str]:
 
 
 def _waste() -> None:
-    """A Redis that leaves PTE pages empty: jemalloc purges at once, in pieces."""
+    """A Redis that leaves PTE pages empty: jemalloc purges each large value at once."""
     environment = os.environ | {"MALLOC_CONF": "dirty_decay_ms:0"}
     _run("systemctl", "stop", "redis-server")  # that of the package, with other settings
     subprocess.Popen(
@@ -117,7 +117,7 @@ def _waste() -> None:
         stdout=subprocess.DEVNULL,
     )
     _wait(lambda: _run("redis-cli", "ping") == "PONG")
-    _run("redis-cli", "debug", "populate", "200000", "key", "400")
+    _run("redis-cli", "debug", "populate", "5000", "key", "60000")
     _run("redis-cli", "flushall")
 
 

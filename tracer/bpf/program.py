@@ -30,6 +30,8 @@ _CONSTANT_AT = 4
 """Where an instruction has its constant, bytes."""
 _PLACEHOLDER = 0x5EC2E7C0DE5EC000
 """The first of the numbers that stand for late macros in compiled programs."""
+_DETACH = "printf '(detach)' >/proc/$$/comm; read -r end"
+"""A process that ends when its input does. systemd does not complain about names in brackets."""
 _KEYS = {4: struct.Struct("<I"), 8: struct.Struct("<Q")}
 
 
@@ -194,15 +196,15 @@ class BpfProgram:
     def close(self) -> None:
         """Free the maps and detach everything.
 
-        The kernel waits for a grace period at each detachment, one after the other, 1.5 s in all.
-        So another process gets the file descriptors, too, and ends once this one has closed them:
-        then its end waits.
+        The kernel waits for a grace period at each detachment, one after the other, some seconds
+        in all. So another process gets the file descriptors, too, and ends once this one has
+        closed them: then its end waits.
         """
         waits, ends = os.pipe()
         if self._links:
             with suppress(OSError):  # without setsid, this process waits
                 subprocess.run(
-                    ["setsid", "--fork", "cat"],
+                    ["setsid", "--fork", "sh", "-c", _DETACH],
                     cwd="/",
                     stdin=waits,
                     stdout=subprocess.DEVNULL,
