@@ -41,6 +41,8 @@ _BASE = 0x10_0000_0000
 _NORESERVE = 0x4000  # MAP_NORESERVE, which Python 3.11 does not name
 _SECONDS = float(os.environ.get("PTESCOPE_SOAK", "15"))
 """Seconds for which the programs run side by side."""
+_CYCLES = 6
+"""Fewest cycles of filling and flushing Redis, however slow the machine."""
 _FORKS = """
 import os, time
 end = time.monotonic() + {seconds}
@@ -166,9 +168,9 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
                 programs.append(pg.load(clients=3, seconds=int(_SECONDS) + 30))
                 _watch(host, lambda: len(_backends(host, pg.pid)) > 3)
                 mine |= set(_backends(host, pg.pid))
-                memory = []
+                memory: list[int] = []
                 end = time.monotonic() + _SECONDS
-                while time.monotonic() < end:
+                while time.monotonic() < end or len(memory) < _CYCLES:
                     _watch(host, pool.submit(redis.fill, 200_000, 200).done)
                     _watch(host, pool.submit(redis.flush).done)
                     _watch(host, _for(1.5))
@@ -182,7 +184,7 @@ def test_real_programs_side_by_side_equal_their_census() -> None:
                 view = host.view()
                 assert view.cost.events > 100_000  # the number depends on the machine
                 assert view.cost.sees_events
-                assert memory[-1] < memory[len(memory) // 2] * 1.1
+                assert memory[-1] < max(memory[: len(memory) // 2]) * 1.1
     finally:
         for program in programs:
             program.kill()
