@@ -21,6 +21,7 @@ _UNIT = "ptescope"
 _CONFIG = Path("/etc/ptescope/daemon.toml")
 _DROP_INS = Path(f"/etc/systemd/system/{_UNIT}.service.d")
 _ADDRESS = "http://127.0.0.1:9467"
+_KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 _MEMBER, _STRANGER = "member", "stranger"
 _OTHERS = (
     *("/root", "/mnt", "/tmp", "/run", "/var/log/apt*", "/var/log/dpkg.log", "/var/lib/apt*"),
@@ -191,8 +192,9 @@ def _check_watchdog() -> None:
     _say("without tracefs", mounted=mounted, health=_wait(_healthy))
     before = _main_pid()
     _run("mount", "-t", "debugfs", "debug", "/sys/kernel/debug")
-    Path("/sys/kernel/debug/kprobes/enabled").write_text("0")
+    _KPROBES.write_text("0")
     seconds = _wait(lambda: _main_pid() not in (0, before))
+    _KPROBES.write_text("1")  # before the new daemon tests its probes
     health = _wait(_healthy)
     said = _run("journalctl", "-q", "-u", _UNIT, "-o", "cat")
     _say("watchdog", seconds=seconds, health=health, said=re.findall(r".*atchdog.*", said))
@@ -208,7 +210,6 @@ def _listed(name: str) -> set[str]:
 
 
 def _check_upgrade() -> None:
-    Path("/sys/kernel/debug/kprobes/enabled").write_text("1")
     _configure(min_vmpte="128K")
     before, config = _main_pid(), _CONFIG.read_text()
     done = subprocess.run(
