@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from shadow.geometry import ENTRY_BYTES
 
-__all__ = ("Pages", "Ranges", "in_slots", "overlapping")
+__all__ = ("Pages", "Ranges", "in_slots", "merged", "overlapping")
 
 Ranges = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Starts and ends of disjoint ranges, ascending, bytes."""
@@ -24,6 +24,16 @@ def overlapping(
         return np.zeros(len(addresses), np.bool_)
     last = np.searchsorted(starts, addresses + span, side="left") - 1
     return (last >= 0) & (ends[np.maximum(last, 0)] > addresses)
+
+
+def merged(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Ranges:
+    """The union of ranges, sorted and disjoint."""
+    order = np.argsort(starts)
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    begins = np.ones(len(starts), np.bool_)
+    begins[1:] = starts[1:] > ends[:-1]
+    last = np.append(np.flatnonzero(begins)[1:] - 1, len(starts) - 1)
+    return starts[begins], ends[last[: int(begins.sum())]]
 
 
 def in_slots(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], slot_bytes: int) -> Ranges:

@@ -6,13 +6,13 @@ import numpy as np
 from shadow.events import EVENT, Kind
 from shadow.policy import Policy
 from shadow.table.counters import Counter
-from shadow.table.page_set import Pages
+from shadow.table.page_set import Pages, merged
 from shadow.table.state import HUGE_ANON
 from shadow.table.table import Table
 from tests.shadow.build import BASE, EventScript
 from tests.x86_64 import PAGE, SLOT
 from tracer.follow.compare import candidates, compare
-from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion, merged
+from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion
 
 _NOW = 1_000_000_000
 

@@ -14,6 +14,7 @@ from tests.shadow.trace.traces import facts
 from tracer.follow.comparer import Comparer, Comparison
 from tracer.follow.coverage import READINGS
 from tracer.follow.in_flight import Motion
+from tracer.probes.progress import Progress
 
 _LONG_AGO_NS = 10**9
 
@@ -50,7 +51,8 @@ def _compared(late_by: int | None) -> tuple[Comparison, int]:
         return len(events)
 
     reader = Mock(vmas=vmas, pages=lambda *_, **__: pages_read(0, 0))
-    outcome = Comparer(Mock(), engine, reader, motion, Mock(), take).compare(None, 0)
+    comparer = Comparer(Mock(), engine, reader, motion, Mock(), take, lambda: Progress.of([], 1))
+    outcome = comparer.compare(None, 0)
     assert outcome is not None
     return outcome, len(engine.table.wrong_vmas(real.vmas()))
 

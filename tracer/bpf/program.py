@@ -18,6 +18,7 @@ from tracer.bpf.syscall import (
     delete_element,
     load_program,
     look_up_element,
+    next_key,
     open_raw_tracepoint,
     update_element,
 )
@@ -188,6 +189,20 @@ class BpfProgram:
         """An element of a map; None if the map lacks the key."""
         size = self._object.maps[name].value_bytes
         return look_up_element(self._maps[name], self._key(name, key), size)
+
+    def elements(self, name: str) -> dict[int, bytes]:
+        """The elements of a hash map; those that come or go meanwhile may be missing."""
+        spec = self._object.maps[name]
+        found: dict[int, bytes] = {}
+        key: bytes | None = None
+        for _ in range(spec.entries):
+            key = next_key(self._maps[name], key, spec.key_bytes)
+            if key is None:
+                break
+            value = look_up_element(self._maps[name], key, spec.value_bytes)
+            if value is not None:
+                found[int.from_bytes(key, "little")] = value
+        return found
 
     def delete(self, name: str, key: int) -> None:
         """Remove an element of a hash map, if it exists."""

@@ -23,12 +23,13 @@ __all__ = (
     "load_program",
     "look_up_element",
     "map_spec",
+    "next_key",
     "open_raw_tracepoint",
     "run_once",
     "update_element",
 )
 
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
 _OBJECT_INFO = 15
@@ -215,6 +216,18 @@ def delete_element(descriptor: int, key: bytes) -> None:
     """Remove an element of a map, if it exists."""
     with suppress(FileNotFoundError):
         _element(_MAP_DELETE, descriptor, key)
+
+
+def next_key(descriptor: int, key: bytes | None, key_bytes: int) -> bytes | None:
+    """The key after this one in a hash map, or the first one; None: there is no other."""
+    found = ctypes.create_string_buffer(key_bytes)
+    held = None if key is None else ctypes.create_string_buffer(key, len(key))
+    attr = _Element(descriptor, 0, ctypes.addressof(held) if held else 0, ctypes.addressof(found))
+    try:
+        _bpf(_MAP_NEXT_KEY, attr)
+    except FileNotFoundError:
+        return None
+    return found.raw
 
 
 def load_program(

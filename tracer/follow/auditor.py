@@ -25,6 +25,7 @@ from tracer.follow.comparer import Comparer, Comparison
 from tracer.follow.drift import ReadingBudget
 from tracer.follow.in_flight import Motion, union
 from tracer.follow.looks import Looks
+from tracer.probes.progress import Progress
 from tracer.process.target import Target
 from tracer.procfs import vm_pte_kib
 
@@ -54,6 +55,7 @@ class Auditor:
         engine: its shadow.
         reader: reads the page tables.
         take: takes new events; returns their number.
+        progress: the calls of the process that have not ended.
         drift_every: seconds between two checks for drift without events.
         budget: the CPU that drift readings may use, shared with other processes.
     """
@@ -64,6 +66,7 @@ class Auditor:
         engine: Engine,
         reader: Reader,
         take: Callable[[], int],
+        progress: Callable[[], Progress],
         drift_every: float,
         budget: ReadingBudget,
     ) -> None:
@@ -71,7 +74,9 @@ class Auditor:
         self._reader, self._take = reader, take
         slot = engine.table.geometry.slot
         self._motion, self._causes = Motion(slot), Causes(target, slot)
-        self._comparer = Comparer(target, engine, reader, self._motion, self._causes, take)
+        self._comparer = Comparer(
+            target, engine, reader, self._motion, self._causes, take, progress
+        )
         self._looks = Looks(target, engine, int(drift_every * 1e9), budget)
         self._unplaced_at_seed = self._next_reread = 0
 

@@ -17,13 +17,14 @@ from shadow.events import Kind
 from shadow.records import Mappings
 from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table.counters import Counter
-from shadow.table.page_set import Pages, Ranges
+from shadow.table.page_set import Pages, Ranges, overlapping
 from tracer.census import Reader
 from tracer.follow.causes import Causes
 from tracer.follow.compare import Difference, Mask, Slots, candidates, compare
 from tracer.follow.coverage import READINGS, Coverage
 from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion
 from tracer.follow.vma_strikes import VmaStrikes
+from tracer.probes.progress import Progress
 from tracer.process.target import Target
 
 __all__ = ("Comparer", "Comparison")
@@ -55,9 +56,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One reading and its comparison. `begin` is its start time, ns."""
+    """One reading and its comparison.
+
+    `begin` is its start time, ns. `quiet` is whether no call was in progress at its end.
+    """
 
     begin: int
+    quiet: bool
     vmas: _Vmas
     real: Pages
     shadow: Pages
@@ -77,6 +82,12 @@ class _Reading:
         return np.isin(self.slots, self.real.slots) | np.isin(self.slots, self.shadow.slots)
 
 
+def _of_files(vmas: _Vmas) -> Ranges:
+    """The addresses that map files."""
+    mapped = vmas[vmas["file"] != 0]
+    return mapped["start"], mapped["end"]
+
+
 class Comparer:
     """Reads and compares one process.
 
@@ -87,6 +98,7 @@ class Comparer:
         motion: its recent events.
         causes: names the causes of differences without events.
         take: takes new events; returns their number.
+        progress: the calls that have not ended.
     """
 
     def __init__(
@@ -97,9 +109,11 @@ class Comparer:
         motion: Motion,
         causes: Causes,
         take: Callable[[], int],
+        progress: Callable[[], Progress],
     ) -> None:
         self._target, self._following, self._reader = target, engine, reader
-        self._motion, self._causes, self._take = motion, causes, take
+        self._motion, self._causes = motion, causes
+        self._take, self._progress = take, progress
 
     def compare(self, within: Ranges | None, patience_ns: int) -> Comparison | None:
         """Compare until enough slots are compared.
@@ -125,7 +139,7 @@ class Comparer:
             if self._count(Kind.EXEC) != execs:
                 return None
             certain = coverage.add(read.slots, read.pte_pages, read.moving, read.differs)
-            if not self._motion.mappings_moving(read.begin):
+            if read.quiet and not self._motion.mappings_moving(read.begin):
                 vmas = self._mapping_events(), read.vmas
                 strikes.add(self._following.table.wrong_vmas(read.vmas))
                 if read.real.pmd_bases is not None:
@@ -179,13 +193,17 @@ class Comparer:
             self._motion.lost = False
         # The ring must not overflow during a long reading.
         real = self._reader.pages(self._target, vmas, within=within, between=self._take)
-        self._take_all()
+        progress = self._progress()
+        self._take_all()  # the events of calls that have ended until then
         table = self._following.table
         shadow = table.pages()
         slots = candidates(shadow, real)
         moving, called = self._motion.moving(slots, begin), self._motion.called(slots)
+        moving |= overlapping(slots, progress.ranges, real.slot_bytes)
+        if progress.cuts:
+            moving |= overlapping(slots, _of_files(vmas), real.slot_bytes)
         found = compare(table, real, shadow=shadow, moving=moving, called=called)
-        return _Reading(begin, vmas, real, shadow, slots, moving, called, found)
+        return _Reading(begin, not progress.any, vmas, real, shadow, slots, moving, called, found)
 
     def _take_all(self) -> None:
         while self._take():

@@ -21,7 +21,7 @@ from shadow.events import (
     Kind,
     kinds_of,
 )
-from shadow.table.page_set import Ranges, overlapping
+from shadow.table.page_set import Ranges, merged, overlapping
 from shadow.uapi import (
     MADV_COLLAPSE,
     MADV_GUARD_INSTALL,
@@ -32,7 +32,7 @@ from shadow.uapi import (
 )
 from tracer.follow.compare import Mask, Slots
 
-__all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "merged", "union", "unobserved")
+__all__ = ("MARGIN_NS", "MOVE_NO_MAPPING", "Motion", "union", "unobserved")
 
 MARGIN_NS = 20_000_000
 """Time after which a fault or a call is assumed to be complete, ns."""
@@ -58,16 +58,6 @@ _CAUSES = {
 }
 _BRK_REACH = 64 << 20
 """A BRK event has only the new break; so many bytes on either side may have changed."""
-
-
-def merged(starts: Slots, ends: Slots) -> Ranges:
-    """The union of ranges, sorted and disjoint."""
-    order = np.argsort(starts)
-    starts, ends = starts[order], np.maximum.accumulate(ends[order])
-    begins = np.ones(len(starts), np.bool_)
-    begins[1:] = starts[1:] > ends[:-1]
-    last = np.append(np.flatnonzero(begins)[1:] - 1, len(starts) - 1)
-    return starts[begins], ends[last[: int(begins.sum())]]
 
 
 def unobserved(events: EventBatch) -> dict[str, EventBatch]:

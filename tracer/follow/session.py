@@ -103,7 +103,13 @@ class Session:
         facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
         self.engine = Engine(facts, tee)
         self._auditor = Auditor(
-            target, self.engine, reader, self.take, drift_every, ReadingBudget(of_all=budget)
+            target,
+            self.engine,
+            reader,
+            self.take,
+            lambda: probes.progress(target.pid),
+            drift_every,
+            ReadingBudget(of_all=budget),
         )
         self._names = Names(target, self.engine)
         self._stacks = StackFeed(stacks, self.engine)

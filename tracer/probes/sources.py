@@ -66,16 +66,16 @@ _CALLS = (
     "madvise", "process_madvise", "munmap", "mmap", "mremap", "brk", "mprotect",
     "pkey_mprotect", "mlock", "mlock2", "munlock", "mlockall", "munlockall",
 )
-_BEGINNING_MATTERS = ("munmap", "mremap")
+_TAKE_LONG = (
+    "madvise", "process_madvise", "munmap", "mmap", "mremap", "brk", "mlock", "mlock2", "mlockall",
+)
 _RARE = (
     "prctl", "mbind", "set_mempolicy_home_node", "mseal", "shmat", "shmdt", "io_setup",
     "io_destroy", "remap_file_pages", "map_shadow_stack",
 )
 _PINNING = ("vmsplice", "io_uring_register", "process_vm_readv", "process_vm_writev")
-_CUTTING = (
-    "ftruncate", "truncate", "fallocate", "open", "openat", "openat2", "creat",
-    "copy_file_range",
-)
+_CUTTING = ("ftruncate", "fallocate")
+_OPENING = ("truncate", "open", "openat", "openat2", "creat", "copy_file_range")
 _32_BIT = (
     "munmap", "mmap_pgoff", "mprotect", "mremap", "brk", "madvise", "mlock", "munlock",
     "mlockall", "munlockall", "remap_file_pages", "shmdt",
@@ -87,44 +87,49 @@ _OF_VECTORS = ("ITER_COUNT", "ITER_SOURCE", "ITER_IS_UBUF", "ITER_IS_IOVEC", "IO
 
 
 def _call(name: str) -> Source:
-    function, begins = f"{_ARCH.call_prefix}{name}", name in _BEGINNING_MATTERS
+    function, begins = f"{_ARCH.call_prefix}{name}", name in _TAKE_LONG
     stem = "process_madvise" if name == "process_madvise" else "call"
     fexit = Hook(AttachType.FEXIT, function, f"{stem}_fexit")
     if name == "madvise":
         fexit = Hook(AttachType.FEXIT, "do_madvise", "madvise_fexit")
-    fentry = [Hook(AttachType.FENTRY, function, "call_fentry")] if begins else []
-    entered = f"syscalls:sys_enter_{name}"
-    tracepoint = [Hook(AttachType.TRACEPOINT, entered, "call_begin_tracepoint")] if begins else []
-    left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
-    raw = [Hook(AttachType.RAW_TRACEPOINT, "sys_enter", "call_begin_raw")] if begins else []
+    fentry = [Hook(AttachType.FENTRY, function, f"{stem}_fentry")] if begins else []
+    raw = [_raw("sys_enter", "call_begin_raw")] if begins else []
     methods = (
         Method(Backend.FENTRY, (*fentry, fexit)),
         Method(
             Backend.KPROBE,
             (
-                Hook(AttachType.KPROBE, function, "call_kprobe"),
+                Hook(AttachType.KPROBE, function, f"{stem}_kprobe"),
                 Hook(AttachType.KRETPROBE, function, f"{stem}_kretprobe"),
             ),
         ),
-        Method(Backend.TRACEPOINT, (*tracepoint, left)),
-        Method(
-            Backend.RAW_TRACEPOINT,
-            (*raw, Hook(AttachType.RAW_TRACEPOINT, "sys_exit", "call_end_raw")),
-        ),
+        Method(Backend.TRACEPOINT, _tracepoints(name, stem, begins=begins)),
+        Method(Backend.RAW_TRACEPOINT, (*raw, _raw("sys_exit", "call_end_raw"))),
     )
     needed = name not in _ARCH.optional_calls
     return Source(name, methods, needed=needed, call=_ARCH.calls[name])
 
 
-def _rare(name: str, stem: str, macros: tuple[str, ...] = ()) -> Source:
+def _tracepoints(name: str, stem: str, *, begins: bool) -> tuple[Hook, ...]:
+    """The tracepoints of a call."""
+    entered = Hook(AttachType.TRACEPOINT, f"syscalls:sys_enter_{name}", f"{stem}_begin_tracepoint")
+    left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
+    return (entered, left) if begins else (left,)
+
+
+def _rare(name: str, stem: str, macros: tuple[str, ...] = (), *, begins: bool = False) -> Source:
     """A call that few programs use."""
     function = f"{_ARCH.call_prefix}{name}"
-    left = Hook(AttachType.TRACEPOINT, f"syscalls:sys_exit_{name}", f"{stem}_end_tracepoint")
+    fentry = [Hook(AttachType.FENTRY, function, f"{stem}_fentry")] if begins else []
+    kprobe = [Hook(AttachType.KPROBE, function, f"{stem}_kprobe")] if begins else []
+    raw = [_raw("sys_enter", f"{stem}_begin_raw")] if begins else []
+    fexit = Hook(AttachType.FEXIT, function, f"{stem}_fexit")
+    kretprobe = Hook(AttachType.KRETPROBE, function, f"{stem}_kretprobe")
     methods = (
-        Method(Backend.FENTRY, (Hook(AttachType.FEXIT, function, f"{stem}_fexit"),)),
-        Method(Backend.KPROBE, (Hook(AttachType.KRETPROBE, function, f"{stem}_kretprobe"),)),
-        Method(Backend.TRACEPOINT, (left,)),
-        Method(Backend.RAW_TRACEPOINT, (_raw("sys_exit", "rare_end_raw"),)),
+        Method(Backend.FENTRY, (*fentry, fexit)),
+        Method(Backend.KPROBE, (*kprobe, kretprobe)),
+        Method(Backend.TRACEPOINT, _tracepoints(name, stem, begins=begins)),
+        Method(Backend.RAW_TRACEPOINT, (*raw, _raw("sys_exit", "rare_end_raw"))),
     )
     number = _ARCH.calls[name]
     return Source(name, methods, needed=False, call=number, macros=macros, rare=True)
@@ -209,7 +214,8 @@ SOURCES = (
     *(_rare(name, "rare") for name in _RARE),
     _rare("ioctl", "ioctl", ("UFFD_MM",)),  # userfaultfd
     *(_rare(name, "pins") for name in _PINNING),
-    *(_rare(name, "file_call", _OF_FILES) for name in _CUTTING if name in _ARCH.calls),
+    *(_rare(name, "cut", _OF_FILES, begins=True) for name in _CUTTING),
+    *(_rare(name, "file_call", _OF_FILES) for name in _OPENING if name in _ARCH.calls),
     _unseen("direct I/O", _raw("iomap_dio_rw_begin", "direct_io_raw"), _OF_FILES + _OF_VECTORS),
     _unseen("io_uring", _raw("io_uring_submit_req", "uring_request_raw"), _OF_REQUESTS),
     *([_32_bit_calls(_ARCH.compat_prefix)] if _ARCH.compat_prefix else []),

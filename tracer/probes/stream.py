@@ -14,6 +14,7 @@ from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.program import BpfProgram
 from tracer.probes.attachments import Attachments
 from tracer.probes.macros import macros, macros_of_stacks
+from tracer.probes.progress import Progress
 from tracer.probes.ring import Ring
 from tracer.probes.sources import Backend
 from tracer.probes.stack_sampling import StackSampling
@@ -32,6 +33,7 @@ _FILES = (
     "stream",
     "faults",
     "files",
+    "progress",
     "calls",
     "cuts",
     "rare",
@@ -147,6 +149,10 @@ class Probes:
         """
         if space:
             self._program.update("spaces", space, pid.to_bytes(4, "little"))
+
+    def progress(self, pid: int) -> Progress:
+        """The calls that affect a process and have not ended; those that have ended have events."""
+        return Progress.of(self._program.elements("in_progress").values(), pid)
 
     def added_at(self, pid: int) -> int:
         """Time from which on a process is traced, ns of CLOCK_MONOTONIC."""

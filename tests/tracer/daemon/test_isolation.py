@@ -26,6 +26,7 @@ from tracer.daemon.host import Host
 from tracer.daemon.limits import Limits
 from tracer.follow.session import Session
 from tracer.kernel import KernelFacts
+from tracer.probes.progress import Progress
 
 _KERNEL = KernelFacts(
     "6.18.0", Policy.PT_RECLAIM, X86_64, "never", {"always": (), "madvise": ()}, 65530
@@ -58,6 +59,9 @@ class _Probes:
     def remove(self, pid: int) -> EventBatch:
         self.traced.discard(pid)
         return _NONE
+
+    def progress(self, pid: int) -> Progress:
+        return Progress.of([], pid)
 
     def added_at(self, pid: int) -> int:
         assert pid in self.traced

@@ -131,20 +131,54 @@ static __always_inline void read_event(struct event *e, struct call *call, long 
     }
 }
 
-static __always_inline void on_call_begin(struct target *target, u64 user) {
-    struct call call;
-    read_call(&call, user);
-    bool moves = call.id == __NR_mremap;
-    if (moves || call.id == __NR_munmap)
-        emit(target, moves ? KIND_AT_ENTRY_OF_MREMAP : KIND_AT_ENTRY_OF_MUNMAP, call.a, page_up(call.b),
-             moves ? call.d : 0);
+// Whether a call may take longer than an audit. The length of a brk is not known.
+static __always_inline bool takes_long(struct call *call) {
+    u64 id = call->id, length = call->b;
+    if (id == __NR_brk || id == __NR_mlockall)
+        return true;
+    return length >= LONG || (id == __NR_mremap && call->c >= LONG);
+}
+
+// The range that the call may change is everything if its arguments do not show it.
+static __always_inline void note_progress(struct target *target, struct call *call) {
+    u64 id = call->id;
+    bool ranged = id == __NR_madvise || id == __NR_munmap || id == __NR_mlock || id == __NR_mlock2 ||
+                  (id == __NR_mmap && call->d & MAP_FIXED);
+    call_begins(target->owner, ranged ? call->a & -PAGE : 0,
+                ranged ? page_up(call->b) + PAGE : EVERYWHERE);
+}
+
+static __always_inline void on_call_begin(struct target *target, struct call *call) {
+    bool moves = call->id == __NR_mremap;
+    if (takes_long(call))
+        note_progress(target, call);
+    if (moves || call->id == __NR_munmap)
+        emit(target, moves ? KIND_AT_ENTRY_OF_MREMAP : KIND_AT_ENTRY_OF_MUNMAP, call->a,
+             page_up(call->b), moves ? call->d : 0);
 }
 
 static __always_inline int begins(u64 user) {
-    struct target *target = current_target();
+    struct call call;
+    read_call(&call, user);
+    bool matters = takes_long(&call) || call.id == __NR_munmap || call.id == __NR_mremap;
+    struct target *target = matters ? current_target() : 0;
     if (target)
-        on_call_begin(target, user);
+        on_call_begin(target, &call);
     return 0;
+}
+
+// process_madvise changes another process than the caller.
+static __always_inline struct target *advised(struct call *call) {
+    return target_by_pid(pid_of(file_of(call->a)));
+}
+
+static __always_inline struct target *process_madvise_begins(u64 user) {
+    struct call call;
+    read_call(&call, user);
+    struct target *target = advised(&call);
+    if (target)
+        call_begins(target->owner, 0, EVERYWHERE);
+    return target;
 }
 
 static __always_inline void on_call_end(struct target *target, struct call *call, long result) {
@@ -165,6 +199,8 @@ static __always_inline void on_call_end(struct target *target, struct call *call
     // mremap unmaps the target range first, and may have moved some of several VMAs.
     if (e.kind == KIND_REMAP_TO && !e.length && call->d & MREMAP_FIXED)
         emit(target, KIND_DOUBT, 0, 0, DOUBT_CALL);
+    if (takes_long(call))
+        call_ended();
 }
 
 static __always_inline int ends(u64 user, long result) {
@@ -181,10 +217,10 @@ static __always_inline int ends(u64 user, long result) {
 static __always_inline int process_madvise_ends_with(enum stack_wish wish, u64 user, long result) {
     struct call call;
     read_call(&call, user);
-    struct target *target = result > 0 ? target_by_pid(pid_of(file_of(call.a))) : 0;
-    if (!target)
-        return 0;
-    on_process_madvise(target, &call, result, wish);
+    struct target *target = result > 0 ? advised(&call) : 0;
+    if (target)
+        on_process_madvise(target, &call, result, wish);
+    call_ended();
     return 0;
 }
 
@@ -196,6 +232,11 @@ static __always_inline int process_madvise_ends(u64 user, long result) {
 int call_fentry(u64 *ctx) { return begins(ctx[0]); }
 
 int call_fexit(u64 *ctx) { return ends(ctx[0], ctx[1]); }
+
+int process_madvise_fentry(u64 *ctx) {
+    process_madvise_begins(ctx[0]);
+    return 0;
+}
 
 int process_madvise_fexit(u64 *ctx) { return process_madvise_ends(ctx[0], ctx[1]); }
 
@@ -210,10 +251,8 @@ int madvise_fexit(u64 *ctx) {
 }
 
 int call_kprobe(struct pt_regs *ctx) {
-    struct target *target = current_target();
-    if (target)
-        on_call_begin(target, user_regs());
-    keep(target, A_CALL, (struct given){});
+    begins(user_regs());
+    keep(current_target(), A_CALL, (struct given){});
     return 0;
 }
 
@@ -224,6 +263,11 @@ static __always_inline bool call_was_kept(void) {
 
 int call_kretprobe(struct pt_regs *ctx) {
     return call_was_kept() ? ends(user_regs(), RESULT(ctx)) : 0;
+}
+
+int process_madvise_kprobe(struct pt_regs *ctx) {
+    keep(process_madvise_begins(user_regs()), A_CALL, (struct given){});
+    return 0;
 }
 
 int process_madvise_kretprobe(struct pt_regs *ctx) {
@@ -242,6 +286,11 @@ struct call_end {
 
 int call_begin_tracepoint(void *ctx) {
     begins(user_regs());
+    return LEAVE_IT_TO_OTHERS;
+}
+
+int process_madvise_begin_tracepoint(void *ctx) {
+    process_madvise_begins(user_regs());
     return LEAVE_IT_TO_OTHERS;
 }
 
@@ -277,10 +326,17 @@ static __always_inline bool is_wanted(u32 id, u32 as) {
 
 // (struct pt_regs *regs, long id)
 int call_begin_raw(struct bpf_raw_tracepoint_args *ctx) {
-    u64 id = PLAIN_CALL(ctx->args[1]);
-    if ((id != __NR_munmap && id != __NR_mremap) || in_compat_call())
+    u64 user = ctx->args[0], id = PLAIN_CALL(ctx->args[1]);
+    bool matters = id == __NR_madvise || id == __NR_process_madvise || id == __NR_munmap ||
+                   id == __NR_mmap || id == __NR_mremap || id == __NR_brk || id == __NR_mlock ||
+                   id == __NR_mlock2 || id == __NR_mlockall;
+    if (!matters || in_compat_call() || !is_wanted(id, USUAL))
         return 0;
-    return is_wanted(id, USUAL) ? begins(ctx->args[0]) : 0;
+    if (id == __NR_process_madvise)
+        process_madvise_begins(user);
+    else
+        begins(user);
+    return 0;
 }
 
 // (struct pt_regs *regs, long result)

@@ -28,14 +28,16 @@ static __always_inline int send_to_all(u32 number, u32 device, u64 first, u64 le
     return 0;
 }
 
+static __always_inline bool may_be_mapped(u64 inode) {
+    u64 mapped = field(field(inode, INODE_MAPPING), SPACE_MMAP);
+    return mapped || field(field(inode, INODE_SB), SUPER_MAGIC) == OVERLAYFS_MAGIC;
+}
+
 // [first, end) in pages of the file.
 static __always_inline int file_zapped(u64 file, u64 first, u64 end, u32 how) {
     u64 inode = field(file, FILE_INODE);
     u64 super = field(inode, INODE_SB);
-    u64 mapped = field(field(inode, INODE_MAPPING), SPACE_MMAP);
-    if (!file || (!mapped && field(super, SUPER_MAGIC) != OVERLAYFS_MAGIC))
-        return 0;
-    if (end <= first)
+    if (!file || !may_be_mapped(inode) || end <= first)
         return 0;
     return send_to_all(field(inode, INODE_NUMBER), field(super, SUPER_DEVICE), first,
                     (end - first) | how);
@@ -74,4 +76,37 @@ static __always_inline int file_call_ends(u64 user, long result) {
             return 0;
     }
     return file_zapped(file_of(fd), first, end, how);
+}
+
+// The calls on files that may take long: ftruncate and fallocate.
+static __always_inline int cut_begins(u64 user) {
+    struct call call;
+    read_call(&call, user);
+    u64 file = file_of(call.a);
+    if (file && may_be_mapped(field(file, FILE_INODE)))
+        call_begins(0, 0, EVERYWHERE);
+    return 0;
+}
+
+static __always_inline int cut_ends(u64 user, long result) {
+    file_call_ends(user, result);
+    call_ended();
+    return 0;
+}
+
+int cut_fentry(u64 *ctx) { return cut_begins(ctx[0]); }
+
+int cut_kprobe(struct pt_regs *ctx) { return cut_begins(user_regs()); }
+
+int cut_begin_tracepoint(void *ctx) {
+    cut_begins(user_regs());
+    return LEAVE_IT_TO_OTHERS;
+}
+
+// (struct pt_regs *regs, long id)
+int cut_begin_raw(struct bpf_raw_tracepoint_args *ctx) {
+    u64 id = PLAIN_CALL(ctx->args[1]);
+    if ((id != __NR_ftruncate && id != __NR_fallocate) || in_compat_call())
+        return 0;
+    return is_wanted(id, RARE) ? cut_begins(ctx->args[0]) : 0;
 }

@@ -90,6 +90,6 @@ int rare_end_raw(struct bpf_raw_tracepoint_args *ctx) {
         return pins_end(user, ctx->args[1]);
     if (id == __NR_ftruncate || id == __NR_truncate || id == __NR_fallocate || id == __NR_open ||
         id == __NR_openat || id == __NR_openat2 || id == __NR_creat || id == __NR_copy_file_range)
-        return file_call_ends(user, ctx->args[1]);
+        return cut_ends(user, ctx->args[1]);
     return rare_ends(user, ctx->args[1]);
 }
