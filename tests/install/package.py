@@ -14,12 +14,12 @@ __all__ = ("DIST", "kept_root", "package")
 
 _ROOT = Path(__file__).parents[2]
 DIST = _ROOT / "dist"
-_RELEASES = {"bookworm": "debian12", "trixie": "debian13"}
+_RELEASES = {"bookworm": "debian12", "trixie": "debian13", "noble": "ubuntu24.04"}
 
 
 @functools.cache
 def package(suite: str) -> str:
-    """Build the package of a Debian release; returns the name of its file in `DIST`."""
+    """Build the package of a release; returns the name of its file in `DIST`."""
     subprocess.run([_ROOT / "tools/build-deb", suite], check=True)
     name = f"ptescope_{VERSION}~{_RELEASES[suite]}_amd64.deb"
     assert (DIST / name).exists()

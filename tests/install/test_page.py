@@ -37,7 +37,7 @@ def _blocks(page: str, section: str) -> list[str]:
     return ["\n".join(commands) for commands in blocks]
 
 
-@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+@pytest.mark.parametrize("suite", ["bookworm", "trixie", "noble"])
 def test_the_section_on_the_package_holds(suite: str) -> None:
     (block,) = _blocks("install.md", "## Debian package")
     build, *rest = block.replace(
