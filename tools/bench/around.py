@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from tools.workloads.redis import Redis
 
-__all__ = ("PERF_EVENTS", "REQUESTS", "interrupted", "requests_per_second")
+__all__ = ("PERF_EVENTS", "REQUESTS", "detached", "interrupted", "requests_per_second")
 
 REQUESTS = 2_000_000
 PERF_EVENTS = ",".join(
@@ -42,11 +44,22 @@ def requests_per_second(redis: Redis, requests: int = REQUESTS) -> float:
     return rate
 
 
+def detached() -> None:
+    """Wait until the kernel has detached the probes of earlier runs, which slows faults down.
+
+    A process of this name waits for that, see `tracer.bpf.program`.
+    """
+    while any(process.name() == "(detach)" for process in psutil.process_iter(["name"])):
+        time.sleep(0.1)
+
+
 @contextmanager
 def interrupted(
     command: list[str], ready: Callable[[], bool], settle: float = 0.5
 ) -> Iterator[None]:
     """Run a recorder during the block, which starts `settle` seconds after the recorder is ready.
+
+    At the end, the probes of the recorder are detached.
 
     Raises:
         RuntimeError: the recorder failed.
@@ -61,3 +74,4 @@ def interrupted(
     _, said = recorder.communicate()
     if recorder.returncode not in (0, -signal.SIGINT):  # perf ends by the signal it was sent
         raise RuntimeError(f"{' '.join(command[:2])} failed: {said}")
+    detached()

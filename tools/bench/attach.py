@@ -16,6 +16,7 @@ from pathlib import Path
 
 from shadow.precompile import prepare
 from shadow.table.counters import Counter
+from tools.bench.around import detached
 from tools.workloads.storm import PAGES, Storm
 from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.program import BpfProgram
@@ -45,6 +46,7 @@ def _empty() -> Iterator[None]:
         program.attach(Hook(AttachType.RAW_TRACEPOINT, name, f"on_{name}"))
     yield
     program.close()
+    detached()
 
 
 def _plain(storm: Storm, around: Callable[[], AbstractContextManager[None]]) -> float:
@@ -84,6 +86,7 @@ class _Followed:
             self.lost += session.table.counter(Counter.LOST)
         finally:
             probes.close()
+            detached()
         return took / (_STORM_ROUNDS * PAGES)
 
 
