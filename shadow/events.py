@@ -9,7 +9,8 @@ CLOCK_MONOTONIC (`bpf_ktime_get_ns`).
 The docstring of each kind defines `length` and `aux`.
 """
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 
 import numpy as np
@@ -213,9 +214,22 @@ class Doubt(IntEnum):
 _NAMES: Mapping[int, str] = {kind.value: kind.name.lower() for kind in Kind}
 
 
-def kinds_of(events: EventBatch) -> set[int]:
-    """The kinds that occur in a batch; this is faster than a search for one of them."""
-    return set(np.bincount(events["kind"]).nonzero()[0].tolist())
+_last: tuple[Callable[[], EventBatch | None], frozenset[int]] = (lambda: None), frozenset()
+"""A reference to the last batch of `kinds_of`, and its result."""
+
+
+def kinds_of(events: EventBatch) -> frozenset[int]:
+    """The kinds that occur in a batch; this is faster than a search for one of them.
+
+    Several users ask for those of the same batch in turn, so the last result is kept. A batch must
+    not get other kinds afterwards.
+    """
+    global _last
+    batch, kinds = _last
+    if batch() is not events:
+        kinds = frozenset(np.bincount(events["kind"]).nonzero()[0].tolist())
+        _last = weakref.ref(events), kinds
+    return kinds
 
 
 def births(events: EventBatch) -> EventBatch:

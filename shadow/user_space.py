@@ -35,8 +35,9 @@ def _idle_locks(events: EventBatch) -> npt.NDArray[np.bool_]:
 
 def clipped(events: EventBatch, limit: int) -> EventBatch:
     """Clamp events to the address space below `limit`."""
-    beyond = outside(events, limit)
-    if beyond.any():
+    reach = int(events["address"].max(initial=0)) + int(events["length"].max(initial=0))
+    if reach > limit:
+        beyond = outside(events, limit)
         inside = events["address"] < np.uint64(limit)
         events = events.copy()
         events["length"][beyond & inside] = np.uint64(limit) - events["address"][beyond & inside]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shadow.events import UNFILLED, EventBatch, Kind
+from shadow.events import UNFILLED, EventBatch, Kind, kinds_of
 from shadow.geometry import X86_64, Geometry
 from shadow.memory_limit import NoRoomError, Room
 from shadow.policy import Policy
@@ -133,6 +133,9 @@ class Table(GrowingState):
         Raises:
             NoRoomError: the events would take more memory than the `room` has.
         """
+        if Kind.EXEC not in kinds_of(events):
+            self._run(events)
+            return
         begin = 0
         for at in np.flatnonzero(events["kind"] == Kind.EXEC).tolist():
             self._run(events[begin : at + 1])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from shadow.events import EVENT, Kind
-from tracer.probes.ring import RECORD, Ring
+from tracer.probes.ring import Ring
 
 _SIZE = 4096
+_RECORD = 8 + EVENT.itemsize
 _BUSY, _DISCARD = 1 << 31, 1 << 30
 
 
@@ -39,11 +40,11 @@ class _Kernel:
     def commit(self, number: int) -> None:
         """Clear BUSY of the record with this number, in the first lap only."""
         header = struct.pack("<I", EVENT.itemsize)
-        os.pwrite(self.fd, header, 2 * mmap.PAGESIZE + number * RECORD.itemsize)
+        os.pwrite(self.fd, header, 2 * mmap.PAGESIZE + number * _RECORD)
 
     def fill(self, number: int, address: int) -> None:
         """Write the address of the record with this number, in the first lap only."""
-        at = 2 * mmap.PAGESIZE + number * RECORD.itemsize + 8 + EVENT["time"].itemsize
+        at = 2 * mmap.PAGESIZE + number * _RECORD + 8 + EVENT["time"].itemsize
         os.pwrite(self.fd, struct.pack("<Q", address), at)
 
     def consumed(self) -> int:
@@ -62,7 +63,7 @@ def test_records_come_in_order_and_free_their_space(kernel: _Kernel) -> None:
     for address in range(23):
         kernel.submit(address)
     assert ring.read()["address"].tolist() == list(range(23))
-    assert kernel.consumed() == 23 * RECORD.itemsize
+    assert kernel.consumed() == 23 * _RECORD
     assert len(ring.read()) == 0
 
 
@@ -119,6 +120,6 @@ def test_a_fence_stands_between_the_loads_and_before_the_store(
     monkeypatch.setattr(ring, "_fence", fence_at)
     assert ring.read()["address"].tolist() == [1, 7]
     assert steps == [0, 0, 0]
-    assert kernel.consumed() == 2 * RECORD.itemsize
+    assert kernel.consumed() == 2 * _RECORD
     monkeypatch.undo()
     assert ring.read()["address"].tolist() == [0, 4]

@@ -69,7 +69,7 @@ def test_a_kernel_thread() -> None:
 
 def _is_kernel_thread(path: Path) -> bool:
     try:
-        return (path / "stat").read_text().split(")")[1].split()[1] == "2"
+        return (path / "stat").read_text().rpartition(")")[2].split()[1] == "2"
     except OSError:
         return False
 

@@ -32,6 +32,8 @@ from tracer.procfs import vm_pte_kib
 __all__ = ("Auditor",)
 
 _REREAD_EVERY_NS = 100_000_000
+_REREAD_SHARE = 0.1
+"""The most of a CPU that readings of uncertain slots take, if the process disturbs each of them."""
 
 
 def _same(before: Facts, after: Facts) -> bool:
@@ -133,8 +135,11 @@ class Auditor:
         doubtful = self._motion.doubtful
         if (doubtful or self._motion.lost) and now >= self._next_reread:
             self._motion.doubtful = []
+            before = time.thread_time_ns()
             self._read_again(None if self._motion.lost else union(doubtful))
-            self._next_reread = time.monotonic_ns() + _REREAD_EVERY_NS
+            used = time.thread_time_ns() - before
+            pause = max(_REREAD_EVERY_NS, int(used / _REREAD_SHARE))
+            self._next_reread = time.monotonic_ns() + pause
         elif now >= self._looks.due_at:
             self._look(now)
 

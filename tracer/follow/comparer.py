@@ -25,6 +25,7 @@ from tracer.follow.coverage import READINGS, Coverage
 from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion
 from tracer.follow.vma_strikes import VmaStrikes
 from tracer.probes.progress import Progress
+from tracer.probes.stream import READS
 from tracer.process.target import Target
 
 __all__ = ("Comparer", "Comparison")
@@ -206,8 +207,9 @@ class Comparer:
         return _Reading(begin, not progress.any, vmas, real, shadow, slots, moving, called, found)
 
     def _take_all(self) -> None:
-        while self._take():
-            pass
+        """Take the events so far; a busy process always has new ones."""
+        for _ in range(READS):
+            self._take()
 
     def _count(self, kind: Kind) -> int:
         return self._following.table.counter(Counter.EVENTS + kind)

@@ -79,14 +79,14 @@ class Task:
 class Pace:
     """Seconds between two passes of the loop.
 
-    A pass costs some 100 us besides its events, so fewer passes leave the target more of the CPU.
+    A pass costs some 200 us besides its events, so fewer passes leave the target more of the CPU.
 
     Attributes:
         busy: after a pass that found events.
         idle: after a pass that found none.
     """
 
-    busy: float = 0.01
+    busy: float = 0.02
     idle: float = 0.05
 
     def after(self, came: int) -> float:

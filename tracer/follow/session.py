@@ -30,7 +30,7 @@ from tracer.follow.seeding import FirstReading, read_state
 from tracer.follow.stack_feed import StackFeed
 from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
-from tracer.probes.stream import Probes
+from tracer.probes.stream import READS, Probes
 from tracer.process.target import Target
 
 if TYPE_CHECKING:
@@ -297,6 +297,11 @@ class Session:
         self._apply(events)
         return len(events)
 
+    def _take_all(self) -> None:
+        """Take the events so far; a busy process always has new ones."""
+        for _ in range(READS):
+            self.take()
+
     def _read(self) -> EventBatch:
         events = self._threads.take(self._probes.read(self.target.pid))
         return in_full(events, self.target)
@@ -355,8 +360,7 @@ class Session:
 
     def stop(self, patience_ns: int = LAST_PATIENCE_NS) -> None:
         """End the window: take the last events, audit, and look up the process once more."""
-        while self.take():
-            pass
+        self._take_all()
         self.audit(patience_ns)
         try:  # the process may have loaded libraries since the attach
             process = self.target.describe()
@@ -384,8 +388,7 @@ class Session:
         """Pause until `resume`; snapshots show the state of this moment."""
         if self._resting_since:
             return
-        while self.take():
-            pass
+        self._take_all()
         self._probes.remove(self.target.pid)
         self._resting_since = time.monotonic_ns()
         self.engine.apply(Mappings(self._resting_since))

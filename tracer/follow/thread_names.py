@@ -33,8 +33,8 @@ def _name_in(event: np.void) -> str:
 
 def _distinct(tids: npt.NDArray[np.uint32]) -> set[int]:
     """The distinct threads; a thread usually has many events in a row."""
-    ends = np.append(tids[1:] != tids[:-1], True)[: len(tids)]
-    return set(tids[ends].tolist())
+    changes = np.flatnonzero(tids[1:] != tids[:-1])
+    return set(tids[changes].tolist()) | set(tids[-1:].tolist())
 
 
 class ThreadNames:

@@ -23,21 +23,12 @@ import numpy.typing as npt
 
 from shadow.events import EVENT
 
-__all__ = ("RECORD", "Ring")
-
+__all__ = ("Ring",)
 
 _WORD = np.dtype("<u8")
-
-
-def _record(item: np.dtype[np.void]) -> np.dtype[np.void]:
-    return np.dtype([("header", "<u4"), ("page", "<u4"), ("item", item)])
-
-
-RECORD = _record(EVENT)
-"""One record of the ring of events: 48 bytes."""
-
-_BUSY = 1 << 31
-_DISCARD = 1 << 30
+_BUSY, _DISCARD = np.uint64(1 << 31), np.uint64(1 << 30)
+"""Bits of the header, in the first word of a record on a little-endian processor."""
+_FLAGS = _BUSY | _DISCARD
 _POSITION = struct.Struct("<Q")
 
 
@@ -53,12 +44,12 @@ class Ring:
     def __init__(self, fd: int, size: int, item: np.dtype[np.void] = EVENT) -> None:
         page = mmap.PAGESIZE
         self.size = size
-        self._item, self._record = item, _record(item)
+        self._item, self._words = item, 1 + item.itemsize // _WORD.itemsize
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED)
         self._producer = mmap.mmap(
             fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
-        self._data = np.frombuffer(self._producer, np.uint8, offset=page)
+        self._data = np.frombuffer(self._producer, _WORD, offset=page)
         (self._position,) = _POSITION.unpack_from(self._consumer)
         self._lock = threading.Lock()
         self._lock.acquire()
@@ -86,24 +77,20 @@ class Ring:
         Returns:
             (n,) items, a copy, so that the kernel can reuse the space.
         """
-        stride = self._record.itemsize
+        stride = self._words * _WORD.itemsize
         count = min(self.backlog(), self.size // 2) // stride
         count = count if most is None else min(count, most)
         self._fence()
-        start = self._position & (self.size - 1)
-        records = self._data[start : start + count * stride].view(self._record)
-        headers = records["header"]
-        busy = np.flatnonzero(headers & np.uint32(_BUSY))
-        if len(busy):
-            count = int(busy[0])
-            records = records[:count]
-        discarded = records["header"] & np.uint32(_DISCARD) != 0
+        start = (self._position & (self.size - 1)) // _WORD.itemsize
+        records = self._data[start : start + count * self._words].reshape(count, self._words)
+        flags = records[:, 0] & _FLAGS
         self._fence()
-        if discarded.any():
-            records = records[~discarded]
+        if flags.any():
+            busy = np.flatnonzero(flags & _BUSY)
+            count = int(busy[0]) if len(busy) else count
+            records = records[:count][flags[:count] & _DISCARD == 0]
         # numpy copies rows of words three times as fast as records.
-        words = records.view(_WORD).reshape(len(records), stride // _WORD.itemsize)
-        items: npt.NDArray[np.void] = np.ascontiguousarray(words[:, 1:]).view(self._item)[:, 0]
+        items: npt.NDArray[np.void] = np.ascontiguousarray(records[:, 1:]).view(self._item)[:, 0]
         self._position += count * stride
         self._fence()
         _POSITION.pack_into(self._consumer, 0, self._position)

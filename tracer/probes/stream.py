@@ -20,7 +20,7 @@ from tracer.probes.sources import Backend
 from tracer.probes.stack_sampling import StackSampling
 from tracer.process.object_ids import SALT
 
-__all__ = ("DEFAULT_RING", "Probes")
+__all__ = ("DEFAULT_RING", "READS", "Probes")
 
 DEFAULT_RING = 16 << 20
 """Size of the ring, bytes: 349,525 events."""
@@ -41,13 +41,14 @@ _FILES = (
     "tables",
     "life",
 )
+READS = 2
+"""Reads after which all events from before them are taken, because each takes half a ring."""
 _EVERYBODY = 0
 """The target for events that affect every process that maps a file."""
 _MAX_TARGETS = 65536
 _TARGET = struct.Struct("<IIQQQQQ")
 """struct target in bpf/probes/stream.c."""
 _SPACE, _LOST = 4, 5
-_READS_PER_POLL = 2  # half a ring each
 _NO_EVENTS = np.empty(0, EVENT)
 
 
@@ -160,7 +161,7 @@ class Probes:
 
     def poll(self) -> list[int]:
         """Empty the ring; returns the processes with unread events."""
-        for _ in range(_READS_PER_POLL):
+        for _ in range(READS):
             self._take_ring()
         return [pid for pid, waiting in self._waiting.items() if waiting]
 
@@ -191,10 +192,11 @@ class Probes:
         A LOSS event of the kernel has the number of all events lost so far.
         """
         events = self.ring.read()
-        for at in np.flatnonzero(events["kind"] == Kind.LOSS):
-            tgid, total = int(events["tgid"][at]), int(events["length"][at])
-            events["length"][at] = total - self._lost.get(tgid, 0)
-            self._lost[tgid] = total
+        if Kind.LOSS in kinds_of(events):
+            for at in np.flatnonzero(events["kind"] == Kind.LOSS):
+                tgid, total = int(events["tgid"][at]), int(events["length"][at])
+                events["length"][at] = total - self._lost.get(tgid, 0)
+                self._lost[tgid] = total
         self._sort(events)
 
     def _sort(self, events: EventBatch) -> None:
@@ -203,20 +205,22 @@ class Probes:
             return
         if self._following:
             self._expect_children(events)
-        if (events["tgid"] == _EVERYBODY).any():
+        tgids = events["tgid"]
+        if (tgids == tgids[0]).all() and tgids[0] != _EVERYBODY:
+            if (waiting := self._waiting.get(int(tgids[0]))) is not None:
+                waiting.append(events)
+            return
+        if (tgids == _EVERYBODY).any():
             self._sort_parts(events)
             return
-        order = np.argsort(events["tgid"], kind="stable")
-        tgids = events["tgid"][order]
-        if tgids[0] != tgids[-1]:
-            events = events[order]
+        order = np.argsort(tgids, kind="stable")
+        tgids, events = tgids[order], events[order]
         ends = np.append(np.flatnonzero(tgids[1:] != tgids[:-1]) + 1, len(tgids))
         begin = 0
         for end in ends.tolist():
             if (waiting := self._waiting.get(int(tgids[begin]))) is not None:
                 # A copy of a part does not keep the whole array in memory.
-                part = events[begin:end]
-                waiting.append(part if end - begin == len(events) else part.copy())
+                waiting.append(events[begin:end].copy())
             begin = end
 
     def _sort_parts(self, events: EventBatch) -> None:
