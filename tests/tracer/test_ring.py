@@ -123,3 +123,13 @@ def test_a_fence_stands_between_the_loads_and_before_the_store(
     assert kernel.consumed() == 2 * _RECORD
     monkeypatch.undo()
     assert ring.read()["address"].tolist() == [0, 4]
+
+
+def test_a_single_record_is_a_copy_too(kernel: _Kernel) -> None:
+    ring = Ring(kernel.fd, _SIZE)
+    kernel.submit(1)
+    events = ring.read()
+    kernel.fill(0, 2)
+    assert events["address"].tolist() == [1]
+    events["length"][0] = 1
+    ring.close()

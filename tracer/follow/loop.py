@@ -14,8 +14,8 @@ from typing import Any, Self
 
 __all__ = ("Pace", "Stop", "Task", "follow")
 
-_MANY = 40_000
-"""Events of a pass after which the next follows at once: an eighth of the default ring."""
+_MANY = 20_000
+"""Events of a pass after which the next follows at once: half of a ring of 2 MiB."""
 
 
 class Stop:

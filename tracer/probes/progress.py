@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The calls of a process that have begun and may have changed page tables, but sent no event yet.
 
-A call sends its event when it returns. A MADV_DONTNEED of 4 GiB takes half a second, during which
+A call sends its event when it returns. A MADV_DONTNEED of 4 GiB takes 0.3 s, during which
 the page tables differ from the shadow more and more.
 """
 
@@ -26,7 +26,7 @@ class Progress(NamedTuple):
 
     Attributes:
         ranges: addresses that they may change, sorted and disjoint.
-        cuts: whether a file that some process maps is being truncated.
+        cuts: whether a file that some process maps is being truncated, or gets a hole.
     """
 
     ranges: Ranges

@@ -90,7 +90,8 @@ class Ring:
             count = int(busy[0]) if len(busy) else count
             records = records[:count][flags[:count] & _DISCARD == 0]
         # numpy copies rows of words three times as fast as records.
-        items: npt.NDArray[np.void] = np.ascontiguousarray(records[:, 1:]).view(self._item)[:, 0]
+        # Not ascontiguousarray, which returns a single row as it is.
+        items: npt.NDArray[np.void] = records[:, 1:].copy().view(self._item)[:, 0]
         self._position += count * stride
         self._fence()
         _POSITION.pack_into(self._consumer, 0, self._position)

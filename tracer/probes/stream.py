@@ -133,6 +133,9 @@ class Probes:
         if target := self._program.look_up("targets", pid):
             self._program.delete("spaces", _TARGET.unpack(target)[_SPACE])
         self._program.delete("targets", pid)
+        for tid, call in self._program.elements("in_progress").items():
+            if Progress.of([call], pid).ranges[0].size:  # nobody will see its end
+                self._program.delete("in_progress", tid)
         self._following.discard(pid)
         self._ended.discard(pid)
         for kept in (self._lost, self._added):

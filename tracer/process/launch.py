@@ -25,7 +25,10 @@ _libc.ptrace.restype = ctypes.c_long
 
 def _environment() -> dict[bytes, bytes]:
     """The environment with which ptescope was started; it has set variables for itself since."""
-    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    try:
+        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except PermissionError:  # the program has capabilities of its own
+        return dict(os.environb)
     pairs = (entry.partition(b"=") for entry in entries if b"=" in entry)
     return {name: value for name, _, value in pairs}
 

@@ -9,6 +9,8 @@
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
 #define FALLOC_FL_ZERO_RANGE 0x10
 #define FALLOC_FL_INSERT_RANGE 0x20
+#define CUTTING_MODES (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_COLLAPSE_RANGE | \
+                       FALLOC_FL_INSERT_RANGE)
 #define TO_THE_END (1ULL << 62)
 #define DOUBT_ONLY 0
 
@@ -55,8 +57,7 @@ static __always_inline int file_call_ends(u64 user, long result) {
         first = page_up(call.b);
     } else if (call.id == __NR_fallocate) {
         u32 hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
-        u32 shifts = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
-        if (!(call.b & (hole | shifts)))
+        if (!(call.b & CUTTING_MODES))
             return 0;
         // A partly removed page stays mapped; the kernel writes zeroes to the removed part.
         first = call.b & hole ? page_up(call.c) : call.c & -PAGE;
@@ -78,11 +79,13 @@ static __always_inline int file_call_ends(u64 user, long result) {
     return file_zapped(file_of(fd), first, end, how);
 }
 
-// The calls on files that may take long: ftruncate and fallocate.
+// ftruncate and fallocate; their files are known when they begin.
 static __always_inline int cut_begins(u64 user) {
     struct call call;
     read_call(&call, user);
     u64 file = file_of(call.a);
+    if (call.id == __NR_fallocate && !(call.b & CUTTING_MODES))
+        return 0;
     if (file && may_be_mapped(field(file, FILE_INODE)))
         call_begins(0, 0, EVERYWHERE);
     return 0;

@@ -54,6 +54,7 @@ int process_exec_raw(struct bpf_raw_tracepoint_args *ctx) {
 
 // (struct task_struct *task): the address space is already gone
 int process_exit_raw(struct bpf_raw_tracepoint_args *ctx) {
+    call_ended();  // if the end of a call of this thread was not seen
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     struct target *target = target_by_pid(tgid);
     if (!target)
