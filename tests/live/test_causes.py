@@ -2,15 +2,14 @@
 """The cause of entries that appear without a fault is the open file that makes them."""
 
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.live.attached import attached
+from tests.live.script import script
 from tracer.follow.causes import clues_of
 
 _COMMON = """
@@ -56,23 +55,10 @@ fcntl.ioctl(uffd, UFFDIO_ZEROPAGE, struct.pack("<QQQq", start, 16 << 20, 0, 0))
 """
 
 
-@contextmanager
-def _program(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def _program(code: str, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     """A program that waits for a line before it acts."""
     end = '\nprint("done", flush=True)\nsys.stdin.readline()\n'
-    child = subprocess.Popen(
-        [sys.executable, "-c", _COMMON + script + end, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+    return script(_COMMON + code + end, *arguments)
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 
 import select
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.live.attached import attached
+from tests.live.script import script
 from tracer.follow.session import Session
 
 _BYTES = 2 << 30
@@ -52,23 +50,6 @@ _NO_EVENTS = {"file mapping", "shared file mapping"}
 """Causes of entries that appear without events: the kernel maps cached neighbours of a page."""
 
 
-@contextmanager
-def _program(how: str) -> Iterator["subprocess.Popen[str]"]:
-    program = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, how, str(_BYTES)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert program.stdout
-        assert program.stdout.readline() == "ready\n"
-        yield program
-    finally:
-        program.kill()
-        program.communicate()
-
-
 def _audit_during_the_call(session: Session, program: "subprocess.Popen[str]") -> int:
     """Let the program make its call; returns how many audits left PTE pages out meanwhile."""
     assert program.stdin
@@ -85,7 +66,7 @@ def _audit_during_the_call(session: Session, program: "subprocess.Popen[str]") -
 
 def _check(how: str) -> int:
     """Audit a program during its call; returns how many audits left PTE pages out meanwhile."""
-    with _program(how) as program, attached(program.pid) as session:
+    with script(_PROGRAM, how, str(_BYTES)) as program, attached(program.pid) as session:
         session.audit()
         before = session.audits
         incomplete = _audit_during_the_call(session, program)

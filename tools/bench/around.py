@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import psutil
 
 from tools.workloads.redis import Redis
+from tracer.bpf.program import DETACHER
 
 __all__ = ("PERF_EVENTS", "REQUESTS", "detached", "interrupted", "requests_per_second")
 
@@ -45,11 +46,8 @@ def requests_per_second(redis: Redis, requests: int = REQUESTS) -> float:
 
 
 def detached() -> None:
-    """Wait until the kernel has detached the probes of earlier runs, which slows faults down.
-
-    A process of this name waits for that, see `tracer.bpf.program`.
-    """
-    while any(process.name() == "(detach)" for process in psutil.process_iter(["name"])):
+    """Wait until the kernel has detached the probes of earlier runs, which slows faults down."""
+    while any(process.info["name"] == DETACHER for process in psutil.process_iter(["name"])):
         time.sleep(0.1)
 
 

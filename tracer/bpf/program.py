@@ -24,15 +24,16 @@ from tracer.bpf.syscall import (
 )
 from tracer.bpf.tracefs import tracepoint_id
 
-__all__ = ("BpfProgram",)
+__all__ = ("DETACHER", "BpfProgram")
 
 _CONSTANT = struct.Struct("<i")
 _CONSTANT_AT = 4
 """Where an instruction has its constant, bytes."""
 _PLACEHOLDER = 0x5EC2E7C0DE5EC000
 """The first of the numbers that stand for late macros in compiled programs."""
-_DETACH = "printf '(detach)' >/proc/$$/comm; read -r end"
-"""A process that ends when its input does. systemd does not complain about names in brackets."""
+DETACHER = "(detach)"
+"""The name of the process that detaches. systemd does not complain about names in brackets."""
+_DETACH = f"printf '{DETACHER}' >/proc/$$/comm; read -r end"
 _KEYS = {4: struct.Struct("<I"), 8: struct.Struct("<Q")}
 
 

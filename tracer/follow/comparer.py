@@ -25,7 +25,7 @@ from tracer.follow.coverage import READINGS, Coverage
 from tracer.follow.in_flight import MARGIN_NS, MOVE_NO_MAPPING, Motion
 from tracer.follow.vma_strikes import VmaStrikes
 from tracer.probes.progress import Progress
-from tracer.probes.stream import READS
+from tracer.probes.stream import take_all
 from tracer.process.target import Target
 
 __all__ = ("Comparer", "Comparison")
@@ -185,7 +185,7 @@ class Comparer:
         )
 
     def _read(self, within: Ranges | None) -> _Reading:
-        self._take_all()
+        take_all(self._take)
         begin = self._motion.reading_since = time.monotonic_ns()
         vmas = self._reader.vmas(self._target)
         if self._motion.lost:
@@ -195,7 +195,7 @@ class Comparer:
         # The ring must not overflow during a long reading.
         real = self._reader.pages(self._target, vmas, within=within, between=self._take)
         progress = self._progress()
-        self._take_all()  # the events of calls that have ended until then
+        take_all(self._take)  # the events of calls that have ended until then
         table = self._following.table
         shadow = table.pages()
         slots = candidates(shadow, real)
@@ -205,11 +205,6 @@ class Comparer:
             moving |= overlapping(slots, _of_files(vmas), real.slot_bytes)
         found = compare(table, real, shadow=shadow, moving=moving, called=called)
         return _Reading(begin, not progress.any, vmas, real, shadow, slots, moving, called, found)
-
-    def _take_all(self) -> None:
-        """Take the events so far; a busy process always has new ones."""
-        for _ in range(READS):
-            self._take()
 
     def _count(self, kind: Kind) -> int:
         return self._following.table.counter(Counter.EVENTS + kind)

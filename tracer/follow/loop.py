@@ -79,7 +79,7 @@ class Task:
 class Pace:
     """Seconds between two passes of the loop.
 
-    A pass costs some 200 us besides its events, so fewer passes leave the target more of the CPU.
+    Each pass has a fixed cost of some 200 us, so fewer passes leave more of the CPU to the target.
 
     Attributes:
         busy: after a pass that found events.

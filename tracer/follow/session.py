@@ -30,7 +30,7 @@ from tracer.follow.seeding import FirstReading, read_state
 from tracer.follow.stack_feed import StackFeed
 from tracer.follow.thread_names import ThreadNames
 from tracer.kernel import KernelFacts
-from tracer.probes.stream import READS, Probes
+from tracer.probes.stream import Probes, take_all
 from tracer.process.target import Target
 
 if TYPE_CHECKING:
@@ -297,11 +297,6 @@ class Session:
         self._apply(events)
         return len(events)
 
-    def _take_all(self) -> None:
-        """Take the events so far; a busy process always has new ones."""
-        for _ in range(READS):
-            self.take()
-
     def _read(self) -> EventBatch:
         events = self._threads.take(self._probes.read(self.target.pid))
         return in_full(events, self.target)
@@ -360,7 +355,7 @@ class Session:
 
     def stop(self, patience_ns: int = LAST_PATIENCE_NS) -> None:
         """End the window: take the last events, audit, and look up the process once more."""
-        self._take_all()
+        take_all(self.take)
         self.audit(patience_ns)
         try:  # the process may have loaded libraries since the attach
             process = self.target.describe()
@@ -388,7 +383,7 @@ class Session:
         """Pause until `resume`; snapshots show the state of this moment."""
         if self._resting_since:
             return
-        self._take_all()
+        take_all(self.take)
         self._probes.remove(self.target.pid)
         self._resting_since = time.monotonic_ns()
         self.engine.apply(Mappings(self._resting_since))

@@ -13,12 +13,18 @@ import numpy as np
 
 from shadow.table.page_set import Ranges, merged
 
-__all__ = ("Progress",)
+__all__ = ("Progress", "owner_of")
 
 _PROGRESS = struct.Struct("<QQII")
 """struct progress in bpf/probes/progress.c."""
-_OF_A_FILE = 0
+_OWNER, _OF_A_FILE = 2, 0
 _LIMIT = 1 << 62
+
+
+def owner_of(call: bytes) -> int:
+    """The pid of the process that a call may change; 0: every process that maps a file."""
+    owner: int = _PROGRESS.unpack(call)[_OWNER]
+    return owner
 
 
 class Progress(NamedTuple):

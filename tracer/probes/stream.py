@@ -3,6 +3,7 @@
 
 import struct
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,13 +15,13 @@ from tracer.bpf.compile import BPF_FOLDER
 from tracer.bpf.program import BpfProgram
 from tracer.probes.attachments import Attachments
 from tracer.probes.macros import macros, macros_of_stacks
-from tracer.probes.progress import Progress
+from tracer.probes.progress import Progress, owner_of
 from tracer.probes.ring import Ring
 from tracer.probes.sources import Backend
 from tracer.probes.stack_sampling import StackSampling
 from tracer.process.object_ids import SALT
 
-__all__ = ("DEFAULT_RING", "READS", "Probes")
+__all__ = ("DEFAULT_RING", "Probes", "take_all")
 
 DEFAULT_RING = 16 << 20
 """Size of the ring, bytes: 349,525 events."""
@@ -41,15 +42,24 @@ _FILES = (
     "tables",
     "life",
 )
-READS = 2
-"""Reads after which all events from before them are taken, because each takes half a ring."""
 _EVERYBODY = 0
 """The target for events that affect every process that maps a file."""
 _MAX_TARGETS = 65536
 _TARGET = struct.Struct("<IIQQQQQ")
 """struct target in bpf/probes/stream.c."""
 _SPACE, _LOST = 4, 5
+_READS = 2  # half a ring each
 _NO_EVENTS = np.empty(0, EVENT)
+
+
+def take_all(take: Callable[[], object]) -> None:
+    """Take the events so far; one after the other would never end, as a busy process has new ones.
+
+    Args:
+        take: takes the events of half a ring.
+    """
+    for _ in range(_READS):
+        take()
 
 
 def _target(pid: int, follow: bool = False) -> bytes:
@@ -134,7 +144,7 @@ class Probes:
             self._program.delete("spaces", _TARGET.unpack(target)[_SPACE])
         self._program.delete("targets", pid)
         for tid, call in self._program.elements("in_progress").items():
-            if Progress.of([call], pid).ranges[0].size:  # nobody will see its end
+            if owner_of(call) == pid:  # nobody will see its end
                 self._program.delete("in_progress", tid)
         self._following.discard(pid)
         self._ended.discard(pid)
@@ -164,8 +174,7 @@ class Probes:
 
     def poll(self) -> list[int]:
         """Empty the ring; returns the processes with unread events."""
-        for _ in range(READS):
-            self._take_ring()
+        take_all(self._take_ring)
         return [pid for pid, waiting in self._waiting.items() if waiting]
 
     def read(self, pid: int) -> EventBatch:
