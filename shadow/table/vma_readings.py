@@ -12,7 +12,7 @@ from shadow.table.labels import DROPPABLE, NOT_MERGEABLE
 from shadow.table.seed import forget_unmapped, forget_untouched
 from shadow.table.vma import ALL_FLAGS, KNOWN_FILE, NO_ANON, NOT_COMPARED, VmaFlag
 
-__all__ = ("DescribedVma", "merges_wrong", "seed_vmas", "wrong_vmas")
+__all__ = ("DescribedVma", "is_torn", "merges_wrong", "seed_vmas", "wrong_vmas")
 
 _ACCESS = VmaFlag.READ | VmaFlag.WRITE | VmaFlag.EXEC
 _NOT_READ = VmaFlag.SPECIAL | VmaFlag.UFFD_MINOR
@@ -21,6 +21,16 @@ _NOT_READ = VmaFlag.SPECIAL | VmaFlag.UFFD_MINOR
 _Vmas = npt.NDArray[np.void]
 DescribedVma = tuple[int, int, int]
 """A VMA: first address, end, and the flags that are compared."""
+
+
+def is_torn(vmas: _Vmas) -> bool:
+    """Whether VMAs changed during their reading, so that some of them lack attributes.
+
+    Boundaries come from /proc/PID/maps, and then the attributes from the kernel's tree. VMAs that
+    differ in the two readings have only the attributes that /proc shows.
+    """
+    complete = vmas["anon"] != 0
+    return bool(complete.any() and not complete.all())
 
 
 def seed_vmas(space: GrowingState, vmas: _Vmas, brk: int) -> None:

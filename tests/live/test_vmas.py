@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shadow.table.vma import VmaFlag
@@ -17,8 +19,9 @@ from tests.live.actor import SLOT, Actor
 from tests.live.attached import attached
 from tests.live.semantics_rows import BASE
 from tracer.follow.session import Session
+from tracer.process.target import Target
 
-_PAGE = 4096
+_PAGE, _NORESERVE = 4096, 0x4000
 _DONTNEED, _DONTDUMP, _GUARD_INSTALL = 4, 16, 102
 _THREADS = """
 import threading, time, random
@@ -137,6 +140,34 @@ def test_settings_from_before_the_attach_are_read() -> None:
             assert _same(session)
             inside = session.table.vmas()["start"]
             assert np.isin(inside, np.arange(BASE, BASE + 8 * SLOT)).sum() == 1
+    finally:
+        actor.close()
+
+
+@pytest.mark.parametrize("times", [1, 7])
+def test_mappings_that_change_during_each_reading_are_read_again(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heap grows after the reading of /proc/PID/maps and before that of the kernel's tree."""
+    actor, at_once = Actor(), Target.vmas
+    pages = iter(range(1, times + 1))
+
+    def vmas(target: Target) -> npt.NDArray[np.void]:
+        found = at_once(target)
+        for page in islice(pages, 1):
+            actor.do("mprotect", BASE, page * _PAGE, 3)
+        return found
+
+    try:
+        actor.map(BASE, 8 * SLOT, 0, mmap.MAP_PRIVATE | _NORESERVE)
+        monkeypatch.setattr(Target, "vmas", vmas)
+        with attached(actor.pid) as session:
+            while session.unsettled:
+                session.pump()
+            session.audit()
+            assert next(pages, None) is None
+            assert session.audits.vmas_diff == 0
+            assert _same(session)
     finally:
         actor.close()
 

@@ -13,6 +13,7 @@ from shadow.mappings import Tables
 from shadow.table.page_set import Pages, Ranges
 from shadow.table.state import HUGE_ANON, HUGE_FILE
 from shadow.table.vma import VmaFlag
+from shadow.table.vma_readings import is_torn
 from tracer.census.address_space import AddressSpaces
 from tracer.census.entries import ENTRY_KINDS, FORMATS, Entries, EntryFormat
 from tracer.census.kernel_memory import KernelMemory
@@ -26,6 +27,7 @@ from tracer.procfs import vm_pte_kib
 __all__ = ("ExactReader",)
 
 _TRIES = 20
+_VMA_TRIES = 5
 _KIB = 1024
 _NONE = np.empty(0, np.int64)
 
@@ -97,11 +99,14 @@ class ExactReader:
 
     def vmas(self, target: Target) -> npt.NDArray[np.void]:
         """The VMAs with all attributes that decide merging; see `Reader`."""
-        vmas = target.vmas()
-        if not self._vma_tree.readable:
-            return vmas
-        mm = self.space(target)
-        return self._vma_tree.complete(mm, vmas) if mm else vmas
+        for _ in range(_VMA_TRIES):
+            vmas = target.vmas()
+            mm = self.space(target) if self._vma_tree.readable else 0
+            if mm:
+                vmas = self._vma_tree.complete(mm, vmas)
+            if not is_torn(vmas):
+                break
+        return vmas
 
     @property
     def direct_map(self) -> int | None:

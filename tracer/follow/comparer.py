@@ -18,6 +18,7 @@ from shadow.records import Mappings
 from shadow.snapshot import COMPARED_ENOUGH
 from shadow.table.counters import Counter
 from shadow.table.page_set import Pages, Ranges, overlapping
+from shadow.table.vma_readings import is_torn
 from tracer.census import Reader
 from tracer.follow.causes import Causes
 from tracer.follow.compare import Difference, Mask, Slots, candidates, compare
@@ -59,7 +60,8 @@ class Comparison:
 class _Reading:
     """One reading and its comparison.
 
-    `begin` is its start time, ns. `quiet` is whether no call was in progress at its end.
+    `begin` is its start time, ns. `quiet` is whether its VMAs are whole, and no call was in
+    progress at its end.
     """
 
     begin: int
@@ -191,7 +193,7 @@ class Comparer:
         if self._motion.lost:
             brk = self._target.program_break()
             self._following.apply(Mappings(begin, vmas=vmas, brk=brk))
-            self._motion.lost = False
+            self._motion.lost = is_torn(vmas)
         # The ring must not overflow during a long reading.
         real = self._reader.pages(self._target, vmas, within=within, between=self._take)
         progress = self._progress()
@@ -204,7 +206,8 @@ class Comparer:
         if progress.cuts:
             moving |= overlapping(slots, _of_files(vmas), real.slot_bytes)
         found = compare(table, real, shadow=shadow, moving=moving, called=called)
-        return _Reading(begin, not progress.any, vmas, real, shadow, slots, moving, called, found)
+        quiet = not progress.any and not is_torn(vmas)
+        return _Reading(begin, quiet, vmas, real, shadow, slots, moving, called, found)
 
     def _count(self, kind: Kind) -> int:
         return self._following.table.counter(Counter.EVENTS + kind)

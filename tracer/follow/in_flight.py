@@ -127,7 +127,7 @@ class Motion:
         self.doubtful: list[Ranges] = []
         """Ranges of calls since the last reading that have a result without events."""
         self.lost = False
-        """Whether events are missing, so that anything may be wrong."""
+        """Whether events are missing or the last reading is torn: anything may be wrong."""
 
     def note(self, events: EventBatch) -> None:
         """Note a batch of events."""

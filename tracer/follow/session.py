@@ -18,6 +18,7 @@ from shadow.snapshot import Audit, Snapshot
 from shadow.table.counters import Counter
 from shadow.table.table import Table
 from shadow.table.vma import UFFD_FLAGS
+from shadow.table.vma_readings import is_torn
 from shadow.user_space import clipped
 from tracer.census import Reader
 from tracer.follow.auditor import Auditor
@@ -240,7 +241,7 @@ class Session:
         self._seeded_by("census" if self.reader.exact else "counted")
         self._apply(self._take_held())
         old = time.monotonic_ns() - first.seed.time > _OLD_NS
-        if first.moved or old:
+        if first.moved or old or is_torn(first.seed.vmas):
             self._auditor.distrust()
 
     def _seeded_by(self, how: str) -> None:
