@@ -13,6 +13,7 @@ the other policies; `live` has the policies with the PTE page. A record whose `h
 
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +77,7 @@ _RECORD = (
 _UPPER = (("used", "<i4"), ("real", "<i4"))
 
 
+@cache
 def record_type(entries: int) -> np.dtype[np.void]:
     """The type of a PTE page with so many entries."""
     words = entries // _WORD_BITS
@@ -91,6 +93,7 @@ def page_size_of(records: npt.NDArray[Any]) -> int:
     return int(records.dtype["present"].shape[0]) * _WORD_BITS * ENTRY_BYTES
 
 
+@cache
 def upper_type(entries: int) -> np.dtype[np.void]:
     """The type of a PMD, PUD or P4D page, or the PGD; `used`: entries that are not none.
 

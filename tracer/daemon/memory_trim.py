@@ -14,6 +14,8 @@ from tracer.procfs import parse_maps
 __all__ = ("give_back", "keep_heap_small", "trim_heap")
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_ARRAY_BYTES = 16 << 10
+"""The size from which on an array has a mapping; a process has three or four such arrays."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBRARY = re.compile(r"/.*\.so[.\d]*")
 
@@ -22,10 +24,11 @@ def keep_heap_small() -> None:
     """Use one arena for all threads and a mapping for each array, so that freed memory goes back.
 
     By default, malloc's mmap threshold grows with the size of freed blocks (mallopt(3)), and the
-    arrays of ended processes leave holes in the heap: 261 MiB with 1,000 processes, not 242.
+    arrays of ended processes leave holes in the heap. Besides, the unused end of an array that has
+    a mapping takes no memory: 120 KiB for each process of 300 PTE pages, not 140 as with 64 KiB.
     """
     _LIBC.mallopt(_M_ARENA_MAX, 1)
-    _LIBC.mallopt(_M_MMAP_THRESHOLD, 64 << 10)
+    _LIBC.mallopt(_M_MMAP_THRESHOLD, _ARRAY_BYTES)
 
 
 def give_back() -> None:

@@ -2,9 +2,10 @@
 """The BPF ring buffer, mapped and read as numpy arrays without a callback per event.
 
 Layout (kernel/bpf/ringbuf.c): one page has the consumer's position and one the producer's. The
-data area follows, mapped twice in a row, so that a record that wraps is contiguous. A record is
+data area follows twice in a row, so that a record that wraps is contiguous. Here, only the first
+pages of the second one are mapped, because all pages of this mapping count as resident. A record is
 an 8-byte header (length with BUSY in bit 31 and DISCARD in bit 30, page offset) and its data,
-padded to 8 bytes. Positions only grow. Here, all records of a ring have one size, so the data area
+padded to 8 bytes. Positions only grow. All records of a ring have one size here, so the data area
 is an array of fixed stride. Records are in the kernel's order of reservation.
 
 The kernel clears BUSY when a filled record is submitted, so a header that is read before the data
@@ -45,9 +46,11 @@ class Ring:
         page = mmap.PAGESIZE
         self.size = size
         self._item, self._words = item, 1 + item.itemsize // _WORD.itemsize
+        self._stride = self._words * _WORD.itemsize
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED)
+        wraps = -(-self._stride // page) * page
         self._producer = mmap.mmap(
-            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+            fd, page + size + wraps, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
         self._data = np.frombuffer(self._producer, _WORD, offset=page)
         (self._position,) = _POSITION.unpack_from(self._consumer)
@@ -77,11 +80,29 @@ class Ring:
         Returns:
             (n,) items, a copy, so that the kernel can reuse the space.
         """
-        stride = self._words * _WORD.itemsize
-        count = min(self.backlog(), self.size // 2) // stride
+        count = min(self.backlog(), self.size // 2) // self._stride
         count = count if most is None else min(count, most)
         self._fence()
-        start = (self._position & (self.size - 1)) // _WORD.itemsize
+        parts = [np.empty(0, self._item)]
+        while count:
+            until_end = -((self._start - self.size) // self._stride)  # the last one may wrap
+            ahead = min(count, until_end)
+            before = self._position
+            parts.append(self._take(ahead))
+            submitted = self._position - before == ahead * self._stride
+            count = count - ahead if submitted else 0
+        self._fence()
+        _POSITION.pack_into(self._consumer, 0, self._position)
+        return parts[-1] if len(parts) <= 2 else np.concatenate(parts)
+
+    @property
+    def _start(self) -> int:
+        """Where the next record is in the data area."""
+        return int(self._position) & (self.size - 1)
+
+    def _take(self, count: int) -> npt.NDArray[np.void]:
+        """Take so many contiguous records, or those before the first one that is not submitted."""
+        start = self._start // _WORD.itemsize
         records = self._data[start : start + count * self._words].reshape(count, self._words)
         flags = records[:, 0] & _FLAGS
         self._fence()
@@ -89,12 +110,10 @@ class Ring:
             busy = np.flatnonzero(flags & _BUSY)
             count = int(busy[0]) if len(busy) else count
             records = records[:count][flags[:count] & _DISCARD == 0]
+        self._position += count * self._stride
         # numpy copies rows of words three times as fast as records.
         # Not ascontiguousarray, which returns a single row as it is.
         items: npt.NDArray[np.void] = records[:, 1:].copy().view(self._item)[:, 0]
-        self._position += count * stride
-        self._fence()
-        _POSITION.pack_into(self._consumer, 0, self._position)
         return items
 
     def close(self) -> None:
