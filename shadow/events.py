@@ -144,7 +144,8 @@ class Kind(IntEnum):
     EXIT = 18
     """The last thread has exited."""
     LOSS = 19
-    """Events are missing here; length: how many."""
+    """Events are missing here; length: how many; aux: how often the kernel has skipped a probe of
+    this or another process since the last such event."""
     PTE_ALLOC = 20
     """The kernel put a PTE page into the tree (pmd_install); the address is unknown."""
     PTE_FREE = 21

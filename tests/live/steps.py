@@ -57,7 +57,7 @@ def what_is_known(backend: Backend) -> Known:
         child.stdin.close()
     (known,) = document([snapshot])["processes"]
     taken = known["kernel"].pop("probes")
-    del known["process"]
+    del known["process"], known["notes"]
     del known["window"]["start_ns"], known["window"]["end_ns"]
     for policy in known["policies"].values():
         del policy["mean"], policy["saved_page_seconds"]

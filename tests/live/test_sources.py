@@ -57,11 +57,25 @@ def test_the_verifier_checks_each_function_once(monkeypatch: pytest.MonkeyPatch)
     assert len(verified) == len(set(verified))
 
 
+def test_fentry_comes_last_where_the_kernel_preempts_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never_called, elsewhere = _NEVER_CALLED, _methods_of("madvise")[-1]
+    monkeypatch.setattr(attachments, "SOURCES", _with_methods("madvise", never_called, elsewhere))
+    monkeypatch.setattr(attachments, "preempts_programs", lambda: True)
+    attached = Probes(geometry=kernel_facts().geometry)
+    attached.close()
+    attachment = attached.attachments.by_source["madvise"]
+    assert attachment.backend is elsewhere.backend
+    assert "preempts" in attachment.refused[never_called.backend]
+
+
 def test_a_silent_source_falls_back_to_the_next_method(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     methods = (_NEVER_CALLED, _NOT_THERE, *_methods_of("madvise")[-1:])
     monkeypatch.setattr(attachments, "SOURCES", _with_methods("madvise", *methods))
+    monkeypatch.setattr(attachments, "preempts_programs", lambda: False)
     attached = Probes(geometry=kernel_facts().geometry)
     try:
         assert check(attached).silent == {"madvise"}

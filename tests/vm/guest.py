@@ -41,6 +41,17 @@ _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 _ALWAYS = "1"
 """With pages of 16 KiB, the areas are larger than the memory of the guest."""
+_STORM = """
+import mmap
+area = mmap.mmap(-1, 16 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+print(flush=True)
+while True:
+    for page in range(0, len(area), mmap.PAGESIZE):
+        area[page] = 1
+    area.madvise(mmap.MADV_DONTNEED)
+"""
+_STORM_SECONDS = 5.0
 _DONTNEED, _FREE, _NOHUGEPAGE = 4, 8, 15
 AREA = 128
 """Number of PTE pages that the first process makes and empties."""
@@ -240,6 +251,25 @@ def _redis(attach: Attacher) -> None:
         )
 
 
+def _storms(attach: Attacher) -> None:
+    """Print how many events the kernel skipped while three page-fault storms shared a processor."""
+    command = [sys.executable, "-c", _STORM]
+    storms = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    for storm in storms:
+        assert storm.stdout
+        storm.stdout.readline()
+    session = attach(storms[0].pid)
+    end = time.monotonic() + _STORM_SECONDS
+    while time.monotonic() < end:
+        session.pump()
+        time.sleep(0.02)
+    attach.probes.count_missed()
+    say("storms", events=session.events, missed=attach.probes.missed)
+    for storm in storms:
+        storm.kill()
+        storm.communicate()
+
+
 def main() -> None:
     """Run all checks."""
     begin = time.monotonic()
@@ -260,6 +290,7 @@ def main() -> None:
         experiments(attach)
         _redis(attach)
         _outcomes(attach)
+        _storms(attach)
     kcore.close()
     _doctor()
     _back_ends()

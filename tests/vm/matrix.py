@@ -36,9 +36,15 @@ class Machine:
         return self.flavour != AMD64.flavour
 
     @property
+    def has_fentry(self) -> bool:
+        """Whether programs can be attached with fentry; on arm64 since v6.4."""
+        return not self.is_arm64 or self.series != "6.1"
+
+    @property
     def best(self) -> Backend:
-        """The best back end; on arm64, fentry needs v6.4."""
-        return Backend.KPROBE if self.is_arm64 and self.series == "6.1" else Backend.FENTRY
+        """The best back end; Debian's kernels preempt kernel code since 6.18."""
+        preempts = self.series not in ("6.1", "6.12")
+        return Backend.FENTRY if self.has_fentry and not preempts else Backend.KPROBE
 
     @property
     def missing(self) -> set[str]:

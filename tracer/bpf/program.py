@@ -18,6 +18,7 @@ from tracer.bpf.syscall import (
     delete_element,
     load_program,
     look_up_element,
+    missed_runs,
     next_key,
     open_raw_tracepoint,
     update_element,
@@ -69,6 +70,7 @@ class BpfProgram:
         self._maps: dict[str, int] = {}
         self._links: list[int] = []
         self._loaded: dict[tuple[str, ProgramType], int] = {}
+        self._of_functions: list[int] = []
         try:
             for name, spec in self._object.maps.items():
                 self._maps[name] = create_map(name, spec)
@@ -133,10 +135,8 @@ class BpfProgram:
         program = load_program(
             self._code(name), ProgramType.TRACING, function_id=function_id, at_exit=at_exit
         )
-        try:
-            return [open_raw_tracepoint(program, None)]
-        finally:
-            os.close(program)
+        self._of_functions.append(program)
+        return [open_raw_tracepoint(program, None)]
 
     def _program(self, name: str, kind: ProgramType) -> int:
         """The file descriptor of a loaded function.
@@ -170,6 +170,10 @@ class BpfProgram:
             UnsupportedHostError: the kernel refuses the function.
         """
         return self._program(name, ProgramType.RAW_TRACEPOINT)
+
+    def missed_runs(self) -> int:
+        """How often the kernel has skipped one of the programs; see `missed_runs`."""
+        return sum(map(missed_runs, (*self._loaded.values(), *self._of_functions)))
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map."""
@@ -229,9 +233,11 @@ class BpfProgram:
                     check=False,
                 )
         os.close(waits)
-        for descriptor in (*self._links, *self._loaded.values(), *self._maps.values()):
+        programs = (*self._loaded.values(), *self._of_functions)
+        for descriptor in (*self._links, *programs, *self._maps.values()):
             os.close(descriptor)
         os.close(ends)  # only now
         self._links.clear()
         self._loaded.clear()
+        self._of_functions.clear()
         self._maps.clear()

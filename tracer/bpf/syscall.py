@@ -23,6 +23,7 @@ __all__ = (
     "load_program",
     "look_up_element",
     "map_spec",
+    "missed_runs",
     "next_key",
     "open_raw_tracepoint",
     "run_once",
@@ -93,6 +94,12 @@ class _MapInfo(ctypes.Structure):
         ("max_entries", ctypes.c_uint32),
         ("map_flags", ctypes.c_uint32),
     )
+
+
+class _ProgramInfo(ctypes.Structure):
+    """The first members of struct bpf_prog_info."""
+
+    _fields_ = (("others", ctypes.c_uint8 * 208), ("recursion_misses", ctypes.c_uint64))
 
 
 class _ProgramLoad(ctypes.Structure):
@@ -274,6 +281,17 @@ def load_program(
             said = [line for line in lines if not line.startswith(("processed", "verification"))]
             reason = f": {said[-1]}" if said else ""
             raise UnsupportedHostError(f"{error.strerror}{reason}") from error
+
+
+def missed_runs(program: int) -> int:
+    """How often the kernel has skipped a program, because the CPU was already in one.
+
+    The kernel counts that for functions since v5.12, for kprobes and tracepoints since v6.7
+    (dd8657894c11 "bpf: Count missed stats in trace_call_bpf").
+    """
+    info = _ProgramInfo()
+    _bpf(_OBJECT_INFO, _ObjectInfo(program, ctypes.sizeof(info), ctypes.addressof(info)))
+    return int(info.recursion_misses)
 
 
 def open_raw_tracepoint(program: int, name: str | None) -> int:

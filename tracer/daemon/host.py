@@ -368,6 +368,11 @@ class Host:
                 "The last test event did not come back: the probes may be detached; "
                 "restart ptescope."
             )
+        if self._probes.missed:
+            notes.append(
+                f"The kernel skipped probes {self._probes.missed:,} times: events are missing, and "
+                "ptescope reads page tables again."
+            )
         if self._traces and self._traces.problem:
             notes.append(self._traces.problem)
         return notes

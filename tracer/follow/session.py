@@ -51,6 +51,10 @@ _OF_MEMORY = frozenset(range(Kind.FAULT, Kind.FORK))
 """The kinds of nearly all events: faults and calls that change only the page tables."""
 _ENDED = (NoSuchTargetError, OSError, ValueError)
 """Errors of a reading during which the process ends."""
+_MISSED_NOTE = (
+    "The kernel skipped probes {:,} times, in this process or in others: events may be missing, so "
+    "ptescope read its page tables again."
+)
 _USERFAULTFD_NOTE = (
     "It uses userfaultfd: events of ioctl show the pages that userfaultfd copies, zeroes or "
     "moves; ptescope reads markers of write protection again."
@@ -101,6 +105,8 @@ class Session:
         self._first: FirstReading | None = None
         self._held: list[EventBatch] = []
         """Events that wait for `start`."""
+        self._missed = 0
+        """How often the kernel has skipped a probe."""
         facts = first_facts(target, kernel, probes.attachments.by_backend(), reader)
         self.engine = Engine(facts, tee)
         self._auditor = Auditor(
@@ -323,6 +329,8 @@ class Session:
             return
         if uses_userfaultfd(events):
             self._note_userfaultfd()
+        if missed := int(events["aux"][events["kind"] == Kind.LOSS].sum()):
+            self._note_missed(missed)
         self.children += children_of(events)
         if Kind.EXIT in kinds:
             self.process_ended()
@@ -330,6 +338,12 @@ class Session:
     def _note_userfaultfd(self) -> None:
         if _USERFAULTFD_NOTE not in self.engine.facts.notes:
             self._note(_USERFAULTFD_NOTE)
+
+    def _note_missed(self, more: int) -> None:
+        before = _MISSED_NOTE.format(self._missed)
+        self._missed += more
+        notes = (note for note in self.engine.facts.notes if note != before)
+        self._update(notes=(*notes, _MISSED_NOTE.format(self._missed)))
 
     def audit(self, patience_ns: int = 0) -> None:
         """Compare the shadow with the real page tables, repair it, and add the result to the sums.
@@ -340,6 +354,7 @@ class Session:
             patience_ns: how long to repeat readings that the process disturbs.
         """
         if not self.ended:
+            self._probes.count_missed()
             with suppress(*_ENDED):
                 self._auditor.audit(patience_ns)
                 self._names.refresh()

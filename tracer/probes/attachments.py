@@ -14,6 +14,7 @@ from tracer.bpf.hook import AttachType, Hook
 from tracer.bpf.program import BpfProgram
 from tracer.capabilities import has_sys_admin
 from tracer.kernel import lockdown
+from tracer.probes.preemption import preempts_programs
 from tracer.probes.sources import SOURCES, Backend, Method, Source
 
 __all__ = ("Attachments", "Attachment")
@@ -23,6 +24,7 @@ _RIGHTS = (
     "if kernel.perf_event_paranoid is above 2."
 )
 _POLICY = " A policy of this kernel or container refuses it in spite of CAP_SYS_ADMIN."
+_PREEMPTED = "this kernel preempts programs there, and then it skips events of other threads"
 _LOCKED = " The kernel is locked down (confidentiality); census and replay still work."
 
 
@@ -61,15 +63,25 @@ def _refusal(method: Method, why: str) -> str:
     return f"{hook.attach_type.value} {hook.where}: {why}"
 
 
-def _methods(source: Source, backend: Backend | None) -> list[Method]:
-    """The methods to try: all, or the forced back end or, if the source lacks it, the next one."""
+def _methods(source: Source, backend: Backend | None, *, preempts: bool) -> list[Method]:
+    """The methods to try: all, or the forced back end or, if the source lacks it, the next one.
+
+    Args:
+        source: the source.
+        backend: the forced back end.
+        preempts: whether fentry misses events, and so comes last.
+    """
     if backend is None:
-        return list(source.methods)
+        return sorted(source.methods, key=lambda each: preempts and _is_fentry(each))
     order = list(Backend)
     after = [
         method for method in source.methods if order.index(method.backend) >= order.index(backend)
     ]
     return after[:1]
+
+
+def _is_fentry(method: Method) -> bool:
+    return method.backend is Backend.FENTRY
 
 
 def _traced_functions() -> set[str]:
@@ -104,9 +116,14 @@ class Attachments:
         self._program, self._backend = program, backend
         self._raw: set[Hook] = set()
         self._sources = {source.name: source for source in SOURCES}
-        self._methods = {source.name: _methods(source, backend) for source in SOURCES}
+        preempts = backend is None and preempts_programs()
+        self._methods = {
+            source.name: _methods(source, backend, preempts=preempts) for source in SOURCES
+        }
         self.by_source = {source.name: Attachment() for source in SOURCES}
         for source in SOURCES:
+            for method in filter(_is_fentry, source.methods if preempts else ()):
+                self.by_source[source.name].refused[method.backend] = _refusal(method, _PREEMPTED)
             if missing := [macro for macro in source.macros if macro in unknown]:
                 self.by_source[source.name].refused = {
                     method.backend: _refusal(method, f"this kernel's BTF has no {missing[0]}")
@@ -134,6 +151,7 @@ class Attachments:
                 attachment.refused[method.backend], last = str(error), type(error)
             else:
                 attachment.method = method
+                attachment.refused.pop(method.backend, None)
                 if source.call is not None and method.backend is Backend.RAW_TRACEPOINT:
                     flag = (1 + source.rare).to_bytes(4, "little")
                     self._program.update("by_raw_tracepoint", source.call, flag)

@@ -49,6 +49,9 @@ _TARGET = struct.Struct("<IIQQQQQ")
 """struct target in bpf/probes/stream.c."""
 _SPACE, _LOST = 4, 5
 _READS = 2  # half a ring each
+_COUNT_MISSED_EVERY = 1.0
+"""Seconds; a count takes 2 us for each program."""
+_MOST_MISSED = 0xFFFFFFFF
 _NO_EVENTS = np.empty(0, EVENT)
 
 
@@ -120,6 +123,9 @@ class Probes:
         self._following: set[int] = set()
         self._ended: set[int] = set()
         """Followed processes with an end that was read; waiting events are of a new process."""
+        self.missed = 0
+        """How often the kernel has skipped a probe, and so an event of some process."""
+        self._next_count = time.monotonic() + _COUNT_MISSED_EVERY
 
     def add(self, pid: int, *, follow: bool = False) -> None:
         """Trace a process, with all its threads, from now on.
@@ -180,7 +186,8 @@ class Probes:
     def read(self, pid: int) -> EventBatch:
         """Read the next events of one process in the kernel's order, up to its end.
 
-        A LOSS event has the number of events lost since the last one.
+        A LOSS event has, as `length`, the number of events lost since the last one and, as `aux`,
+        how often the kernel skipped a probe since then, perhaps for another process.
 
         Returns:
             (n,) of `EVENT`; empty if there is nothing new.
@@ -210,6 +217,22 @@ class Probes:
                 events["length"][at] = total - self._lost.get(tgid, 0)
                 self._lost[tgid] = total
         self._sort(events)
+        if time.monotonic() >= self._next_count:
+            self.count_missed()
+
+    def count_missed(self) -> None:
+        """Count the skipped probes, and add a LOSS event for every process if there are new ones.
+
+        The kernel skips a program if the CPU is already in one, even in that of a preempted task
+        (`tracer.probes.preemption`), or is changing a map (bpf_disable_instrumentation).
+        """
+        self._next_count = time.monotonic() + _COUNT_MISSED_EVERY
+        before, self.missed = self.missed, self._program.missed_runs()
+        if self.missed > before:
+            more = min(self.missed - before, _MOST_MISSED)
+            now = time.monotonic_ns()
+            for pid, waiting in self._waiting.items():
+                waiting.append(np.array([(now, 0, 0, pid, pid, Kind.LOSS, 0, more)], EVENT))
 
     def _sort(self, events: EventBatch) -> None:
         """Append new events to the unread events of their processes."""
