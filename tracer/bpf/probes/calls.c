@@ -251,8 +251,13 @@ int madvise_fexit(u64 *ctx) {
 }
 
 int call_kprobe(struct pt_regs *ctx) {
-    begins(user_regs());
-    keep(current_target(), A_CALL, (struct given){});
+    struct target *target = current_target();
+    if (!target)
+        return 0;
+    struct call call;
+    read_call(&call, user_regs());
+    on_call_begin(target, &call);
+    keep(target, A_CALL, (struct given){});
     return 0;
 }
 
