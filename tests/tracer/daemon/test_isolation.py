@@ -79,6 +79,11 @@ class _Probes:
             raise KeyError(pid)
         return _NONE
 
+    missed = 0
+
+    def count_missed(self) -> None:
+        pass
+
     def unreported_loss(self, pid: int, _now: int) -> EventBatch:
         assert pid in self.traced
         return _NONE
