@@ -24,7 +24,7 @@ _RIGHTS = (
     "if kernel.perf_event_paranoid is above 2."
 )
 _POLICY = " A policy of this kernel or container refuses it in spite of CAP_SYS_ADMIN."
-_PREEMPTED = "this kernel preempts programs there, and then it skips events of other threads"
+_PREEMPTED = "this kernel may preempt programs there, and then skip events of other threads"
 _LOCKED = " The kernel is locked down (confidentiality); census and replay still work."
 
 
