@@ -143,12 +143,12 @@ def test_commands_notice_drift_before_they_end(
 ) -> None:
     """They end two seconds after the change; the trace has the time of the reading."""
     trace = tmp_path / "drift.arrows"
-    arguments = [_PTESCOPE, command, "-p", str(victim.pid), "-d", "9"]
+    arguments = [_PTESCOPE, command, "-p", str(victim.pid), "-d", "6"]
     arguments += [] if command == "advise" else ["-o", str(trace)]
     with subprocess.Popen(
         [*arguments, *["--json"] * (command != "record")], stdout=subprocess.PIPE, text=True
     ) as program:
-        time.sleep(5)
+        time.sleep(3)
         victim.populate(range(SLOTS))
         time.sleep(1)
         victim.empty()
@@ -162,7 +162,7 @@ def test_commands_notice_drift_before_they_end(
         assert process["now"]["empty"] >= SLOTS - 1
     if command != "advise":
         done = subprocess.run(
-            [_PTESCOPE, "replay", "--json", "--at", "8.5", str(trace)],
+            [_PTESCOPE, "replay", "--json", "--at", "5.5", str(trace)],
             capture_output=True,
             text=True,
             check=True,
